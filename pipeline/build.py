@@ -1,0 +1,191 @@
+"""One build's folder: turns stage names and partition numbers into files that are either whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, TypeVar
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from schemas import Marker, Pair, SurdError, arrow_schema, from_table, to_table
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Build:
+    """Reads and writes below one root, a path or an fsspec URL. Every write is atomic: temporary name, fsync, rename.
+
+    ``written`` maps every file this object wrote (and did not remove) to its sha256: the outputs of a stage.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._fs, self._base = fsspec.core.url_to_fs(root)
+        self.written: dict[str, str] = {}
+        self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
+
+    @property
+    def name(self) -> str:
+        """The last part of the root."""
+        return self._base.rstrip("/").rsplit("/", 1)[-1]
+
+    def path(self, relative: str) -> str:
+        """The full path or URL of a file of the build, as a person would type it."""
+        return f"{self.root.rstrip('/')}/{relative}"
+
+    def check_writable(self) -> None:
+        """Raise SurdError when nothing can be written below the root."""
+        try:
+            self.write_bytes(".writable", b"")
+            self.remove(".writable")
+        except OSError as error:
+            why = error.strerror or error.__class__.__name__
+            raise SurdError(f"out is {self.root!r} and cannot be written ({why}); give a folder that you may write") from None
+
+    def exists(self, relative: str) -> bool:
+        return bool(self._fs.exists(self._full(relative)))
+
+    def listdir(self, relative: str) -> list[str]:
+        """Names in a folder of the build, sorted; empty when there is no such folder."""
+        if not self.exists(relative):
+            return []
+        names = self._fs.ls(self._full(relative), detail=False, refresh=True)
+        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in names)
+
+    def remove(self, relative: str) -> None:
+        """Remove a file or folder; nothing happens when it is absent."""
+        self.written = {name: sha for name, sha in self.written.items() if not f"{name}/".startswith(f"{relative}/")}
+        if self.exists(relative):
+            self._fs.rm(self._full(relative), recursive=True)
+
+    @contextmanager
+    def writing(self, relative: str) -> Iterator[HashingFile]:
+        """A binary file that appears under its name only when the block ends well."""
+        full = self._full(relative)
+        temporary = f"{full}.tmp"
+        self._fs.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+        try:
+            with self._fs.open(temporary, "wb") as raw:
+                file = HashingFile(raw)
+                yield file
+                raw.flush()
+                if self._local:
+                    os.fsync(raw.fileno())
+            if self._local:
+                os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is no atomic replace
+            else:
+                self._fs.mv(temporary, full)
+            self.written[relative] = file.sha256
+        except BaseException:
+            if self._fs.exists(temporary):
+                self._fs.rm(temporary)
+            raise
+
+    def open(self, relative: str) -> IO[bytes]:
+        return self._fs.open(self._full(relative), "rb")  # type: ignore[no-any-return]
+
+    def read_bytes(self, relative: str) -> bytes:
+        return bytes(self._fs.cat_file(self._full(relative)))
+
+    def write_bytes(self, relative: str, data: bytes) -> str:
+        """Write a file; returns its sha256."""
+        with self.writing(relative) as file:
+            file.write(data)
+        return file.sha256
+
+    def write_json(self, relative: str, value: BaseModel | dict[str, Any]) -> str:
+        """Write a document as indented JSON; returns its sha256."""
+        document = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        return self.write_bytes(relative, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def write_table(self, relative: str, table: pa.Table) -> str:
+        """Write Parquet (zstd); returns its sha256. The same table gives the same bytes."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        return self.write_bytes(relative, buffer.getvalue())
+
+    def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
+        return pq.read_table(io.BytesIO(self.read_bytes(relative)), columns=columns)
+
+    def write_rows(self, stage: str, part: int, model: type[BaseModel], rows: list[Any]) -> str:
+        return self.write_table(part_file(stage, part), to_table(model, rows))
+
+    def read_rows(self, stage: str, part: int, model: type[M]) -> list[M]:
+        """The rows of one partition of a stage, validated."""
+        return from_table(model, self.read_table(part_file(stage, part)).cast(arrow_schema(model)))
+
+    def marker(self, stage: str, part: int) -> Marker | None:
+        """The completion marker of a partition, or None when it is absent, unreadable, or its files are gone."""
+        relative = marker_file(stage, part)
+        if not self.exists(relative):
+            return None
+        try:
+            marker = Marker.model_validate_json(self.read_bytes(relative))
+        except ValidationError:
+            return None
+        return marker if all(self.exists(output) for output in marker.outputs) else None
+
+    def part_count(self) -> int:
+        """Partitions that collect made; 0 before it is done."""
+        marker = self.marker("collect", 0)
+        return marker.parts if marker else 0
+
+    def images(self, part: int, pairs: Iterable[Pair]) -> Iterator[bytes]:
+        """Original bytes of fetched images of one partition, one per pair, read at the pair's offset."""
+        with self.open(part_tar("fetch", part)) as file:
+            for pair in pairs:
+                assert pair.offset is not None and pair.size is not None, "only fetched pairs have bytes"
+                file.seek(pair.offset)
+                yield file.read(pair.size)
+
+    def _full(self, relative: str) -> str:
+        if re.search(r"(^|/)\.\.(/|$)", relative):
+            raise ValueError(f"{relative!r} leaves the build")
+        return f"{self._base.rstrip('/')}/{relative}" if relative else self._base
+
+
+class HashingFile:
+    """A write-only binary stream that knows the sha256 and length of what went through it."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self.size += len(data)
+        return self._raw.write(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add bytes to a tar with nothing in the header that differs between runs or machines."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def part_file(stage: str, part: int) -> str:
+    return f"{stage}/part-{part:05d}.parquet"
+
+
+def part_tar(stage: str, part: int) -> str:
+    return f"{stage}/part-{part:05d}.tar"
+
+
+def marker_file(stage: str, part: int) -> str:
+    return f"{stage}/part-{part:05d}.done.json"

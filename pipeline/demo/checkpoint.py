@@ -1,0 +1,73 @@
+"""Turns a half-finished training into a file and back, and a finished one into a model folder, never half-written."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+MODELS = Path(__file__).parent / "models"
+
+
+def save(path: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, **extra: torch.Tensor) -> None:
+    """Weights, optimiser moments and `extra` tensors after `step` steps, as one safetensors file."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for place, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{place}.{name}": value for name, value in state.items()}
+    tensors |= {f"extra.{name}": value for name, value in extra.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({name: value.contiguous().clone() for name, value in tensors.items()}, partial, {"step": str(step)})
+    partial.replace(path)
+
+
+def resume(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, torch.Tensor]]:
+    """The step to go on from (0 where there is no checkpoint) and the extra tensors saved."""
+    if not path.exists():
+        return 0, {}
+    with path.open("rb") as file:
+        step = int(json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]["step"])
+    groups: dict[str, dict[str, torch.Tensor]] = {"model": {}, "optimizer": {}, "extra": {}}
+    for name, value in load_file(path).items():
+        group, rest = name.split(".", 1)
+        groups[group][rest] = value
+    model.load_state_dict(groups["model"])
+    state = optimizer.state_dict()
+    state["state"] = {}
+    for name, value in groups["optimizer"].items():
+        place, key = name.split(".")
+        state["state"].setdefault(int(place), {})[key] = value
+    optimizer.load_state_dict(state)
+    return step, groups["extra"]
+
+
+def export(folder: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a fresh folder, then puts it in the place of `folder` in one rename."""
+    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    for stale in (fresh, old):
+        shutil.rmtree(stale, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    write(fresh)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights in fp16, floating ones only."""
+    return {n: (v.half() if v.is_floating_point() else v).contiguous() for n, v in state.items()}
+
+
+class Clock:
+    """Seconds spent so far, for the log and the model card; `spent` carries over from a run resumed."""
+
+    def __init__(self, spent: float = 0.0) -> None:
+        self._start = time.monotonic() - spent
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start

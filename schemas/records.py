@@ -1,0 +1,205 @@
+"""What a row of each stage IS: pydantic models and the Arrow schemas derived from them.
+
+Every stage writes one row per source record and never drops one. A row that was rejected keeps its place: its
+``status`` says so, ``reason`` and ``rejected_by`` say why and where, and the columns of later stages are null.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.reason import Reason, Status
+
+RECORD_SCHEMA_VERSION = 1
+
+M = TypeVar("M", bound=BaseModel)
+Embedding = Annotated[list[float], pa.list_(pa.float32())]
+Scores = Annotated[list[float], pa.list_(pa.float32())]
+_ARROW_TYPES: dict[type, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}
+
+
+class Row(BaseModel):
+    """One source record as one stage left it."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+    schema_version: ClassVar[int] = RECORD_SCHEMA_VERSION
+
+    key: str = Field(pattern=r"^[0-9a-f]{16}$", description="First 16 hex digits of sha256(source, source id).")
+    status: Status = Field(default=Status.KEPT, description="kept or rejected, as of this stage.")
+    reason: Reason | None = Field(default=None, description="Why it was rejected.")
+    rejected_by: str | None = Field(default=None, description="The stage that rejected it.")
+    detail: str | None = Field(default=None, description="Free text for a person: the error, the twin, the score.")
+
+    @model_validator(mode="after")
+    def _a_rejected_row_has_a_reason(self) -> Self:
+        if (self.status is Status.REJECTED) != (self.reason is not None and self.rejected_by is not None):
+            raise ValueError("a rejected row has a reason and a stage; a kept row has neither")
+        return self
+
+    @property
+    def kept(self) -> bool:
+        return self.status is Status.KEPT
+
+    def verdict(self) -> dict[str, Any]:
+        """The columns every stage shares, to carry a row on to the next stage."""
+        return {name: getattr(self, name) for name in Row.model_fields}
+
+    def reject(self, stage: str, reason: Reason, detail: str | None = None) -> Self:
+        """This row, rejected by ``stage``. ``detail`` is cut to 500 characters."""
+        update = {"status": Status.REJECTED, "reason": reason, "rejected_by": stage, "detail": (detail or "")[:500] or None}
+        return self.model_copy(update=update)
+
+
+class SourceRecord(Row):
+    """What a source says about an image, before any download (stage *collect*)."""
+
+    source: str = Field(description="The source as the config names it, e.g. demo, gallery:https://..., folder:photos.")
+    source_id: str = Field(description="The source's own id of the record: stable over runs and machines.")
+    url: str | None = Field(default=None, description="Where the bytes are: http(s) URL, or a path for a folder source.")
+    page_url: str | None = Field(default=None, description="The page a person would open.")
+    prompt: str | None = Field(default=None, description="The prompt as the source states it, untouched.")
+    negative_prompt: str | None = None
+    params: str | None = Field(default=None, description="Other generation parameters as the source states them, JSON.")
+    author: str | None = None
+    licence: str | None = None
+    nsfw_level: str | None = Field(default=None, description="The source's own level, lower case.")
+    created_at: str | None = None
+
+
+class Pair(Row):
+    """An acquired image with its complex prompt (stage *fetch*). Bytes lie in ``fetch/part-NNNNN.tar``."""
+
+    sha256: str | None = Field(default=None, description="Of the original bytes.")
+    ext: str | None = Field(default=None, description="png, jpg or webp, sniffed from the bytes.")
+    size: int | None = Field(default=None, description="Bytes.")
+    offset: int | None = Field(default=None, description="Of the bytes in the partition's tar.")
+    width: int | None = Field(default=None, description="Pixels.")
+    height: int | None = Field(default=None, description="Pixels.")
+    phash: str | None = Field(default=None, description="64-bit perceptual hash (DCT), 16 hex digits.")
+    prompt: str | None = Field(default=None, description="The prompt: the source's word, else the file's.")
+    negative_prompt: str | None = None
+    prompt_origin: str | None = Field(default=None, description="source or file.")
+    tool: str | None = Field(default=None, description="The program that wrote the file's metadata.")
+    params: str | None = Field(default=None, description="Generation parameters found in the file, JSON.")
+
+
+class Cleaned(Row):
+    """The complex prompt, cleaned (stage *clean*)."""
+
+    complex: str | None = Field(default=None, description="Without weights, LoRA tags and markup; whitespace normal.")
+    keywords: list[str] | None = Field(default=None, description="The comma-separated parts of the cleaned prompt.")
+    weights: Scores | None = Field(default=None, description="The attention weight of each keyword, 1.0 by default.")
+    loras: list[str] | None = Field(default=None, description="Names of LoRA, LyCORIS and hypernetwork tags.")
+
+
+class Deduped(Row):
+    """Which cluster of like images a row belongs to (stage *dedup*)."""
+
+    cluster: str | None = Field(default=None, description="Key of the row that stands for the cluster.")
+    distance: int | None = Field(default=None, description="Hamming distance of the perceptual hash to that row.")
+
+
+class Scored(Row):
+    """CLIP embeddings of image and complex prompt (stage *score*)."""
+
+    image_embedding: Embedding | None = Field(default=None, description="Unit length.")
+    complex_embedding: Embedding | None = Field(default=None, description="Unit length.")
+    clip_complex: float | None = Field(default=None, description="Cosine of image and complex prompt.")
+
+
+class Captioned(Row):
+    """What the captioner sees (stage *caption*)."""
+
+    captions: list[str] | None = None
+
+
+class Rewritten(Row):
+    """The complex prompt as plain sentences by the LLM (stage *rewrite*)."""
+
+    rewrites: list[str] | None = None
+
+
+class Corrected(Row):
+    """The simple prompt that CLIP trusts most (stage *correct*)."""
+
+    simple: str | None = Field(default=None, description="One plain sentence.")
+    method: str | None = Field(default=None, description="Where it came from: caption or rewrite.")
+    clip_simple: float | None = Field(default=None, description="Cosine of image and simple prompt.")
+    clip_complex: float | None = Field(default=None, description="Cosine of image and complex prompt.")
+    candidates: list[str] | None = Field(default=None, description="All candidates, best first.")
+    candidate_scores: Scores | None = Field(default=None, description="Their cosines with the image.")
+
+
+class Selected(Row):
+    """The final verdict (stage *select*)."""
+
+    clip_simple: float | None = None
+    clip_complex: float | None = None
+
+
+class Sample(BaseModel):
+    """A finished sample: what ``{key}.json`` holds in a shard."""
+
+    model_config = ConfigDict(extra="forbid")
+    schema_version: int = RECORD_SCHEMA_VERSION
+    key: str
+    simple: str
+    complex: str
+    method: str
+    clip_simple: float
+    clip_complex: float
+    sha256: str
+    ext: str
+    width: int
+    height: int
+    source: str
+    source_id: str
+    page_url: str | None = None
+    author: str | None = None
+    licence: str | None = None
+    negative_prompt: str | None = None
+    tool: str | None = None
+
+
+def arrow_schema(model: type[BaseModel]) -> pa.Schema:
+    """The Arrow schema of a flat pydantic model; its metadata carries the model's name and version."""
+    fields = [pa.field(name, *_arrow_type(info.annotation, info.metadata)) for name, info in model.model_fields.items()]
+    return pa.schema(fields, metadata={"surd.model": model.__name__, "surd.version": str(RECORD_SCHEMA_VERSION)})
+
+
+def _arrow_type(annotation: Any, metadata: Iterable[Any] = ()) -> tuple[pa.DataType, bool]:
+    for item in metadata:
+        if isinstance(item, pa.DataType):
+            return item, False
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _arrow_type(get_args(annotation)[0], get_args(annotation)[1:])
+    if origin in (Union, types.UnionType):
+        (inner,) = [arg for arg in get_args(annotation) if arg is not type(None)]
+        return _arrow_type(inner)[0], True
+    if origin is list:
+        return pa.list_(_arrow_type(get_args(annotation)[0])[0]), False
+    for base, arrow in _ARROW_TYPES.items():
+        if isinstance(annotation, type) and issubclass(annotation, base):
+            return arrow, False
+    raise TypeError(f"no Arrow type for {annotation!r}")
+
+
+def to_table(model: type[BaseModel], rows: Iterable[BaseModel]) -> pa.Table:
+    """Rows of one model as an Arrow table with that model's schema."""
+    return pa.Table.from_pylist([row.model_dump(mode="json") for row in rows], schema=arrow_schema(model))
+
+
+def from_table(model: type[M], table: pa.Table) -> list[M]:
+    """An Arrow table as validated rows of ``model``. Raises pydantic.ValidationError on a row that breaks it."""
+    return [model.model_validate(row) for row in table.to_pylist()]
