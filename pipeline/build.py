@@ -140,18 +140,42 @@ class Build:
         marker = self.marker("collect", 0)
         return marker.parts if marker else 0
 
+    def image_reader(self, part: int) -> ImageReader:
+        """Random access to the original bytes of a partition's pairs; close it after use."""
+        return ImageReader(self.open(part_tar("fetch", part)))
+
     def images(self, part: int, pairs: Iterable[Pair]) -> Iterator[bytes]:
-        """Original bytes of fetched images of one partition, one per pair, read at the pair's offset."""
-        with self.open(part_tar("fetch", part)) as file:
+        """Original bytes of fetched images of one partition, one per pair."""
+        reader = self.image_reader(part)
+        try:
             for pair in pairs:
-                assert pair.offset is not None and pair.size is not None, "only fetched pairs have bytes"
-                file.seek(pair.offset)
-                yield file.read(pair.size)
+                yield reader.read(pair)
+        finally:
+            reader.close()
+
+    def size(self, relative: str) -> int:
+        """Bytes of a file."""
+        return int(self._fs.size(self._full(relative)))
 
     def _full(self, relative: str) -> str:
         if re.search(r"(^|/)\.\.(/|$)", relative):
             raise ValueError(f"{relative!r} leaves the build")
         return f"{self._base.rstrip('/')}/{relative}" if relative else self._base
+
+
+class ImageReader:
+    """Original bytes by the offset and size that fetch noted in the pair."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, pair: Pair) -> bytes:
+        assert pair.offset is not None and pair.size is not None, "only fetched pairs have bytes"
+        self._file.seek(pair.offset)
+        return self._file.read(pair.size)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class HashingFile:

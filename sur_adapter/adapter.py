@@ -44,7 +44,7 @@ class AdapterAttention(nn.Module):
         return u_BTD + self.output_layer(u_BTD)
 
 
-class SURAdapter(ModelMixin, ConfigMixin):
+class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diffusers, which disagree on a type
     """The adapter: ``h = encoder(x)``, ``r = attention(h, x)``, ``o = x + fc(r)``, ``y = eta*o + (1 - eta)*x``.
 
     ``fc`` starts at zero in weight and bias and ``o`` is residual in ``x``. So an untrained adapter returns its input
@@ -96,7 +96,7 @@ class SURAdapter(ModelMixin, ConfigMixin):
         h_BTD = self.transformer_encoder(x_BTD, src_key_padding_mask=padding_BT)
         o_BTD = x_BTD + self.fc(self.attention(x_BTD, h_BTD, padding_BT))
         # lerp, not eta*o + (1-eta)*x: the same number, but exactly x where o equals x.
-        y_BTD = torch.lerp(x_BTD, o_BTD, self.config.eta)
+        y_BTD = torch.lerp(x_BTD, o_BTD, self.config["eta"])
         target = None if llm_BW is None else self.project_llm(llm_BW)[:, None, :]
         return SURAdapterOutput(states=y_BTD, encoder_states=h_BTD, llm_target=target)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +11,10 @@ from torch import Tensor
 from schemas.errors import SurdError
 from schemas.model_ref import resolve_model
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+Pipeline = Any  # a StableDiffusionPipeline: diffusers adds its parts at run time, so a type checker sees none of them
 
 
-def load_base(ref: str, device: torch.device | str = "cpu") -> StableDiffusionPipeline:
+def load_base(ref: str, device: torch.device | str = "cpu") -> Pipeline:
     """The diffusers pipeline that ``ref`` names (hub id, folder or ``package:`` string), frozen, in eval mode, float32.
 
     Loaded without the safety checker: the black images it returns would be compared as if the model had drawn them.
@@ -37,19 +36,19 @@ def load_base(ref: str, device: torch.device | str = "cpu") -> StableDiffusionPi
     return pipe.to(device)
 
 
-def text_width(pipe: StableDiffusionPipeline) -> int:
+def text_width(pipe: Pipeline) -> int:
     """Width of the text states that the UNet attends to."""
     return int(pipe.text_encoder.config.hidden_size)
 
 
-def image_size(pipe: StableDiffusionPipeline) -> int:
+def image_size(pipe: Pipeline) -> int:
     """Side in pixels of the images the UNet was trained on."""
     return int(pipe.unet.config.sample_size * pipe.vae_scale_factor)
 
 
 @torch.no_grad()
-def encode_text(pipe: StableDiffusionPipeline, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """Text states [B, T, width] as the pipeline itself would make them, and the mask [B, T], 1 where a token is real."""
+def encode_text(pipe: Pipeline, texts: list[str]) -> tuple[Tensor, Tensor]:
+    """Text states [B, T, width] as the pipeline itself makes them, and their mask [B, T]: 1 where a token is real."""
     tokens = pipe.tokenizer(
         texts, padding="max_length", max_length=pipe.tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).to(pipe.device)
@@ -59,7 +58,7 @@ def encode_text(pipe: StableDiffusionPipeline, texts: list[str]) -> tuple[Tensor
 
 
 @torch.no_grad()
-def encode_images(pipe: StableDiffusionPipeline, images_BCHW: Tensor) -> Tensor:
+def encode_images(pipe: Pipeline, images_BCHW: Tensor) -> Tensor:
     """Scaled latents [B, C, h, w], sampled from the VAE's posterior, of images in [-1, 1]."""
     posterior = pipe.vae.encode(images_BCHW.to(pipe.device)).latent_dist
     return posterior.sample() * pipe.vae.config.scaling_factor

@@ -1,7 +1,7 @@
 """Turns a running training into folders it can continue from, and such folders back into a running training.
 
-Randomness and data order depend on (seed, step) alone, so weights, optimiser state and the log are all there is to keep.
-Nothing is pickled. A folder is written beside its name and renamed, so whatever bears the name is whole.
+Randomness and data order depend on (seed, step) alone, so weights, optimiser state and the log are all there is to
+keep. Nothing is pickled. A folder is written beside its name and renamed, so whatever bears the name is whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Log = list[dict[str, float]]
 
 
 class Checkpoints:
-    """The ``step-NNNNNN`` folders under ``folder``. ``identity`` is what must be equal for a run to be the same run."""
+    """The ``step-NNNNNN`` folders under ``folder``. ``identity`` (plain JSON) is what makes a run the same run."""
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Checkpoints:
         for leftover in (partial, target):
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file({name: tensor.contiguous() for name, tensor in adapter.state_dict().items()}, partial / "adapter.safetensors")
+        save_file(adapter.state_dict(), partial / "adapter.safetensors")
         save_file(_flatten(optimizer.state_dict()["state"]), partial / "optimizer.safetensors")
         write_json(partial / "state.json", {"step": step, "identity": self.identity, "log": log})
         for file in partial.iterdir():
@@ -55,15 +55,15 @@ class Checkpoints:
         if not found:
             return 0, []
         state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
-        identity = json.loads(json.dumps(self.identity))
-        changed = sorted(name for name in identity | state["identity"] if identity.get(name) != state["identity"].get(name))
+        theirs = state["identity"]
+        changed = sorted(name for name in self.identity | theirs if self.identity.get(name) != theirs.get(name))
         if changed:
-            raise SurdError(
-                f"--out: {found[-1]} is of a run with another {', '.join(changed)}; name another --out or pass --no-resume"
-            )
+            other = ", ".join(changed)
+            raise SurdError(f"--out: {found[-1]} is of a run with another {other}; name another --out or --no-resume")
         adapter.load_state_dict(load_file(found[-1] / "adapter.safetensors"))
         groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": _unflatten(load_file(found[-1] / "optimizer.safetensors")), "param_groups": groups})
+        slots = _unflatten(load_file(found[-1] / "optimizer.safetensors"))
+        optimizer.load_state_dict({"state": slots, "param_groups": groups})
         return state["step"], state["log"]
 
     def _steps(self) -> list[Path]:

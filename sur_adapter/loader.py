@@ -10,13 +10,13 @@ import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import Any, TypeVar
 
 import fsspec
 import numpy as np
 import torch
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
@@ -119,12 +119,14 @@ class ShardDataset:
             yield from (_sample(members, shard, None) for members in samples)
             return
         file = f"{self.build}/columns/{self.column.column}/{posixpath.basename(shard)}"
-        for members, (key, vector) in zip_longest(samples, self._read_column(file), fillvalue=(None, None)):
-            expected = members["__key__"] if isinstance(members, dict) else "no further sample"
-            if key != expected:
-                found = "no further member" if key is None else f"member {key}.npy"
-                raise SurdError(f"{file}: {found} where {shard} has {expected}; embed again")
+        column = self._read_column(file)
+        for members in samples:
+            key, vector = next(column, ("no further member", None))
+            if key != members["__key__"]:
+                raise SurdError(f"{file}: {key} where {shard} has {members['__key__']}; embed again")
             yield _sample(members, shard, vector)
+        if (surplus := next(column, None)) is not None:
+            raise SurdError(f"{file}: {surplus[0]} after the last sample of {shard}; embed again")
 
     def _read_column(self, file: str) -> Iterator[tuple[str, np.ndarray]]:
         assert self.column is not None
@@ -152,7 +154,7 @@ def expand_pattern(pattern: str) -> list[str]:
     """Shard paths a brace pattern names, in order. SurdError when it matches nothing or one of them is missing."""
     try:
         shards = list(braceexpand(pattern))
-    except UnbalancedBracesError as error:
+    except ValueError as error:
         raise SurdError(f"--shards: {pattern!r} has unbalanced braces; write {EXAMPLE_PATTERN!r}") from error
     missing = [shard for shard in shards if not _exists(shard)]
     if len(missing) == len(shards):

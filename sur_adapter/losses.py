@@ -1,4 +1,4 @@
-"""Turns the adapter's outputs into its three losses: denoising, LLM distillation, prompt alignment (arXiv 2305.05189)."""
+"""Turns the adapter's outputs into the losses of arXiv 2305.05189: denoising, LLM distillation, prompt alignment."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def kl(
 
 
 def denoising_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the UNet is meant to predict under ``scheduler`` (epsilon, v or sample); shape of ``latents`` [B, C, h, w]."""
+    """What the UNet is meant to predict under ``scheduler``: epsilon, v or the sample; all [B, C, h, w]."""
     prediction_type = scheduler.config.prediction_type
     if prediction_type == "epsilon":
         return noise

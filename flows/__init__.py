@@ -1,0 +1,1 @@
+"""Order, retries and parallelism of a build: the one room that knows Prefect, and the commands people type."""

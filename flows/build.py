@@ -1,0 +1,165 @@
+"""The flow ``build-surd``: runs every stage over every partition, in order, and skips what is already done."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.settings import get_current_settings
+from prefect.states import Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import Task, exponential_backoff
+from pydantic import BaseModel, Field
+
+from flows.artifacts import RunPage, publish_result
+from flows.progress import LISTENER
+from flows.record import build_record
+from flows.request import default_out, resolve
+from flows.summary import summarise
+from pipeline.build import Build
+from pipeline.stages import BY_NAME, STAGES, Outcome, Stage, finish, run_unit, units
+from schemas import BuildConfig, SurdError
+
+IO_STAGES = ("collect", "fetch")
+
+
+def _may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Worth another try: a fault of the outside world, but neither the user's own nor a bug in a calculation."""
+    return task.name in IO_STAGES and not isinstance(state.result(raise_on_failure=False), SurdError)
+
+
+# Prefect's cache stays off: its keys know neither the config nor the models, our markers know both.
+@task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_may_pass,
+)
+def run_stage_unit(stage: str, unit: int, root: str, config: dict[str, Any]) -> Any:
+    """One unit of one stage, as a mapping of Outcome's fields; arguments are plain so that any machine can run it.
+
+    What is the user's to mend becomes a failed state whose message is that one sentence, without a traceback.
+    """
+    try:
+        return asdict(run_unit(BY_NAME[stage], unit, root, BuildConfig.model_validate(config)))
+    except SurdError as error:
+        return Failed(message=str(error), data=error)
+
+
+def _with_config_fields(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the flow one keyword per config field, so that Prefect knows, shows and checks them all by name."""
+    asked = [
+        ("profile", Annotated[str, Field(description="demo, small, paper, or a path to a YAML file.")], "demo"),
+        ("out", Annotated[str | None, Field(description="Folder or URL of the build; data/<profile> if unset.")], None),
+    ]
+    fields = [
+        (name, Annotated[info.annotation | None, Field(description=info.description)], None)  # type: ignore[operator]
+        for name, info in BuildConfig.model_fields.items()
+        if name != "schema_version"
+    ]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(name, keyword, default=default, annotation=a) for name, a, default in asked + fields]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return function
+
+
+@flow(name="build-surd", persist_result=False)
+@_with_config_fields
+def build_surd(**asked: Any) -> Any:
+    """Build a SURD dataset: collect, fetch, clean, dedup, score, caption, rewrite, correct, select, pack, embed, report.
+
+    A section of the config may be given in part; the rest comes from the profile. What is already done is skipped.
+    Returns the summary of the build; a mistake of the user's ends the run with one sentence.
+    """
+    profile, out = asked.pop("profile"), asked.pop("out")
+    try:
+        config = resolve(profile, {name: _plain(value) for name, value in asked.items() if value is not None})
+        return _build(config, _absolute(out or default_out(profile)))
+    except SurdError as error:
+        return Failed(message=str(error), data=error)
+
+
+def _build(config: BuildConfig, root: str) -> dict[str, Any]:
+    build = Build(root)
+    build.check_writable()
+    build.write_json("build.json", build_record(config))
+    listeners = (RunPage(), LISTENER.get())
+    outcomes: list[Outcome] = []
+    with _task_runner(config) as runner:
+        for stage in STAGES:
+            count = units(stage, build)
+            for listener in listeners:
+                listener.stage_started(stage.name, count)
+            done = []
+            for outcome in _run_stage(stage, count, root, config, runner):
+                done.append(outcome)
+                for listener in listeners:
+                    listener.unit_done(outcome)
+            finish(stage, root, config)
+            for listener in listeners:
+                listener.stage_done(stage.name, done)
+            outcomes += done
+            if stage.scope == "source" and not build.part_count():
+                raise SurdError(f"source is {config.source!r} and gives no records; check it, or name another source")
+    summary = summarise(build, outcomes)
+    publish_result(summary)
+    return summary
+
+
+def _run_stage(
+    stage: Stage, count: int, root: str, config: BuildConfig, runner: TaskRunner[Any]
+) -> Iterator[Outcome]:
+    """Run all units of a stage and yield what became of each, in order.
+
+    Every unit is waited for before a failed one raises: an unfinished neighbour would be lost, and a future that is
+    only handed on would turn a failure into a None.
+    """
+    unit_task = run_stage_unit.with_options(name=stage.name, task_run_name=f"{stage.name}-{{unit}}")
+    plain = config.model_dump(mode="json")
+    parameters = [{"stage": stage.name, "unit": unit, "root": root, "config": plain} for unit in range(count)]
+    futures = [runner.submit(unit_task, values) for values in parameters]
+    failed = []
+    for future in futures:
+        future.wait()
+        if future.state.is_completed():
+            yield Outcome(**future.result())
+        else:
+            failed.append(future)
+    for future in failed:
+        future.result(raise_on_failure=True)
+
+
+@contextmanager
+def _task_runner(config: BuildConfig) -> Iterator[TaskRunner[Any]]:
+    """Where units run. A flow's own runner is fixed before its config is read, so this one is opened inside it."""
+    if config.runner == "threads":
+        with ThreadPoolTaskRunner(max_workers=config.workers) as threads:
+            yield threads
+        return
+    try:
+        from prefect_ray import RayTaskRunner
+    except ModuleNotFoundError:
+        raise SurdError("runner is 'ray' and prefect-ray is not installed; install it: pip install 'surd[ray]'") from None
+    if get_current_settings().api.url is None:
+        # Each Ray worker would start a Prefect server of its own.
+        raise SurdError("runner is 'ray' and no Prefect server is set; start one: prefect server start, then set PREFECT_API_URL")
+    with RayTaskRunner() as ray:
+        yield ray
+
+
+def _plain(value: Any) -> Any:
+    """A section as the mapping the user wrote: fields not given must not hide the profile's."""
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
+
+
+def _absolute(out: str) -> str:
+    return out if "://" in out else str(Path(out).expanduser().resolve())

@@ -1,0 +1,43 @@
+"""Turns a config and this machine into ``build.json``: what was asked for and with what."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.models import ROLES, Models
+from schemas import BuildConfig, BuildRecord
+
+STANDS_ON = ("surd", "diffusers", "open_clip_torch", "pillow", "prefect", "pyarrow", "torch", "transformers")
+CHECKOUT = Path(__file__).parents[1]
+
+
+def build_record(config: BuildConfig) -> BuildRecord:
+    """The record of a build about to start. Raises SurdError when a model role names what is not there."""
+    models = Models(config.models)
+    revisions = {role: f"{getattr(config.models, role)} {models.revision(role)}" for role in ROLES}
+    return BuildRecord(
+        config=config.model_dump(mode="json"),
+        versions={name: _version(name) for name in STANDS_ON},
+        models=revisions,
+        git_commit=_git_commit(),
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_commit() -> str | None:
+    if not (CHECKOUT / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(CHECKOUT), "rev-parse", "--verify", "--quiet", "HEAD"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None

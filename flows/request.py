@@ -1,0 +1,58 @@
+"""Turns what a person asks for (a profile, fields by name, a folder) into a checked config and a build folder."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from schemas import BuildConfig, SurdError, load_config, read_profile
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+def find_profile(profile: str) -> Path:
+    """The YAML file of a profile, given by name (``demo``) or by path (``mine.yaml``).
+
+    Raises SurdError naming the nearest profile when there is none of that name.
+    """
+    if "/" in profile or profile.endswith((".yaml", ".yml")):
+        return Path(profile).expanduser()
+    known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    if profile not in known:
+        near = difflib.get_close_matches(profile, known, n=1)
+        mend = f"did you mean {near[0]!r}?" if near else f"take one of {', '.join(known)}, or a path to a YAML file"
+        raise SurdError(f"profile is {profile!r} and there is no such profile; {mend}")
+    return PROFILES / f"{profile}.yaml"
+
+
+def resolve(profile: str, *overrides: dict[str, Any]) -> BuildConfig:
+    """A profile with each mapping of overrides laid over it in turn; keys may be dotted. Raises SurdError."""
+    values = read_profile(find_profile(profile))
+    for layer in (*overrides, {}):
+        config = load_config(values, layer)
+        values = config.model_dump(exclude_unset=True)
+    return config
+
+
+def default_out(profile: str) -> str:
+    """Where a build lands when nobody says: ``data/`` and the profile's name."""
+    return f"data/{find_profile(profile).stem}"
+
+
+def parse_params(params: list[str]) -> dict[str, Any]:
+    """``["fetch.retries=1", "embed.layers=[5, 20]"]`` as a mapping; values are YAML. Raises SurdError."""
+    values: dict[str, Any] = {}
+    for param in params:
+        field, equals, text = param.partition("=")
+        if not equals or not re.fullmatch(r"\w+(\.\w+)*", field):
+            raise SurdError(f"--param is {param!r}; write it as field=value, for example fetch.retries=1")
+        try:
+            values[field] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            why = " ".join(str(error).split())
+            raise SurdError(f"--param {field} is {text!r}, which is not YAML ({why}); quote it") from None
+    return values

@@ -1,0 +1,29 @@
+"""caption: turns kept images into sentences that say what the picture shows."""
+
+from __future__ import annotations
+
+from pipeline.build import Build
+from pipeline.models import Models
+from pipeline.pixels import batched, to_rgb
+from schemas import Captioned, Deduped, Pair
+from schemas.config import CaptionConfig
+
+
+def caption(build: Build, part: int, settings: CaptionConfig, models: Models) -> list[Captioned]:
+    """One partition's captions, up to ``settings.k`` different ones per image, the surest first."""
+    rows = build.read_rows("dedup", part, Deduped)
+    pairs = build.read_rows("fetch", part, Pair)
+    kept = [at for at, row in enumerate(rows) if row.kept]
+    captioned = [Captioned(**row.verdict()) for row in rows]
+    pixels = (to_rgb(data) for data in build.images(part, [pairs[at] for at in kept]))
+    for batch in batched(zip(kept, pixels, strict=True), settings.batch_size):
+        captions = models.captioner.caption(
+            [image for _, image in batch],
+            k=settings.k,
+            num_beams=settings.num_beams,
+            max_new_tokens=settings.max_new_tokens,
+            seed=settings.seed,
+        )
+        for (at, _), texts in zip(batch, captions, strict=True):
+            captioned[at] = captioned[at].model_copy(update={"captions": texts})
+    return captioned

@@ -1,0 +1,54 @@
+"""Turns JSON and text written by strangers into values that can be stored: no NaN, no lone surrogates, no surprises."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+MAX_DEPTH = 100
+
+
+def parse(text: str | bytes) -> Any:
+    """The value of a JSON text; NaN and infinities become null.
+
+    Raises ValueError, and nothing else, on whatever is not JSON or is nested deeper than 100.
+    """
+    try:
+        value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not _shallow(value):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def dump(value: Any) -> str:
+    """Compact JSON with sorted keys that is valid UTF-8 and strict JSON. ``value`` comes from ``parse``."""
+    return text_of(json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)) or ""
+
+
+def text_of(value: Any) -> str | None:
+    """A string as it can be stored (lone surrogates replaced, NULs dropped); numbers as text; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value).encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return True
+    return False

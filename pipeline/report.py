@@ -1,0 +1,346 @@
+"""Turns the rows of a build into one offline HTML page that a person wants to read."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import jinja2
+import numpy as np
+import yaml
+from PIL import Image, ImageOps
+from pydantic import BaseModel
+
+from pipeline.build import Build
+from pipeline.models import Models
+from pipeline.stages import STAGES
+from schemas import (
+    BuildRecord,
+    Captioned,
+    Cleaned,
+    ColumnManifest,
+    Corrected,
+    Deduped,
+    Pair,
+    Reason,
+    Rewritten,
+    Selected,
+    ShardManifest,
+    SourceRecord,
+)
+from schemas.config import ReportConfig
+
+D = TypeVar("D", bound=BaseModel)
+LONG, SHORT = 2000, 200  # characters of a prompt and of any other text on the page
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that the stages say of one source record."""
+
+    source: SourceRecord
+    pair: Pair
+    cleaned: Cleaned
+    deduped: Deduped
+    captioned: Captioned
+    rewritten: Rewritten
+    corrected: Corrected
+    verdict: Selected
+
+
+READS: dict[str, type[BaseModel]] = {
+    "collect": SourceRecord,
+    "fetch": Pair,
+    "clean": Cleaned,
+    "dedup": Deduped,
+    "caption": Captioned,
+    "rewrite": Rewritten,
+    "correct": Corrected,
+    "select": Selected,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of the funnel: rows that came in, what it rejected and why, rows that went on."""
+
+    stage: str
+    came: int
+    rejected: list[tuple[Reason, int]]
+    went_on: int
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts per bin of one or two series over shared, round bin edges."""
+
+    edges: list[float]
+    counts: dict[str, list[int]]
+    medians: dict[str, float]
+    ticks: list[float]
+    levels: list[int]
+    capped: bool
+
+
+@dataclass
+class Facts:
+    """What is measured over the kept samples."""
+
+    scores: dict[str, list[float]] = field(default_factory=lambda: {"simple": [], "complex": []})
+    words: dict[str, list[float]] = field(default_factory=lambda: {"simple": [], "complex": []})
+    gains: list[float] = field(default_factory=list)
+    sizes: Counter[str] = field(default_factory=Counter)
+    keywords: Counter[str] = field(default_factory=Counter)
+    methods: Counter[str] = field(default_factory=Counter)
+    tools: Counter[str] = field(default_factory=Counter)
+    loras: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: Record) -> None:
+        """Count one kept sample."""
+        prompts, pair = record.corrected, record.pair
+        for name, text, score in (
+            ("simple", prompts.simple, prompts.clip_simple),
+            ("complex", record.cleaned.complex, prompts.clip_complex),
+        ):
+            self.words[name].append(len((text or "").split()))
+            if score is not None:
+                self.scores[name].append(score)
+        if prompts.clip_simple is not None and prompts.clip_complex is not None:
+            self.gains.append(prompts.clip_simple - prompts.clip_complex)
+        self.sizes[f"{pair.width} × {pair.height}"] += 1
+        self.keywords.update({_cut(word.lower(), 60) for word in record.cleaned.keywords or ()})
+        self.methods[prompts.method or "unknown"] += 1
+        self.tools[_cut(pair.tool or "not stated", 60)] += 1
+        self.loras.update({_cut(name, 60) for name in record.cleaned.loras or ()})
+
+
+def report(build: Build, settings: ReportConfig, models: Models) -> list[list[Selected]]:
+    """Write ``report.html``: funnel, histograms, up to ``settings.samples`` records with pictures, columns, config.
+
+    The same build gives the same bytes. The page makes no request of any kind. Returns no rows.
+    """
+    parts = range(build.part_count())
+    verdicts = [row for part in parts for row in build.read_rows("select", part, Selected)]
+    chosen = choose(verdicts, settings.samples)
+    facts, entries = Facts(), []
+    for part in parts:
+        records = list(_records(build, part))
+        for record in records:
+            if record.verdict.kept:
+                facts.add(record)
+        shown = [record for record in records if record.source.key in chosen]
+        thumbnails = _thumbnails(build, part, shown, settings.thumbnail)
+        entries += [_entry(record, thumbnails.get(record.source.key)) for record in shown]
+    page = _render(build, funnel(verdicts), facts, entries)
+    build.write_bytes("report.html", page.encode())
+    return []
+
+
+def funnel(verdicts: Iterable[Selected]) -> list[Step]:
+    """Every row-writing stage in order. What is rejected and what is left adds up to what was collected."""
+    rows = list(verdicts)
+    lost = Counter((row.rejected_by, row.reason) for row in rows if row.reason is not None)
+    steps, left = [], len(rows)
+    for stage in (stage.name for stage in STAGES if stage.row):
+        rejected = [(reason, lost[stage, reason]) for reason in Reason if lost[stage, reason]]
+        came, left = left, left - sum(count for _, count in rejected)
+        steps.append(Step(stage, came, rejected, left))
+    return steps
+
+
+def choose(verdicts: Iterable[Selected], limit: int) -> set[str]:
+    """Keys of at most ``limit`` rows: all if they fit, else every reason of rejection in turn for a third of the room
+    (more where the kept ones leave some), then kept ones. Keys are hashes, so the least of them are a fair draw."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for row in sorted(verdicts, key=lambda row: row.key):
+        groups[row.reason or ""].append(row.key)
+    kept = groups.pop("", [])
+    in_turn = [key for turn in zip_longest(*(groups[name] for name in sorted(groups))) for key in turn if key]
+    rejects = in_turn[: min(limit, max(limit // 3, len(groups), limit - len(kept)))]
+    return {*rejects, *kept[: limit - len(rejects)]}
+
+
+def _records(build: Build, part: int) -> Iterator[Record]:
+    by_stage = {stage: {row.key: row for row in build.read_rows(stage, part, model)} for stage, model in READS.items()}  # type: ignore[attr-defined]
+    for key in by_stage["collect"]:
+        yield Record(*(rows[key] for rows in by_stage.values()))  # type: ignore[arg-type]
+
+
+def _thumbnails(build: Build, part: int, records: list[Record], pixels: int) -> dict[str, str]:
+    """Key -> WebP data URI for every record whose image was fetched."""
+    pairs = [record.pair for record in records if record.pair.offset is not None and record.pair.kept]
+    if not pairs:
+        return {}
+    images = zip(pairs, build.images(part, pairs), strict=True)
+    return {pair.key: uri for pair, data in images if (uri := _thumbnail(data, pixels))}
+
+
+def _thumbnail(data: bytes, pixels: int) -> str | None:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.thumbnail((pixels, pixels))
+            small = ImageOps.exif_transpose(image).convert("RGBA" if image.has_transparency_data else "RGB")
+    except (OSError, Image.DecompressionBombError):
+        return None
+    out = io.BytesIO()
+    small.save(out, "WEBP", quality=70, method=4)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
+    """What the grid and the detail dialog show of one record; every text is cut, every link is http(s)."""
+    source, pair, cleaned, prompts, verdict = (
+        record.source, record.pair, record.cleaned, record.corrected, record.verdict
+    )  # fmt: skip
+    raw, fit, complex_fit = pair.prompt or source.prompt, prompts.clip_simple, prompts.clip_complex
+    texts = {"caption": record.captioned.captions or [], "rewrite": record.rewritten.rewrites or []}
+    origins = {text.strip(): name for name, sentences in texts.items() for text in sentences}
+    scores = prompts.candidate_scores or []
+    short = {
+        "detail": verdict.detail, "source": source.source, "source_id": source.source_id, "url": source.url,
+        "author": source.author, "licence": source.licence, "created_at": source.created_at, "tool": pair.tool,
+    }  # fmt: skip
+    return {
+        "key": source.key,
+        "reason": verdict.reason,
+        "meaning": verdict.reason.meaning if verdict.reason else None,
+        "stage": verdict.rejected_by,
+        "thumbnail": thumbnail,
+        "simple": _cut(prompts.simple, LONG),
+        "complex": _cut(cleaned.complex or raw, LONG),
+        "prompt": _cut(raw, LONG) if cleaned.complex and raw != cleaned.complex else None,
+        "negative": _cut(pair.negative_prompt or source.negative_prompt, LONG),
+        "loras": [_cut(name, 60) for name in cleaned.loras or ()][:20],
+        "method": prompts.method,
+        "clip_simple": fit,
+        "clip_complex": complex_fit,
+        "gain": fit - complex_fit if fit is not None and complex_fit is not None else None,
+        "candidates": [
+            {"text": _cut(text, SHORT), "score": score, "origin": origins.get(text.strip())}
+            for text, score in zip_longest(prompts.candidates or [], scores)
+        ],
+        "twin": record.deduped.cluster if record.deduped.cluster != source.key else None,
+        "distance": record.deduped.distance,
+        "page": _link(source.page_url),
+        "image": _link(source.url),
+        "width": pair.width,
+        "height": pair.height,
+        "ext": pair.ext,
+        "size": pair.size,
+        "sha256": pair.sha256,
+    } | {name: _cut(text, LONG if name == "detail" else SHORT) for name, text in short.items()}
+
+
+def _link(url: str | None) -> str | None:
+    """The address, if it is a web page's and not something a browser would run or read from disk."""
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        return None
+    return url if parts.scheme in ("http", "https") and parts.netloc and len(url or "") <= LONG else None
+
+
+def _cut(text: str | None, limit: int) -> str:
+    """At most ``limit`` characters, the rest counted; control characters made visible."""
+    text = text or ""
+    more = f" … [{len(text) - limit:,} more characters]" if len(text) > limit else ""
+    return _CONTROL.sub("\ufffd", text[:limit]) + more
+
+
+def histogram(series: dict[str, list[float]], least: float, cap: bool = False) -> Histogram | None:
+    """Bins at least ``least`` wide with round edges, shared by all series. With ``cap`` the last bin also holds the
+    longest 2 %, lest one freak flatten the rest. None when there is nothing to count."""
+    values = np.array([value for numbers in series.values() for value in numbers])
+    if not values.size:
+        return None
+    low, high = float(values.min()), float(np.quantile(values, 0.98) if cap else values.max())
+    wanted = min(32, max(8, int(2 * math.sqrt(max(map(len, series.values()))))))
+    step = max(least, _round_up((high - low) / wanted))
+    start = math.floor(low / step + 1e-9)
+    edges = [round(step * (start + i), 9) for i in range(math.floor(high / step + 1e-9) - start + 2)]
+    counts = {name: np.histogram(np.clip(numbers, *edges[:: len(edges) - 1]), edges)[0] for name, numbers in series.items()}
+    tick, peak = _round_up((edges[-1] - edges[0]) / 6), max(int(count.max()) for count in counts.values())
+    level = max(1, int(_round_up(peak / 4)))
+    return Histogram(
+        edges=edges,
+        counts={name: count.tolist() for name, count in counts.items()},
+        medians={name: float(np.median(numbers)) for name, numbers in series.items() if numbers},
+        ticks=[round(i * tick, 9) for i in range(math.ceil(edges[0] / tick - 1e-9), math.floor(edges[-1] / tick + 1e-9) + 1)],
+        levels=list(range(0, peak + level, level)),
+        capped=cap and bool((values >= edges[-1]).any()),
+    )
+
+
+def _round_up(value: float) -> float:
+    """The least of 1, 2, 2.5, 5 times a power of ten that is no less than ``value``; 0 for 0."""
+    if value <= 0:
+        return 0.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= value * (1 - 1e-9))
+
+
+def _render(build: Build, steps: list[Step], facts: Facts, entries: list[dict[str, object]]) -> str:
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": True, "separators": (",", ":")}
+    env.filters |= {"csp_hash": _csp_hash, "bytes": _bytes, "percent": _percent}
+    record = _document(build, "build.json", BuildRecord)
+    columns = [
+        _document(build, f"columns/{name}/manifest.json", ColumnManifest) for name in build.listdir("columns")
+    ]
+    return env.get_template("report.html.jinja").render(
+        name=build.name,
+        steps=steps,
+        facts=facts,
+        charts={
+            "score": histogram(facts.scores, 0.005),
+            "gain": histogram({"gain": facts.gains}, 0.005),
+            "words": histogram(facts.words, 1, cap=True),
+        },
+        entries=entries,
+        shards=_document(build, "shards/manifest.json", ShardManifest),
+        columns=[column for column in columns if column],
+        record=record,
+        config=yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True) if record else "",
+    )
+
+
+def _document(build: Build, relative: str, model: type[D]) -> D | None:
+    return model.model_validate_json(build.read_bytes(relative)) if build.exists(relative) else None
+
+
+def _csp_hash(text: str) -> str:
+    """The source expression that lets a Content-Security-Policy admit exactly this inline text."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+def _bytes(count: float) -> str:
+    """1234567 -> 1.2 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def _percent(part: float, whole: float) -> str:
+    """A share that is never rounded to all or to nothing when it is neither."""
+    share = 100 * part / whole if whole else 0.0
+    if 0 < share < 0.5 or 99.5 <= share < 100:
+        return "<1%" if share < 1 else ">99%"
+    return f"{share:.0f}%"

@@ -1,0 +1,42 @@
+"""score: turns kept pairs into CLIP embeddings of image and complex prompt, and their cosine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.build import Build
+from pipeline.models import Models
+from pipeline.models.clip import Clip, FloatArray
+from pipeline.pixels import batched, to_rgb
+from schemas import Cleaned, Deduped, Pair, Scored
+from schemas.config import ScoreConfig
+
+
+def score(build: Build, part: int, settings: ScoreConfig, models: Models) -> list[Scored]:
+    """One partition's embeddings. Rejects nothing: thresholds belong to select."""
+    rows = build.read_rows("dedup", part, Deduped)
+    pairs = build.read_rows("fetch", part, Pair)
+    prompts = build.read_rows("clean", part, Cleaned)
+    kept = [at for at, row in enumerate(rows) if row.kept]
+    scored = [Scored(**row.verdict()) for row in rows]
+    if not kept:
+        return scored
+    pixels = (to_rgb(data) for data in build.images(part, [pairs[at] for at in kept]))
+    images = np.concatenate([models.clip.embed_images(batch) for batch in batched(pixels, settings.batch_size)])
+    texts = embed_distinct(models.clip, [prompts[at].complex or "" for at in kept], settings.batch_size)
+    for at, image, text in zip(kept, images, texts, strict=True):
+        scored[at] = scored[at].model_copy(
+            update={
+                "image_embedding": image.tolist(),
+                "complex_embedding": text.tolist(),
+                "clip_complex": float(image @ text),
+            }
+        )
+    return scored
+
+
+def embed_distinct(clip: Clip, texts: list[str], batch_size: int) -> FloatArray:
+    """Embeddings of ``texts``, each distinct text encoded once, texts of like length together."""
+    distinct = sorted(set(texts), key=lambda text: (len(text), text))
+    row_of = {text: row for row, text in enumerate(distinct)}
+    return clip.embed_texts(distinct, batch_size)[[row_of[text] for text in texts]]

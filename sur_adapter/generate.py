@@ -1,0 +1,132 @@
+"""Turns prompts into images, with a trained adapter or without, on the same noise.
+
+Thin over diffusers: the pipeline samples, this only hands it text states. The adapter sees the positive prompt alone,
+so the unconditional branch is the base model's own, whatever the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from schemas.errors import SurdError
+from sur_adapter.adapter import SURAdapter
+from sur_adapter.base_model import Pipeline, encode_text, load_base, text_width
+from sur_adapter.generate_config import GenerateConfig
+from sur_adapter.grid import draw_grid
+
+BATCH = 8
+
+
+def generate(config: GenerateConfig) -> list[Path]:
+    """Make the images that ``config`` asks for; returns the PNG files written.
+
+    Raises SurdError for a missing adapter, base model or prompt, an adapter of another width, and an unwritable out.
+    """
+    prompts = read_prompts(config)
+    adapter = load_adapter(config.adapter, config.eta)
+    base = config.base or adapter.config["base_model"]
+    if base is None:
+        raise SurdError(f"--base: the adapter in {config.adapter} does not name its base model; name it here")
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    pipe = load_base(base, device)
+    columns = {"without adapter": None} if config.compare else {}
+    images = {
+        name: sample_images(
+            pipe,
+            module,
+            prompts,
+            seed=config.seed,
+            steps=config.steps,
+            guidance_scale=config.guidance_scale,
+            negative_prompt=config.negative_prompt,
+        )
+        for name, module in (columns | {"with adapter": adapter}).items()
+    }
+    if config.grid or config.compare:
+        return _write([draw_grid(prompts, images)], config.out)
+    return _write(images["with adapter"], config.out)
+
+
+@torch.no_grad()
+def sample_images(
+    pipe: Pipeline,
+    adapter: SURAdapter | None,
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    steps: int = 25,
+    guidance_scale: float = 7.5,
+    negative_prompt: str = "",
+) -> list[Image.Image]:
+    """One image per prompt; prompt i starts from the noise of ``seed + i``, with an adapter or without (None)."""
+    if adapter is not None:
+        width = adapter.config["width"]
+        if width != text_width(pipe):
+            raise SurdError(
+                f"--base: its text width is {text_width(pipe)} but the adapter's is {width}; "
+                "name the base model that the adapter was trained for"
+            )
+        adapter.to(device=pipe.device, dtype=pipe.text_encoder.dtype).eval()  # type: ignore[call-arg]
+    images: list[Image.Image] = []
+    for begin in range(0, len(prompts), BATCH):
+        part = list(prompts[begin : begin + BATCH])
+        states, mask = encode_text(pipe, part)
+        negative, _ = encode_text(pipe, [negative_prompt] * len(part))
+        images += pipe(
+            prompt_embeds=states if adapter is None else adapter(states, mask).states,
+            negative_prompt_embeds=negative,
+            latents=torch.cat([_noise(pipe, seed + begin + i) for i in range(len(part))]),
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+        ).images
+    return images
+
+
+def load_adapter(folder: Path, eta: float | None = None) -> SURAdapter:
+    """The adapter in ``folder``, in eval mode; ``eta`` overrides the strength it was trained with."""
+    if not (folder / "config.json").is_file():
+        raise SurdError(f"--adapter: {str(folder)!r} holds no config.json; give the --out folder of a sur-train")
+    try:
+        adapter = SURAdapter.from_pretrained(folder, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise SurdError(f"--adapter: {str(folder)!r} cannot be loaded ({error}); train it again") from error
+    if eta is not None:
+        adapter.register_to_config(eta=eta)
+    return adapter
+
+
+def read_prompts(config: GenerateConfig) -> list[str]:
+    """Prompts of the flags, then those of the file; SurdError when there are none."""
+    prompts = list(config.prompt)
+    if config.prompts is not None:
+        try:
+            lines = config.prompts.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SurdError(f"--prompts: {str(config.prompts)!r} cannot be read ({error}); give a text file") from error
+        prompts += [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise SurdError("--prompt: there is no prompt; pass --prompt TEXT or --prompts FILE")
+    return prompts
+
+
+def _noise(pipe: Pipeline, seed: int) -> torch.Tensor:
+    """[1, C, h, w], drawn on the CPU so that a seed means the same picture on every device."""
+    unet = pipe.unet.config
+    generator = torch.Generator("cpu").manual_seed(seed)
+    noise = torch.randn(1, unet.in_channels, unet.sample_size, unet.sample_size, generator=generator)
+    return noise.to(device=pipe.device, dtype=pipe.unet.dtype)
+
+
+def _write(images: list[Image.Image], out: Path) -> list[Path]:
+    paths = [out] if len(images) == 1 else [out.with_stem(f"{out.stem}-{i:02d}") for i in range(len(images))]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for image, path in zip(images, paths, strict=True):
+            image.save(path, format="PNG")
+    except OSError as error:
+        raise SurdError(f"--out: {str(out)!r} cannot be written ({error.strerror}); name another file") from error
+    return paths

@@ -1,0 +1,63 @@
+"""``sur-train``: trains the adapter on a build's shards."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sur_adapter.cli import command, run_app
+from sur_adapter.train_config import TrainConfig
+
+
+def run(config: TrainConfig) -> None:
+    """Train the SUR-adapter on a SURD build; the diffusion model itself stays frozen.
+
+    Three losses, each with a weight: the denoiser's own (through the frozen UNet), distillation from an LLM's states
+    of the simple prompt, and alignment with the complex prompt's text states.
+
+    **Examples**
+
+    - The demo build, 200 steps: `sur-train --shards 'data/demo/shards/surd-{00000..00003}.tar' --out runs/demo`
+
+    - Another diffusion model: `sur-train --shards '...' --base stable-diffusion-v1-5/stable-diffusion-v1-5`
+
+    - No LLM: `sur-train --shards '...' --w-llm 0`
+
+    - Several GPUs: `accelerate launch -m sur_adapter.train_cli --shards '...'`
+
+    The same command again continues from the last checkpoint in --out. Quote the pattern, or the shell expands it.
+    """
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("train"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("train", total=config.steps, losses="loading models")
+
+        def on_step(step: int, losses: dict[str, float]) -> None:
+            line = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
+            progress.update(task, completed=step, losses=line)
+            if not console.is_terminal and step % max(1, config.steps // 10) == 0:
+                console.print(f"step {step}/{config.steps}  {line}", highlight=False, soft_wrap=True)
+
+        from sur_adapter.trainer import train  # only here: --help must not wait for torch
+
+        result = train(config, on_step)
+    print(
+        f"{result.steps} steps, loss {result.loss_first:.4f} -> {result.loss_last:.4f}, {result.seconds:.0f} s"
+        + (f" (continued from step {result.resumed_from})" if result.resumed_from else "")
+        + f"; adapter in {result.adapter}"
+    )
+
+
+def main() -> None:
+    """Entry point of ``sur-train``."""
+    run_app(command(TrainConfig, run))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""A real Stable Diffusion pipeline and a real build, both as small as they can be."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from schemas.manifest import ColumnManifest, ShardInfo, ShardManifest
+from sur_adapter.train_config import TrainConfig
+
+WIDTH, LLM_WIDTH, CONTEXT, SIZE = 32, 24, 16, 32
+WORDS = "one two three red blue cat dog apple runs sits masterpiece 8k sharp".split()
+COLUMN = "llm-tiny-l2"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers StableDiffusionPipeline folder with random weights: 32x32 pixels, 8x8x4 latents, v-prediction."""
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(_vocabulary()),
+            hidden_size=WIDTH,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=CONTEXT,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=SIZE,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=SIZE // 4,
+        block_out_channels=(16, 32),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        cross_attention_dim=WIDTH,
+    )
+    pipe = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=_tokenizer(folder / "words"),
+        unet=unet,
+        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.save_pretrained(folder / "model")
+    return folder / "model"
+
+
+@dataclass
+class TinyBuild:
+    """A build of ``count`` samples a shard, written member by member so that a test can spoil any of them."""
+
+    root: Path
+    base: Path
+    shards: int = 2
+    count: int = 6
+    llm: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def pattern(self) -> str:
+        return f"{self.root}/shards/surd-{{00000..{self.shards - 1:05d}}}.tar"
+
+    def keys(self, shard: int) -> list[str]:
+        return [hashlib.sha256(f"{shard}/{i}".encode()).hexdigest()[:16] for i in range(self.count)]
+
+    def write(self) -> TinyBuild:
+        random = np.random.default_rng(0)
+        shards, columns = [], []
+        for number in range(self.shards):
+            members, vectors = {}, {}
+            for i, key in enumerate(self.keys(number)):
+                words = [WORDS[(number + i + j) % len(WORDS)] for j in range(3)]
+                pixels = random.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+                members |= {
+                    f"{key}.png": _png(pixels),
+                    f"{key}.simple.txt": " ".join(words).encode(),
+                    f"{key}.complex.txt": " ".join([*words, "masterpiece", "8k", "sharp"]).encode(),
+                    f"{key}.json": json.dumps({"key": key}).encode(),
+                }
+                vectors[f"{key}.npy"] = npy(random.standard_normal(LLM_WIDTH).astype(np.float16))
+            shards.append(write_tar(self.root / f"shards/surd-{number:05d}.tar", members, self.count))
+            columns.append(write_tar(self.root / f"columns/{COLUMN}/surd-{number:05d}.tar", vectors, self.count))
+        total = self.shards * self.count
+        manifest = ShardManifest(build=self.root.name, count=total, diffusion=str(self.base), shards=shards)
+        (self.root / "shards/manifest.json").write_text(manifest.model_dump_json())
+        self.describe_column(columns)
+        return self
+
+    def describe_column(self, shards: list[ShardInfo], column: str = COLUMN, width: int = LLM_WIDTH) -> None:
+        manifest = ColumnManifest(
+            column=column,
+            kind="llm",
+            model="tiny",
+            revision="0",
+            layer=2,
+            pooling="mean",
+            width=width,
+            dtype="float16",
+            text="simple",
+            count=sum(info.count for info in shards),
+            shards=shards,
+        )
+        (self.root / f"columns/{column}/manifest.json").write_text(manifest.model_dump_json())
+
+
+@pytest.fixture
+def build(tmp_path: Path, base: Path) -> TinyBuild:
+    """Two shards of six samples with one LLM column."""
+    return TinyBuild(tmp_path / "build", base).write()
+
+
+@pytest.fixture
+def config(build: TinyBuild, tmp_path: Path) -> Callable[..., TrainConfig]:
+    """A training of the tiny build, its fields overridden by name."""
+
+    def make(**fields: object) -> TrainConfig:
+        defaults = {
+            "shards": build.pattern,
+            "out": tmp_path / "run",
+            "steps": 4,
+            "batch_size": 4,
+            "heads": 4,
+            "feed_forward": 64,
+            "device": "cpu",
+        }
+        return TrainConfig.model_validate(defaults | fields)
+
+    return make
+
+
+def write_tar(path: Path, members: dict[str, bytes], count: int) -> ShardInfo:
+    """Write ``members`` in order; returns the manifest's entry."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    data = path.read_bytes()
+    return ShardInfo(name=path.name, count=count, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def npy(array: np.ndarray, *, allow_pickle: bool = False) -> bytes:
+    """The bytes of an .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=allow_pickle)
+    return stream.getvalue()
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _vocabulary() -> dict[str, int]:
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list("0123456789")
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    return {token: number for number, token in enumerate(tokens)}
+
+
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps(_vocabulary()))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=CONTEXT)
