@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import Any
 
@@ -17,6 +18,7 @@ from prefect.logging import get_run_logger
 from flows.progress import Listener
 from flows.summary import funnel
 from pipeline.stages import STAGES, Outcome
+from schemas import SurdError
 
 
 class RunPage(Listener):
@@ -64,3 +66,12 @@ def publish_result(summary: dict[str, Any]) -> None:
         key="surd-summary",
         description="The build in one table",
     )
+
+
+def hide_refusals() -> None:
+    """Keep Prefect from logging a SurdError with a traceback when the process ends: the failed state has told it."""
+    logging.getLogger("prefect.flow_runs").addFilter(_is_news)
+
+
+def _is_news(entry: logging.LogRecord) -> bool:
+    return not (entry.exc_info and isinstance(entry.exc_info[1], SurdError))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+import httpx
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -16,23 +17,20 @@ from prefect.settings import get_current_settings
 from prefect.states import Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task, exponential_backoff
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from flows.artifacts import RunPage, publish_result
+from flows.artifacts import RunPage, hide_refusals, publish_result
 from flows.progress import LISTENER
-from flows.record import build_record
+from flows.record import check
 from flows.request import default_out, resolve
 from flows.summary import summarise
 from pipeline.build import Build
 from pipeline.stages import BY_NAME, STAGES, Outcome, Stage, finish, run_unit, units
 from schemas import BuildConfig, SurdError
 
-IO_STAGES = ("collect", "fetch")
-
-
 def _may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Worth another try: a fault of the outside world, but neither the user's own nor a bug in a calculation."""
-    return task.name in IO_STAGES and not isinstance(state.result(raise_on_failure=False), SurdError)
+    """Worth another try: a fault of disk or network, but neither the user's to mend nor a bug in a calculation."""
+    return isinstance(state.result(raise_on_failure=False), OSError | httpx.HTTPError)
 
 
 # Prefect's cache stays off: its keys know neither the config nor the models, our markers know both.
@@ -58,17 +56,22 @@ def run_stage_unit(stage: str, unit: int, root: str, config: dict[str, Any]) -> 
 def _with_config_fields(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give the flow one keyword per config field, so that Prefect knows, shows and checks them all by name."""
     asked = [
-        ("profile", Annotated[str, Field(description="demo, small, paper, or a path to a YAML file.")], "demo"),
-        ("out", Annotated[str | None, Field(description="Folder or URL of the build; data/<profile> if unset.")], None),
+        ("profile", str, "demo", "demo, small, paper, or a path to a YAML file."),
+        ("out", str | None, None, "Folder or URL of the build; data/PROFILE when not given."),
     ]
-    fields = [
-        (name, Annotated[info.annotation | None, Field(description=info.description)], None)  # type: ignore[operator]
+    asked += [
+        (name, info.annotation | None, None, info.description or (info.annotation.__doc__ or "").strip())
         for name, info in BuildConfig.model_fields.items()
-        if name != "schema_version"
+        if info.annotation is not None and name != "schema_version"
     ]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [inspect.Parameter(name, keyword, default=default, annotation=a) for name, a, default in asked + fields]
-    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, annotation, default, _ in asked
+        ]
+    )
+    described = "\n".join(f"    {name}: {description}" for name, _, _, description in asked)
+    function.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n{described}\n"  # where Prefect looks for descriptions
     return function
 
 
@@ -80,6 +83,7 @@ def build_surd(**asked: Any) -> Any:
     A section of the config may be given in part; the rest comes from the profile. What is already done is skipped.
     Returns the summary of the build; a mistake of the user's ends the run with one sentence.
     """
+    hide_refusals()
     profile, out = asked.pop("profile"), asked.pop("out")
     try:
         config = resolve(profile, {name: _plain(value) for name, value in asked.items() if value is not None})
@@ -90,8 +94,7 @@ def build_surd(**asked: Any) -> Any:
 
 def _build(config: BuildConfig, root: str) -> dict[str, Any]:
     build = Build(root)
-    build.check_writable()
-    build.write_json("build.json", build_record(config))
+    build.write_json("build.json", check(config, root))
     listeners = (RunPage(), LISTENER.get())
     outcomes: list[Outcome] = []
     with _task_runner(config) as runner:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from flows.progress import LISTENER, Listener
+from flows.record import check
 from schemas import BuildConfig, SurdError
 
 QUIET = {
@@ -24,6 +25,7 @@ def run_build(config: BuildConfig, profile: str, out: str, listener: Listener) -
     Without a configured Prefect server, Prefect starts one for the duration of this process. Raises SurdError for
     what is the user's to mend, and whatever else a stage raised.
     """
+    check(config, out)  # before Prefect, whose start takes seconds
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from flows.build import build_surd  # after the settings: Prefect reads them when it is imported

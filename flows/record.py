@@ -6,6 +6,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipeline.build import Build
 from pipeline.models import ROLES, Models
 from schemas import BuildConfig, BuildRecord
 
@@ -13,8 +14,12 @@ STANDS_ON = ("surd", "diffusers", "open_clip_torch", "pillow", "prefect", "pyarr
 CHECKOUT = Path(__file__).parents[1]
 
 
-def build_record(config: BuildConfig) -> BuildRecord:
-    """The record of a build about to start. Raises SurdError when a model role names what is not there."""
+def check(config: BuildConfig, root: str) -> BuildRecord:
+    """The record of a build about to start, once it is clear that it can.
+
+    Raises SurdError when the root cannot be written or a model role names what is not there.
+    """
+    Build(root).check_writable()
     models = Models(config.models)
     revisions = {role: f"{getattr(config.models, role)} {models.revision(role)}" for role in ROLES}
     return BuildRecord(

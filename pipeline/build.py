@@ -50,7 +50,9 @@ class Build:
             self.remove(".writable")
         except OSError as error:
             why = error.strerror or error.__class__.__name__
-            raise SurdError(f"out is {self.root!r} and cannot be written ({why}); give a folder that you may write") from None
+            raise SurdError(
+                f"out is {self.root!r} and cannot be written ({why}); give a folder that you may write"
+            ) from None
 
     def exists(self, relative: str) -> bool:
         return bool(self._fs.exists(self._full(relative)))

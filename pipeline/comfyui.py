@@ -19,8 +19,10 @@ _WORDS = re.compile(
 # Inputs that lead to a picture or a latent: what a walk from the saved image to its sampler follows.
 _PICTURE = re.compile(r"(images?|samples?|latents?|pixels|latent_image|video|any.*|input.*)(_?\w{1,6})?", re.IGNORECASE)
 # Links that never lead from a sampler's conditioning to its words.
-_NOT_WORDS = re.compile(r"(clip|clip_vision.*|.*model|vae|.*image|images|.*latent|samples|stage_c|control_?net|mask|pixels)")
-_LOADED = {"ckpt_name": "models", "unet_name": "models", "lora_name": "loras"}
+_NOT_WORDS = re.compile(
+    r"(clip|clip_vision.*|.*model|vae|.*image|images|.*latent|samples|stage_c|control_?net|mask|pixels)"
+)
+_LOADED = {"models": ("ckpt_name", "unet_name"), "loras": ("lora_name",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +50,10 @@ def read_graph(graph: dict[str, Any]) -> GraphPrompt | None:
     if sampler is None:
         return None
     inputs = walk.nodes[sampler]
-    params = {name: value for name, value in inputs.items() if isinstance(value, str | int | float)}
-    for node in walk.nodes.values():
-        for name, kind in _LOADED.items():
-            if isinstance(node.get(name), str):
-                params.setdefault(kind, []).append(node[name])
+    params: dict[str, Any] = {name: value for name, value in inputs.items() if isinstance(value, str | int | float)}
+    for kind, names in _LOADED.items():
+        loaded = [node[name] for node in walk.nodes.values() for name in names if isinstance(node.get(name), str)]
+        params |= {kind: loaded} if loaded else {}
     return GraphPrompt(
         prompt=walk.words(sampler, "positive"), negative_prompt=walk.words(sampler, "negative"), params=params
     )
@@ -63,25 +64,32 @@ class _Walk:
 
     def __init__(self, graph: dict[str, Any]) -> None:
         well_formed = {
-            str(name): node for name, node in graph.items() if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
+            str(name): node
+            for name, node in graph.items()
+            if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
         }
         self.nodes: dict[str, dict[str, Any]] = {name: node["inputs"] for name, node in well_formed.items()}
         self._types = {name: str(node.get("class_type", "")) for name, node in well_formed.items()}
 
     def first_sampler(self) -> str | None:
         """The sampler furthest from the saved picture; where none leads to a picture, any sampler."""
+        seen: set[str] = set()  # shared: what an earlier output passed without meeting a sampler has none behind it
         for output in self._outputs():
-            reached = [node for node in self._upstream(output) if self._is_sampler(node)]
+            reached = [node for node in self._upstream(output, seen) if self._is_sampler(node)]
             if reached:
                 return reached[-1]
         return next((node for node in self.nodes if self._is_sampler(node)), None)
 
     def words(self, sampler: str, side: Side) -> str | None:
         """The distinct texts behind one side of a sampler, joined as their nodes join them."""
+        inputs = self.nodes[sampler]
         self._seen: set[str] = set()
-        for name in (side, f"{side}_prompt", "guider", "text_embeds"):
-            if (text := self._text(self.nodes[sampler].get(name), side, depth=0)) is not None:
-                return text.strip() or None
+        for name in (side, "text_embeds"):
+            if (text := self._text(inputs.get(name), side, depth=0)) is not None:
+                return _stored(text)
+        for _, guider, _ in self._links({"": inputs.get("guider")}):
+            one_sided = self.nodes[guider].get("conditioning") if side == "positive" else None
+            return _stored(self._text(self.nodes[guider].get(side, one_sided), side, depth=0) or "")
         return None
 
     def _outputs(self) -> list[str]:
@@ -90,9 +98,9 @@ class _Walk:
         ends = [node for node in self.nodes if node not in read]
         return sorted(ends, key=lambda node: "save" not in self._types[node].lower())
 
-    def _upstream(self, start: str) -> Iterator[str]:
-        """Nodes behind a picture, nearest first."""
-        seen, queue = {start}, deque([start])
+    def _upstream(self, start: str, seen: set[str]) -> Iterator[str]:
+        """Nodes behind a picture, nearest first; adds them to ``seen`` and passes over those already there."""
+        queue = deque([start])
         while queue:
             node = queue.popleft()
             yield node
@@ -104,7 +112,9 @@ class _Walk:
     def _is_sampler(self, node: str) -> bool:
         inputs = self.nodes[node]
         conditioned = any(name in inputs for name in ("positive", "guider", "text_embeds"))
-        return conditioned and any(name in inputs for name in ("latent_image", "samples", "sampler_name", "noise_seed", "seed"))
+        return conditioned and any(
+            name in inputs for name in ("latent_image", "samples", "sampler_name", "noise_seed", "seed")
+        )
 
     def _links(self, inputs: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
         """(input name, node it comes from, output slot there) of every link to a node that exists."""
@@ -116,7 +126,7 @@ class _Walk:
     def _text(self, value: Any, side: Side, depth: int) -> str | None:
         """The text of a literal, or of the node a link leads to; None when there is no text that way."""
         if isinstance(value, str):
-            return text_of(value)
+            return value
         link = next(self._links({"": value}), None)
         if link is None or link[1] in self._seen or depth > 200:
             return None
@@ -129,11 +139,13 @@ class _Walk:
         names = self._word_inputs(inputs, side)
         texts = [self._text(inputs[name], side, depth + 1) for name in names]
         found = list(dict.fromkeys(text for text in texts if text))
-        delimiter = next((inputs[name] for name in ("delimiter", "separator") if isinstance(inputs.get(name), str)), ", ")
+        delimiter = next(
+            (inputs[name] for name in ("delimiter", "separator") if isinstance(inputs.get(name), str)), ", "
+        )
         return delimiter.join(found) if any(text is not None for text in texts) else None
 
     def _word_inputs(self, inputs: dict[str, Any], side: Side) -> list[str]:
-        """Which inputs of a node to read: a switch's chosen branch, else its words, else every link that may hold them."""
+        """Which inputs to read: a switch's chosen branch, else the node's words, else every link that may hold them."""
         if {"on_true", "on_false"} <= inputs.keys():
             chosen = next((value for value in inputs.values() if isinstance(value, bool)), True)
             return ["on_true" if chosen else "on_false"]
@@ -142,3 +154,7 @@ class _Walk:
         other = "positive" if side == "negative" else "negative"
         words = [name for name in inputs if _WORDS.fullmatch(name) and not name.startswith(other)]
         return words or [name for name, _, _ in self._links(inputs) if not _NOT_WORDS.fullmatch(name) and name != other]
+
+
+def _stored(text: str) -> str | None:
+    return text_of(text.strip()) or None

@@ -36,7 +36,7 @@ def correct(build: Build, part: int, settings: CorrectConfig, models: Models) ->
 
 def _candidates(captions: list[str] | None, rewrites: list[str] | None) -> dict[str, str]:
     """Sentence -> method; the same sentence counts once, as a caption."""
-    rewritten = {text: "rewrite" for text in rewrites or ()}
+    rewritten = dict.fromkeys(rewrites or (), "rewrite")
     return rewritten | {text[0].upper() + text[1:]: "caption" for text in captions or ()}
 
 

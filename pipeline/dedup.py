@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 
 from pipeline.build import Build
 from pipeline.models import Models
@@ -30,7 +31,7 @@ class HammingIndex:
     def __init__(self, radius: int, bits: int = _BITS) -> None:
         self.radius = radius
         edges = [bits * band // (radius + 1) for band in range(radius + 2)]
-        self._bands = [(low, (1 << (high - low)) - 1) for low, high in zip(edges, edges[1:], strict=False)]
+        self._bands = [(low, (1 << (high - low)) - 1) for low, high in pairwise(edges)]
         self._buckets: list[dict[int, list[tuple[int, str]]]] = [defaultdict(list) for _ in self._bands]
 
     def nearest(self, value: int) -> tuple[int, str] | None:

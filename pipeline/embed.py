@@ -1,4 +1,4 @@
-"""embed: turns the simple prompts of a shard into LLM hidden states, one column of ``{key}.npy`` a layer and pooling."""
+"""embed: turns a shard's simple prompts into LLM hidden states, one column of ``{key}.npy`` per layer and pooling."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from schemas.config import EmbedConfig
 _DTYPE = "float16"
 Pooling = Literal["mean", "tokens"]
 Key = tuple[int, Pooling]
+States = dict[Key, npt.NDArray[np.float16]]
 
 
 def embed(build: Build, shard: int, settings: EmbedConfig, models: Models) -> list[Row]:
@@ -32,7 +33,8 @@ def embed(build: Build, shard: int, settings: EmbedConfig, models: Models) -> li
     keys, texts = _prompts(build, name)
     if too_deep := [layer for layer in settings.layers if not 0 <= layer <= models.llm.depth]:
         raise SurdError(
-            f"config field 'embed.layers' asks for {too_deep[0]}, but {models.config.llm!r} has layers 0 to {models.llm.depth}"
+            f"config field 'embed.layers' asks for {too_deep[0]}; choose 0 to {models.llm.depth},"
+            f" the layers of {models.config.llm!r}"
         )
     vectors = _embed_distinct(texts, settings, models)
     with ExitStack() as stack:
@@ -97,9 +99,11 @@ def _prompts(build: Build, shard: str) -> tuple[list[str], list[str]]:
     return keys, texts
 
 
-def _embed_distinct(texts: list[str], settings: EmbedConfig, models: Models) -> dict[str, dict[Key, npt.NDArray[np.float16]]]:
+def _embed_distinct(
+    texts: list[str], settings: EmbedConfig, models: Models
+) -> dict[str, States]:
     """Each distinct text once, texts of like length together, so that little of a batch is padding."""
-    vectors: dict[str, dict[Key, npt.NDArray[np.float16]]] = {}
+    vectors: dict[str, States] = {}
     for batch in batched(sorted(set(texts), key=lambda text: (len(text), text)), settings.batch_size):
         for text, states in zip(batch, models.llm.hidden_states(batch, settings.layers), strict=True):
             vectors[text] = {

@@ -18,9 +18,16 @@ def parse(text: str | bytes) -> Any:
         value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not _shallow(value):
-        raise ValueError("nested too deeply")
-    return value
+    return _checked(value)
+
+
+def parse_at(text: str, start: int) -> tuple[Any, int]:
+    """The JSON value that begins at ``start``, and where it ends; otherwise as ``parse``."""
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return _checked(value), end
 
 
 def dump(value: Any) -> str:
@@ -29,7 +36,7 @@ def dump(value: Any) -> str:
 
 
 def text_of(value: Any) -> str | None:
-    """A string as it can be stored (lone surrogates replaced, NULs dropped); numbers as text; None for anything else."""
+    """A string as it can be stored (lone surrogates replaced, NULs dropped), numbers as text, None for all else."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return str(value).encode("utf-8", "replace").decode("utf-8").replace("\0", "")
@@ -40,7 +47,10 @@ def _finite(digits: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _shallow(value: Any) -> bool:
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
+
+
+def _checked(value: Any) -> Any:
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
@@ -50,5 +60,5 @@ def _shallow(value: Any) -> bool:
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
         if not level:
-            return True
-    return False
+            return value
+    raise ValueError("nested too deeply")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -14,14 +12,13 @@ from itertools import zip_longest
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import jinja2
-import numpy as np
 import yaml
 from PIL import Image, ImageOps
 from pydantic import BaseModel
 
 from pipeline.build import Build
 from pipeline.models import Models
+from pipeline.report_page import histogram, page
 from pipeline.stages import STAGES
 from schemas import (
     BuildRecord,
@@ -80,18 +77,6 @@ class Step:
     went_on: int
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """Counts per bin of one or two series over shared, round bin edges."""
-
-    edges: list[float]
-    counts: dict[str, list[int]]
-    medians: dict[str, float]
-    ticks: list[float]
-    levels: list[int]
-    capped: bool
-
-
 @dataclass
 class Facts:
     """What is measured over the kept samples."""
@@ -141,8 +126,23 @@ def report(build: Build, settings: ReportConfig, models: Models) -> list[list[Se
         shown = [record for record in records if record.source.key in chosen]
         thumbnails = _thumbnails(build, part, shown, settings.thumbnail)
         entries += [_entry(record, thumbnails.get(record.source.key)) for record in shown]
-    page = _render(build, funnel(verdicts), facts, entries)
-    build.write_bytes("report.html", page.encode())
+    made_by = _document(build, "build.json", BuildRecord)
+    columns = [_document(build, f"columns/{name}/manifest.json", ColumnManifest) for name in build.listdir("columns")]
+    html = page(
+        name=build.name,
+        steps=funnel(verdicts),
+        facts=facts,
+        score_bins=histogram(facts.scores, 0.005),
+        gain_bins=histogram({"gain": facts.gains}, 0.005),
+        word_bins=histogram(facts.words, 1, cap=True),
+        entries=entries,
+        details=[{name: value for name, value in entry.items() if value not in (None, "", []) and name != "thumbnail"} for entry in entries],
+        shards=_document(build, "shards/manifest.json", ShardManifest),
+        columns=[column for column in columns if column],
+        made_by=made_by,
+        config=yaml.safe_dump(made_by.config, sort_keys=False, allow_unicode=True) if made_by else "",
+    )
+    build.write_bytes("report.html", html.encode())
     return []
 
 
@@ -210,7 +210,7 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
         "detail": verdict.detail, "source": source.source, "source_id": source.source_id, "url": source.url,
         "author": source.author, "licence": source.licence, "created_at": source.created_at, "tool": pair.tool,
     }  # fmt: skip
-    return {
+    entry: dict[str, object] = {
         "key": source.key,
         "reason": verdict.reason,
         "meaning": verdict.reason.meaning if verdict.reason else None,
@@ -238,7 +238,8 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
         "ext": pair.ext,
         "size": pair.size,
         "sha256": pair.sha256,
-    } | {name: _cut(text, LONG if name == "detail" else SHORT) for name, text in short.items()}
+    }
+    return entry | {name: _cut(text, LONG if name == "detail" else SHORT) for name, text in short.items()}
 
 
 def _link(url: str | None) -> str | None:
@@ -257,90 +258,5 @@ def _cut(text: str | None, limit: int) -> str:
     return _CONTROL.sub("\ufffd", text[:limit]) + more
 
 
-def histogram(series: dict[str, list[float]], least: float, cap: bool = False) -> Histogram | None:
-    """Bins at least ``least`` wide with round edges, shared by all series. With ``cap`` the last bin also holds the
-    longest 2 %, lest one freak flatten the rest. None when there is nothing to count."""
-    values = np.array([value for numbers in series.values() for value in numbers])
-    if not values.size:
-        return None
-    low, high = float(values.min()), float(np.quantile(values, 0.98) if cap else values.max())
-    wanted = min(32, max(8, int(2 * math.sqrt(max(map(len, series.values()))))))
-    step = max(least, _round_up((high - low) / wanted))
-    start = math.floor(low / step + 1e-9)
-    edges = [round(step * (start + i), 9) for i in range(math.floor(high / step + 1e-9) - start + 2)]
-    counts = {name: np.histogram(np.clip(numbers, *edges[:: len(edges) - 1]), edges)[0] for name, numbers in series.items()}
-    tick, peak = _round_up((edges[-1] - edges[0]) / 6), max(int(count.max()) for count in counts.values())
-    level = max(1, int(_round_up(peak / 4)))
-    return Histogram(
-        edges=edges,
-        counts={name: count.tolist() for name, count in counts.items()},
-        medians={name: float(np.median(numbers)) for name, numbers in series.items() if numbers},
-        ticks=[round(i * tick, 9) for i in range(math.ceil(edges[0] / tick - 1e-9), math.floor(edges[-1] / tick + 1e-9) + 1)],
-        levels=list(range(0, peak + level, level)),
-        capped=cap and bool((values >= edges[-1]).any()),
-    )
-
-
-def _round_up(value: float) -> float:
-    """The least of 1, 2, 2.5, 5 times a power of ten that is no less than ``value``; 0 for 0."""
-    if value <= 0:
-        return 0.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= value * (1 - 1e-9))
-
-
-def _render(build: Build, steps: list[Step], facts: Facts, entries: list[dict[str, object]]) -> str:
-    env = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": True, "separators": (",", ":")}
-    env.filters |= {"csp_hash": _csp_hash, "bytes": _bytes, "percent": _percent}
-    record = _document(build, "build.json", BuildRecord)
-    columns = [
-        _document(build, f"columns/{name}/manifest.json", ColumnManifest) for name in build.listdir("columns")
-    ]
-    return env.get_template("report.html.jinja").render(
-        name=build.name,
-        steps=steps,
-        facts=facts,
-        charts={
-            "score": histogram(facts.scores, 0.005),
-            "gain": histogram({"gain": facts.gains}, 0.005),
-            "words": histogram(facts.words, 1, cap=True),
-        },
-        entries=entries,
-        shards=_document(build, "shards/manifest.json", ShardManifest),
-        columns=[column for column in columns if column],
-        record=record,
-        config=yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True) if record else "",
-    )
-
-
 def _document(build: Build, relative: str, model: type[D]) -> D | None:
     return model.model_validate_json(build.read_bytes(relative)) if build.exists(relative) else None
-
-
-def _csp_hash(text: str) -> str:
-    """The source expression that lets a Content-Security-Policy admit exactly this inline text."""
-    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
-
-
-def _bytes(count: float) -> str:
-    """1234567 -> 1.2 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
-
-
-def _percent(part: float, whole: float) -> str:
-    """A share that is never rounded to all or to nothing when it is neither."""
-    share = 100 * part / whole if whole else 0.0
-    if 0 < share < 0.5 or 99.5 <= share < 100:
-        return "<1%" if share < 1 else ">99%"
-    return f"{share:.0f}%"

@@ -13,7 +13,10 @@ from schemas.config import RewriteConfig
 
 _SYSTEM = "You turn the tags of a picture into one short plain English sentence. Leave out quality words."
 _EXAMPLES = (
-    ("masterpiece, best quality, 1girl, white dress, holding, 3 apples, 8k", "A girl in a white dress holds three apples."),
+    (
+        "masterpiece, best quality, 1girl, white dress, holding, 3 apples, 8k",
+        "A girl in a white dress holds three apples.",
+    ),
     ("2dogs, highres, green background, artstation, sketch", "A pencil sketch of two dogs on a green background."),
     ("absurdres, 1boy, swimming, hdr, blue background", "A boy is swimming in front of a blue background."),
     ("old sepia photo, car, left of, house, sharp focus", "An old sepia photograph of a car to the left of a house."),

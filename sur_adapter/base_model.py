@@ -21,7 +21,11 @@ def load_base(ref: str, device: torch.device | str = "cpu") -> Pipeline:
     Raises SurdError when the folder or hub id cannot be loaded as a StableDiffusionPipeline.
     """
     from diffusers import StableDiffusionPipeline
+    from diffusers.utils.logging import disable_progress_bar as quiet_diffusers
+    from transformers.utils.logging import disable_progress_bar as quiet_transformers
 
+    quiet_diffusers()
+    quiet_transformers()
     path = resolve_model(ref)
     if Path(path).exists() and not (Path(path) / "model_index.json").is_file():
         raise SurdError(f"--base: {ref!r} has no model_index.json; name a diffusers StableDiffusionPipeline folder")

@@ -26,7 +26,7 @@ class TrainConfig(BaseModel):
     out: Path = Field(default=Path("runs/adapter"), description="Folder for the adapter, its log and its checkpoints.")
     steps: int = Field(default=200, ge=1, description="Optimiser steps in all.")
     batch_size: int = Field(default=8, ge=1, description="Samples per step and process.")
-    lr: float = Field(default=1e-4, gt=0, description="AdamW learning rate, constant.")
+    lr: float = Field(default=1e-4, gt=0, le=1, description="AdamW learning rate, constant.")
     w_denoise: float = Field(default=1.0, ge=0, description="Weight of the denoising loss; 0 switches it off.")
     w_llm: float = Field(default=0.1, ge=0, description="Weight of LLM distillation; 0 needs no LLM column.")
     w_prompt: float = Field(default=0.1, ge=0, description="Weight of prompt alignment; 0 switches it off.")

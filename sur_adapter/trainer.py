@@ -198,7 +198,9 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
 def _check_finite(losses: dict[str, float], step: int, batch: Batch) -> None:
     if not math.isfinite(losses["loss"]):
         keys = ", ".join(batch.keys)
-        raise SurdError(f"--lr: the loss is no number at step {step + 1} ({losses}; keys {keys}); lower it")
+        raise SurdError(
+            f"training: the loss is no number at step {step + 1} ({losses}, keys {keys}); lower --lr or drop them"
+        )
 
 
 def _summarise(config: TrainConfig, log: Log, base: str, data: ShardDataset, start: int, seconds: float) -> TrainResult:

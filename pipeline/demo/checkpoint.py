@@ -51,6 +51,8 @@ def export(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(stale, ignore_errors=True)
     fresh.mkdir(parents=True)
     write(fresh)
+    for file in fresh.rglob("*.*"):
+        file.chmod(0o644)  # safetensors writes for its owner's eyes only
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)

@@ -150,10 +150,11 @@ def train(work: Path, steps: int, stop: float) -> None:
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
-        if step % 50 == 0:
+        if step % 20 == 0:
             log.info("step %d, loss %.3f, %.0f s", step, loss.item(), clock.seconds)
-        if step % 500 == 499:
+        if step % 100 == 99:
             checkpoint.save(work / "clip.safetensors", step + 1, model, optimizer, seconds=torch.tensor(clock.seconds))
+        if step % 500 == 499:
             shares = two_way_choice(model, tokenizer, 200)
             log.info("two-way choice after %d: %s", step + 1, shares)
             export(model, tokens, card(step + 1, clock.seconds, shares))

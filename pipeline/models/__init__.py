@@ -64,6 +64,9 @@ class Models:
 
 @lru_cache(maxsize=8)
 def _loaded(kind, ref, device, *more):  # type: ignore[no-untyped-def]  # the properties above carry the types
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
     try:
         return kind(resolve_model(ref), device, *more)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 Message = dict[str, str]
 
@@ -18,11 +19,13 @@ class LLM:
 
     def __init__(self, ref: str, device: str, dtype: str) -> None:
         path = Path(ref)
-        where = {"pretrained_model_name_or_path": ref}
-        if path.suffix == ".gguf":
-            where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-        self._tokenizer = AutoTokenizer.from_pretrained(**where)
-        self._model = AutoModelForCausalLM.from_pretrained(**where, dtype=getattr(torch, dtype)).to(device).eval()
+        gguf = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
+        folder = str(path.parent) if gguf else ref
+        # Packed blocks would be unpacked again at every matrix product: on a CPU that is many times slower.
+        unpack = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **gguf, **unpack)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **gguf)
+        self._model = model.to(device).eval()
         self._device = device
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
@@ -34,14 +37,16 @@ class LLM:
 
     @torch.inference_mode()
     def answer(self, chats: Sequence[Sequence[Message]], max_new_tokens: int) -> list[str]:
-        """Greedy answers to chats, in one batch. A model without a chat template sees the plain text of the messages."""
+        """Greedy answers to chats, in one batch. A model without a chat template sees the messages as plain text."""
         prompts = [self._render(chat) for chat in chats]
         self._tokenizer.padding_side = "left"
         inputs = self._tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False).to(self._device)
         tokens = self._model.generate(
             **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=self._tokenizer.pad_token_id
         )
-        answers: list[str] = self._tokenizer.batch_decode(tokens[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        answers: list[str] = self._tokenizer.batch_decode(
+            tokens[:, inputs.input_ids.shape[1] :], skip_special_tokens=True
+        )
         return answers
 
     @torch.inference_mode()

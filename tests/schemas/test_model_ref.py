@@ -17,7 +17,9 @@ def test_a_hub_id_stays_as_it_is():
     assert resolve_model("openai/clip-vit-large-patch14") == "openai/clip-vit-large-patch14"
 
 
-@pytest.mark.parametrize("ref", ["package:schemas/nothing", "package:no_such_package/x", "package:a.b/x", "/no/such/folder", "./gone"])
+@pytest.mark.parametrize(
+    "ref", ["package:schemas/nothing", "package:no_such_package/x", "package:a.b/x", "/no/such/folder", "./gone"]
+)
 def test_what_is_not_there_is_named(ref):
     with pytest.raises(SurdError, match="model '"):
         resolve_model(ref)

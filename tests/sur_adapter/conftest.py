@@ -21,7 +21,7 @@ from schemas.manifest import ColumnManifest, ShardInfo, ShardManifest
 from sur_adapter.train_config import TrainConfig
 
 WIDTH, LLM_WIDTH, CONTEXT, SIZE = 32, 24, 16, 32
-WORDS = "one two three red blue cat dog apple runs sits masterpiece 8k sharp".split()
+WORDS = ["one", "two", "three", "red", "blue", "cat", "dog", "apple", "runs", "sits", "masterpiece", "8k", "sharp"]
 COLUMN = "llm-tiny-l2"
 
 
@@ -71,7 +71,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text_encoder=text_encoder,
         tokenizer=_tokenizer(folder / "words"),
         unet=unet,
-        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False),
+        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -160,6 +160,16 @@ def config(build: TinyBuild, tmp_path: Path) -> Callable[..., TrainConfig]:
         return TrainConfig.model_validate(defaults | fields)
 
     return make
+
+
+@pytest.fixture(name="write_tar")
+def _write_tar() -> Callable[..., ShardInfo]:
+    return write_tar
+
+
+@pytest.fixture(name="npy")
+def _npy() -> Callable[..., bytes]:
+    return npy
 
 
 def write_tar(path: Path, members: dict[str, bytes], count: int) -> ShardInfo:

@@ -1,0 +1,204 @@
+"""``surd``: the commands people type. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.errors import SurdError
+
+app = typer.Typer(
+    help="Turn scraped prompt/image pairs into a SURD dataset: simple prompt, complex prompt, image, LLM embedding.",
+    epilog="Start with: surd demo. Then your own pictures: surd build --source folder:my_images --out data/mine",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Profile = Annotated[str, typer.Option(help="demo, small, paper, or a path to a YAML file.")]
+BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
+Params = Annotated[
+    list[str],
+    typer.Option(
+        "--param", metavar="FIELD=VALUE", help="Any config field, dotted, as YAML: --param correct.tolerance=0.1. Repeatable."
+    ),
+]
+
+
+@app.command()
+def build(
+    profile: Profile = "demo",
+    source: Annotated[str | None, typer.Option(help="demo, gallery:URL or folder:PATH.")] = None,
+    out: Annotated[str | None, typer.Option(help="Where the build goes. Default: data/PROFILE.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of config fields, laid over the profile.")] = None,
+    param: Params = [],  # noqa: B006 - typer reads the default and never changes it
+    limit: Annotated[int | None, typer.Option(help="Collect at most this many records.")] = None,
+) -> None:
+    """Build a dataset, or continue one: what is already done is skipped.
+
+    **Examples**
+
+    - The embedded demo world: `surd build`
+
+    - A folder of AI images: `surd build --source folder:my_images --out data/mine`
+
+    - A gallery's API: `surd build --source gallery:https://example.org/api/v1/images --limit 1000 --out data/web`
+
+    - Stricter, on the same build; only what depends on it is redone: `surd build --param select.min_clip_simple=0.2`
+
+    All fields with their meaning: `surd schema`, then BuildConfig.schema.json.
+    """
+    from flows.request import parse_params
+
+    flags = {name: value for name, value in (("source", source), ("limit", limit)) if value is not None}
+    summary = _build(profile, out, config, parse_params(param) | flags)
+    _print_summary(summary)
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Where the build goes.")] = "data/demo",
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of the adapter.")] = 200,
+    param: Params = [],  # noqa: B006
+) -> None:
+    """The whole job on the embedded demo world: build, train the adapter, draw with and without it.
+
+    Ends with one JSON line, also written to `summary.json` in the build.
+    """
+    from flows.demo import TrainingFailed, train_and_draw
+    from flows.request import parse_params
+
+    summary = _build("demo", out, None, parse_params(param))
+    _print_summary(summary)
+    try:
+        figures = train_and_draw(summary, out, steps)
+    except TrainingFailed as error:
+        raise typer.Exit(error.args[0]) from None
+    print(f"report: {figures['report']}\ngrid: {figures['grid']}")
+    print(json.dumps(figures))
+
+
+@app.command()
+def report(build: BuildFolder) -> None:
+    """Make the report of a build again, and nothing else."""
+    from flows.look_up import open_build
+    from pipeline.build import marker_file
+    from pipeline.stages import BY_NAME, run_unit
+    from schemas import BuildConfig
+
+    opened, record = open_build(build)
+    stage = BY_NAME["report"]
+    for name in stage.reads:
+        if opened.marker(name, 0) is None and opened.part_count() == 0:
+            raise SurdError(f"build {build!r} is not finished: {name} is not done; run the same surd build again")
+    opened.remove(marker_file("report", 0))
+    run_unit(stage, 0, build, BuildConfig.model_validate(record.config))
+    print(opened.path("report.html"))
+
+
+@app.command()
+def inspect(
+    build: BuildFolder,
+    key: Annotated[str, typer.Argument(help="A record's key, or the beginning of one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
+) -> None:
+    """Everything known about one record, kept or rejected: each stage's row, its verdict, where its bytes lie."""
+    from flows.look_up import look_up, open_build
+
+    found = look_up(open_build(build)[0], key)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    console = Console()
+    _print_mapping(console, found["key"], found["status"] | found["paths"])
+    for stage, row in found["stages"].items():
+        _print_mapping(console, stage, {name: value for name, value in row.items() if name not in ("key", *found["status"])})
+    if found["shard"]:
+        _print_mapping(console, "shard", found["shard"])
+
+
+@app.command()
+def models(profile: Profile = "demo") -> None:
+    """What each model role resolves to on this machine, whether it is present, and its size."""
+    from flows.model_table import model_lines
+    from flows.request import resolve
+
+    table = Table("role", "present", box=None, pad_edge=False)
+    table.add_column("size", justify="right")
+    table.add_column("model", overflow="fold")
+    table.add_column("resolves to", overflow="fold")
+    for line in model_lines(resolve(profile).models):
+        size = f"{line.size / 1e6:.1f} MB" if line.size else "-"
+        table.add_row(line.role, "yes" if line.present else "no", size, line.ref, line.resolved)
+    Console().print(table)
+
+
+@app.command()
+def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("json-schemas")) -> None:
+    """Write the JSON Schema of every record, document and config, one file each."""
+    from schemas.json_schema import write_json_schemas
+
+    try:
+        paths = write_json_schemas(out)
+    except OSError as error:
+        raise SurdError(f"--out is {str(out)!r} and cannot be written ({error.strerror}); name another folder") from None
+    for path in paths:
+        print(path)
+
+
+def main() -> None:
+    """Entry point of ``surd``: what is the user's to mend ends with one sentence and exit code 2."""
+    try:
+        app()
+    except SurdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _build(profile: str, out: str | None, config_file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
+    from flows.console import Terminal
+    from flows.in_process import run_build
+    from flows.request import default_out, resolve
+    from schemas import read_profile
+
+    config = resolve(profile, read_profile(config_file) if config_file else {}, fields)
+    terminal = Terminal(Console())
+    try:
+        return run_build(config, profile, out or default_out(profile), terminal)
+    finally:
+        terminal.close()
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    from flows.console import print_summary
+
+    print_summary(Console(), summary)
+
+
+def _print_mapping(console: Console, title: str, values: dict[str, Any]) -> None:
+    table = Table("", "", title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    for name, value in values.items():
+        if value is not None:
+            table.add_row(f"[dim]{name}[/dim]", _short(value))
+    console.print(table)
+    console.print()
+
+
+def _short(value: Any) -> str:
+    """A value as text; of an embedding, its length is enough."""
+    from rich.markup import escape
+
+    if isinstance(value, list) and len(value) > 32 and isinstance(value[0], float):
+        return f"{len(value)} numbers"
+    return escape("\n".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Turns the embedded demo world into source records: a gallery like any other, served from here while it is used."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from pipeline.sources.gallery import Gallery
+from schemas import BuildConfig
+
+
+class DemoGallery(Gallery):
+    """The gallery of the demo world. Its server lives as long as the ``with`` block and leaves nothing behind."""
+
+    def __init__(self, settings: BuildConfig) -> None:
+        super().__init__("demo", "http://127.0.0.1/", settings)
+        self._world = {"count": settings.demo.count, "seed": settings.seed}
+        self._server = ExitStack()
+
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint()} of {json.dumps(self._world)}"
+
+    def __enter__(self) -> Self:
+        from pipeline.demo.server import serve_gallery
+
+        gallery = self._server.enter_context(serve_gallery(**self._world, port=0))
+        self._set_address(gallery.url)
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._server.close()

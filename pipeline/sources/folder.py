@@ -1,0 +1,132 @@
+"""Turns a folder of images into source records: every file one, with prompts from a ``pairs.jsonl`` if there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline import foreign_json
+from pipeline.foreign_json import text_of
+from pipeline.sources import Page, new_record
+from schemas import Reason, SourceRecord, SurdError
+
+PAIRS = "pairs.jsonl"
+PAGE = 1000
+_IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
+_SIDECARS = {".txt", ".json", ".caption", ".yaml", ".yml", ".xml"}
+
+
+class Folder:
+    """A folder and all below it, hidden files left out. Records name it by its last part, so that it may move.
+
+    ``pairs.jsonl`` at its root lists images (fields image, prompt, negative_prompt, licence, attribution ...); images
+    that it does not list follow, by path. A text file beside an image of the same name is a sidecar, not a record.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._root = Path(path).expanduser().resolve()
+        if not self._root.is_dir():
+            raise SurdError(f"config field 'source' is 'folder:{path}' and no folder is there; give an existing one")
+        self.name = f"folder:{text_of(self._root.name)}"
+
+    def fingerprint(self) -> str:
+        """Names, sizes and times of all files."""
+        digest = hashlib.sha256()
+        for name in self._files:
+            stat = (self._root / name).lstat()
+            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def page(self, cursor: str | None) -> Page:
+        """A thousand records; the cursor is where the next thousand begin. Raises SurdError on an empty folder."""
+        if not self._records:
+            raise SurdError(
+                f"config field 'source' names the folder {str(self._root)!r}, which is empty; put images there"
+            )
+        start = int(cursor or 0)
+        following = start + PAGE
+        return Page(self._records[start:following], str(following) if following < len(self._records) else None)
+
+    def location(self, url: str) -> Path:
+        """The file of a record. Raises ValueError when the path leads out of the folder."""
+        path = (self._root / url).resolve()
+        if Path(url).is_absolute() or not path.is_relative_to(self._root):
+            raise ValueError("the path leaves the folder")
+        return path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    @cached_property
+    def _files(self) -> list[str]:
+        """Relative POSIX paths of all files that are not hidden, sorted; links to folders are not entered."""
+        found = []
+        for folder, folders, files in os.walk(self._root):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            below = Path(folder).relative_to(self._root)
+            found += [(below / name).as_posix() for name in files if not name.startswith(".")]
+        return sorted(found)
+
+    @cached_property
+    def _records(self) -> list[SourceRecord]:
+        listed = [*self._listed()] if PAIRS in self._files else []
+        known = {record.source_id for record in listed}
+        images = {name.rpartition(".")[0] for name in self._files if Path(name).suffix.lower() in _IMAGES}
+        for name in self._files:
+            stem, suffix = name.rpartition(".")[0], Path(name).suffix.lower()
+            if name != PAIRS and name not in known and not (suffix in _SIDECARS and stem in images):
+                listed.append(self._record(name, {}))
+        return listed
+
+    def _listed(self) -> Iterator[SourceRecord]:
+        """One record a line of ``pairs.jsonl``; a line that names no image is one too, with a reason."""
+        for number, line in enumerate((self._root / PAIRS).read_bytes().splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                entry = foreign_json.parse(line)
+                problem = None if isinstance(entry, dict) else "not a JSON object"
+            except ValueError as error:
+                entry, problem = {}, f"not JSON: {error}"
+            image = None if problem else text_of(entry.get("image"))
+            if image:
+                yield self._record(image.removeprefix("./"), entry)
+            else:
+                record = new_record(self.name, f"{PAIRS}:{number}")
+                yield record.reject("collect", Reason.NO_IMAGE, f"{PAIRS} line {number}: {problem or 'names no image'}")
+
+    def _record(self, name: str, entry: dict[str, Any]) -> SourceRecord:
+        """The record of a file, with what its line in ``pairs.jsonl`` says; rejected when it is not in the folder."""
+        params = entry.get("params")
+        record = new_record(
+            self.name,
+            text_of(name) or "",
+            page_url=text_of(entry.get("page_url")),
+            prompt=text_of(entry.get("prompt")) or None,
+            negative_prompt=text_of(entry.get("negative_prompt")) or None,
+            params=foreign_json.dump(params) if isinstance(params, dict) else None,
+            author=text_of(entry.get("author")) or text_of(entry.get("attribution")),
+            licence=text_of(entry.get("licence")) or text_of(entry.get("license")),
+            nsfw_level=(text_of(entry.get("nsfw_level")) or "").lower() or None,
+            created_at=text_of(entry.get("created_at")),
+        )
+        if text_of(name) != name:
+            return record.reject("collect", Reason.NO_IMAGE, "the file's name is not UTF-8; rename it")
+        try:
+            path = self.location(name)
+            problem = None if path.is_file() else "there is no such file"
+        except (ValueError, OSError) as error:
+            problem = str(error)
+        if problem:
+            return record.reject("collect", Reason.NO_IMAGE, f"{name}: {problem}")
+        return record.model_copy(update={"url": name})

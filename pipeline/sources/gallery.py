@@ -1,0 +1,181 @@
+"""Turns a gallery's paged JSON API, in the shape of Civitai's v1/images, into source records."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import httpx
+import stamina
+
+from pipeline import comfyui, foreign_json
+from pipeline.foreign_json import text_of
+from pipeline.sources import Page, new_record
+from pipeline.web import client_settings, describe, retry_wait
+from schemas import BuildConfig, Reason, SourceRecord, SurdError
+
+log = logging.getLogger(__name__)
+_PROMPT_KEYS, _NEGATIVE_KEYS = ("prompt", "Prompt"), ("negativePrompt", "negative_prompt", "Negative prompt")
+
+
+class Gallery:
+    """A gallery at an API address; the address may carry filters (``?sort=Newest``), which stay the same on every page.
+
+    Image addresses on the gallery's own host are recorded relative to it, so that a gallery may move, and the demo
+    gallery sit at any port, without a record changing.
+    """
+
+    def __init__(self, name: str, api_url: str, settings: BuildConfig) -> None:
+        if not _is_http(api_url):
+            raise SurdError(f"config field 'source' is {name!r}; after gallery: give an http(s) URL")
+        self.name = name
+        self._settings = settings.collect
+        self._set_address(api_url)
+        page_size = settings.collect.page_size
+        self._size = page_size if settings.limit is None else max(1, min(page_size, settings.limit))
+        self._client: httpx.Client | None = None
+
+    def fingerprint(self) -> str:
+        """A gallery counts as unchanged, since asking costs as much as collecting. Pages of one size fit together."""
+        return f"{self.name} by {self._size}"
+
+    def page(self, cursor: str | None) -> Page:
+        """One request, with retries. An empty page is not the end; a page without a cursor is."""
+        query = httpx.QueryParams({"limit": self._size, "withMeta": "true"}).merge(self._filters)
+        if cursor is not None:
+            query = query.set("cursor", cursor)
+        document = self._get(query)
+        items = document.get("items") if isinstance(document, dict) else None
+        if not isinstance(items, list):
+            raise SurdError(f"gallery {self._api} lists no items; give the address of an API like Civitai's v1/images")
+        metadata = document.get("metadata")
+        following = metadata.get("nextCursor") if isinstance(metadata, dict) else None
+        return Page([self._record(item) for item in items], text_of(following) or None)
+
+    def location(self, url: str) -> str:
+        return urljoin(self._api, url)
+
+    def __enter__(self) -> Self:
+        self._client = httpx.Client(**client_settings(self._settings.timeout))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client:
+            self._client.close()
+
+    def _set_address(self, api_url: str) -> None:
+        parts = urlsplit(api_url)
+        self._filters = httpx.QueryParams(parts.query)
+        self._api = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+
+    def _get(self, query: httpx.QueryParams) -> Any:
+        assert self._client is not None, "a gallery is used inside its with block"
+        try:
+            for attempt in stamina.retry_context(
+                on=retry_wait, attempts=self._settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
+            ):
+                with attempt:
+                    response = self._client.get(self._api, params=query)
+                    response.raise_for_status()
+                    return foreign_json.parse(response.content)
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise SurdError(f"gallery {self._api} failed ({describe(error)}); try later or mend the address") from error
+        raise AssertionError("stamina either returns or raises")
+
+    def _record(self, item: Any) -> SourceRecord:
+        """One item as a record: what is missing or of an unknown shape stays empty; without an image, a reason."""
+        if not isinstance(item, dict):
+            return self._malformed(item, f"the item is {type(item).__name__}, not an object")
+        url = text_of(item.get("url")) if isinstance(item.get("url"), str) else None
+        source_id = text_of(item.get("id")) or url
+        if not source_id:
+            return self._malformed(item, "the item has neither id nor url")
+        meta = _meta(item.get("meta"))
+        user = item.get("user")
+        record = new_record(
+            self.name,
+            source_id,
+            page_url=text_of(item.get("pageUrl")),
+            prompt=_first(meta, _PROMPT_KEYS),
+            negative_prompt=_first(meta, _NEGATIVE_KEYS),
+            params=foreign_json.dump(rest) if (rest := _without(meta, *_PROMPT_KEYS, *_NEGATIVE_KEYS)) else None,
+            author=text_of(item.get("username")) or (text_of(user.get("username")) if isinstance(user, dict) else None),
+            licence=_first(item, ("license", "licence")),
+            nsfw_level=_nsfw_level(item),
+            created_at=text_of(item.get("createdAt")),
+        )
+        if not url:
+            return record.reject("collect", Reason.NO_IMAGE, "the item has no url")
+        try:
+            return record.model_copy(update={"url": self._relative(url)})
+        except ValueError:
+            return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {url}")
+
+    def _relative(self, url: str) -> str:
+        """The URL as it is recorded. Raises ValueError when it is none that may be fetched."""
+        absolute = urlunsplit((*urlsplit(urljoin(self._api, url.strip()))[:4], ""))
+        if not _is_http(absolute):
+            raise ValueError(url)
+        origin = urljoin(self._api, "/")
+        own = absolute.startswith(origin) and not absolute.startswith(f"{origin}/")  # "//x" would name a host
+        return absolute[len(origin) - 1 :] if own else absolute
+
+    def _malformed(self, item: Any, why: str) -> SourceRecord:
+        digest = hashlib.sha256(foreign_json.dump(item).encode()).hexdigest()[:16]
+        return new_record(self.name, f"malformed-{digest}").reject("collect", Reason.NO_IMAGE, why)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a broken port or IPv6 address
+        return False
+
+
+def _meta(value: Any) -> dict[str, Any]:
+    """An item's ``meta``: an object, an object inside ``meta.meta``, JSON or A1111 text in a string, or nothing."""
+    if isinstance(value, str):
+        try:
+            value = foreign_json.parse(value)
+        except ValueError:
+            from pipeline.metadata import parse_a1111
+
+            if found := parse_a1111(value):
+                return {"prompt": found.prompt, "negativePrompt": found.negative_prompt, **found.params}
+    if not isinstance(value, dict):
+        return {}
+    if isinstance(value.get("meta"), dict) and not _first(value, _PROMPT_KEYS):
+        value = _without(value, "meta") | value["meta"]
+    if not _first(value, _PROMPT_KEYS) and (graph := _comfy_graph(value.get("comfy"))):
+        return value | {"prompt": graph.prompt, "negativePrompt": graph.negative_prompt}
+    return value
+
+
+def _comfy_graph(value: Any) -> comfyui.GraphPrompt | None:
+    """``meta.comfy``: a JSON text of ``{"prompt": graph, "workflow": ...}``, not always valid."""
+    try:
+        document = foreign_json.parse(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    graph = document.get("prompt") if isinstance(document, dict) else None
+    return comfyui.read_graph(graph) if isinstance(graph, dict) else None
+
+
+def _nsfw_level(item: dict[str, Any]) -> str | None:
+    """The site's level in its own word, number or truth value, as lower-case text; ``nsfwLevel`` before ``nsfw``."""
+    value = item.get("nsfwLevel", item.get("nsfw"))
+    return str(value).lower() if isinstance(value, bool) else (text_of(value) or "").lower() or None
+
+
+def _first(values: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((text for name in names if (text := text_of(values.get(name)))), None)
+
+
+def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}

@@ -1,0 +1,69 @@
+"""How requests are made: who they say they are, which failures are worth another try, and how long to wait for it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import random
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+MAX_WAIT = 60.0  # seconds that a Retry-After may ask for; a server that wants more is left for the next run
+MAX_REDIRECTS = 5
+_TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 522, 524}
+
+
+def client_settings(timeout: float) -> dict[str, Any]:
+    """Keyword arguments of httpx clients, sync and async. ``timeout``: seconds for each of connect, read, write."""
+    try:
+        version = importlib.metadata.version("surd")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        version = "0"
+    return {
+        "headers": {"User-Agent": f"surd/{version} (dataset builder; collects image-prompt pairs)"},
+        "follow_redirects": True,
+        "max_redirects": MAX_REDIRECTS,
+        "timeout": httpx.Timeout(timeout),
+    }
+
+
+def retry_wait(error: Exception) -> bool | float:
+    """Whether a failure is worth another try: a back-off hook for stamina, which may also name the seconds to wait.
+
+    Network failures, time-outs, answers that say "later" and answers that are not JSON where JSON was due are.
+    """
+    if isinstance(error, httpx.HTTPStatusError):
+        if error.response.status_code not in _TRANSIENT_STATUS:
+            return False
+        wait = retry_after(error.response)
+        return True if wait is None else wait <= MAX_WAIT and wait + random.uniform(0, 0.1 * wait)
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return False
+    return isinstance(error, httpx.TransportError | TimeoutError | json.JSONDecodeError)
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds that a Retry-After header asks for, given as a number or as a date; None when there is none."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        wanted, now = parsedate_to_datetime(value), parsedate_to_datetime(response.headers["Date"])
+        return max(0.0, (wanted - now).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def describe(error: Exception) -> str:
+    """A failure in a few words for a person."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code} {error.response.reason_phrase}".strip()
+    if isinstance(error, httpx.TooManyRedirects):
+        return f"more than {MAX_REDIRECTS} redirects"
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
+        return "no answer in time"
+    if isinstance(error, json.JSONDecodeError):
+        return "the answer is not JSON"
+    return f"{error.__class__.__name__}: {error}".rstrip(": ")

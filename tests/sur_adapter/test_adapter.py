@@ -1,0 +1,94 @@
+"""The adapter starts as the identity, keeps prompts apart and comes back from disk as it went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sur_adapter.adapter import AdapterAttention, SURAdapter
+
+PARITY = Path(__file__).parents[3] / "shared/parity/seed_adapter_d64.safetensors"
+
+
+def adapter(**config: object) -> SURAdapter:
+    torch.manual_seed(0)
+    return SURAdapter(**({"width": 32, "llm_width": 24, "heads": 4, "feed_forward": 64} | config)).eval()
+
+
+def trained(**config: object) -> SURAdapter:
+    module = adapter(**config)
+    torch.nn.init.normal_(module.fc.weight)
+    torch.nn.init.normal_(module.fc.bias)
+    return module
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.randn(3, 16, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def mask() -> torch.Tensor:
+    return (torch.arange(16) < torch.tensor([[5], [9], [16]])).long()
+
+
+@pytest.mark.parametrize("eta", [0.1, 0.7, 1.0])
+def test_an_untrained_adapter_returns_its_input_bit_for_bit(x: torch.Tensor, mask: torch.Tensor, eta: float) -> None:
+    untrained = adapter(eta=eta).train()  # dropout on: it must not matter either
+    assert torch.equal(untrained(x, mask).states, x)
+    assert torch.equal(untrained(x).states, x)
+
+
+def test_strength_scales_how_far_a_trained_adapter_moves(x: torch.Tensor) -> None:
+    weak, strong = (trained(eta=eta)(x).states - x for eta in (0.1, 0.4))
+    assert weak.abs().max() > 0.01
+    torch.testing.assert_close(strong, 4 * weak, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_changes_nothing_for_real_tokens(x: torch.Tensor, mask: torch.Tensor) -> None:
+    module = trained()
+    garbage = torch.where(mask[..., None].bool(), x, torch.full_like(x, 50.0))
+    for before, after in zip(module(x, mask).values(), module(garbage, mask).values(), strict=True):
+        torch.testing.assert_close(before[mask.bool()], after[mask.bool()])
+
+
+def test_prompts_of_a_batch_do_not_influence_each_other_but_tokens_of_a_prompt_do(x: torch.Tensor) -> None:
+    module = trained()
+    together = module(x).states
+    alone = torch.cat([module(row[None]).states for row in x])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    changed = x.clone()
+    changed[0, 3] += 1
+    assert (module(changed).states[0, 7] - together[0, 7]).abs().max() > 1e-4
+
+
+def test_the_llm_vector_is_projected_to_the_text_width_whatever_its_scale(x: torch.Tensor) -> None:
+    vectors = torch.randn(3, 24)
+    target = adapter()(x, llm_BW=vectors).llm_target
+    assert target.shape == (3, 1, 32)
+    torch.testing.assert_close(adapter()(x, llm_BW=vectors * 100).llm_target, target, rtol=1e-3, atol=1e-3)
+
+
+def test_saving_and_loading_gives_the_same_bits_and_the_whole_config(tmp_path: Path, x: torch.Tensor) -> None:
+    module = trained(eta=0.3, base_model="package:some/model", llm_column="llm-tiny-l2", objective="all")
+    module.save_pretrained(tmp_path)
+    loaded = SURAdapter.from_pretrained(tmp_path)
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".json", ".safetensors"]
+    assert loaded.config["eta"] == 0.3 and loaded.config["base_model"] == "package:some/model"
+    assert not loaded.training
+    assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in module.state_dict().items())
+    assert torch.equal(loaded(x).states, module(x).states)
+
+
+@pytest.mark.skipif(not PARITY.exists(), reason="the authors' vectors are not beside this checkout")
+@pytest.mark.parametrize("batch", ["b1", "b3"])
+def test_the_attention_block_computes_what_the_authors_class_does(batch: str) -> None:
+    vectors = load_file(PARITY)
+    block, fc = AdapterAttention(64), torch.nn.Linear(64, 64)
+    for module, prefix in ((block, "state.attention."), (fc, "state.fc.")):
+        module.load_state_dict({name: vectors[prefix + name] for name in module.state_dict()})
+    output = fc(block(vectors[f"{batch}.x"], vectors[f"{batch}.h"], None))
+    torch.testing.assert_close(output, vectors[f"{batch}.o"], rtol=1e-5, atol=1e-5)

@@ -1,0 +1,32 @@
+"""The room's walls: of ours, sur_adapter imports only schemas."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOM = Path(__file__).parents[2] / "sur_adapter"
+OURS = {"pipeline", "flows", "sur_adapter", "schemas", "tests"}
+
+
+def imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add("sur_adapter" if node.level else (node.module or "").split(".")[0])
+    return names
+
+
+def test_the_adapter_knows_schemas_alone() -> None:
+    files = sorted(ROOM.rglob("*.py"))
+    found = {name for file in files for name in imported(file)} & OURS
+    assert len(files) > 8 and found == {"sur_adapter", "schemas"}
+
+
+def test_nothing_here_can_unpickle() -> None:
+    for file in ROOM.rglob("*.py"):
+        names = imported(file)
+        assert not names & {"pickle", "joblib", "dill"}, file
+        assert "torch.load" not in file.read_text(encoding="utf-8"), file
