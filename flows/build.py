@@ -107,7 +107,8 @@ def _build(config: BuildConfig, root: str) -> dict[str, Any]:
                 done.append(outcome)
                 for listener in listeners:
                     listener.unit_done(outcome)
-            finish(stage, root, config)
+            if stage.scope == "shard":  # the others have nothing to finish, and asking them would load their models' library
+                finish(stage, root, config)
             for listener in listeners:
                 listener.stage_done(stage.name, done)
             outcomes += done

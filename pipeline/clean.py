@@ -20,7 +20,7 @@ _WORD = re.compile(r"[^\W\d_]{2,}|[\u3040-\u9fff\uac00-\ud7af]")
 # The levels galleries give to pictures that are fit for work, as words, numbers and booleans.
 _SAFE_LEVELS = {"", "none", "false", "safe", "pg", "g", "0", "1"}
 _UNSAFE_WORDS = re.compile(
-    r"\b(?:nsfw|nude|nudity|naked|topless|porn\w*|hentai|explicit|sex|sexual|erotic|uncensored|nipples?|genitals?|gore)\b",
+    r"\b(?:nsfw|nude|nudity|naked|topless|porn\w*|hentai|sex|sexual|erotic|uncensored|nipples?|genitals?|gore)\b",
     re.IGNORECASE,
 )
 ROUND, SQUARE = 1.1, 1 / 1.1  # attention of one pair of () or {}, and of [], as the A1111 web UI counts it

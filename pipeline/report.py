@@ -136,7 +136,10 @@ def report(build: Build, settings: ReportConfig, models: Models) -> list[list[Se
         gain_bins=histogram({"gain": facts.gains}, 0.005),
         word_bins=histogram(facts.words, 1, cap=True),
         entries=entries,
-        details=[{name: value for name, value in entry.items() if value not in (None, "", []) and name != "thumbnail"} for entry in entries],
+        details=[
+            {name: value for name, value in entry.items() if value not in (None, "", []) and name != "thumbnail"}
+            for entry in entries
+        ],
         shards=_document(build, "shards/manifest.json", ShardManifest),
         columns=[column for column in columns if column],
         made_by=made_by,
@@ -203,8 +206,8 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
         record.source, record.pair, record.cleaned, record.corrected, record.verdict
     )  # fmt: skip
     raw, fit, complex_fit = pair.prompt or source.prompt, prompts.clip_simple, prompts.clip_complex
-    texts = {"caption": record.captioned.captions or [], "rewrite": record.rewritten.rewrites or []}
-    origins = {text.strip(): name for name, sentences in texts.items() for text in sentences}
+    texts = {"rewrite": record.rewritten.rewrites or [], "caption": record.captioned.captions or []}
+    origins = {text.casefold(): name for name, sentences in texts.items() for text in sentences}
     scores = prompts.candidate_scores or []
     short = {
         "detail": verdict.detail, "source": source.source, "source_id": source.source_id, "url": source.url,
@@ -226,7 +229,7 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
         "clip_complex": complex_fit,
         "gain": fit - complex_fit if fit is not None and complex_fit is not None else None,
         "candidates": [
-            {"text": _cut(text, SHORT), "score": score, "origin": origins.get(text.strip())}
+            {"text": _cut(text, SHORT), "score": score, "origin": origins.get(text.casefold()), "won": text == prompts.simple}
             for text, score in zip_longest(prompts.candidates or [], scores)
         ],
         "twin": record.deduped.cluster if record.deduped.cluster != source.key else None,

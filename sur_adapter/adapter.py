@@ -83,7 +83,11 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         self.fc = nn.Linear(width, width)
         nn.init.zeros_(self.fc.weight)
         nn.init.zeros_(self.fc.bias)
-        self.llm_projection = None if llm_width is None else nn.Linear(llm_width, width)
+        self.llm_projection = None
+        if llm_width is not None:
+            self.llm_projection = nn.Linear(llm_width, width, bias=False)
+            self.register_buffer("llm_mean", torch.zeros(llm_width))
+            self.register_buffer("llm_std", torch.ones(llm_width))
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor | None = None, llm_BW: Tensor | None = None) -> SURAdapterOutput:
         """Adapt text states.
@@ -101,10 +105,12 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         return SURAdapterOutput(states=y_BTD, encoder_states=h_BTD, llm_target=target)
 
     def project_llm(self, llm_BW: Tensor) -> Tensor:
-        """[B, llm_width] -> [B, width].
+        """[B, llm_width] -> [B, width]: standardised by ``llm_mean`` and ``llm_std``, projected, normalised.
 
-        Normalised first: a pooled LLM state has a few coordinates hundreds of times larger than the rest, and their
-        softmax would be one-hot whatever the prompt says.
+        Projection and encoder are both learned, so they could agree on one constant and distil nothing. Targets of
+        zero mean over the data set, no bias and a fixed scale leave no such constant. (Raw pooled LLM states are also
+        nearly parallel for all prompts, with a few coordinates hundreds of times larger than the rest.)
         """
         assert self.llm_projection is not None, "this adapter was made without llm_width"
-        return self.llm_projection(F.layer_norm(llm_BW, llm_BW.shape[-1:]))
+        projected = self.llm_projection((llm_BW - self.llm_mean) / self.llm_std)
+        return F.layer_norm(projected, projected.shape[-1:])

@@ -30,7 +30,9 @@ def load_base(ref: str, device: torch.device | str = "cpu") -> Pipeline:
     if Path(path).exists() and not (Path(path) / "model_index.json").is_file():
         raise SurdError(f"--base: {ref!r} has no model_index.json; name a diffusers StableDiffusionPipeline folder")
     try:
-        pipe = StableDiffusionPipeline.from_pretrained(path, safety_checker=None, requires_safety_checker=False)
+        pipe = StableDiffusionPipeline.from_pretrained(
+            path, safety_checker=None, requires_safety_checker=False, use_safetensors=True
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SurdError(f"--base: {ref!r} cannot be loaded ({reason}); name a local diffusers folder") from error

@@ -70,14 +70,14 @@ def sample_images(
                 f"--base: its text width is {text_width(pipe)} but the adapter's is {width}; "
                 "name the base model that the adapter was trained for"
             )
-        adapter.to(device=pipe.device, dtype=pipe.text_encoder.dtype).eval()  # type: ignore[call-arg]
+        adapter.to(pipe.device).eval()
     images: list[Image.Image] = []
     for begin in range(0, len(prompts), BATCH):
         part = list(prompts[begin : begin + BATCH])
         states, mask = encode_text(pipe, part)
         negative, _ = encode_text(pipe, [negative_prompt] * len(part))
         images += pipe(
-            prompt_embeds=states if adapter is None else adapter(states, mask).states,
+            prompt_embeds=states if adapter is None else adapter(states.float(), mask).states.to(states.dtype),
             negative_prompt_embeds=negative,
             latents=torch.cat([_noise(pipe, seed + begin + i) for i in range(len(part))]),
             num_inference_steps=steps,

@@ -94,6 +94,13 @@ class ShardDataset:
                 yield sample
         yield from (buffer[slot] for slot in random.permutation(len(buffer)))
 
+    def llm_statistics(self, most: int = 4096) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [llm_width] of the column's first ``most`` vectors, in shard order."""
+        folder = f"{self.build}/columns/{self.column.column}" if self.column else ""
+        files = (f"{folder}/{posixpath.basename(shard)}" for shard in self.shards)
+        vectors = np.stack(list(islice((vector for file in files for _, vector in self._read_column(file)), most)))
+        return torch.from_numpy(vectors.mean(axis=0)), torch.from_numpy(vectors.std(axis=0)).clamp(min=1e-6)
+
     def batches(
         self, *, batch_size: int, image_size: int, seed: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
@@ -136,6 +143,8 @@ class ShardDataset:
             vector = read_npy(members.get("npy", b""), f"{file}: member {key}.npy").astype(np.float32)
             if vector.ndim not in (1, 2) or vector.shape[-1] != self.column.width:
                 raise SurdError(f"{file}: member {key}.npy has shape {vector.shape}, not width {self.column.width}")
+            if not np.isfinite(vector).all():
+                raise SurdError(f"{file}: member {key}.npy holds NaN or infinity; embed again")
             yield key, vector.mean(axis=0) if vector.ndim == 2 else vector
 
     def _find_llm_column(self, wanted: str | None) -> ColumnManifest:

@@ -141,6 +141,8 @@ def make_adapter(config: TrainConfig, pipe: Pipeline, data: ShardDataset, base: 
         llm_column=data.column.column if data.column else None,
         objective=OBJECTIVE,
     )
+    if data.column:
+        adapter.llm_mean, adapter.llm_std = data.llm_statistics()
     return adapter.to(pipe.device)
 
 

@@ -14,7 +14,7 @@ class Captioner:
     """Any transformers image-to-text model that captions without a prompt (BLIP, GIT, BLIP-2 ...)."""
 
     def __init__(self, ref: str, device: str) -> None:
-        model: Any = AutoModelForImageTextToText.from_pretrained(ref, dtype=torch.float32)
+        model: Any = AutoModelForImageTextToText.from_pretrained(ref, dtype=torch.float32, use_safetensors=True)
         self._model = model.to(device).eval()
         self._processor: Any = AutoProcessor.from_pretrained(ref)
         self._device = device

@@ -19,12 +19,14 @@ class LLM:
 
     def __init__(self, ref: str, device: str, dtype: str) -> None:
         path = Path(ref)
-        gguf = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
-        folder = str(path.parent) if gguf else ref
-        # Packed blocks would be unpacked again at every matrix product: on a CPU that is many times slower.
-        unpack = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **gguf, **unpack)
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **gguf)
+        folder, file = ref, {}
+        how: dict[str, Any] = {"use_safetensors": True}
+        if path.suffix == ".gguf":
+            # Packed blocks would be unpacked again at every matrix product: on a CPU that is many times slower.
+            folder, file = str(path.parent), {"gguf_file": path.name}
+            how = {"quantization_config": GgufConfig(dequantize=True)}
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **file, **how)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **file)
         self._model = model.to(device).eval()
         self._device = device
         if self._tokenizer.pad_token is None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ HOSTILE = (
     "</script><script>document.title='pwned'</script>",
     "<img src=x onerror=\"document.title='pwned'\">",
     "<!--<script>\"'`{{7*7}}${7*7}",
+    "<svg onload=document.title='pwned'>",
     "\u202egnissecorp kcab\u202c, שלום עולם, 🧑‍🚀🏳️‍🌈, z̸̡͘a̷͜͡l̸͝g̵̛o̴, \x00\x07",
     "endless " * 12_500,
 )
@@ -101,7 +103,13 @@ def record(
     """One record as every stage leaves it; what comes after its rejection is null."""
     rng = random.Random(index)
     things, colour = rng.choice(("balloons", "owls", "rockets", "snowmen")), rng.choice(("red", "blue", "green"))
-    keywords = ["masterpiece", "best quality", f"3 {things}", f"{colour} background", rng.choice(("8k", "hdr", "sepia"))]
+    keywords = [
+        "masterpiece",
+        "best quality",
+        f"3 {things}",
+        f"{colour} background",
+        rng.choice(("8k", "hdr", "sepia")),
+    ]
     simple = prompt or f"Three {things} on a {colour} background, number {index}."
     captions, rewrites = [simple, f"Some {things} near a {colour} wall."], [f"A picture of {things} in {colour}."]
     fit, complex_fit = round(rng.gauss(0.31, 0.03), 4), round(rng.gauss(0.28, 0.02), 4)
@@ -136,9 +144,9 @@ def record(
     for stage, (model, values) in columns.items():
         row = model(key=key_of(index), **({} if gone and stage != "fetch" else values))
         gone = gone or bool(lost and lost[0] == stage)
-        rows[stage] = row.reject(lost[0], lost[1], f"because of number {index}") if gone and lost else row
+        rows[stage] = row.reject(lost[0], lost[1], prompt or f"because of number {index}") if gone and lost else row
         if gone and stage == "fetch":
-            rows[stage] = rows[stage].model_copy(update={name: None for name in pair})
+            rows[stage] = rows[stage].model_copy(update=dict.fromkeys(pair))
     return rows
 
 
@@ -172,7 +180,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        self._in = dict(attrs).get("id") == "data" and "data" or tag
+        self._in = "data" if dict(attrs).get("id") == "data" else tag
 
     def handle_data(self, data: str) -> None:
         if self._in == "data":
@@ -209,7 +217,7 @@ def test_the_funnel_adds_up_to_what_was_collected(tmp_path: Path) -> None:
         "collect", "fetch", "clean", "dedup", "score", "caption", "rewrite", "correct", "select",
     ]  # fmt: skip
     assert steps[0].came == 60 and steps[-1].went_on == 45
-    assert all(before.went_on == after.came for before, after in zip(steps, steps[1:], strict=False))
+    assert all(before.went_on == after.came for before, after in pairwise(steps))
     assert sum(count for step in steps for _, count in step.rejected) == 15
     assert (Reason.HTTP_ERROR, 2) in steps[1].rejected and (Reason.BROKEN_IMAGE, 2) in steps[1].rejected
 
@@ -236,6 +244,7 @@ def test_a_rejected_record_tells_stage_reason_detail_and_twin(page: Page) -> Non
 def test_a_sample_lists_all_candidates_with_score_and_origin(page: Page) -> None:
     candidates = page.data["entries"][8]["candidates"]
     assert [candidate["origin"] for candidate in candidates] == ["caption", "caption", "rewrite"]
+    assert [candidate["won"] for candidate in candidates] == [True, False, False]
     assert [candidate["score"] for candidate in candidates] == sorted((c["score"] for c in candidates), reverse=True)
 
 
@@ -247,7 +256,7 @@ def test_hostile_text_stays_text(page: Page) -> None:
 
 
 def test_a_text_of_100_kb_is_cut_and_says_so(page: Page, page_file: Path) -> None:
-    assert page.data["entries"][4]["simple"].endswith(f" … [{len(HOSTILE[4]) - 2000:,} more characters]")
+    assert page.data["entries"][5]["simple"].endswith(f" … [{len(HOSTILE[5]) - 2000:,} more characters]")
     assert page_file.stat().st_size < 600_000
 
 
@@ -317,32 +326,36 @@ def browse(page_file: Path, tmp_path_factory: pytest.TempPathFactory):  # type: 
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 
     def dump(state: str) -> str:
-        command = [program, *flags.split(), "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}"]
+        command = [
+            program,
+            *flags.split(),
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={profile}",
+        ]
         address = f"{page_file.as_uri()}#{state}"
-        return subprocess.run([*command, "--dump-dom", address], capture_output=True, timeout=60, check=True).stdout.decode()
+        return subprocess.run(
+            [*command, "--dump-dom", address], capture_output=True, timeout=60, check=True
+        ).stdout.decode()
 
     return dump
 
 
 def test_chromium_runs_the_page_and_none_of_the_hostile_text(browse) -> None:  # type: ignore[no-untyped-def]
-    dom = browse("")
+    dom = browse(f"key={key_of(0)}")
     assert 'data-ready="60"' in dom and "<title>tiny world · dataset report</title>" in dom
     assert len(Page(dom).visible_cards()) == 45 and "45 shown" in dom
+    sheet = dom[dom.index("<dialog") : dom.index("</dialog>")]
+    assert "&lt;/script&gt;&lt;script&gt;" in sheet and "<script" not in sheet
+    assert f"tiny world' {key_of(0)}" in sheet and 'rel="noopener noreferrer"' in sheet
 
 
-def test_chromium_searches_filters_and_sorts(browse) -> None:  # type: ignore[no-untyped-def]
-    page = Page(browse("q=OWLS+blue&show=kept&sort=gain-"))
-    entries = {entry["key"]: entry for entry in page.data["entries"]}
-    expected = [e for e in entries.values() if "owls" in e["complex"] and "blue" in e["complex"] and "reason" not in e]
-    found = page.visible_cards()
-    assert len(found) > 1 and found == [e["key"] for e in sorted(expected, key=lambda entry: -entry["gain"])]
-    assert Page(browse(f"q={key_of(15)}&show=nsfw")).visible_cards() == [key_of(15)]
-
-
-def test_chromium_opens_one_record_with_all_that_is_known(browse) -> None:  # type: ignore[no-untyped-def]
-    dom = browse(f"key={key_of(19)}&show=all")
-    sheet = dom[dom.index("<dialog") :]
-    assert "open" in sheet[: sheet.index(">")] and "show its twin" in sheet
-    hostile = browse(f"key={key_of(0)}")
-    assert "&lt;/script&gt;&lt;script&gt;" in hostile[hostile.index("<dialog") :] and "<title>tiny world" in hostile
-    assert f"tiny world' {key_of(0)}" in hostile and 'rel="noopener noreferrer"' in hostile
+def test_chromium_searches_filters_sorts_and_opens_a_record(browse) -> None:  # type: ignore[no-untyped-def]
+    dom = browse(f"q=OWLS+blue&show=kept&sort=gain-&key={key_of(19)}")
+    page = Page(dom)
+    told = [entry for entry in page.data["entries"] if "reason" not in entry]
+    wanted = [entry for entry in told if "owls" in entry["complex"] and "blue" in entry["complex"]]
+    assert len(wanted) > 1
+    assert page.visible_cards() == [entry["key"] for entry in sorted(wanted, key=lambda entry: -entry["gain"])]
+    sheet = dom[dom.index("<dialog") : dom.index("</dialog>")]
+    assert "because of number 19" in sheet and "show its twin" in sheet

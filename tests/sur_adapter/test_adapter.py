@@ -65,11 +65,14 @@ def test_prompts_of_a_batch_do_not_influence_each_other_but_tokens_of_a_prompt_d
     assert (module(changed).states[0, 7] - together[0, 7]).abs().max() > 1e-4
 
 
-def test_the_llm_vector_is_projected_to_the_text_width_whatever_its_scale(x: torch.Tensor) -> None:
-    vectors = torch.randn(3, 24)
-    target = adapter()(x, llm_BW=vectors).llm_target
-    assert target.shape == (3, 1, 32)
-    torch.testing.assert_close(adapter()(x, llm_BW=vectors * 100).llm_target, target, rtol=1e-3, atol=1e-3)
+def test_llm_targets_have_the_text_width_a_fixed_scale_and_no_common_constant(x: torch.Tensor) -> None:
+    vectors = 50 + torch.randn(200, 24) * torch.logspace(-2, 2, 24)
+    module = adapter()
+    module.llm_mean, module.llm_std = vectors.mean(0), vectors.std(0)
+    assert module(x, llm_BW=vectors[:3]).llm_target.shape == (3, 1, 32)
+    targets = module.project_llm(vectors)
+    torch.testing.assert_close(targets.std(dim=1, correction=0), torch.ones(200), rtol=1e-3, atol=1e-3)
+    assert targets.mean(dim=0).abs().max() < 0.3
 
 
 def test_saving_and_loading_gives_the_same_bits_and_the_whole_config(tmp_path: Path, x: torch.Tensor) -> None:

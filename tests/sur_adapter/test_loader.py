@@ -180,6 +180,20 @@ def test_a_column_of_another_width_is_refused(build: Any, write_tar: Any, npy: A
         read_all(build)
 
 
+def test_a_column_with_nan_is_refused(build: Any, write_tar: Any, npy: Any) -> None:
+    replace_column(build, write_tar, {f"{key}.npy": npy(np.full(24, np.nan)) for key in build.keys(0)})
+    with pytest.raises(SurdError, match=r"surd-00000\.tar: member [0-9a-f]{16}\.npy holds NaN"):
+        read_all(build)
+
+
+def test_llm_statistics_are_those_of_the_whole_column(build: Any) -> None:
+    data = ShardDataset(build.pattern, llm=True)
+    vectors = np.stack([sample.llm for sample in data.samples(0, 0) if sample.llm is not None])
+    mean, std = data.llm_statistics()
+    np.testing.assert_allclose(mean, vectors.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(std, vectors.std(0), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.4, 0.6])
 def test_a_truncated_shard_is_refused_wherever_it_is_cut(build: Any, share: float) -> None:
     shard = build.root / "shards/surd-00000.tar"

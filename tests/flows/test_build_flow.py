@@ -1,0 +1,178 @@
+"""The flow build-surd: every record accounted for, nothing done twice, no failure lost."""
+
+import json
+import logging
+import shutil
+import sys
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.exceptions import ParameterBindError, SignatureMismatchError
+
+import flows.build as build_module
+from flows.build import build_surd
+from pipeline import stages
+from pipeline.stages import STAGES
+from schemas import BuildConfig, BuildRecord, SurdError
+
+
+def ended(**parameters):
+    """The state the flow ends in, and what it holds."""
+    state = build_surd(**parameters, return_state=True)
+    return state, state.result(raise_on_failure=False)
+
+
+def test_every_record_is_kept_or_rejected_for_a_reason(built):
+    out, summary = built
+    assert summary["collected"] == 6
+    assert summary["kept"] + sum(summary["rejected"].values()) == 6
+    assert summary["rejected"].get("no_prompt") == 1
+    assert summary["report"] == str(out / "report.html")
+    assert (out / "report.html").exists()
+
+
+def test_the_flows_parameters_are_the_fields_of_the_config(built):
+    fields = set(BuildConfig.model_fields) - {"schema_version"}
+    assert set(build_surd.parameters.properties) == fields | {"profile", "out"}
+    assert build_surd.parameters.properties["limit"]["description"] == BuildConfig.model_fields["limit"].description
+
+
+def test_an_unknown_parameter_is_refused():
+    with pytest.raises((SignatureMismatchError, ParameterBindError, TypeError)):
+        build_surd(nonsense=1)
+
+
+def test_the_build_says_what_it_was_made_with(built):
+    out, _ = built
+    record = BuildRecord.model_validate_json((out / "build.json").read_bytes())
+    assert record.config["partition_size"] == 3
+    assert set(record.models) == {"clip", "captioner", "llm", "diffusion"}
+    assert record.versions["prefect"] == sys.modules["prefect"].__version__
+
+
+def test_a_second_run_skips_everything_and_loads_no_model(built, asked, monkeypatch):
+    out, first = built
+    monkeypatch.setattr(stages.Stage, "run", lambda self: pytest.fail(f"{self.name} was run again"))
+    second = build_surd(out=str(out), **asked)
+    assert second["run_units"] == 0
+    assert second["skipped_units"] == first["run_units"]
+    assert {name: second[name] for name in ("collected", "kept", "rejected")} == {
+        name: first[name] for name in ("collected", "kept", "rejected")
+    }
+
+
+def test_a_part_of_a_section_changes_that_field_alone(built, asked, tmp_path):
+    out = shutil.copytree(built[0], tmp_path / "copy")
+    again = build_surd(out=str(out), **asked, report={"samples": 2})
+    assert again["run_units"] == 1
+    record = json.loads((out / "build.json").read_text())
+    assert record["config"]["report"] == {"samples": 2, "thumbnail": BuildConfig().report.thumbnail}
+
+
+def test_the_prefect_page_shows_progress_funnel_and_report(built):
+    out, summary = built
+    with get_client(sync_client=True) as client:
+        found = {
+            key: client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+            for key in ("surd-progress", "surd-funnel", "surd-report", "surd-summary")
+        }
+    assert all(artifact.data == 100.0 for artifact in found["surd-progress"][:1])
+    rows = {row["rows"]: row["count"] for row in json.loads(found["surd-funnel"][0].data)}
+    assert rows == {"collected": 6, "kept": summary["kept"], **summary["rejected"]}
+    assert str(out / "report.html") in found["surd-report"][0].data
+    assert str(out / "report.html") in found["surd-summary"][0].data
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"source": "folder:/no/such/folder"}, "/no/such/folder"),
+        ({"source": "nonsense"}, "nonsense"),
+        ({"models": {"clip": "/no/such/model"}}, "/no/such/model"),
+        ({"profile": "dmo"}, "did you mean 'demo'"),
+        ({"out": "/proc/surd"}, "'/proc/surd' and cannot be written"),
+        ({"runner": "ray"}, "ray"),
+        ({"partition_size": 0}, "'partition_size' is 0"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_users_mistake_ends_the_run_with_one_sentence_and_no_traceback(asked, tmp_path, wrong, sentence, caplog, capfd):
+    with caplog.at_level(logging.INFO):
+        state, error = ended(**({"out": str(tmp_path / "b")} | asked | wrong))
+    assert state.is_failed()
+    assert isinstance(error, SurdError)
+    assert sentence in str(error)
+    assert state.message == str(error)
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_an_empty_folder_is_one_sentence_and_keeps_what_was_built(tmp_path, asked):
+    (tmp_path / "empty").mkdir()
+    state, error = ended(**asked | {"source": f"folder:{tmp_path / 'empty'}", "out": str(tmp_path / "b")})
+    assert isinstance(error, SurdError) and str(tmp_path / "empty") in str(error)
+    assert (tmp_path / "b" / "build.json").exists()
+
+
+class TestAFailingUnit:
+    """One partition of three fails in the stage clean."""
+
+    @pytest.fixture
+    def fail_with(self, monkeypatch):
+        tried = []
+        real = build_module.run_unit
+
+        def plant(error, times=99):
+            def run(stage, unit, root, config):
+                tried.append((stage.name, unit))
+                if (stage.name, unit) == ("clean", 0) and tried.count(("clean", 0)) <= times:
+                    raise error
+                return real(stage, unit, root, config)
+
+            monkeypatch.setattr(build_module, "run_unit", run)
+            monkeypatch.setattr(build_module.run_stage_unit, "retry_delay_seconds", [0, 0, 0])
+            return tried
+
+        return plant
+
+    def test_fails_the_flow_and_lets_its_neighbours_finish(self, fail_with, asked, tmp_path):
+        tried = fail_with(ZeroDivisionError("a bug"))
+        state, error = ended(**asked, out=str(tmp_path / "b"))
+        assert state.is_failed() and isinstance(error, ZeroDivisionError)
+        assert ("clean", 1) in tried
+        assert (tmp_path / "b/clean/part-00001.done.json").exists()
+        assert "dedup" not in {stage for stage, _ in tried}
+
+    def test_a_bug_is_not_tried_again(self, fail_with, asked, tmp_path):
+        tried = fail_with(ZeroDivisionError("a bug"))
+        ended(**asked, out=str(tmp_path / "b"))
+        assert tried.count(("clean", 0)) == 1
+
+    def test_nor_is_a_users_mistake(self, fail_with, asked, tmp_path):
+        tried = fail_with(SurdError("clean is wrong; mend it"))
+        state, _ = ended(**asked, out=str(tmp_path / "b"))
+        assert tried.count(("clean", 0)) == 1
+        assert state.message == "clean is wrong; mend it"
+
+    def test_a_fault_of_the_disk_is_tried_again_and_passes(self, fail_with, asked, tmp_path, monkeypatch):
+        tried = fail_with(OSError("stale file handle"), times=2)
+        monkeypatch.setattr(build_module, "STAGES", STAGES[:3])
+        monkeypatch.setattr(build_module, "summarise", lambda build, outcomes: {"units": len(outcomes)})
+        monkeypatch.setattr(build_module, "publish_result", lambda summary: None)
+        state, _ = ended(**asked, out=str(tmp_path / "b"))
+        assert state.is_completed()
+        assert tried.count(("clean", 0)) == 3
+
+
+def test_an_outcome_that_a_task_lost_is_no_success(asked, tmp_path, monkeypatch):
+    """A failed future that is only handed on arrives as None, and the flow would end Completed."""
+    monkeypatch.setattr(build_module, "asdict", lambda outcome: None)
+    state, _ = ended(**asked, out=str(tmp_path / "b"))
+    assert state.is_failed()
+
+
+def test_prefects_cache_is_off_and_results_are_not_kept():
+    from prefect.cache_policies import NO_CACHE
+
+    task = build_module.run_stage_unit
+    assert task.cache_policy == NO_CACHE and not task.persist_result
