@@ -84,12 +84,18 @@ def test_original_bytes_lie_in_the_tar_under_their_key_and_at_their_offset(tmp_p
 
 
 def test_fetching_twice_gives_the_same_bytes(tmp_path):
-    files = {"a.png": with_text(parameters=PARAMETERS), "b.txt": b"text", "c.jpg": picture("JPEG")[:300]}
+    files = {
+        "a.png": with_text(parameters=PARAMETERS),
+        "b.txt": b"text",
+        "c.jpg": picture("JPEG")[:300],
+        "d.png": picture()[:12],
+    }
     tars, rows = [], []
     for _ in range(2):
         rows.append(from_folder(tmp_path, files))
         tars.append((tmp_path / "build/fetch/part-00000.tar").read_bytes())
     assert tars[0] == tars[1] and rows[0] == rows[1]
+    assert rows[0]["d.png"].reason is Reason.BROKEN_IMAGE
 
 
 def test_rows_know_hash_size_and_the_prompt_of_the_file(tmp_path):
@@ -236,6 +242,10 @@ def test_a_hostile_server_costs_a_reason_each_and_good_images_arrive(tmp_path, s
                 request.end_headers()
                 while not server.closing.is_set():
                     request.wfile.write(image)
+            case "/trickle":
+                request.send(200, b"", "image/png", Content_Length=str(len(image)))
+                while not server.closing.wait(0.05):
+                    request.wfile.write(b"x")
             case "/loop":
                 request.send(302, Location="/loop")
             case "/elsewhere":
@@ -244,7 +254,7 @@ def test_a_hostile_server_costs_a_reason_each_and_good_images_arrive(tmp_path, s
                 request.send(301, Location="/good")
 
     server = serve(answer)
-    names = "good later lying-type html 404 500 403 hang-up short stall endless dribble loop elsewhere moved"
+    names = "good later lying-type html 404 500 403 hang-up short stall endless dribble trickle loop elsewhere moved"
     paths = [f"/{name}" for name in names.split()]
     rows = from_server(tmp_path, server, paths, retries=2, timeout=0.5, max_bytes=1_000_000)
     assert {name[1:]: reason for name, reason in reasons(rows).items()} == {
@@ -261,6 +271,7 @@ def test_a_hostile_server_costs_a_reason_each_and_good_images_arrive(tmp_path, s
         "stall": Reason.FETCH_FAILED,
         "endless": Reason.TOO_LARGE,
         "dribble": Reason.TOO_LARGE,
+        "trickle": Reason.FETCH_FAILED,
         "loop": Reason.FETCH_FAILED,
         "elsewhere": Reason.FETCH_FAILED,
     }
