@@ -28,6 +28,7 @@ from pipeline.build import Build
 from pipeline.stages import BY_NAME, STAGES, Outcome, Stage, finish, run_unit, units
 from schemas import BuildConfig, SurdError
 
+
 def _may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Worth another try: a fault of disk or network, but neither the user's to mend nor a bug in a calculation."""
     return isinstance(state.result(raise_on_failure=False), OSError | httpx.HTTPError)
@@ -78,7 +79,7 @@ def _with_config_fields(function: Callable[..., Any]) -> Callable[..., Any]:
 @flow(name="build-surd", persist_result=False)
 @_with_config_fields
 def build_surd(**asked: Any) -> Any:
-    """Build a SURD dataset: collect, fetch, clean, dedup, score, caption, rewrite, correct, select, pack, embed, report.
+    """Build a SURD dataset: every stage from collect to report, partition by partition.
 
     A section of the config may be given in part; the rest comes from the profile. What is already done is skipped.
     Returns the summary of the build; a mistake of the user's ends the run with one sentence.
@@ -107,7 +108,7 @@ def _build(config: BuildConfig, root: str) -> dict[str, Any]:
                 done.append(outcome)
                 for listener in listeners:
                     listener.unit_done(outcome)
-            if stage.scope == "shard":  # the others have nothing to finish, and asking them would load their models' library
+            if stage.scope == "shard":  # nobody else has anything to finish, and to ask would import torch
                 finish(stage, root, config)
             for listener in listeners:
                 listener.stage_done(stage.name, done)
@@ -119,9 +120,7 @@ def _build(config: BuildConfig, root: str) -> dict[str, Any]:
     return summary
 
 
-def _run_stage(
-    stage: Stage, count: int, root: str, config: BuildConfig, runner: TaskRunner[Any]
-) -> Iterator[Outcome]:
+def _run_stage(stage: Stage, count: int, root: str, config: BuildConfig, runner: TaskRunner[Any]) -> Iterator[Outcome]:
     """Run all units of a stage and yield what became of each, in order.
 
     Every unit is waited for before a failed one raises: an unfinished neighbour would be lost, and a future that is
@@ -152,10 +151,14 @@ def _task_runner(config: BuildConfig) -> Iterator[TaskRunner[Any]]:
     try:
         from prefect_ray import RayTaskRunner
     except ModuleNotFoundError:
-        raise SurdError("runner is 'ray' and prefect-ray is not installed; install it: pip install 'surd[ray]'") from None
+        raise SurdError(
+            "runner is 'ray' and prefect-ray is not installed; install it: pip install 'surd[ray]'"
+        ) from None
     if get_current_settings().api.url is None:
         # Each Ray worker would start a Prefect server of its own.
-        raise SurdError("runner is 'ray' and no Prefect server is set; start one: prefect server start, then set PREFECT_API_URL")
+        raise SurdError(
+            "runner is 'ray' and no Prefect server is set; start one: prefect server start, then set PREFECT_API_URL"
+        )
     with RayTaskRunner() as ray:
         yield ray
 

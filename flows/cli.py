@@ -27,7 +27,9 @@ BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (o
 Params = Annotated[
     list[str],
     typer.Option(
-        "--param", metavar="FIELD=VALUE", help="Any config field, dotted, as YAML: --param correct.tolerance=0.1. Repeatable."
+        "--param",
+        metavar="FIELD=VALUE",
+        help="Any config field, dotted, as YAML: --param correct.tolerance=0.1. Repeatable.",
     ),
 ]
 
@@ -119,7 +121,8 @@ def inspect(
     console = Console()
     _print_mapping(console, found["key"], found["status"] | found["paths"])
     for stage, row in found["stages"].items():
-        _print_mapping(console, stage, {name: value for name, value in row.items() if name not in ("key", *found["status"])})
+        own = {name: value for name, value in row.items() if name not in ("key", *found["status"])}
+        _print_mapping(console, stage, own)
     if found["shard"]:
         _print_mapping(console, "shard", found["shard"])
 
@@ -148,7 +151,9 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
     try:
         paths = write_json_schemas(out)
     except OSError as error:
-        raise SurdError(f"--out is {str(out)!r} and cannot be written ({error.strerror}); name another folder") from None
+        raise SurdError(
+            f"--out is {str(out)!r} and cannot be written ({error.strerror}); name another folder"
+        ) from None
     for path in paths:
         print(path)
 
@@ -183,7 +188,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 
 def _print_mapping(console: Console, title: str, values: dict[str, Any]) -> None:
-    table = Table("", "", title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    console.print(f"[bold]{title}[/bold]")
+    table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in values.items():
         if value is not None:
             table.add_row(f"[dim]{name}[/dim]", _short(value))

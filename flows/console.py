@@ -52,10 +52,13 @@ def _tell(outcomes: list[Outcome]) -> str:
     skipped = sum(outcome.skipped for outcome in outcomes)
     if skipped == len(outcomes):
         return f"{units}  already done"
-    rejected = sum((Counter(outcome.rejected) for outcome in outcomes), Counter())
-    parts = [f"{skipped} already done"] if skipped else []
-    parts += [f"{rejected.total()} rejected: " + ", ".join(f"{n} {reason}" for reason, n in rejected.most_common())] if rejected else []
-    return "  ".join([units, *parts])
+    parts = [units]
+    if skipped:
+        parts.append(f"{skipped} already done")
+    if rejected := sum((Counter(outcome.rejected) for outcome in outcomes), Counter()):
+        reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.most_common())
+        parts.append(f"{rejected.total()} rejected: {reasons}")
+    return "  ".join(parts)
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:

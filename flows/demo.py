@@ -50,8 +50,8 @@ def _sample_prompts(build: Build) -> list[str]:
     prompts: dict[str, None] = {}
     for part in range(build.part_count()):
         kept = build.read_table(part_file("select", part), columns=["status"])["status"].to_pylist()
-        simple = build.read_rows("correct", part, Corrected)
-        prompts |= {row.simple: None for row, status in zip(simple, kept, strict=True) if status == Status.KEPT and row.simple}
+        rows = zip(build.read_rows("correct", part, Corrected), kept, strict=True)
+        prompts |= {row.simple: None for row, status in rows if status == Status.KEPT and row.simple}
         if len(prompts) >= GRID_PROMPTS:
             break
     return list(prompts)[:GRID_PROMPTS]

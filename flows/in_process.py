@@ -39,7 +39,9 @@ def run_build(config: BuildConfig, profile: str, out: str, listener: Listener) -
         if "reach API" not in str(error):
             raise
         url = os.environ.get("PREFECT_API_URL", "the configured one")
-        raise SurdError(f"PREFECT_API_URL is {url!r} and no Prefect server answers there; start it, or unset it") from None
+        raise SurdError(
+            f"PREFECT_API_URL is {url!r} and no Prefect server answers there; start it, or unset it"
+        ) from None
     finally:
         LISTENER.reset(token)
     result = state.result(raise_on_failure=False)

@@ -52,7 +52,9 @@ def _find(build: Build, key: str) -> tuple[int, str]:
         matches = keys.filter(pc.starts_with(keys, pattern=prefix)).to_pylist()
         found += [(part, match) for match in matches]
     if not found:
-        raise SurdError(f"key is {key!r} and no record of {build.root!r} has it; keys are 16 hex digits, see its report")
+        raise SurdError(
+            f"key is {key!r} and no record of {build.root!r} has it; keys are 16 hex digits, see its report"
+        )
     if len(found) > 1:
         some = ", ".join(match for _, match in found[:3])
         raise SurdError(f"key is {key!r} and {len(found)} records begin so ({some} ...); give more digits")

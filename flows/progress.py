@@ -20,5 +20,6 @@ class Listener:
         """All units of a stage ended well."""
 
 
-LISTENER: ContextVar[Listener] = ContextVar("LISTENER", default=Listener())
+SILENT = Listener()
+LISTENER: ContextVar[Listener] = ContextVar("LISTENER", default=SILENT)
 """The listener of whoever runs the flow in process; a flow's parameters could not carry it."""

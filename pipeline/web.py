@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import random
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -12,7 +13,9 @@ import httpx
 
 MAX_WAIT = 60.0  # seconds that a Retry-After may ask for; a server that wants more is left for the next run
 MAX_REDIRECTS = 5
+_THIS_MACHINE = ("all://127.0.0.1", "all://localhost")
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 522, 524}
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it writes a line for every image otherwise
 
 
 def client_settings(timeout: float) -> dict[str, Any]:
@@ -26,6 +29,7 @@ def client_settings(timeout: float) -> dict[str, Any]:
         "follow_redirects": True,
         "max_redirects": MAX_REDIRECTS,
         "timeout": httpx.Timeout(timeout),
+        "mounts": dict.fromkeys(_THIS_MACHINE),  # past any proxy of the environment, which could not reach it
     }
 
 

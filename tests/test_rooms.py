@@ -43,7 +43,9 @@ def test_only_flows_knows_prefect_and_ray(room):
 
 
 def test_flows_never_touches_a_pixel():
-    assert {path for path, names in imports("flows").items() if names & {"PIL", "torch", "torchvision", "numpy"}} == set()
+    assert {
+        path for path, names in imports("flows").items() if names & {"PIL", "torch", "torchvision", "numpy"}
+    } == set()
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)

@@ -1,4 +1,4 @@
-"""Turns (seed, index) into a picture file as the web has it: PNG, JPEG or WebP with its prompt in the tool's own way."""
+"""Turns (seed, index) into a picture file as the web has it: PNG, JPEG or WebP that carries its prompt."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Turns the demo world into a gallery on this machine, with Civitai's paged JSON API: `python -m pipeline.demo.server`."""
+"""Turns the demo world into a gallery with Civitai's paged JSON API: `python -m pipeline.demo.server`."""
 
 import argparse
 import json

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ class LLM:
             # Packed blocks would be unpacked again at every matrix product: on a CPU that is many times slower.
             folder, file = str(path.parent), {"gguf_file": path.name}
             how = {"quantization_config": GgufConfig(dequantize=True)}
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **file, **how)
+        with redirect_stderr(io.StringIO()):  # the GGUF reader draws a bar that no setting of transformers stops
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **file, **how)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **file)
         self._model = model.to(device).eval()
         self._device = device

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageDraw
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image
 from prefect.testing.utilities import prefect_test_harness
 
+from tests.flows.pictures import draw_pictures
+
 # The captions alone are candidates: an LLM's rewriting is the pipeline's affair, and takes most of a build's time.
-SMALL = {"models": {"captioner": "/tmp/tinycap", "diffusion": "/tmp/fakem"}, "partition_size": 3, "rewrite": {"enabled": False}, "caption": {"k": 1}, "correct": {"tolerance": 1.0}}
+SMALL = {"partition_size": 3, "rewrite": {"enabled": False}, "caption": {"k": 1}, "correct": {"tolerance": 1.0}}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,20 +18,6 @@ def prefect_server():
     """One temporary Prefect server for all flow tests; never nested."""
     with prefect_test_harness(server_startup_timeout=120):
         yield
-
-
-def draw_pictures(folder: Path, count: int) -> Path:
-    """``count`` different PNGs, each with the prompt that a web UI would have put in."""
-    folder.mkdir(parents=True)
-    colours = ["red", "green", "blue", "yellow", "purple", "orange", "pink", "gray"]
-    for number in range(count):
-        image = Image.new("RGB", (64, 64), colours[number % len(colours)])
-        ImageDraw.Draw(image).rectangle((8 * (number % 5), 8, 40 + 3 * number, 20 + 5 * number), fill="white")
-        info = PngInfo()
-        prompt = f"a white box on a {colours[number % len(colours)]} table, masterpiece, (best quality:1.2)"
-        info.add_text("parameters", f"{prompt}\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, Seed: {number}")
-        image.save(folder / f"picture-{number}.png", pnginfo=info)
-    return folder
 
 
 @pytest.fixture(scope="session")

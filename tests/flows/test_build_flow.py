@@ -72,16 +72,17 @@ def test_a_part_of_a_section_changes_that_field_alone(built, asked, tmp_path):
 
 def test_the_prefect_page_shows_progress_funnel_and_report(built):
     out, summary = built
-    with get_client(sync_client=True) as client:
-        found = {
-            key: client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-            for key in ("surd-progress", "surd-funnel", "surd-report", "surd-summary")
-        }
-    assert all(artifact.data == 100.0 for artifact in found["surd-progress"][:1])
-    rows = {row["rows"]: row["count"] for row in json.loads(found["surd-funnel"][0].data)}
-    assert rows == {"collected": 6, "kept": summary["kept"], **summary["rejected"]}
-    assert str(out / "report.html") in found["surd-report"][0].data
-    assert str(out / "report.html") in found["surd-summary"][0].data
+
+    def shown(key):
+        with get_client(sync_client=True) as client:
+            found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+        return [artifact.data for artifact in found]
+
+    funnel = {"collected": 6, "kept": summary["kept"], **summary["rejected"]}
+    assert 100.0 in shown("surd-progress")
+    assert funnel in [{row["rows"]: row["count"] for row in json.loads(table)} for table in shown("surd-funnel")]
+    assert any(str(out / "report.html") in link for link in shown("surd-report"))
+    assert any(str(out / "report.html") in text for text in shown("surd-summary"))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,9 @@ def test_the_prefect_page_shows_progress_funnel_and_report(built):
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_a_users_mistake_ends_the_run_with_one_sentence_and_no_traceback(asked, tmp_path, wrong, sentence, caplog, capfd):
+def test_a_users_mistake_ends_the_run_with_one_sentence_and_no_traceback(
+    asked, tmp_path, wrong, sentence, caplog, capfd
+):
     with caplog.at_level(logging.INFO):
         state, error = ended(**({"out": str(tmp_path / "b")} | asked | wrong))
     assert state.is_failed()
@@ -109,7 +112,7 @@ def test_a_users_mistake_ends_the_run_with_one_sentence_and_no_traceback(asked, 
 
 def test_an_empty_folder_is_one_sentence_and_keeps_what_was_built(tmp_path, asked):
     (tmp_path / "empty").mkdir()
-    state, error = ended(**asked | {"source": f"folder:{tmp_path / 'empty'}", "out": str(tmp_path / "b")})
+    _, error = ended(**asked | {"source": f"folder:{tmp_path / 'empty'}", "out": str(tmp_path / "b")})
     assert isinstance(error, SurdError) and str(tmp_path / "empty") in str(error)
     assert (tmp_path / "b" / "build.json").exists()
 

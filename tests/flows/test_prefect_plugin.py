@@ -16,7 +16,10 @@ CHECKOUT = Path(__file__).parents[2]
     ("typed", "read"),
     [
         ("deployment run build-surd", "deployment run build-surd/build-surd"),
-        ("deployment run build-surd --param limit=3 --watch", "deployment run build-surd/build-surd --param limit=3 --watch"),
+        (
+            "deployment run build-surd --param limit=3 --watch",
+            "deployment run build-surd/build-surd --param limit=3 --watch",
+        ),
         ("deployment run --watch build-surd", "deployment run --watch build-surd/build-surd"),
         ("deployment run -p limit=3 build-surd", "deployment run -p limit=3 build-surd/build-surd"),
         ("deployment inspect build-surd", "deployment inspect build-surd/build-surd"),
@@ -62,6 +65,8 @@ def test_the_hook_fits_prefects_specification_and_loads_nothing_heavy():
 
 
 def test_outside_a_checkout_the_plugin_is_not_switched_on(tmp_path):
-    program = "import sys; sys.argv = ['prefect', 'deployment', 'run', 'build-surd']; import prefect; print(sys.argv[-1])"
+    program = (
+        "import sys; sys.argv = ['prefect', 'deployment', 'run', 'build-surd']; import prefect; print(sys.argv[-1])"
+    )
     ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["build-surd"]

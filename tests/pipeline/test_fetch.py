@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from pipeline.build import Build
+from pipeline.collect import collect
 from pipeline.fetch import fetch
 from pipeline.models import Models
 from pipeline.sources import open_source
@@ -309,6 +310,19 @@ def test_a_dead_server_is_a_reason_not_a_crash(tmp_path, serve, no_waiting):
         "/a": Reason.FETCH_FAILED,
         "/b": Reason.FETCH_FAILED,
     }
+
+
+def test_the_demo_world_gives_the_same_bytes_in_every_build(tmp_path):
+    config = BuildConfig(source="demo", demo={"count": 12})
+    made = []
+    for name in ("one", "two"):
+        build = Build(str(tmp_path / name))
+        (records,) = collect(build, config, Models(ModelsConfig()))
+        rows = [*run(tmp_path / name, config, records).values()]
+        made.append((records, rows, (tmp_path / name / "build/fetch/part-00000.tar").read_bytes()))
+    assert made[0] == made[1]
+    assert all(row.kept and row.prompt for row in made[0][1])
+    assert {row.prompt_origin for row in made[0][1]} == {"source", "file"}
 
 
 def test_real_images_of_many_makers_are_kept_with_their_listed_prompt(tmp_path, samples):

@@ -192,6 +192,13 @@ def test_other_tools_are_read_too(chunks, tool, prompt, negative):
     assert (found.tool, found.prompt, found.negative_prompt) == (tool, prompt, negative)
 
 
+def test_numbers_that_json_does_not_know_become_null():
+    found = read_metadata(
+        png(text_chunk("parameters", '{"prompt": "a", "seed": NaN, "cfg": 1e999, "steps": -Infinity}'))
+    )
+    assert found.params == {"seed": None, "cfg": None, "steps": None}
+
+
 def test_a_comfyui_graph_hidden_in_a_camera_field_is_read():
     graph = {"1": node("KSampler", positive=["2", 0], negative=["2", 0], **SAMPLER), "2": node("T", text="a ship")}
     assert read_metadata(with_exif("WEBP", 0x0110, "prompt:" + json.dumps(graph))).prompt == "a ship"

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -210,6 +211,31 @@ def test_a_busy_gallery_is_asked_again_after_the_time_it_names(serve):
     started = time.monotonic()
     assert len(first_page(server).records) == 1
     assert 1 <= time.monotonic() - started < 4 and len(server.requests) == 2
+
+
+def test_the_demo_is_a_gallery_that_lives_only_while_it_is_used_whatever_proxy_is_set(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    config = BuildConfig(source="demo", demo={"count": 5}, collect={"page_size": 3, "retries": 0})
+    places, records = [], []
+    for _ in range(2):
+        with open_source(config) as source:
+            first = source.page(None)
+            records.append([*first.records, *source.page(first.next_cursor).records])
+            places.append(source.location(records[-1][0].url))
+            assert httpx.get(places[-1], trust_env=False).status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(places[-1], trust_env=False)
+    assert places[0] != places[1] and records[0] == records[1]
+    assert len(records[0]) == 5 and all(record.url.startswith("/") for record in records[0])
+
+
+def test_another_demo_world_is_another_source():
+    worlds = [
+        BuildConfig(source="demo"),
+        BuildConfig(source="demo", seed=1),
+        BuildConfig(source="demo", demo={"count": 1}),
+    ]
+    assert len({open_source(config).fingerprint() for config in worlds}) == 3
 
 
 def folder_records(path: Path) -> list[SourceRecord]:

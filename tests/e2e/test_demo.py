@@ -1,0 +1,52 @@
+"""``surd demo``: one command from nothing to a trained adapter, and nothing left running."""
+
+import json
+import subprocess
+
+import pytest
+
+from tests.e2e.conftest import CHECKOUT, alive
+
+SMALL = ("--param", "demo.count=12", "--param", "partition_size=6", "--param", "rewrite.enabled=false", "--steps", "2")
+
+
+@pytest.fixture(scope="module")
+def demo(environment, tmp_path_factory):
+    """Runs a small demo; gives (folder, stdout lines)."""
+    out = tmp_path_factory.mktemp("demo") / "build"
+
+    def run():
+        command = ["surd", "demo", "--out", str(out), *SMALL]
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        told, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
+        assert "Traceback" not in errors
+        assert not alive(process.pid), "a daemon was left behind"
+        return told.splitlines()
+
+    return out, run
+
+
+def test_the_whole_job_ends_with_its_figures_and_the_second_time_redoes_no_stage(demo):
+    out, run = demo
+    lines = run()
+    figures = json.loads(lines[-1])
+    assert figures == json.loads((out / "summary.json").read_text())
+    assert figures["collected"] == 12 == figures["kept"] + sum(figures["rejected"].values())
+    assert figures["train"]["steps"] == 2 and figures["train"]["loss_first"] > 0
+    assert lines[-3:-1] == [f"report: {out / 'report.html'}", f"grid: {out / 'grid.png'}"]
+    assert (out / "report.html").exists() and (out / "grid.png").exists()
+
+    shards = {path: path.read_bytes() for path in (out / "shards").iterdir()}
+    again = run()
+    assert any(line.startswith("nothing to do: all") for line in again)
+    assert json.loads(again[-1]) == figures
+    assert {path: path.read_bytes() for path in (out / "shards").iterdir()} == shards
