@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from typing import Any
+from uuid import UUID
 
 from prefect.artifacts import (
     create_link_artifact,
@@ -46,6 +47,7 @@ class RunPage(Listener):
 
     def _publish(self) -> None:
         done = (self._stages + self._done / self._units) / len(STAGES)
+        assert isinstance(self._artifact, UUID), "in a sync flow the artifact is there at once"
         update_progress_artifact(self._artifact, progress=min(100.0, round(100 * done, 1)))
 
 

@@ -56,7 +56,7 @@ def run_stage_unit(stage: str, unit: int, root: str, config: dict[str, Any]) -> 
 
 def _with_config_fields(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give the flow one keyword per config field, so that Prefect knows, shows and checks them all by name."""
-    asked = [
+    asked: list[tuple[str, Any, Any, str]] = [
         ("profile", str, "demo", "demo, small, paper, or a path to a YAML file."),
         ("out", str | None, None, "Folder or URL of the build; data/PROFILE when not given."),
     ]
@@ -95,7 +95,7 @@ def build_surd(**asked: Any) -> Any:
 
 def _build(config: BuildConfig, root: str) -> dict[str, Any]:
     build = Build(root)
-    build.write_json("build.json", check(config, root))
+    record = check(config, root)
     listeners = (RunPage(), LISTENER.get())
     outcomes: list[Outcome] = []
     with _task_runner(config) as runner:
@@ -113,11 +113,19 @@ def _build(config: BuildConfig, root: str) -> dict[str, Any]:
             for listener in listeners:
                 listener.stage_done(stage.name, done)
             outcomes += done
-            if stage.scope == "source" and not build.part_count():
-                raise SurdError(f"source is {config.source!r} and gives no records; check it, or name another source")
+            if stage.scope == "source":
+                _check_source(build, config)
+                build.write_json(
+                    "build.json", record
+                )  # only now: a bad source must not speak for what was built before
     summary = summarise(build, outcomes)
     publish_result(summary)
     return summary
+
+
+def _check_source(build: Build, config: BuildConfig) -> None:
+    if not build.part_count():
+        raise SurdError(f"source is {config.source!r} and gives no records; check it, or name another source")
 
 
 def _run_stage(stage: Stage, count: int, root: str, config: BuildConfig, runner: TaskRunner[Any]) -> Iterator[Outcome]:
@@ -145,7 +153,8 @@ def _run_stage(stage: Stage, count: int, root: str, config: BuildConfig, runner:
 def _task_runner(config: BuildConfig) -> Iterator[TaskRunner[Any]]:
     """Where units run. A flow's own runner is fixed before its config is read, so this one is opened inside it."""
     if config.runner == "threads":
-        with ThreadPoolTaskRunner(max_workers=config.workers) as threads:
+        threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=config.workers)
+        with threads:
             yield threads
         return
     try:

@@ -34,7 +34,7 @@ def run_build(config: BuildConfig, profile: str, out: str, listener: Listener) -
     fields = config.model_dump(mode="json", exclude={"schema_version"})
     token = LISTENER.set(listener)
     try:
-        state = build_surd(profile=profile, out=out, **fields, return_state=True)
+        state: Any = build_surd(profile=profile, out=out, **fields, return_state=True)
     except RuntimeError as error:
         if "reach API" not in str(error):
             raise

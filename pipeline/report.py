@@ -229,7 +229,12 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
         "clip_complex": complex_fit,
         "gain": fit - complex_fit if fit is not None and complex_fit is not None else None,
         "candidates": [
-            {"text": _cut(text, SHORT), "score": score, "origin": origins.get(text.casefold()), "won": text == prompts.simple}
+            {
+                "text": _cut(text, SHORT),
+                "score": score,
+                "origin": origins.get(text.casefold()),
+                "won": text == prompts.simple,
+            }
             for text, score in zip_longest(prompts.candidates or [], scores)
         ],
         "twin": record.deduped.cluster if record.deduped.cluster != source.key else None,

@@ -110,11 +110,17 @@ def test_a_users_mistake_ends_the_run_with_one_sentence_and_no_traceback(
     assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
 
 
-def test_an_empty_folder_is_one_sentence_and_keeps_what_was_built(tmp_path, asked):
+def test_an_empty_folder_is_one_sentence_and_keeps_what_was_built(built, asked, tmp_path):
     (tmp_path / "empty").mkdir()
-    _, error = ended(**asked | {"source": f"folder:{tmp_path / 'empty'}", "out": str(tmp_path / "b")})
-    assert isinstance(error, SurdError) and str(tmp_path / "empty") in str(error)
-    assert (tmp_path / "b" / "build.json").exists()
+    out = shutil.copytree(built[0], tmp_path / "copy")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.suffix != ".tmp"}
+    _, error = ended(**asked | {"source": f"folder:{tmp_path / 'empty'}", "out": str(out)})
+    assert isinstance(error, SurdError)
+    assert str(tmp_path / "empty") in str(error)
+    lost = {
+        str(path.relative_to(out)) for path, data in before.items() if not path.exists() or path.read_bytes() != data
+    }
+    assert lost <= {"collect/part-00000.done.json"}
 
 
 class TestAFailingUnit:
