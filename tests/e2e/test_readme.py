@@ -1,0 +1,82 @@
+"""Every command of the README, as it stands there, typed by a stranger into a fresh copy of the project."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from pipeline.demo.files import write_folder
+from tests.e2e.conftest import CHECKOUT, running
+
+# `make demo` at a size for a test, and the photographs that the README takes as given. `make test` is what runs this.
+SMALL_DEMO = "surd demo --out data/demo --param demo.count=12 --param partition_size=6 --steps 2"
+SERVERS = {
+    "python -m pipeline.demo.server --port 8765": "http://127.0.0.1:8765/api/v1/images",
+    "prefect server start": "http://127.0.0.1:4200/api/health",
+    "prefect worker start --pool surd": None,
+}
+
+
+def commands() -> list[str]:
+    """Command lines of the README's sh blocks, and those in running text that start a server, in order."""
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^```sh\n(.*?)^```|`(python -m [^`]+|source [^`]+)`", text, re.MULTILINE | re.DOTALL)
+    return [line.split("  #")[0].strip() for block, inline in lines for line in (block or inline).splitlines()]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """The files git would clone, without history, in a folder of their own."""
+    root = tmp_path_factory.mktemp("clone") / "surd"
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (CHECKOUT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(CHECKOUT / name, root / name)
+    write_folder(root / "photos", 6, seed=7)
+    return root
+
+
+def test_every_command_of_the_readme_works_as_it_stands(clone, environment, tmp_path):
+    listed = commands()
+    assert {"make demo", "make test", *SERVERS} <= set(listed), "the README lost a command this test knows"
+    env = environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    # What is served in the text is needed by the block above it, so servers of the text start first.
+    listed.sort(key=lambda line: line.startswith("python -m"), reverse=True)
+    with ExitStack() as servers:
+        for number, line in enumerate(listed):
+            if line in ("make test", "source .venv/bin/activate") or "path/to/" in line:
+                continue
+            if line in SERVERS:
+                log = tmp_path / f"{number}.log"
+                servers.enter_context(running(*shlex.split(line), log=log, env=env, cwd=clone))
+                _wait_for(SERVERS[line], log)
+                continue
+            command = SMALL_DEMO if line == "make demo" else line
+            shell = ["bash", "-c", command]
+            ran = subprocess.run(
+                shell, cwd=clone, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900
+            )
+            assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"
+            assert "Traceback" not in ran.stderr, line
+    made = ("data/mine/report.html", "data/gallery/shards/manifest.json", "data/adapter/config.json", "apples.png")
+    assert [name for name in made if not (clone / name).exists()] == []
+
+
+def _wait_for(url, log):
+    """Until a server answers; a worker needs no waiting, since runs wait for it."""
+    deadline = time.monotonic() + 120
+    while url:
+        try:
+            if httpx.get(url).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
