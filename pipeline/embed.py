@@ -72,7 +72,7 @@ def finish(build: Build, settings: EmbedConfig, models: Models) -> None:
 
 
 def column_name(llm: str, layer: int, pooling: Pooling) -> str:
-    """``llm-<model>-l<layer>``, with ``-tokens`` for token-level states. The model is its string's last part, as a slug."""
+    """``llm-<model>-l<layer>``, with ``-tokens`` for token-level states; the model is its string's last part as a slug."""
     stem = re.sub(r"\.gguf$", "", llm.rstrip("/").rsplit("/", 1)[-1])
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
     return f"llm-{slug}-l{layer}" + ("-tokens" if pooling == "tokens" else "")

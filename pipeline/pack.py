@@ -52,7 +52,7 @@ def pack(build: Build, settings: PackConfig, models: Models) -> list[list[Row]]:
                 add_member(tar, f"{item.pair.key}.json", item.sample.model_dump_json().encode())
         shards.append(ShardInfo(name=name, count=len(group), bytes=file.size, sha256=file.sha256))
     build.write_table("shards/index.parquet", pa.Table.from_pylist(index, schema=_INDEX))
-    manifest = ShardManifest(build=build.name, count=len(planned), diffusion=models.config.diffusion, shards=shards)
+    manifest = ShardManifest(count=len(planned), diffusion=models.config.diffusion, shards=shards)
     build.write_json("shards/manifest.json", manifest)
     return []
 

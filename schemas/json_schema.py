@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter
 
-from schemas.config import BuildConfig
-from schemas.manifest import BuildRecord, ColumnManifest, Marker, ShardManifest
+from schemas.config import CONFIG_VERSION, BuildConfig
+from schemas.manifest import FORMAT_VERSION, BuildRecord, ColumnManifest, Marker, ShardManifest
 from schemas.reason import Reason
 from schemas.records import (
+    RECORD_SCHEMA_VERSION,
     Captioned,
     Cleaned,
     Corrected,
@@ -38,6 +39,13 @@ ROWS: tuple[type[BaseModel], ...] = (
 DOCUMENTS: tuple[type[BaseModel], ...] = (BuildConfig, BuildRecord, ShardManifest, ColumnManifest, Marker)
 
 
+_VERSIONS = {BuildConfig.__name__: CONFIG_VERSION} | {model.__name__: FORMAT_VERSION for model in DOCUMENTS[1:]}
+
+
+def _version(name: str) -> int:
+    return _VERSIONS.get(name, RECORD_SCHEMA_VERSION)
+
+
 def write_json_schemas(folder: Path) -> list[Path]:
     """Write one ``<Name>.schema.json`` per model and one for the Reason enum; return their paths, sorted."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,6 +55,6 @@ def write_json_schemas(folder: Path) -> list[Path]:
         "x-meaning": {reason.value: reason.meaning for reason in Reason},
     }
     for name, schema in schemas.items():
-        document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+        document = {"$schema": "https://json-schema.org/draft/2020-12/schema", "x-version": _version(name), **schema}
         (folder / f"{name}.schema.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return sorted(folder / f"{name}.schema.json" for name in schemas)

@@ -27,7 +27,6 @@ class ShardInfo(BaseModel):
 class ShardManifest(_Document):
     """``shards/manifest.json``: the image shards."""
 
-    build: str = Field(description="Name of the build's folder when it was made.")
     count: int = Field(description="Samples in all shards.")
     diffusion: str = Field(description="The diffusion model the dataset was made for (a model string).")
     shards: list[ShardInfo]

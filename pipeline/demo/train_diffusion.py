@@ -30,7 +30,7 @@ def scheduler() -> DDIMScheduler:
     """Velocity prediction down to zero signal: flat backgrounds need a schedule that ends in pure noise."""
     return DDIMScheduler(
         beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", rescale_betas_zero_snr=True,
-        timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True,
+        timestep_spacing="trailing", clip_sample=False, steps_offset=1,
     )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def build_unet() -> UNet2DConditionModel:
     """The untrained denoiser: 16x16 and 8x8 drawn by convolutions alone, 4x4 looking at the words."""
     torch.manual_seed(0)
     return UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(64, 128, 192),
+        sample_size=16, in_channels=train_vae.CHANNELS, out_channels=train_vae.CHANNELS, layers_per_block=1, block_out_channels=(64, 128, 192),
         down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
         cross_attention_dim=TEXT["width"], attention_head_dim=4, norm_num_groups=16,
@@ -79,10 +79,13 @@ def text_encoder(clip: torch.nn.Module) -> CLIPTextModel:
 
 def parts(work: Path) -> tuple[CLIPTextModel, CLIPTokenizer, AutoencoderKL]:
     """The frozen parts: the embedded CLIP's text tower and tokenizer, and the autoencoder trained under `work`."""
-    clip = open_clip.create_model(f"local-dir:{train_clip.FOLDER}")
+    frozen = work / "text_encoder"  # kept, so that a CLIP trained further does not change what was begun
+    if not frozen.exists():
+        text_encoder(open_clip.create_model(f"local-dir:{train_clip.FOLDER}")).save_pretrained(frozen)
     vae = train_vae.build()
     checkpoint.resume(work / "vae.safetensors", vae, torch.optim.AdamW(vae.parameters()))
-    return text_encoder(clip), CLIPTokenizer.from_pretrained(train_clip.FOLDER), vae.eval()
+    encoder = CLIPTextModel.from_pretrained(frozen, dtype=torch.float32).eval()
+    return encoder, CLIPTokenizer.from_pretrained(train_clip.FOLDER), vae.eval()
 
 
 def _table(path: Path, count: int, shape: tuple[int, ...], row: Callable[[range], torch.Tensor]) -> np.ndarray:
@@ -100,7 +103,7 @@ def _table(path: Path, count: int, shape: tuple[int, ...], row: Callable[[range]
 
 
 def tables(work: Path, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL) -> list[np.ndarray]:
-    """Latents [N, 4, 16, 16] (not yet scaled) and text states [N, 77, 192] of the training scenes, computed once."""
+    """Text states [N, 77, 192] and latents [N, 8, 16, 16] (not yet scaled) of the training scenes, computed once."""
     images = pictures(work, TRAIN_SEED, train_clip.SCENES)
 
     def latents(rows: range) -> torch.Tensor:
@@ -113,8 +116,8 @@ def tables(work: Path, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, vae: Au
         return encode(encoder, tokenizer, texts)
 
     return [
-        _table(work / "latents.npy", SCENES, (4, 16, 16), latents),
         _table(work / "states.npy", SCENES, (77, TEXT["width"]), states),
+        _table(work / "latents.npy", SCENES, (train_vae.CHANNELS, 16, 16), latents),
     ]
 
 
@@ -128,7 +131,7 @@ def train(work: Path, steps: int, stop: float) -> None:
     """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one; the
     running average of the weights is exported every ten minutes and at the end."""
     encoder, tokenizer, vae = parts(work)
-    latents, states = tables(work, encoder, tokenizer, vae)
+    states, latents = tables(work, encoder, tokenizer, vae)
     scale = float(1 / torch.from_numpy(latents[:2000].astype(np.float32)).std())
     empty = encode(encoder, tokenizer, [""])[0].detach()
     unet = build_unet().to(memory_format=torch.channels_last)
@@ -215,6 +218,8 @@ def export(
         for part in (vae, encoder, unet):
             part.half()
         pipeline.save_pretrained(folder)
+        words = folder / "text_encoder" / "config.json"  # diffusers loads its own parts as fp32; this one must follow
+        words.write_text(words.read_text().replace('"float16"', '"float32"'))
         for part in (vae, encoder, unet):
             part.float()
         (folder / "README.md").write_text(text)
@@ -265,7 +270,7 @@ def card(step: int, seconds: float, shares: dict[str, float], psnr: float) -> st
     """The model card, from what was measured."""
     rows = "".join(f"| {name} | {share:.3f} |\n" for name, share in shares.items())
     return f"""# A small Stable Diffusion of the demo world
-64x64 pixels, 16x16x4 latents, fp16 on disk. Draws emoji scenes from keyword prompts; no use for anything else.
+64x64 pixels, 16x16x8 latents, fp16 on disk. Draws emoji scenes from keyword prompts; no use for anything else.
 
     pipeline = StableDiffusionPipeline.from_pretrained("<this folder>")
     pipeline(prompt, height=64, width=64, num_inference_steps=20, guidance_scale=4.0).images[0]

@@ -1,4 +1,4 @@
-"""Turns demo pictures into an autoencoder: 64x64x3 pixels to 16x16x4 latents and back."""
+"""Turns demo pictures into an autoencoder: 64x64x3 pixels to 16x16x8 latents and back."""
 
 import logging
 import math
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch.nn.functional import l1_loss
+from torch.nn.functional import l1_loss, mse_loss
 
 from . import checkpoint
 from .dataset import HELD_OUT_SEED, TRAIN_SEED, batches, normalised, pictures, pixels
@@ -16,20 +16,20 @@ from .train_clip import SCENES
 
 log = logging.getLogger(__name__)
 MEAN = STD = (0.5, 0.5, 0.5)
-BATCH, RATE, KL = 8, 2e-3, 3e-3
+BATCH, RATE, KL, CHANNELS = 8, 2e-3, 1e-4, 8
 
 
 def build() -> AutoencoderKL:
     """The untrained autoencoder; without attention it is a local map and trains fast."""
     torch.manual_seed(0)
     model = AutoencoderKL(
-        block_out_channels=(16, 32, 64), layers_per_block=1, norm_num_groups=8, latent_channels=4, sample_size=64,
+        block_out_channels=(16, 32, 64), layers_per_block=1, norm_num_groups=8, latent_channels=CHANNELS, sample_size=64,
         down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3,
         mid_block_add_attention=False,
     )  # fmt: skip
     with torch.no_grad():  # the posterior starts narrow: drawn with deviation 1, it would drown the picture
-        model.quant_conv.weight[4:] = 0
-        model.quant_conv.bias[4:] = -5
+        model.quant_conv.weight[CHANNELS:] = 0
+        model.quant_conv.bias[CHANNELS:] = -5
     return model.to(memory_format=torch.channels_last)
 
 
@@ -49,7 +49,7 @@ def train(work: Path, steps: int, stop: float) -> None:
             group["lr"] = RATE * min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         picture = normalised(np.ascontiguousarray(table[indices, step % 2]), MEAN, STD)
         posterior = model.encode(picture).latent_dist
-        loss = distance(model.decode(posterior.sample()).sample, picture) + KL * posterior.kl().mean() / 1024
+        loss = distance(model.decode(posterior.sample()).sample, picture) + KL * posterior.kl().mean() / (256 * CHANNELS)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -63,9 +63,10 @@ def train(work: Path, steps: int, stop: float) -> None:
 
 
 def distance(got: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """L1 of the pixels and of their differences to right and below, which keeps the edges sharp."""
+    """Squared and absolute error (the first finds the things, the second the flat background) and the absolute error
+    of the differences to right and below, which keeps edges sharp."""
     across, down = (l1_loss(got.diff(dim=d), wanted.diff(dim=d)) for d in (2, 3))
-    return l1_loss(got, wanted) + across + down
+    return 3 * mse_loss(got, wanted) + 0.5 * l1_loss(got, wanted) + across + down
 
 
 @torch.inference_mode()

@@ -42,6 +42,8 @@ class Built:
 def built(tmp_path_factory) -> Built:
     """Sixteen scenes in two partitions, with the embedded models."""
     root = tmp_path_factory.mktemp("built") / "demo"
-    config = load_config({}, {"demo.count": 16, "partition_size": 8, "pack.max_count": 6, "embed.pooling": ["mean", "tokens"]})
+    config = load_config(
+        {}, {"demo.count": 16, "partition_size": 8, "pack.max_count": 6, "embed.pooling": ["mean", "tokens"]}
+    )
     run_all(root, config)
     return Built(root, config)

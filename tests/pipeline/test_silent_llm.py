@@ -41,7 +41,9 @@ def build(tmp_path):
     scored = [Scored(key=key, image_embedding=unit, complex_embedding=unit, clip_complex=-1.0) for key in keys]
     build.write_rows("score", 0, Scored, scored)
     captions = [["a cat on a blue background"], []]
-    build.write_rows("caption", 0, Captioned, [Captioned(key=k, captions=c) for k, c in zip(keys, captions, strict=True)])
+    build.write_rows(
+        "caption", 0, Captioned, [Captioned(key=k, captions=c) for k, c in zip(keys, captions, strict=True)]
+    )
     return build
 
 

@@ -60,6 +60,7 @@ def test_every_schema_is_written_as_json_schema(model: type[BaseModel], tmp_path
     assert tmp_path / f"{model.__name__}.schema.json" in paths
     schema = json.loads((tmp_path / f"{model.__name__}.schema.json").read_text())
     assert set(model.model_fields) == set(schema["properties"])
+    assert schema["x-version"] == 1
 
 
 def test_the_reasons_are_written_with_their_meaning(tmp_path):

@@ -115,7 +115,7 @@ class TinyBuild:
             shards.append(write_tar(self.root / f"shards/surd-{number:05d}.tar", members, self.count))
             columns.append(write_tar(self.root / f"columns/{COLUMN}/surd-{number:05d}.tar", vectors, self.count))
         total = self.shards * self.count
-        manifest = ShardManifest(build=self.root.name, count=total, diffusion=str(self.base), shards=shards)
+        manifest = ShardManifest(count=total, diffusion=str(self.base), shards=shards)
         (self.root / "shards/manifest.json").write_text(manifest.model_dump_json())
         self.describe_column(columns)
         return self
