@@ -24,7 +24,9 @@ def glyph(font: ImageFont.FreeTypeFont, emoji: str) -> Image.Image:
     drawn = canvas.crop(canvas.getbbox())
     room = SPRITE - 2 * OUTLINE
     scale = room / max(drawn.size)
-    drawn = drawn.resize((max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale))), Image.LANCZOS)
+    drawn = drawn.resize(
+        (max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale))), Image.Resampling.LANCZOS
+    )
     sprite = Image.new("RGBA", (SPRITE, SPRITE))
     sprite.paste(drawn, ((SPRITE - drawn.width) // 2, (SPRITE - drawn.height) // 2))
     halo = sprite.getchannel("A").filter(ImageFilter.MaxFilter(2 * OUTLINE + 1))
@@ -35,7 +37,7 @@ def glyph(font: ImageFont.FreeTypeFont, emoji: str) -> Image.Image:
 
 def tinted(sprite: Image.Image, tint: str) -> Image.Image:
     """The sprite with every colourful pixel turned to the hue of `tint`; greys, whites and blacks stay."""
-    hue, saturation, value = sprite.convert("RGB").convert("HSV").split()
+    _, saturation, value = sprite.convert("RGB").convert("HSV").split()
     colourful = saturation.point(lambda s: 255 if s > 70 else 0)
     brighter = value.point(lambda v: min(255, v * 5 // 4)) if tint == "yellow" else value
     rgb = Image.merge("HSV", (Image.new("L", sprite.size, HUES[tint]), saturation, brighter)).convert("RGB")

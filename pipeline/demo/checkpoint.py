@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 MODELS = Path(__file__).parent / "models"
 
 
-def save(path: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, **extra: torch.Tensor) -> None:
+def save(
+    path: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, **extra: torch.Tensor
+) -> None:
     """Weights, optimiser moments and `extra` tensors after `step` steps, as one safetensors file."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for place, state in optimizer.state_dict()["state"].items():
@@ -42,6 +44,12 @@ def resume(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer)
         state["state"].setdefault(int(place), {})[key] = value
     optimizer.load_state_dict(state)
     return step, groups["extra"]
+
+
+def weights(path: Path, model: torch.nn.Module) -> None:
+    """The weights of the checkpoint at `path`, which must be there, into `model`."""
+    saved = load_file(path)
+    model.load_state_dict({n.removeprefix("model."): v for n, v in saved.items() if n.startswith("model.")})
 
 
 def export(folder: Path, write: Callable[[Path], None]) -> None:

@@ -16,11 +16,12 @@ TRAIN_SEED, HELD_OUT_SEED = 1000, 2000
 
 
 def pair(seed: int, index: int, attribute: Attribute | None = None) -> tuple[Scene, Scene, Attribute]:
-    """Scene `index` of world `seed`, the same with one attribute changed, and which; counts, the hardest, come often."""
+    """Scene `index` of world `seed`, the same with one attribute changed, and which; counts and relations, the hardest
+    to learn, come often."""
     first = scene(seed, index)
     rng = random.Random(f"variant:{seed}:{index}")
     choices = ATTRIBUTES[first.kind]
-    attribute = attribute or rng.choices(choices, [2 if name == "count" else 1 for name in choices])[0]
+    attribute = attribute or rng.choices(choices, [{"count": 2, "relation": 4}.get(name, 1) for name in choices])[0]
     return first, variant(first, attribute, rng), attribute
 
 

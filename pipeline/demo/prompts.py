@@ -71,7 +71,7 @@ def truth(scene: Scene) -> dict[str, object]:
 
 
 def plural(subject: str, count: int) -> str:
-    """"apple", 3 -> "apples"."""
+    """The word for `count` of them: "apple" and 3 make "apples"."""
     return subject if count == 1 else (SUBJECTS | TINTABLE)[subject][0]
 
 
@@ -166,7 +166,8 @@ def _phrase(scene: Scene, rng: random.Random) -> str:
             first, second, relation = second, first, OPPOSITE[relation]
         return f"{_a(first)} {rng.choice(RELATION_WORDS[relation])} {_a(second)}"
     if scene.action:
-        who = rng.choice(("a person", "one person", "someone")) if scene.count == 1 else f"{NUMBERS[scene.count]} people"
+        lone = rng.choice(("a person", "one person", "someone"))
+        who = lone if scene.count == 1 else f"{NUMBERS[scene.count]} people"
         return f"{who} {scene.action}"
     thing = f"{scene.tint} {plural(scene.subject, scene.count)}" if scene.tint else plural(scene.subject, scene.count)
     if scene.count == 1:

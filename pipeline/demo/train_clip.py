@@ -6,12 +6,14 @@ import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from pydoc_data.topics import topics  # plain English that every Python ships
+from typing import Any
 
+import numpy as np
 import open_clip
 import torch
-from pydoc_data.topics import topics  # plain English that every Python ships
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from transformers import CLIPTokenizer
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 FOLDER = MODELS / "clip"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 VOCABULARY, SCENES, BATCH, RATE = 3000, 50_000, 64, 1e-3
-MODEL_CFG = {
+MODEL_CFG: dict[str, Any] = {
     "embed_dim": 192,
     "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 192, "layers": 6, "head_width": 64, "no_ln_pre": True},
     "text_cfg": {
@@ -47,8 +49,8 @@ def corpus(count: int = 40_000) -> Iterator[str]:
 def write_tokenizer(folder: Path) -> None:
     """A byte-level BPE in CLIP's format; the end token gets the highest id, because open_clip pools where ids peak."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    blank = CLIPTokenizer()
-    tokenizer.normalizer, tokenizer.pre_tokenizer = blank._tokenizer.normalizer, blank._tokenizer.pre_tokenizer
+    blank: Any = CLIPTokenizer().backend_tokenizer
+    tokenizer.normalizer, tokenizer.pre_tokenizer = blank.normalizer, blank.pre_tokenizer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     room = VOCABULARY - len(alphabet) - 2  # every byte also needs its end-of-word form
     trainer = trainers.BpeTrainer(vocab_size=room, initial_alphabet=alphabet, end_of_word_suffix="</w>")
@@ -58,7 +60,8 @@ def write_tokenizer(folder: Path) -> None:
     tokens = list(dict.fromkeys([*alphabet, *(a + "</w>" for a in alphabet), *("".join(merge) for merge in merges)]))
     tokens += [f"<|unused{n}|>" for n in range(VOCABULARY - 2 - len(tokens))] + ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: place for place, token in enumerate(tokens)}
-    CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77).save_pretrained(folder)
+    finished: Any = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)  # type: ignore[arg-type]
+    finished.save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
 
@@ -69,7 +72,7 @@ def write_config(folder: Path) -> None:
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def export(model: torch.nn.Module, tokenizer_from: Path, card: str) -> None:
+def export(model: Any, tokenizer_from: Path, card: str) -> None:
     """Writes the whole folder anew: weights in fp16, config, tokenizer, model card."""
 
     def write(folder: Path) -> None:
@@ -89,7 +92,7 @@ def tokenise(tokenizer: open_clip.tokenizer.HFTokenizer, texts: list[str]) -> to
     return ids[:, :longest]
 
 
-def encode_text(model: torch.nn.Module, ids_BL: torch.Tensor) -> torch.Tensor:
+def encode_text(model: Any, ids_BL: torch.Tensor) -> torch.Tensor:
     """Normalised text features [B, 192] for texts cut short of the context length."""
     x = model.token_embedding(ids_BL) + model.positional_embedding[: ids_BL.shape[1]]
     x = model.transformer(x, attn_mask=model.attn_mask[: ids_BL.shape[1], : ids_BL.shape[1]])
@@ -98,7 +101,7 @@ def encode_text(model: torch.nn.Module, ids_BL: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def two_way_choice(model: torch.nn.Module, tokenizer: open_clip.tokenizer.HFTokenizer, each: int) -> dict[str, float]:
+def two_way_choice(model: Any, tokenizer: open_clip.tokenizer.HFTokenizer, each: int) -> dict[str, float]:
     """Share of held-out pictures nearer to their own words than to those of the scene with one attribute changed, per
     attribute; `each` pictures an attribute."""
     model.eval()
@@ -125,7 +128,7 @@ def train(work: Path, steps: int, stop: float) -> None:
         write_tokenizer(tokens)
         write_config(tokens)
     torch.manual_seed(0)
-    model = open_clip.model.CLIP(**MODEL_CFG)
+    model: Any = open_clip.model.CLIP(**MODEL_CFG)
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tokens}")
     if not FOLDER.exists():
         export(model, tokens, card(0, 0, {}))
@@ -165,13 +168,13 @@ def train(work: Path, steps: int, stop: float) -> None:
 
 
 def _loss(
-    model: torch.nn.Module, tokenizer: open_clip.tokenizer.HFTokenizer, images: "object", indices: list[int],
+    model: Any, tokenizer: open_clip.tokenizer.HFTokenizer, images: np.ndarray, indices: list[int],
     rng: random.Random,
 ) -> torch.Tensor:  # fmt: skip
     """CLIP's loss over scenes and variants together, plus each scene against its own variant alone."""
     pairs = [pair(TRAIN_SEED, index) for index in indices]
     texts = [words(a, rng) for a, _, _ in pairs] + [words(b, rng) for _, b, _ in pairs]
-    both = torch.as_tensor(images).transpose(0, 1).reshape(-1, 64, 64, 3).numpy()
+    both = images.swapaxes(0, 1).reshape(-1, 64, 64, 3)
     # In bf16 on a CPU the plain attention's backward pass is far faster than the fused one's.
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         image_features = model.encode_image(normalised(both, MEAN, STD), normalize=True)
@@ -199,7 +202,8 @@ def card(steps: int, seconds: float, shares: dict[str, float]) -> str:
 - **Train it**: `python -m pipeline.demo.train clip`
 - **Data**: {SCENES:,} scenes of the demo world (seed {TRAIN_SEED}) with their one-attribute variants as hard negatives,
   each step with freshly written keyword prompts and sentences.
-- **Training**: {steps:,} steps of {BATCH} scenes + {BATCH} variants in {seconds / 60:.0f} minutes on two CPU cores (bf16).
+- **Training**: {steps:,} steps of {BATCH} scenes + {BATCH} variants in {seconds / 60:.0f} minutes on one CPU core
+  (bf16).
 - **Licence**: Apache-2.0; the pictures come from Noto Color Emoji (OFL-1.1).
 
 Two-way choice on held-out scenes (seed {HELD_OUT_SEED}): the picture's own words against those of the scene with one

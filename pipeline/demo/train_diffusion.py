@@ -1,32 +1,32 @@
 """Turns demo pictures and their keyword prompts into a Stable Diffusion pipeline of 64x64 pixels."""
 
 import logging
-import math
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import checkpoint, train_clip, train_vae
 from .checkpoint import MODELS
-from .dataset import HELD_OUT_SEED, TRAIN_SEED, batches, normalised, pair, pictures
+from .dataset import HELD_OUT_SEED, TRAIN_SEED, batches, pair, pictures
 from .prompts import complex_prompt
 from .scenes import ATTRIBUTES, scene
 
 log = logging.getLogger(__name__)
 FOLDER = MODELS / "diffusion"
 SCENES, BATCH, RATE, DROPPED = 24_000, 32, 8e-4, 0.1
-TEXT = train_clip.MODEL_CFG["text_cfg"]
+TEXT: dict[str, Any] = train_clip.MODEL_CFG["text_cfg"]
 
 
-def scheduler() -> DDIMScheduler:
+def scheduler() -> Any:
     """Velocity prediction down to zero signal: flat backgrounds need a schedule that ends in pure noise."""
     return DDIMScheduler(
         beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", rescale_betas_zero_snr=True,
@@ -34,18 +34,19 @@ def scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-def build_unet() -> UNet2DConditionModel:
-    """The untrained denoiser: 16x16 and 8x8 drawn by convolutions alone, 4x4 looking at the words."""
+def build_unet() -> Any:
+    """The untrained UNet2DConditionModel: 16x16 and 8x8 drawn by convolutions alone, 4x4 looking at the words."""
     torch.manual_seed(0)
     return UNet2DConditionModel(
-        sample_size=16, in_channels=train_vae.CHANNELS, out_channels=train_vae.CHANNELS, layers_per_block=1, block_out_channels=(64, 128, 192),
+        sample_size=16, in_channels=train_vae.CHANNELS, out_channels=train_vae.CHANNELS,
+        layers_per_block=1, block_out_channels=(64, 128, 192),
         down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
         cross_attention_dim=TEXT["width"], attention_head_dim=4, norm_num_groups=16,
     )  # fmt: skip
 
 
-def text_encoder(clip: torch.nn.Module) -> CLIPTextModel:
+def text_encoder(clip: torch.nn.Module) -> Any:
     """open_clip's text tower as transformers' CLIPTextModel, weight for weight."""
     config = CLIPTextConfig(
         vocab_size=TEXT["vocab_size"], hidden_size=TEXT["width"], intermediate_size=4 * TEXT["width"],
@@ -53,7 +54,7 @@ def text_encoder(clip: torch.nn.Module) -> CLIPTextModel:
         hidden_act="gelu", bos_token_id=TEXT["vocab_size"] - 2, eos_token_id=TEXT["vocab_size"] - 1,
         pad_token_id=TEXT["vocab_size"] - 1,
     )  # fmt: skip
-    model = CLIPTextModel(config).eval()
+    model: Any = CLIPTextModel(config).eval()
     source = clip.state_dict()
     renamed = {
         "embeddings.token_embedding.weight": source["token_embedding.weight"],
@@ -77,13 +78,13 @@ def text_encoder(clip: torch.nn.Module) -> CLIPTextModel:
     return model
 
 
-def parts(work: Path) -> tuple[CLIPTextModel, CLIPTokenizer, AutoencoderKL]:
+def parts(work: Path) -> tuple[Any, Any, Any]:
     """The frozen parts: the embedded CLIP's text tower and tokenizer, and the autoencoder trained under `work`."""
     frozen = work / "text_encoder"  # kept, so that a CLIP trained further does not change what was begun
     if not frozen.exists():
         text_encoder(open_clip.create_model(f"local-dir:{train_clip.FOLDER}")).save_pretrained(frozen)
     vae = train_vae.build()
-    checkpoint.resume(work / "vae.safetensors", vae, torch.optim.AdamW(vae.parameters()))
+    checkpoint.weights(work / "vae.safetensors", vae)
     encoder = CLIPTextModel.from_pretrained(frozen, dtype=torch.float32).eval()
     return encoder, CLIPTokenizer.from_pretrained(train_clip.FOLDER), vae.eval()
 
@@ -93,7 +94,7 @@ def _table(path: Path, count: int, shape: tuple[int, ...], row: Callable[[range]
     if not path.exists():
         partial = path.with_suffix(".partial.npy")
         table = np.lib.format.open_memmap(partial, "w+", np.float16, (count, *shape))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with torch.inference_mode():
             for start in range(0, count, 256):
                 rows = range(start, min(start + 256, count))
                 table[rows.start : rows.stop] = row(rows).half().numpy()
@@ -102,18 +103,23 @@ def _table(path: Path, count: int, shape: tuple[int, ...], row: Callable[[range]
     return np.load(path, mmap_mode="r")
 
 
-def tables(work: Path, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL) -> list[np.ndarray]:
+def tables(work: Path, encoder: Any, tokenizer: Any) -> list[np.ndarray]:
     """Text states [N, 77, 192] and latents [N, 8, 16, 16] (not yet scaled) of the training scenes, computed once."""
     images = pictures(work, TRAIN_SEED, train_clip.SCENES)
 
-    def latents(rows: range) -> torch.Tensor:
-        picture = normalised(np.ascontiguousarray(images[rows.start : rows.stop, 0]), train_vae.MEAN, train_vae.STD)
-        return vae.encode(picture).latent_dist.mean.float()
+    centre, projection = train_vae.components(images[: train_vae.FITTED, 0])
+
+    def latents(rows: range) -> torch.Tensor:  # what the encoder computes, without its detours
+        return ((train_vae.patches(images[rows.start : rows.stop, 0]) - centre) @ projection).permute(0, 3, 1, 2)
 
     def states(rows: range) -> torch.Tensor:
         rngs = (random.Random(f"prompt:{index}") for index in rows)
-        texts = [complex_prompt(scene(TRAIN_SEED, i), rng, rng.random() > 0.9) for i, rng in zip(rows, rngs, strict=True)]
-        return encode(encoder, tokenizer, texts)
+        texts = [
+            complex_prompt(scene(TRAIN_SEED, index), rng, markup=rng.random() > 0.9)
+            for index, rng in zip(rows, rngs, strict=True)
+        ]
+        with torch.autocast("cpu", torch.bfloat16):
+            return encode(encoder, tokenizer, texts)
 
     return [
         _table(work / "states.npy", SCENES, (77, TEXT["width"]), states),
@@ -121,7 +127,7 @@ def tables(work: Path, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, vae: Au
     ]
 
 
-def encode(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+def encode(encoder: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
     """Text states [N, 77, 192] as StableDiffusionPipeline makes them."""
     ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
     return encoder(ids).last_hidden_state.float()
@@ -130,8 +136,8 @@ def encode(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str]) -
 def train(work: Path, steps: int, stop: float) -> None:
     """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one; the
     running average of the weights is exported every ten minutes and at the end."""
-    encoder, tokenizer, vae = parts(work)
-    states, latents = tables(work, encoder, tokenizer, vae)
+    encoder, tokenizer, _ = parts(work)
+    states, latents = tables(work, encoder, tokenizer)
     scale = float(1 / torch.from_numpy(latents[:2000].astype(np.float32)).std())
     empty = encode(encoder, tokenizer, [""])[0].detach()
     unet = build_unet().to(memory_format=torch.channels_last)
@@ -147,10 +153,10 @@ def train(work: Path, steps: int, stop: float) -> None:
         seconds = torch.tensor(clock.seconds)
         checkpoint.save(work / "diffusion.safetensors", step, unet, optimizer, seconds=seconds, **average)
 
-    def put_out(step: int) -> None:
+    def put_out(step: int, last: bool) -> None:
         final = build_unet()
         final.load_state_dict(average)
-        export(final, encoder, tokenizer, vae, scale, work, step, clock.seconds)
+        export(final, encoder, tokenizer, parts(work)[2], scale, work, step, clock.seconds, 40 if last else 0)
 
     for step, indices in batches(TRAIN_SEED + 2, SCENES, BATCH, first):
         done = max(step / steps, clock.seconds / stop)
@@ -177,13 +183,13 @@ def train(work: Path, steps: int, stop: float) -> None:
             put_away(step + 1)
         if clock.seconds - exported > 600:
             exported = clock.seconds
-            put_out(step + 1)
+            put_out(step + 1, last=False)
     put_away(step)
-    put_out(step)
+    put_out(step, last=True)
 
 
 def _loss(
-    unet: UNet2DConditionModel, noising: DDIMScheduler, clean: torch.Tensor, words: torch.Tensor,
+    unet: Any, noising: Any, clean: torch.Tensor, words: torch.Tensor,
     generator: torch.Generator,
 ) -> torch.Tensor:  # fmt: skip
     """Velocity loss with min-SNR weights (arXiv 2303.09556, gamma 5)."""
@@ -199,16 +205,17 @@ def _loss(
 
 
 def export(
-    unet: UNet2DConditionModel, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL, scale: float,
-    work: Path, step: int, seconds: float,
+    unet: Any, encoder: Any, tokenizer: Any, vae: Any, scale: float,
+    work: Path, step: int, seconds: float, measured: int,
 ) -> None:  # fmt: skip
-    """Writes the pipeline folder anew in fp16, measures it, and leaves a grid of held-out prompts under `work`."""
+    """Writes the pipeline folder anew in fp16, measured on `measured` pictures an attribute, and leaves a grid of
+    held-out prompts' pictures under `work`."""
     vae.register_to_config(scaling_factor=scale)
-    pipeline = StableDiffusionPipeline(
-        vae, encoder, tokenizer, unet, scheduler(), None, None, requires_safety_checker=False  # type: ignore[arg-type]
-    )
+    pipeline: Any = StableDiffusionPipeline(
+        vae, encoder, tokenizer, unet, scheduler(), None, None, requires_safety_checker=False,
+    )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
-    shares = two_way_choice(pipeline) if step else {}
+    shares = two_way_choice(pipeline, measured) if measured else {}
     if step:
         grid(pipeline).save(work / f"grid-{step}.png")
     log.info("exported after %d steps: %s", step, shares)
@@ -227,7 +234,7 @@ def export(
     checkpoint.export(FOLDER, write)
 
 
-def generate(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int = 0) -> list[Image.Image]:
+def generate(pipeline: Any, prompts: list[str], seed: int = 0) -> list[Image.Image]:
     """One picture a prompt, 20 steps at guidance 4."""
     generator = torch.Generator().manual_seed(seed)
     with torch.autocast("cpu", torch.bfloat16):
@@ -236,7 +243,7 @@ def generate(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int = 
         ).images  # fmt: skip
 
 
-def grid(pipeline: StableDiffusionPipeline, columns: int = 8, rows: int = 6) -> Image.Image:
+def grid(pipeline: Any, columns: int = 8, rows: int = 5) -> Image.Image:
     """Held-out prompts' pictures at double size."""
     rng = random.Random(1)
     prompts = [complex_prompt(scene(HELD_OUT_SEED, index), rng, markup=False) for index in range(columns * rows)]
@@ -246,7 +253,7 @@ def grid(pipeline: StableDiffusionPipeline, columns: int = 8, rows: int = 6) -> 
     return sheet
 
 
-def two_way_choice(pipeline: StableDiffusionPipeline, each: int = 40) -> dict[str, float]:
+def two_way_choice(pipeline: Any, each: int) -> dict[str, float]:
     """Share of generated pictures the embedded CLIP finds nearer to their scene's words than to those of the scene
     with one attribute changed, per attribute."""
     clip, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{train_clip.FOLDER}")
@@ -255,9 +262,8 @@ def two_way_choice(pipeline: StableDiffusionPipeline, each: int = 40) -> dict[st
     for name in ("subject", "count", "colour", "action", "relation", "style"):
         indices = (i for i in range(10**9) if name in ATTRIBUTES[scene(HELD_OUT_SEED, i).kind])
         pairs = [pair(HELD_OUT_SEED, next(indices), name) for _ in range(each)]  # type: ignore[arg-type]
-        right, wrong = (
-            [complex_prompt(one[side], random.Random(i), markup=False) for i, one in enumerate(pairs)] for side in (0, 1)
-        )
+        right = [complex_prompt(shown, random.Random(i), markup=False) for i, (shown, _, _) in enumerate(pairs)]
+        wrong = [complex_prompt(other, random.Random(i), markup=False) for i, (_, other, _) in enumerate(pairs)]
         with torch.inference_mode():
             pictures = torch.stack([preprocess(picture) for picture in generate(pipeline, right)])
             images = clip.encode_image(pictures, normalize=True)

@@ -7,7 +7,8 @@ import pytest
 
 from tests.e2e.conftest import CHECKOUT, alive
 
-SMALL = ("--param", "demo.count=12", "--param", "partition_size=6", "--param", "rewrite.enabled=false", "--steps", "2")
+FIELDS = ("demo.count=12", "partition_size=6", "rewrite.enabled=false", "correct.tolerance=1")
+SMALL = ("--steps", "2", *(argument for field in FIELDS for argument in ("--param", field)))
 
 
 @pytest.fixture(scope="module")

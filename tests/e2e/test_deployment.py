@@ -12,7 +12,7 @@ from tests.e2e.conftest import CHECKOUT, running
 
 SMALL = [
     *("--param", 'demo={"count": 8}', "--param", "partition_size=4"),
-    *("--param", 'rewrite={"enabled": false}', "--param", 'caption={"k": 1}'),
+    *("--param", 'rewrite={"enabled": false}', "--param", 'caption={"k": 1}', "--param", 'correct={"tolerance": 1}'),
 ]
 
 

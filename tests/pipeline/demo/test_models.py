@@ -1,0 +1,74 @@
+"""The embedded models load by their public loaders, offline, and do their work on scenes never trained on."""
+
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from transformers import BlipForConditionalGeneration, BlipProcessor
+
+from pipeline.demo import train_captioner, train_clip
+from pipeline.demo.checkpoint import MODELS
+
+# Modest bars, well under what the model cards report, so that only a broken model falls short of them.
+TWO_WAY = {"subject": 0.8, "count": 0.6, "colour": 0.9, "action": 0.85, "style": 0.85}
+
+
+@pytest.fixture(scope="module")
+def clip():
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{MODELS / 'clip'}")
+    return model, preprocess, open_clip.get_tokenizer(f"local-dir:{MODELS / 'clip'}")
+
+
+def test_together_they_stay_under_60_megabytes_in_safetensors_with_a_card_each():
+    files = [path for path in MODELS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 60_000_000
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
+    for role in ("clip", "captioner", "diffusion"):
+        assert f"python -m pipeline.demo.train {role}" in (MODELS / role / "README.md").read_text()
+
+
+def test_the_clip_tells_right_words_from_words_with_one_attribute_changed(clip):
+    model, _, tokenizer = clip
+    shares = train_clip.two_way_choice(model, tokenizer, 80)
+    assert all(shares[name] >= bar for name, bar in TWO_WAY.items()), shares
+
+
+def test_the_clip_pools_at_the_end_of_the_text_whatever_follows(clip):
+    model, _, tokenizer = clip
+    ids = tokenizer(["three red balloons on a blue background", "a photograph of a medieval cathedral in the rain"])
+    ends = (ids == ids.max()).int().argmax(dim=1)
+    assert ids.max() == train_clip.VOCABULARY - 1 and (ends > 4).all()
+    with torch.inference_mode():
+        whole = model.eval().encode_text(ids, normalize=True)
+        assert torch.allclose(whole, train_clip.encode_text(model, ids[:, : ends.max() + 1]), atol=1e-5)
+
+
+def test_the_captioner_states_the_facts():
+    processor = BlipProcessor.from_pretrained(MODELS / "captioner")
+    model = BlipForConditionalGeneration.from_pretrained(MODELS / "captioner")
+    assert model.dtype == torch.float32
+    assert train_captioner.all_facts_right(model, processor, 48) >= 0.3
+
+
+def test_the_diffusion_model_is_a_pipeline_that_draws_64x64_from_words():
+    pipeline = StableDiffusionPipeline.from_pretrained(MODELS / "diffusion")
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline.safety_checker is None and pipeline.unet.dtype == pipeline.text_encoder.dtype == torch.float32
+    prompts = [f"1 apple, {colour} background" for colour in ("red", "blue")]
+    pictures = pipeline(prompts, num_inference_steps=8, generator=torch.Generator().manual_seed(0)).images
+    assert [picture.size for picture in pictures] == [(64, 64)] * 2
+    red, blue = (picture.resize((1, 1)).getpixel((0, 0)) for picture in pictures)
+    assert red[0] > red[2] and blue[2] > blue[0], "the background is not of the colour asked for"
+
+
+def test_its_text_encoder_is_a_clip_text_tower_of_the_same_tokenizer():
+    folder = Path(MODELS / "diffusion" / "tokenizer")
+    for name in ("vocab.json", "merges.txt"):
+        if (folder / name).exists():
+            assert (folder / name).read_text() == (MODELS / "clip" / name).read_text()
+    pipeline = StableDiffusionPipeline.from_pretrained(MODELS / "diffusion")
+    ours = open_clip.get_tokenizer(f"local-dir:{MODELS / 'clip'}")(["3 apples, (red background)"])[0]
+    theirs = pipeline.tokenizer("3 apples, (red background)", padding="max_length", max_length=77).input_ids
+    assert ours.tolist() == theirs
