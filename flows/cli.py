@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -160,6 +161,8 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
 
 def main() -> None:
     """Entry point of ``surd``: what is the user's to mend ends with one sentence and exit code 2."""
+    # A plain SIGTERM would skip Python's exit hooks, and with them the end of Prefect's temporary server.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except SurdError as error:

@@ -72,7 +72,7 @@ def finish(build: Build, settings: EmbedConfig, models: Models) -> None:
 
 
 def column_name(llm: str, layer: int, pooling: Pooling) -> str:
-    """``llm-<model>-l<layer>``, with ``-tokens`` for token-level states; the model is its string's last part as a slug."""
+    """``llm-<model>-l<layer>``, plus ``-tokens`` for token-level states; the model is a slug of its last part."""
     stem = re.sub(r"\.gguf$", "", llm.rstrip("/").rsplit("/", 1)[-1])
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
     return f"llm-{slug}-l{layer}" + ("-tokens" if pooling == "tokens" else "")
@@ -99,9 +99,7 @@ def _prompts(build: Build, shard: str) -> tuple[list[str], list[str]]:
     return keys, texts
 
 
-def _embed_distinct(
-    texts: list[str], settings: EmbedConfig, models: Models
-) -> dict[str, States]:
+def _embed_distinct(texts: list[str], settings: EmbedConfig, models: Models) -> dict[str, States]:
     """Each distinct text once, texts of like length together, so that little of a batch is padding."""
     vectors: dict[str, States] = {}
     for batch in batched(sorted(set(texts), key=lambda text: (len(text), text)), settings.batch_size):

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import asdict
+from typing import Any
 
 from .scenes import SUBJECTS, TINTABLE, Scene
 
@@ -139,6 +140,16 @@ def _marked(tag: str, rng: random.Random) -> str:
 def negative_prompt(rng: random.Random) -> str:
     """A negative prompt of the usual kind, sometimes empty."""
     return rng.choice(NEGATIVES)
+
+
+class Plainest(random.Random):
+    """Takes the first of every choice, so that each scene has one sentence: the plainest."""
+
+    def choice(self, seq: Any) -> Any:
+        return seq[0]
+
+    def random(self) -> float:
+        return 1.0
 
 
 def narrative(scene: Scene, rng: random.Random) -> str:

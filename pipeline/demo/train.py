@@ -9,10 +9,10 @@ import torch
 
 #: Role -> (module, default steps, default minutes)
 TRAININGS = {
-    "clip": ("train_clip", 6000, 30),
-    "vae": ("train_vae", 3000, 10),
-    "captioner": ("train_captioner", 3000, 12),
-    "diffusion": ("train_diffusion", 30000, 90),
+    "clip": ("train_clip", 6000, 120),
+    "vae": ("train_vae", 6000, 60),
+    "captioner": ("train_captioner", 5000, 90),
+    "diffusion": ("train_diffusion", 60000, 720),
 }
 
 

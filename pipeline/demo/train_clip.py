@@ -206,6 +206,8 @@ def card(steps: int, seconds: float, shares: dict[str, float]) -> str:
   (bf16).
 - **Licence**: Apache-2.0; the pictures come from Noto Color Emoji (OFL-1.1).
 
+Relations (left of, above ...) are learnt last, counts before them; the table says what to trust.
+
 Two-way choice on held-out scenes (seed {HELD_OUT_SEED}): the picture's own words against those of the scene with one
 attribute changed, chance is 0.5.
 

@@ -1,6 +1,7 @@
 """``surd demo``: one command from nothing to a trained adapter, and nothing left running."""
 
 import json
+import signal
 import subprocess
 
 import pytest
@@ -51,3 +52,24 @@ def test_the_whole_job_ends_with_its_figures_and_the_second_time_redoes_no_stage
     assert any(line.startswith("nothing to do: all") for line in again)
     assert json.loads(again[-1]) == figures
     assert {path: path.read_bytes() for path in (out / "shards").iterdir()} == shards
+
+
+def test_a_terminated_build_leaves_no_daemon_and_keeps_what_is_done(environment, tmp_path):
+    command = ["surd", "build", "--out", str(tmp_path / "build"), "--param", "demo.count=6"]
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("collect")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=300)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not alive(process.pid), "a daemon was left behind"
+    assert (tmp_path / "build/collect/part-00000.done.json").exists()
+    assert not (tmp_path / "build/report.html").exists()

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import CHECKOUT, running
+from tests.flows.tiny_llm import save_tiny_llm
 
 SMALL = [
     *("--param", 'demo={"count": 8}', "--param", "partition_size=4"),
@@ -60,15 +61,24 @@ def wait_until_healthy(url, server):
 
 
 def test_the_bare_name_works_in_a_checkout_and_the_full_name_anywhere(prefect, tmp_path):
-    out = tmp_path / "build"
-    bare = prefect("deployment", "run", "build-surd", *SMALL, "--param", f"out={out}", "--watch")
+    out, llm = tmp_path / "build", save_tiny_llm(tmp_path / "llm")
+    asked = [
+        *SMALL,
+        "--param",
+        f"out={out}",
+        "--param",
+        f'models={{"llm": "{llm}"}}',
+        "--param",
+        'embed={"layers": [1]}',
+    ]
+    bare = prefect("deployment", "run", "build-surd", *asked, "--watch")
     assert bare.returncode == 0, prefect.worker_log.read_text()
     assert (out / "report.html").exists()
     manifest = json.loads((out / "shards/manifest.json").read_text())
     assert manifest["count"] > 0
 
-    again = ["--param", f"out={out}", "--param", 'report={"samples": 1}', "--watch"]
-    full = prefect("deployment", "run", "build-surd/build-surd", *SMALL, *again, cwd=tmp_path)
+    again = [*asked, "--param", 'report={"samples": 1}', "--watch"]
+    full = prefect("deployment", "run", "build-surd/build-surd", *again, cwd=tmp_path)
     assert full.returncode == 0, prefect.worker_log.read_text()
     assert json.loads((out / "build.json").read_text())["config"]["report"]["samples"] == 1
     assert json.loads((out / "shards/manifest.json").read_text()) == manifest

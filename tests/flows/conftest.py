@@ -8,6 +8,7 @@ from PIL import Image
 from prefect.testing.utilities import prefect_test_harness
 
 from tests.flows.pictures import draw_pictures
+from tests.flows.tiny_llm import save_tiny_llm
 
 # The captions alone are candidates: an LLM's rewriting is the pipeline's affair, and takes most of a build's time.
 SMALL = {"partition_size": 3, "rewrite": {"enabled": False}, "caption": {"k": 1}, "correct": {"tolerance": 1.0}}
@@ -29,9 +30,10 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def asked(pictures) -> dict[str, Any]:
+def asked(pictures, tmp_path_factory) -> dict[str, Any]:
     """Parameters of a small build."""
-    return {"source": f"folder:{pictures}", **SMALL}
+    llm = save_tiny_llm(tmp_path_factory.mktemp("llm"))
+    return {"source": f"folder:{pictures}", "models": {"llm": str(llm)}, "embed": {"layers": [1]}, **SMALL}
 
 
 @pytest.fixture(scope="session")
