@@ -21,8 +21,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: env  ## scrape, curate, shard, report and train on the embedded demo world, into data/demo
 	@$(BIN)/surd demo --out data/demo
 
-test: env  ## run the tests
-	@$(BIN)/python -m pytest
+test: env  ## run the tests, one file at a time on each core
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-slow: env  ## run the tests that take minutes or need extras (pip install '.[ray]')
 	@$(BIN)/python -m pytest -m slow

@@ -193,6 +193,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
 def _print_mapping(console: Console, title: str, values: dict[str, Any]) -> None:
     console.print(f"[bold]{title}[/bold]")
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in values.items():
         if value is not None:
             table.add_row(f"[dim]{name}[/dim]", _short(value))

@@ -294,8 +294,8 @@ def card(step: int, seconds: float, shares: dict[str, float], psnr: float) -> st
 - **Licence**: Apache-2.0; the pictures come from Noto Color Emoji (OFL-1.1).
 
 Two-way choice of the embedded CLIP on pictures generated from held-out prompts (seed {HELD_OUT_SEED}): nearer to their
-own words than to those of the scene with one attribute changed; 40 pictures an attribute, chance is 0.5. What that CLIP cannot tell itself (see its card) is not
-measured by this.
+own words than to those of the scene with one attribute changed; 40 pictures
+an attribute, chance is 0.5. What that CLIP cannot tell itself (see its card) is not measured by this.
 
 | attribute | right |
 |---|---|

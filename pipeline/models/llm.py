@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from platformdirs import user_cache_path
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 Message = dict[str, str]
@@ -20,16 +23,9 @@ class LLM:
     """Any transformers causal LM: a folder, a hub id, or one ``.gguf`` file."""
 
     def __init__(self, ref: str, device: str, dtype: str) -> None:
-        path = Path(ref)
-        folder, file = ref, {}
-        how: dict[str, Any] = {"use_safetensors": True}
-        if path.suffix == ".gguf":
-            # Packed blocks would be unpacked again at every matrix product: on a CPU that is many times slower.
-            folder, file = str(path.parent), {"gguf_file": path.name}
-            how = {"quantization_config": GgufConfig(dequantize=True)}
-        with redirect_stderr(io.StringIO()):  # the GGUF reader draws a bar that no setting of transformers stops
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **file, **how)
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **file)
+        folder = str(_unpacked(Path(ref), dtype)) if ref.endswith(".gguf") else ref
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model = model.to(device).eval()
         self._device = device
         if self._tokenizer.pad_token is None:
@@ -72,3 +68,31 @@ class LLM:
         if self._tokenizer.chat_template:
             return str(self._tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True))
         return "\n".join(message["content"] for message in chat) + "\n"
+
+
+def _unpacked(file: Path, dtype: str) -> Path:
+    """The weights of a GGUF file as a safetensors folder in the user's cache, made at the first call.
+
+    Reading GGUF takes 20 s of a core each time, the folder 0.2 s; and blocks left packed would be unpacked again at
+    every matrix product.
+    """
+    with file.open("rb") as stream:
+        content = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    folder = user_cache_path("surd") / f"{file.stem}-{content}-{dtype}"
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    # Both bars, the reader's and the writer's, are drawn whatever transformers is told.
+    with redirect_stderr(io.StringIO()), TemporaryDirectory(dir=folder.parent) as temporary:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=getattr(torch, dtype), quantization_config=GgufConfig(dequantize=True)
+        )
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        whole = Path(temporary) / folder.name
+        model.save_pretrained(whole)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(whole)
+        with suppress(OSError):  # another process was faster
+            whole.rename(folder)
+    return folder

@@ -46,7 +46,7 @@ def clone(tmp_path_factory):
 def test_every_command_of_the_readme_works_as_it_stands(clone, environment, tmp_path):
     listed = commands()
     assert {"make demo", "make test", *SERVERS} <= set(listed), "the README lost a command this test knows"
-    env = environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    env = environment | {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_HOME": str(tmp_path / "prefect")}
     # What is served in the text is needed by the block above it, so servers of the text start first.
     listed.sort(key=lambda line: line.startswith("python -m"), reverse=True)
     with ExitStack() as servers:

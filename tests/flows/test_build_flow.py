@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from importlib.util import find_spec
 import sys
 
 import pytest
@@ -85,6 +86,9 @@ def test_the_prefect_page_shows_progress_funnel_and_report(built):
     assert any(str(out / "report.html") in text for text in shown("surd-summary"))
 
 
+HAS_RAY = find_spec("prefect_ray") is not None
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
@@ -93,7 +97,7 @@ def test_the_prefect_page_shows_progress_funnel_and_report(built):
         ({"models": {"clip": "/no/such/model"}}, "/no/such/model"),
         ({"profile": "dmo"}, "did you mean 'demo'"),
         ({"out": "/proc/surd"}, "'/proc/surd' and cannot be written"),
-        ({"runner": "ray"}, "ray"),
+        pytest.param({"runner": "ray"}, "ray", marks=pytest.mark.skipif(HAS_RAY, reason="the ray extra is installed")),
         ({"partition_size": 0}, "'partition_size' is 0"),
     ],
     ids=lambda value: str(value)[:20],

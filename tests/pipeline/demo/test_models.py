@@ -1,7 +1,5 @@
 """The embedded models load by their public loaders, offline, and do their work on scenes never trained on."""
 
-from pathlib import Path
-
 import open_clip
 import pytest
 import torch
@@ -31,7 +29,7 @@ def test_together_they_stay_under_60_megabytes_in_safetensors_with_a_card_each()
 
 def test_the_clip_tells_right_words_from_words_with_one_attribute_changed(clip):
     model, _, tokenizer = clip
-    shares = train_clip.two_way_choice(model, tokenizer, 80)
+    shares = train_clip.two_way_choice(model, tokenizer, 50)
     assert all(shares[name] >= bar for name, bar in TWO_WAY.items()), shares
 
 
@@ -63,11 +61,7 @@ def test_the_diffusion_model_is_a_pipeline_that_draws_64x64_from_words():
     assert red[0] > red[2] and blue[2] > blue[0], "the background is not of the colour asked for"
 
 
-def test_its_text_encoder_is_a_clip_text_tower_of_the_same_tokenizer():
-    folder = Path(MODELS / "diffusion" / "tokenizer")
-    for name in ("vocab.json", "merges.txt"):
-        if (folder / name).exists():
-            assert (folder / name).read_text() == (MODELS / "clip" / name).read_text()
+def test_its_tokenizer_is_the_clip_s():
     pipeline = StableDiffusionPipeline.from_pretrained(MODELS / "diffusion")
     ours = open_clip.get_tokenizer(f"local-dir:{MODELS / 'clip'}")(["3 apples, (red background)"])[0]
     theirs = pipeline.tokenizer("3 apples, (red background)", padding="max_length", max_length=77).input_ids
