@@ -12,6 +12,9 @@ from pipeline.build import Build, part_file
 from schemas import Corrected, ShardManifest, Status
 
 GRID_PROMPTS = 6
+# Two hundred steps are few: at the default rate and strength nobody would see a difference.
+TRAINING = ("--lr", "5e-4", "--eta", "0.5")
+DRAWING = ("--guidance-scale", "4", "--compare")  # the guidance that the demo's diffusion model was measured at
 
 
 class TrainingFailed(Exception):
@@ -25,9 +28,18 @@ def train_and_draw(summary: dict[str, Any], root: str, steps: int) -> dict[str, 
     """
     out = Path(root).expanduser().resolve()
     adapter, grid = out / "adapter", out / "grid.png"
-    _run("sur_adapter.train_cli", "--shards", _shards(Build(root), out), "--out", str(adapter), "--steps", str(steps))
+    _run(
+        "sur_adapter.train_cli",
+        "--shards",
+        _shards(Build(root), out),
+        "--out",
+        str(adapter),
+        "--steps",
+        str(steps),
+        *TRAINING,
+    )
     prompts = [argument for prompt in _sample_prompts(Build(root)) for argument in ("--prompt", prompt)]
-    _run("sur_adapter.generate_cli", "--adapter", str(adapter), *prompts, "--compare", "--out", str(grid))
+    _run("sur_adapter.generate_cli", "--adapter", str(adapter), *prompts, *DRAWING, "--out", str(grid))
     trained = json.loads((adapter / "train.json").read_text(encoding="utf-8"))
     figures = {
         **{name: summary[name] for name in ("collected", "kept", "rejected", "shards")},

@@ -3,8 +3,8 @@
 import json
 import logging
 import shutil
-from importlib.util import find_spec
 import sys
+from importlib.util import find_spec
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -16,6 +16,8 @@ from flows.build import build_surd
 from pipeline import stages
 from pipeline.stages import STAGES
 from schemas import BuildConfig, BuildRecord, SurdError
+
+HAS_RAY = find_spec("prefect_ray") is not None
 
 
 def ended(**parameters):
@@ -84,9 +86,6 @@ def test_the_prefect_page_shows_progress_funnel_and_report(built):
     assert funnel in [{row["rows"]: row["count"] for row in json.loads(table)} for table in shown("surd-funnel")]
     assert any(str(out / "report.html") in link for link in shown("surd-report"))
     assert any(str(out / "report.html") in text for text in shown("surd-summary"))
-
-
-HAS_RAY = find_spec("prefect_ray") is not None
 
 
 @pytest.mark.parametrize(

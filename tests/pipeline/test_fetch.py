@@ -257,7 +257,7 @@ def test_a_hostile_server_costs_a_reason_each_and_good_images_arrive(tmp_path, s
     server = serve(answer)
     names = "good later lying-type html 404 500 403 hang-up short stall endless dribble trickle loop elsewhere moved"
     paths = [f"/{name}" for name in names.split()]
-    rows = from_server(tmp_path, server, paths, retries=2, timeout=0.5, max_bytes=1_000_000)
+    rows = from_server(tmp_path, server, paths, retries=2, timeout=2.0, max_bytes=1_000_000)
     assert {name[1:]: reason for name, reason in reasons(rows).items()} == {
         "good": None,
         "later": None,
