@@ -8,6 +8,7 @@ import webdataset as wds
 from PIL import Image, ImageDraw, ImageFont
 
 COUNT, SIDE, GAP, LINES = 6, 160, 16, 4
+HEADER = 32  # of the grid, above its first row
 
 
 def strip(build: Path) -> Image.Image:
@@ -18,8 +19,11 @@ def strip(build: Path) -> Image.Image:
     font = ImageFont.load_default(13)
     width = COUNT * (SIDE + GAP) + GAP
     top = SIDE + LINES * 17 + 3 * GAP
-    grid = grid.resize((width, round(grid.height * width / grid.width)), Image.Resampling.LANCZOS)
-    sheet = Image.new("RGB", (width, top + grid.height), "white")
+    upper = (grid.height + HEADER) // 2
+    halves = [grid.crop((0, 0, grid.width, upper)), grid.crop((0, upper, grid.width, grid.height))]
+    scale = width / 2 / grid.width
+    halves = [half.resize((width // 2, round(half.height * scale)), Image.Resampling.LANCZOS) for half in halves]
+    sheet = Image.new("RGB", (width, top + halves[0].height), "white")
     draw = ImageDraw.Draw(sheet)
     for place, sample in enumerate(samples):
         picture = next(sample[ext] for ext in ("png", "jpg", "webp") if ext in sample)
@@ -27,7 +31,8 @@ def strip(build: Path) -> Image.Image:
         sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, GAP))
         lines = textwrap.wrap(sample["simple.txt"], 24)[:LINES]
         draw.multiline_text((x, SIDE + 2 * GAP), "\n".join(lines), fill="black", font=font)
-    sheet.paste(grid, (0, top))
+    sheet.paste(halves[0], (0, top))
+    sheet.paste(halves[1], (width // 2, top + halves[0].height - halves[1].height))
     return sheet
 
 
