@@ -4,7 +4,7 @@ import open_clip
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from transformers import BlipForConditionalGeneration, BlipProcessor
+from transformers import BlipForConditionalGeneration, BlipProcessor, CLIPTextModel
 
 from pipeline.demo import train_captioner, train_clip
 from pipeline.demo.checkpoint import MODELS
@@ -66,3 +66,12 @@ def test_its_tokenizer_is_the_clip_s():
     ours = open_clip.get_tokenizer(f"local-dir:{MODELS / 'clip'}")(["3 apples, (red background)"])[0]
     theirs = pipeline.tokenizer("3 apples, (red background)", padding="max_length", max_length=77).input_ids
     assert ours.tolist() == theirs
+
+
+def test_the_diffusion_models_text_encoder_is_the_clips_text_tower(clip):
+    model, _, tokenizer = clip
+    encoder = CLIPTextModel.from_pretrained(MODELS / "diffusion" / "text_encoder", dtype=torch.float32).eval()
+    ids = tokenizer(["three red apples, blue background, masterpiece", "A person running."])
+    with torch.inference_mode():
+        states = encoder(ids).last_hidden_state[torch.arange(2), ids.argmax(dim=1)]
+        torch.testing.assert_close(states @ model.text_projection, model.encode_text(ids))
