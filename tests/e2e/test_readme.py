@@ -51,7 +51,7 @@ def test_every_command_of_the_readme_works_as_it_stands(clone, environment, tmp_
     listed.sort(key=lambda line: line.startswith("python -m"), reverse=True)
     with ExitStack() as servers:
         for number, line in enumerate(listed):
-            if line in ("make test", "source .venv/bin/activate") or "path/to/" in line:
+            if line in ("make test", "source .venv/bin/activate"):
                 continue
             if line in SERVERS:
                 log = tmp_path / f"{number}.log"
