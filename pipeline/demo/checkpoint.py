@@ -1,12 +1,12 @@
 """Turns a half-finished training into a file and back, and a finished one into a model folder, never half-written."""
 
-import json
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 MODELS = Path(__file__).parent / "models"
@@ -30,8 +30,7 @@ def resume(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer)
     """The step to go on from (0 where there is no checkpoint) and the extra tensors saved."""
     if not path.exists():
         return 0, {}
-    with path.open("rb") as file:
-        step = int(json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]["step"])
+    step = _step(path)
     groups: dict[str, dict[str, torch.Tensor]] = {"model": {}, "optimizer": {}, "extra": {}}
     for name, value in load_file(path).items():
         group, rest = name.split(".", 1)
@@ -44,6 +43,19 @@ def resume(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer)
         state["state"].setdefault(int(place), {})[key] = value
     optimizer.load_state_dict(state)
     return step, groups["extra"]
+
+
+def spent(path: Path) -> tuple[int, float]:
+    """Steps and minutes behind the checkpoint at `path`; (0, 0.0) where there is none."""
+    if not path.exists():
+        return 0, 0.0
+    with safe_open(path, "pt") as tensors:
+        return _step(path), float(tensors.get_tensor("extra.seconds")) / 60
+
+
+def _step(path: Path) -> int:
+    with safe_open(path, "pt") as tensors:
+        return int(tensors.metadata()["step"])
 
 
 def weights(path: Path, model: torch.nn.Module) -> None:

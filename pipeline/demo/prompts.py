@@ -1,11 +1,14 @@
 """Turns a scene into words: the keyword prompt the web would write, a plain sentence, and the truth."""
 
 import random
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
 from .scenes import SUBJECTS, TINTABLE, Scene
 
+#: What a text may leave out: what is shown (with action or relation), how many, its tint, the background, the style.
+CLAUSES = ("what", "count", "tint", "background", "style")
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 QUALITY = (
     "masterpiece", "best quality", "ultra detailed", "highly detailed", "8k", "4k", "highres", "absurdres", "hdr",
@@ -76,12 +79,17 @@ def plural(subject: str, count: int) -> str:
     return subject if count == 1 else (SUBJECTS | TINTABLE)[subject][0]
 
 
-def complex_prompt(scene: Scene, rng: random.Random, markup: bool = True) -> str:
-    """The prompt as the web writes it: tags in loose order, all facts among much decoration. `markup` adds attention
-    weights `(tag:1.2)`, `((tag))`, LoRA tags and underscores; without it the same tags come bare."""
+def complex_prompt(
+    scene: Scene, rng: random.Random, markup: bool = True, clauses: Collection[str] = CLAUSES
+) -> str:  # fmt: skip
+    """The prompt as the web writes it: tags in loose order, the facts of `clauses` (all by default) among much
+    decoration. `markup` adds attention weights `(tag:1.2)`, `((tag))`, LoRA tags and underscores; without it the same
+    tags come bare."""
     quality = rng.sample(QUALITY, rng.randint(0, 4))
-    facts = [*_subject_tags(scene, rng), _background_tag(scene, rng)]
-    if scene.style != "none" or rng.random() < 0.3:
+    facts = _subject_tags(scene, rng, clauses) if "what" in clauses else []
+    if "background" in clauses:
+        facts.append(_background_tag(scene, rng))
+    if "style" in clauses and (scene.style != "none" or rng.random() < 0.3):
         facts.append(rng.choice(STYLE_TAGS[scene.style]))
     filler = rng.sample(FILLER, rng.randint(0, 3))
     if markup:
@@ -99,7 +107,7 @@ def complex_prompt(scene: Scene, rng: random.Random, markup: bool = True) -> str
     return rng.choice((", ", ", ", ", ", ",", " , ") if markup else (", ",)).join(tags)
 
 
-def _subject_tags(scene: Scene, rng: random.Random) -> list[str]:
+def _subject_tags(scene: Scene, rng: random.Random, clauses: Collection[str]) -> list[str]:
     if scene.relation:
         first, second, relation = scene.subject, str(scene.other), scene.relation
         if rng.random() < 0.3:
@@ -108,10 +116,15 @@ def _subject_tags(scene: Scene, rng: random.Random) -> list[str]:
         return [phrase] if rng.random() < 0.6 else [phrase, rng.choice(("two objects", f"{first}, {second}"))]
     if scene.action:
         people = "person" if scene.count == 1 else "people"
+        if "count" not in clauses:
+            who = rng.choice((people, "someone" if scene.count == 1 else "people"))
+            return [who, rng.choice(ACTION_TAGS[scene.action])]
         who = rng.choice((f"{scene.count}{people}", f"{scene.count} {people}", f"{NUMBERS[scene.count]} {people}"))
         tags = [who, rng.choice(ACTION_TAGS[scene.action])]
         return [*tags, "solo"] if scene.count == 1 and rng.random() < 0.3 else tags
-    thing = f"{scene.tint} {plural(scene.subject, scene.count)}" if scene.tint else plural(scene.subject, scene.count)
+    thing = _thing(scene, clauses)
+    if "count" not in clauses:
+        return [thing]
     tags = [
         rng.choice((f"{scene.count} {thing}", f"{NUMBERS[scene.count]} {thing}", f"{scene.count}{thing}"))
         if rng.random() < 0.8 or scene.tint
@@ -152,25 +165,27 @@ class Plainest(random.Random):
         return 1.0
 
 
-def narrative(scene: Scene, rng: random.Random) -> str:
-    """One plain English sentence stating every fact, such as "Three red balloons on a blue background, drawn as a
-    pencil sketch."."""
-    what, plural_verb = _phrase(scene, rng), scene.count > 1
+def narrative(scene: Scene, rng: random.Random, clauses: Collection[str] = CLAUSES) -> str:
+    """One plain English sentence stating the facts of `clauses` (all by default), such as "Three red balloons on a blue
+    background, drawn as a pencil sketch."."""
+    what = _phrase(scene, rng, clauses) if "what" in clauses else rng.choice(("something", "a scene", "a picture"))
     ground = rng.choice(("{} background", "plain {} background", "{} backdrop")).format(scene.background)
-    ground = f"{'an' if ground[0] in 'aeiou' else 'a'} {ground}"
-    verb = "are" if plural_verb else "is"
+    ground = _a(ground)
+    verb = "are" if scene.count > 1 and "what" in clauses else "is"
     style = rng.choice(STYLE_PHRASES[scene.style])
-    template = rng.choice((
+    templates = (
         "{what} on {ground}", "{what} in front of {ground}", "A picture of {what} on {ground}",
         "There {verb} {what} on {ground}", "{what} against {ground}", "An image showing {what} on {ground}",
-    ))  # fmt: skip
-    sentence = template.format(what=what, ground=ground, verb=verb)
-    if style:
+    ) if "background" in clauses else (
+        "{what}", "A picture of {what}", "There {verb} {what}", "An image showing {what}",
+    )  # fmt: skip
+    sentence = rng.choice(templates).format(what=what, ground=ground, verb=verb)
+    if style and "style" in clauses:
         sentence += f", {style}"
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def _phrase(scene: Scene, rng: random.Random) -> str:
+def _phrase(scene: Scene, rng: random.Random, clauses: Collection[str]) -> str:
     if scene.relation:
         first, second, relation = scene.subject, str(scene.other), scene.relation
         if rng.random() < 0.2:
@@ -178,12 +193,17 @@ def _phrase(scene: Scene, rng: random.Random) -> str:
         return f"{_a(first)} {rng.choice(RELATION_WORDS[relation])} {_a(second)}"
     if scene.action:
         lone = rng.choice(("a person", "one person", "someone"))
-        who = lone if scene.count == 1 else f"{NUMBERS[scene.count]} people"
-        return f"{who} {scene.action}"
-    thing = f"{scene.tint} {plural(scene.subject, scene.count)}" if scene.tint else plural(scene.subject, scene.count)
+        many = f"{NUMBERS[scene.count]} people" if "count" in clauses else "people"
+        return f"{lone if scene.count == 1 else many} {scene.action}"
+    thing = _thing(scene, clauses)
     if scene.count == 1:
         return rng.choice((_a(thing), f"one {thing}", f"a single {thing}"))
-    return f"{NUMBERS[scene.count]} {thing}"
+    return f"{NUMBERS[scene.count]} {thing}" if "count" in clauses else thing
+
+
+def _thing(scene: Scene, clauses: Collection[str]) -> str:
+    things = plural(scene.subject, scene.count)
+    return f"{scene.tint} {things}" if scene.tint and "tint" in clauses else things
 
 
 def _a(thing: str) -> str:

@@ -22,7 +22,7 @@ SCATTER = [(x, y) for y in (24, 64, 104) for x in (24, 64, 104)]
 PAIRS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 
 
-def _places(scene: Scene, rng: random.Random) -> list[tuple[str, int, int, int]]:
+def places(scene: Scene, rng: random.Random) -> list[tuple[str, int, int, int]]:
     """What stands where: (sprite, side, centre x, centre y), never touching."""
     if scene.kind == "relation":
         side, gap, drift = rng.randint(46, 54), 31, rng.randint(-14, 14)
@@ -48,7 +48,7 @@ def render(scene: Scene, size: int = CANVAS) -> Image.Image:
     paper = Image.new("RGB", (CANVAS, CANVAS), BACKGROUNDS[scene.background])
     mask = Image.new("L", paper.size)
     drawn = paper.copy()
-    for name, side, x, y in _places(scene, rng):
+    for name, side, x, y in places(scene, rng):
         picture, corner = sprite(name, side), (x - side // 2, y - side // 2)
         drawn.paste(picture, corner, picture)
         mask.paste(picture.getchannel("A"), corner, picture)

@@ -1,4 +1,4 @@
-"""Trains an embedded model of the demo world: `python -m pipeline.demo.train clip|captioner|vae|diffusion`."""
+"""Trains an embedded model of the demo world: `python -m pipeline.demo.train eye|clip|captioner|vae|diffusion`."""
 
 import argparse
 import importlib
@@ -9,6 +9,7 @@ import torch
 
 #: Role -> (module, default steps, default minutes)
 TRAININGS = {
+    "eye": ("train_eye", 6000, 60),
     "clip": ("train_clip", 6000, 120),
     "vae": ("train_vae", 6000, 60),
     "captioner": ("train_captioner", 5000, 90),

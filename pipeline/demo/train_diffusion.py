@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from . import checkpoint, train_clip, train_vae
+from . import checkpoint, train_clip, train_eye, train_vae
 from .checkpoint import MODELS
 from .dataset import HELD_OUT_SEED, TRAIN_SEED, batches, pair, pictures
 from .prompts import complex_prompt
@@ -105,12 +105,11 @@ def _table(path: Path, count: int, shape: tuple[int, ...], row: Callable[[range]
 
 def tables(work: Path, encoder: Any, tokenizer: Any) -> list[np.ndarray]:
     """Text states [N, 77, 192] and latents [N, 8, 16, 16] (not yet scaled) of the training scenes, computed once."""
-    images = pictures(work, TRAIN_SEED, train_clip.SCENES)
-
-    centre, projection = train_vae.components(images[: train_vae.FITTED, 0])
+    images = pictures(work, TRAIN_SEED, train_eye.SCENES)
+    centre, projection = train_vae.components(images[: train_vae.FITTED])
 
     def latents(rows: range) -> torch.Tensor:  # what the encoder computes, without its detours
-        return ((train_vae.patches(images[rows.start : rows.stop, 0]) - centre) @ projection).permute(0, 3, 1, 2)
+        return ((train_vae.patches(images[rows.start : rows.stop]) - centre) @ projection).permute(0, 3, 1, 2)
 
     def states(rows: range) -> torch.Tensor:
         rngs = (random.Random(f"prompt:{index}") for index in rows)

@@ -13,7 +13,7 @@ from torch.nn.functional import l1_loss, mse_loss
 from . import checkpoint
 from .dataset import HELD_OUT_SEED, TRAIN_SEED, batches, normalised, pictures, pixels
 from .scenes import scene
-from .train_clip import SCENES
+from .train_eye import SCENES
 
 log = logging.getLogger(__name__)
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -95,7 +95,7 @@ def train(work: Path, steps: int, stop: float) -> None:
     optimizer = torch.optim.AdamW(decoder, lr=RATE, betas=(0.9, 0.99), weight_decay=0.0)
     first, extra = checkpoint.resume(work / "vae.safetensors", model, optimizer)
     if not first:
-        fit_encoder(model, table[:FITTED, 0])
+        fit_encoder(model, table[:FITTED])
         checkpoint.save(work / "vae.safetensors", 0, model, optimizer)
     clock = checkpoint.Clock(float(extra.get("seconds", 0)))
     for step, indices in batches(TRAIN_SEED + 1, SCENES, BATCH, first):
@@ -104,7 +104,7 @@ def train(work: Path, steps: int, stop: float) -> None:
             break
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-        picture = normalised(np.ascontiguousarray(table[indices, step % 2]), MEAN, STD)
+        picture = normalised(table[indices], MEAN, STD)
         with torch.no_grad():
             latents = model.encode(picture).latent_dist.mean
         # A little noise, because the latents it will meet are drawn by a denoiser and not quite right.
