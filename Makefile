@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help env demo test test-slow lint clean
+.PHONY: help env demo test test-slow bench-curation lint clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 env: $(VENV)/.ready  ## make the virtual environment in .venv (about 5 GB, a few minutes)
 
@@ -26,6 +26,11 @@ test: env  ## run the tests, one file at a time on each core
 
 test-slow: env  ## run the tests that take minutes or need extras (pip install '.[ray]')
 	@$(BIN)/python -m pytest -m slow
+
+bench-curation: SEED ?= 7001
+bench-curation: SIZE ?= 1000
+bench-curation: env  ## how right curation is, on planted defects: make bench-curation SEED=7001 SIZE=1000
+	@$(BIN)/python -m tests.bench.curation --seed $(SEED) --size $(SIZE) --models
 
 lint: env  ## ruff and mypy, as pre-commit runs them
 	@$(PIP) --editable '.[dev]'

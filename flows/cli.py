@@ -43,6 +43,10 @@ def build(
     config: Annotated[Path | None, typer.Option(help="YAML file of config fields, laid over the profile.")] = None,
     param: Params = [],  # noqa: B006 - typer reads the default and never changes it
     limit: Annotated[int | None, typer.Option(help="Collect at most this many records.")] = None,
+    correction: Annotated[
+        str | None,
+        typer.Option(help="facts: check and repair each fact (default); paper: the paper's plain rule, to compare."),
+    ] = None,
 ) -> None:
     """Build a dataset, or continue one: what is already done is skipped.
 
@@ -56,11 +60,14 @@ def build(
 
     - Stricter, on the same build; only what depends on it is redone: `surd build --param select.min_clip_simple=0.2`
 
+    - What a stricter rule would keep, before it is built: `surd select BUILD --param select.min_clip_simple=0.2`
+
     All fields with their meaning: `surd schema`, then BuildConfig.schema.json.
     """
     from flows.request import parse_params
 
-    flags = {name: value for name, value in (("source", source), ("limit", limit)) if value is not None}
+    named = (("source", source), ("limit", limit), ("correct.rule", correction))
+    flags = {name: value for name, value in named if value is not None}
     summary = _build(profile, out, config, parse_params(param) | flags)
     _print_summary(summary)
 
@@ -86,6 +93,53 @@ def demo(
         raise typer.Exit(error.args[0]) from None
     print(f"report: {figures['report']}\ngrid: {figures['grid']}")
     print(json.dumps(figures))
+
+
+@app.command()
+def select(
+    build: Annotated[str | None, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")] = None,
+    param: Annotated[
+        list[str], typer.Option(metavar="FIELD=VALUE", help="A select field: select.min_clip_simple=0.2. Repeatable.")
+    ] = [],  # noqa: B006
+    out: Annotated[str | None, typer.Option(metavar="FILE.parquet", help="Write the selection here.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell; --out is checked and not written.")] = False,
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Two builds or selection files: what came and went, and why."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Rows of a --diff that are shown.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, with every row.")] = False,
+) -> None:
+    """Select again from a build's scores, at other thresholds, in seconds; the build itself stays as it is.
+
+    **Examples**
+
+    - What a stricter rule would keep: `surd select data/demo --param select.false_match_rate_complex=0.001`
+
+    - One of each picture, as CLIP sees them: `surd select data/demo --param select.max_similarity=0.95 --out b.parquet`
+
+    - What that changed, and why: `surd select --diff data/demo b.parquet`
+
+    To make the shards follow: `surd build` with the same --param.
+    """
+    from flows import selection, selection_tables
+    from flows.request import parse_params
+
+    if diff:
+        if build or param or out:
+            raise SurdError("--diff is given beside a BUILD, --param or --out; it takes only its two selections")
+        told = selection.diff(*diff)
+        print(json.dumps(told, ensure_ascii=False)) if as_json else selection_tables.print_diff(Console(), told, limit)
+        return
+    if not build:
+        raise SurdError("BUILD is missing; name a build, or compare two selections: surd select --diff A B")
+    if out:
+        selection.check_target(out, build)
+    chosen = selection.reselect(build, parse_params(param))
+    if out and not dry_run:
+        selection.write_selection(chosen, out)
+    summary = selection.summary_of(chosen, build, None if dry_run else out)
+    print(json.dumps(summary, ensure_ascii=False)) if as_json else selection_tables.print_selection(Console(), summary)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.models import ROLES
 from schemas import SurdError, resolve_model
 from schemas.config import ModelsConfig
+from schemas.model_ref import server_ref
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class ModelLine:
 
 def model_lines(config: ModelsConfig) -> list[ModelLine]:
     """One line per role. Nothing is loaded or downloaded; what is missing says so instead of raising."""
-    return [_line(role, getattr(config, role)) for role in ROLES]
+    return [_line(role, config.ref(role)) for role in ROLES]
 
 
 def _line(role: str, ref: str) -> ModelLine:
@@ -31,6 +32,8 @@ def _line(role: str, ref: str) -> ModelLine:
         resolved = resolve_model(ref)
     except SurdError as error:
         return ModelLine(role=role, ref=ref, resolved=str(error), present=False, size=0)
+    if server := server_ref(ref):
+        return ModelLine(role=role, ref=ref, resolved=f"server at {server.url}", present=True, size=0)
     path = Path(resolved)
     if path.exists():
         return ModelLine(role=role, ref=ref, resolved=resolved, present=True, size=_size(path))

@@ -21,7 +21,7 @@ def check(config: BuildConfig, root: str) -> BuildRecord:
     """
     Build(root).check_writable()
     models = Models(config.models)
-    revisions = {role: f"{getattr(config.models, role)} {models.revision(role)}" for role in ROLES}
+    revisions = {role: f"{config.models.ref(role)} {models.revision(role)}" for role in ROLES}
     return BuildRecord(
         config=config.model_dump(mode="json"),
         versions={name: _version(name) for name in STANDS_ON},

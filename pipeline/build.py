@@ -213,5 +213,9 @@ def part_tar(stage: str, part: int) -> str:
     return f"{stage}/part-{part:05d}.tar"
 
 
+def part_miniatures(part: int) -> str:
+    return f"fetch/part-{part:05d}.miniatures.npy"
+
+
 def marker_file(stage: str, part: int) -> str:
     return f"{stage}/part-{part:05d}.done.json"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pipeline.build import Build
 from pipeline.models import Models
-from pipeline.pixels import batched, to_rgb
+from pipeline.pixels import ahead, batched, to_rgb
 from schemas import Captioned, Deduped, Pair
 from schemas.config import CaptionConfig
+
+_WINDOW = 8  # whole pictures decoded ahead of the model: more would only hold memory
 
 
 def caption(build: Build, part: int, settings: CaptionConfig, models: Models) -> list[Captioned]:
@@ -15,7 +17,7 @@ def caption(build: Build, part: int, settings: CaptionConfig, models: Models) ->
     pairs = build.read_rows("fetch", part, Pair)
     kept = [at for at, row in enumerate(rows) if row.kept]
     captioned = [Captioned(**row.verdict()) for row in rows]
-    pixels = (to_rgb(data) for data in build.images(part, [pairs[at] for at in kept]))
+    pixels = ahead(to_rgb, build.images(part, [pairs[at] for at in kept]), _WINDOW)
     for batch in batched(zip(kept, pixels, strict=True), settings.batch_size):
         captions = models.captioner.caption(
             [image for _, image in batch],

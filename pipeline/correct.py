@@ -1,62 +1,143 @@
-"""correct: turns captions and rewrites into the one simple prompt that CLIP trusts most, or rejects the pair."""
+"""correct: turns captions, rewrites and their fusions into one simple prompt whose facts CLIP believes, or rejects."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipeline.build import Build
+from pipeline.fact_check import FactChecker
+from pipeline.fuse import fusions
+from pipeline.lexicon import Lexicon, read_lexicon
 from pipeline.models import Models
+from pipeline.models.clip import FloatArray
 from pipeline.score import embed_distinct
 from schemas import Captioned, Corrected, Reason, Rewritten, Scored
 from schemas.config import CorrectConfig
 
 
+@dataclass
+class Draft:
+    """The candidates of one pair, and what is known of them; ``vectors`` are their CLIP embeddings."""
+
+    image: FloatArray
+    complex_vector: FloatArray
+    clip_complex: float
+    methods: dict[str, str]
+    vectors: dict[str, FloatArray] = field(default_factory=dict)
+
+    def score(self, sentence: str) -> float:
+        return float(self.image @ self.vectors[sentence])
+
+    @property
+    def best(self) -> str:
+        """The candidate nearest to the image, ties by spelling."""
+        return min(self.methods, key=lambda sentence: (-self.score(sentence), sentence))
+
+
 def correct(build: Build, part: int, settings: CorrectConfig, models: Models) -> list[Corrected]:
     """One partition's simple prompts.
 
-    The candidate with the highest cosine to the image wins. The pair is rejected when that falls short of the
-    complex prompt's own cosine by more than ``settings.tolerance``: the paper keeps a pair when its simple prompt
-    fits the image at least as well as its complex prompt does, which is a tolerance of 0.
+    Rule ``facts``: the candidate nearest to the image is taken apart into the facts it asserts; each is swapped for its
+    likeliest alternatives, and an alternative that CLIP prefers beyond doubt repairs the sentence. The repaired
+    sentence replaces the first only if its score is higher. A pair is rejected when its complex prompt fits the image
+    better than the outcome by more than ``settings.tolerance``. Rule ``paper`` (arXiv 2305.05189): the nearest
+    candidate as it is, kept when it fits the image at least as well as the complex prompt.
     """
     scored = build.read_rows("score", part, Scored)
     captioned = build.read_rows("caption", part, Captioned)
     rewritten = build.read_rows("rewrite", part, Rewritten)
     corrected = [Corrected(**row.verdict()) for row in scored]
-    candidates = {
-        at: _candidates(captioned[at].captions, rewritten[at].rewrites) for at, row in enumerate(scored) if row.kept
+    drafts = {
+        at: Draft(
+            np.asarray(row.image_embedding, np.float32),
+            np.asarray(row.complex_embedding, np.float32),
+            row.clip_complex or 0.0,
+            _candidates(captioned[at].captions, rewritten[at].rewrites),
+        )
+        for at, row in enumerate(scored)
+        if row.kept
     }
-    texts = [text for of_row in candidates.values() for text in of_row]
-    vectors = iter(embed_distinct(models.clip, texts, settings.batch_size)) if texts else iter(())
-    for at, of_row in candidates.items():
-        image = np.asarray(scored[at].image_embedding, np.float32)
-        scores = {text: float(image @ next(vectors)) for text in of_row}
-        corrected[at] = _decide(corrected[at], of_row, scores, scored[at].clip_complex or 0.0, settings)
+    told = {at: draft for at, draft in drafts.items() if draft.methods}
+    _embed(models, settings, list(told.values()))
+    lexicon = read_lexicon(settings.lexicon)
+    if settings.rule == "facts" and settings.fuse:
+        _fuse(models, settings, list(told.values()), lexicon)
+    checker = FactChecker(models, settings, lexicon)
+    verdicts = checker.check([(draft.best, draft.image) for draft in told.values()])
+    outcomes = dict(zip(told, verdicts, strict=True))
+    for at, draft in drafts.items():
+        if at not in told:
+            row = corrected[at].model_copy(update={"clip_complex": draft.clip_complex, "decision": "reject"})
+            corrected[at] = row.reject("correct", Reason.NO_CANDIDATE)
+            continue
+        outcome = outcomes[at]
+        draft.methods.setdefault(outcome.sentence, draft.methods[draft.best])
+        draft.vectors[outcome.sentence] = outcome.vector
+        row = corrected[at].model_copy(
+            update={"before": draft.best if outcome.repairs else None} | _columns(draft, outcome.sentence)
+            | {"repairs": outcome.repairs, "facts_checked": outcome.facts_checked}
+        )  # fmt: skip
+        corrected[at] = _decide(row, settings)
     return corrected
 
 
 def _candidates(captions: list[str] | None, rewrites: list[str] | None) -> dict[str, str]:
     """Sentence -> method; the same sentence counts once, as a caption."""
     rewritten = dict.fromkeys(rewrites or (), "rewrite")
-    return rewritten | {text[0].upper() + text[1:]: "caption" for text in captions or ()}
+    return rewritten | {_sentence(text): "caption" for text in captions or ()}
 
 
-def _decide(
-    row: Corrected, methods: dict[str, str], scores: dict[str, float], clip_complex: float, settings: CorrectConfig
-) -> Corrected:
-    if not scores:
-        return row.model_copy(update={"clip_complex": clip_complex}).reject("correct", Reason.NO_CANDIDATE)
-    ranked = sorted(scores, key=lambda text: (-scores[text], text))
-    best = ranked[0]
-    row = row.model_copy(
-        update={
-            "simple": best,
-            "method": methods[best],
-            "clip_simple": scores[best],
-            "clip_complex": clip_complex,
-            "candidates": ranked,
-            "candidate_scores": [scores[text] for text in ranked],
-        }
-    )
-    if scores[best] < clip_complex - settings.tolerance:
-        return row.reject("correct", Reason.MISMATCH, f"simple {scores[best]:.3f}, complex {clip_complex:.3f}")
-    return row
+def _sentence(text: str) -> str:
+    text = text[0].upper() + text[1:]
+    return text if text[-1] in ".!?" else f"{text}."
+
+
+def _embed(models: Models, settings: CorrectConfig, drafts: list[Draft]) -> None:
+    """Embeds the candidates that have no vector yet."""
+    texts = [text for draft in drafts for text in draft.methods if text not in draft.vectors]
+    if texts:
+        vectors = iter(embed_distinct(models.clip, texts, settings.batch_size))
+        for draft in drafts:
+            draft.vectors |= {text: next(vectors) for text in draft.methods if text not in draft.vectors}
+
+
+def _fuse(models: Models, settings: CorrectConfig, drafts: list[Draft], lexicon: Lexicon) -> None:
+    """Adds what the LLM makes of the best caption and another candidate that states a group of facts it leaves out."""
+    asked = []
+    for draft in drafts:
+        best = draft.best
+        known = {fact.group for fact in lexicon.facts(best)}
+        others = [text for text in draft.methods if {fact.group for fact in lexicon.facts(text)} - known]
+        if others:
+            asked.append((draft, best, max(others, key=lambda text: (draft.score(text), text))))
+    for (draft, _, _), fused in zip(asked, fusions(models.llm, [(a, b) for _, a, b in asked]), strict=True):
+        if fused:
+            draft.methods.setdefault(fused, "fusion")
+    _embed(models, settings, [draft for draft, _, _ in asked])
+
+
+def _columns(draft: Draft, simple: str) -> dict[str, object]:
+    ranked = sorted(draft.methods, key=lambda sentence: (-draft.score(sentence), sentence))
+    text_scores = {sentence: float(draft.complex_vector @ draft.vectors[sentence]) for sentence in ranked}
+    return {
+        "simple": simple,
+        "method": draft.methods[simple],
+        "clip_simple": draft.score(simple),
+        "clip_complex": draft.clip_complex,
+        "text_simple": text_scores[simple],
+        "simple_embedding": draft.vectors[simple].tolist(),
+        "candidates": ranked,
+        "candidate_scores": [draft.score(sentence) for sentence in ranked],
+        "candidate_text_scores": list(text_scores.values()),
+    }
+
+
+def _decide(row: Corrected, settings: CorrectConfig) -> Corrected:
+    assert row.clip_simple is not None and row.clip_complex is not None
+    tolerance = settings.tolerance if settings.rule == "facts" else 0.0
+    if row.clip_simple < row.clip_complex - tolerance:
+        row = row.model_copy(update={"decision": "reject"})
+        return row.reject("correct", Reason.MISMATCH, f"simple {row.clip_simple:.3f}, complex {row.clip_complex:.3f}")
+    return row.model_copy(update={"decision": "repair" if row.repairs else "keep"})

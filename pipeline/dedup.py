@@ -1,81 +1,167 @@
-"""dedup: turns hashes of every partition into clusters of the same picture, of which the best one is kept."""
+"""dedup: turns the pictures and prompts of every partition into clusters of the same one, of which the best row stays.
+
+The best row of a cluster is the one with most pixels, then most bytes, then the smallest key. Clusters are made in three
+steps, each among the rows that the one before left: same bytes, same picture (resized, recompressed, lightly cropped,
+on request mirrored), almost the same prompt.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import pairwise
+import io
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
 
-from pipeline.build import Build
+import numpy as np
+
+from pipeline.build import Build, part_file, part_miniatures
+from pipeline.image_twins import Likeness, find_image_twins
+from pipeline.look_alike import Pixels
 from pipeline.models import Models
-from schemas import Cleaned, Deduped, Pair, Reason
+from pipeline.prompt_twins import PromptTwin, find_prompt_twins, prompt_set
+from schemas import Cleaned, Deduped, Reason, Row
 from schemas.config import DedupConfig
 
-_BITS = 64
+_RULE = "the one with most pixels stays, then most bytes, then the smallest key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What is compared of one row that came here: what names its picture, and what its prompt says."""
+
+    key: str
+    sha256: str
+    rank: tuple[int, int, str]
+    prompt: frozenset[str]
+    place: tuple[int, int]  # partition, and row in it
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTwin:
+    """The row that stays for a picture, and how alike the two are; None where the bytes are the same."""
+
+    key: str
+    likeness: Likeness | None
 
 
 def dedup(build: Build, settings: DedupConfig, models: Models) -> list[list[Deduped]]:
-    """Rows per partition. Of a cluster the row with most pixels stays, then most bytes, then the smallest key."""
+    """Rows per partition; of every cluster all rows but the best (of prompts: the best few) are rejected."""
     parts = range(build.part_count())
-    pairs = [build.read_rows("fetch", part, Pair) for part in parts]
-    cleaned = [build.read_rows("clean", part, Cleaned) for part in parts]
-    twins = _find_twins(
-        [pair for ps, cs in zip(pairs, cleaned, strict=True) for pair, row in zip(ps, cs, strict=True) if row.kept],
-        settings.radius,
+    verdicts = [_verdicts(build, part) for part in parts]
+    candidates = sorted(
+        (one for part in parts for one in _read_candidates(build, part, verdicts[part])), key=lambda c: c.rank
     )
-    return [[_decide(row, twins) for row in rows] for rows in cleaned]
+    images = _image_twins(build, candidates, settings)
+    left = [candidate for candidate in candidates if candidate.key not in images]
+    prompts = _prompt_twins(left, settings)
+    rejected = _surplus(left, prompts, settings.max_per_prompt)
+    return [
+        [_decide(row, images.get(row.key), prompts.get(row.key), row.key in rejected, settings) for row in rows]
+        for rows in verdicts
+    ]
 
 
-class HammingIndex:
-    """Finds hashes within a radius exactly: two that differ in at most r bits agree on one of r + 1 bands of bits."""
-
-    def __init__(self, radius: int, bits: int = _BITS) -> None:
-        self.radius = radius
-        edges = [bits * band // (radius + 1) for band in range(radius + 2)]
-        self._bands = [(low, (1 << (high - low)) - 1) for low, high in pairwise(edges)]
-        self._buckets: list[dict[int, list[tuple[int, str]]]] = [defaultdict(list) for _ in self._bands]
-
-    def nearest(self, value: int) -> tuple[int, str] | None:
-        """(distance, key) of the nearest entry within the radius, ties by key; None when there is none."""
-        found = {
-            ((value ^ other).bit_count(), key)
-            for (shift, mask), buckets in zip(self._bands, self._buckets, strict=True)
-            for other, key in buckets.get(value >> shift & mask, ())
-        }
-        best = min(found, default=None)
-        return best if best is not None and best[0] <= self.radius else None
-
-    def add(self, value: int, key: str) -> None:
-        for (shift, mask), buckets in zip(self._bands, self._buckets, strict=True):
-            buckets[value >> shift & mask].append((value, key))
+def _verdicts(build: Build, part: int) -> list[Row]:
+    table = build.read_table(part_file("clean", part), columns=list(Row.model_fields))
+    return [Row.model_validate(row) for row in table.to_pylist()]
 
 
-def _find_twins(pairs: list[Pair], radius: int) -> dict[str, tuple[str, int | None]]:
-    """Key -> (key of the row that stays, Hamming distance; None when the bytes are the same)."""
-    by_bytes: dict[str, str] = {}
-    index = HammingIndex(radius) if radius >= 0 else None
-    twins: dict[str, tuple[str, int | None]] = {}
-    for pair in sorted(pairs, key=lambda p: (-(p.width or 0) * (p.height or 0), -(p.size or 0), p.key)):
-        assert pair.sha256 and pair.phash, "a kept pair has its hashes"
-        first = by_bytes.setdefault(pair.sha256, pair.key)
-        if first != pair.key:
-            twins[pair.key] = (twins.get(first, (first, None))[0], None)
-        elif index:
-            value = int(pair.phash, 16)
-            if near := index.nearest(value):
-                twins[pair.key] = (near[1], near[0])
-            else:
-                index.add(value, pair.key)
+def _read_candidates(build: Build, part: int, verdicts: list[Row]) -> list[Candidate]:
+    pairs = build.read_table(part_file("fetch", part), columns=["sha256", "width", "height", "size"]).to_pylist()
+    keywords = build.read_table(part_file("clean", part), columns=["keywords"])["keywords"].to_pylist()
+    return [
+        Candidate(
+            key=row.key,
+            sha256=pair["sha256"],
+            rank=(-pair["width"] * pair["height"], -pair["size"], row.key),
+            prompt=prompt_set(words or ()),
+            place=(part, at),
+        )
+        for at, (row, pair, words) in enumerate(zip(verdicts, pairs, keywords, strict=True))
+        if row.kept
+    ]
+
+
+def _image_twins(build: Build, candidates: list[Candidate], settings: DedupConfig) -> dict[str, ImageTwin]:
+    """Key -> twin, for every row whose picture is that of a better row."""
+    first: dict[str, Candidate] = {}
+    for candidate in candidates:
+        first.setdefault(candidate.sha256, candidate)
+    distinct = list(first.values())
+    twins: dict[str, ImageTwin] = {}
+    if settings.radius >= 0:
+        for row, (twin, likeness) in find_image_twins(_miniatures(build, distinct), settings).items():
+            twins[distinct[row].key] = ImageTwin(key=distinct[twin].key, likeness=likeness)
+    for candidate in candidates:
+        same = first[candidate.sha256]
+        if same is not candidate:
+            stays = twins[same.key].key if same.key in twins else same.key
+            twins[candidate.key] = ImageTwin(key=stays, likeness=None)
     return twins
 
 
-def _decide(row: Cleaned, twins: dict[str, tuple[str, int | None]]) -> Deduped:
+def _miniatures(build: Build, candidates: list[Candidate]) -> Pixels:
+    """The candidates' miniatures, in their order: 3 KB each, all that is held of a picture."""
+    minis = np.zeros((len(candidates), 32, 32, 3), np.uint8)
+    by_part: dict[int, list[tuple[int, int]]] = {}
+    for number, candidate in enumerate(candidates):
+        by_part.setdefault(candidate.place[0], []).append((number, candidate.place[1]))
+    for part, places in by_part.items():
+        array = np.load(io.BytesIO(build.read_bytes(part_miniatures(part))), allow_pickle=False)
+        minis[[number for number, _ in places]] = array[[row for _, row in places]]
+    return minis
+
+
+def _prompt_twins(candidates: list[Candidate], settings: DedupConfig) -> dict[str, tuple[str, PromptTwin]]:
+    """Key -> (key of the row whose prompt stands for its cluster, how alike); empty when prompts are not compared."""
+    if not settings.max_per_prompt:
+        return {}
+    twins = find_prompt_twins([candidate.prompt for candidate in candidates], settings.prompt_similarity)
+    return {one.key: (candidates[twin.row].key, twin) for one, twin in zip(candidates, twins, strict=True)}
+
+
+def _surplus(candidates: list[Candidate], prompts: dict[str, tuple[str, PromptTwin]], most: int) -> set[str]:
+    """Keys beyond the best ``most`` of each prompt cluster."""
+    count: Counter[str] = Counter()
+    surplus: set[str] = set()
+    for candidate in candidates:
+        if candidate.key in prompts:
+            cluster = prompts[candidate.key][0]
+            count[cluster] += 1
+            if count[cluster] > most:
+                surplus.add(candidate.key)
+    return surplus
+
+
+def _decide(
+    row: Row, image: ImageTwin | None, prompt: tuple[str, PromptTwin] | None, surplus: bool, settings: DedupConfig
+) -> Deduped:
     deduped = Deduped(**row.verdict())
     if not row.kept:
         return deduped
-    if row.key not in twins:
-        return deduped.model_copy(update={"cluster": row.key})
-    cluster, distance = twins[row.key]
-    deduped = deduped.model_copy(update={"cluster": cluster, "distance": distance})
-    if distance is None:
-        return deduped.reject("dedup", Reason.DUPLICATE_BYTES, f"same bytes as {cluster}")
-    return deduped.reject("dedup", Reason.DUPLICATE_IMAGE, f"{distance} bits from {cluster}")
+    if image:
+        found: dict[str, Any] = {"cluster": image.key}
+        if image.likeness is None:
+            return deduped.model_copy(update=found).reject(
+                "dedup", Reason.DUPLICATE_BYTES, f"same bytes as a copy of {image.key}; {_RULE}"
+            )
+        like = image.likeness
+        found |= {"distance": like.distance, "difference": like.difference}
+        return deduped.model_copy(update=found).reject(
+            "dedup",
+            Reason.DUPLICATE_IMAGE,
+            f"{'mirrored ' if like.flipped else ''}copy of {image.key}: {like.distance} bits of the hash and "
+            f"{like.difference:g} levels of colour apart; {_RULE}",
+        )
+    found = {"cluster": row.key}
+    if prompt:
+        stands, twin = prompt
+        found |= {"prompt_cluster": stands, "prompt_similarity": round(twin.similarity, 4)}
+        if surplus:
+            return deduped.model_copy(update=found).reject(
+                "dedup",
+                Reason.DUPLICATE_PROMPT,
+                f"prompt {twin.similarity:.2f} alike that of {stands}, of which the best {settings.max_per_prompt} "
+                f"stay: most pixels, then most bytes, then the smallest key",
+            )
+    return deduped.model_copy(update=found)

@@ -30,16 +30,17 @@ def embed(build: Build, shard: int, settings: EmbedConfig, models: Models) -> li
     Raises SurdError when a layer is deeper than the LLM.
     """
     name = _manifest(build).shards[shard].name
+    llm = models.config.ref("embed_llm")
     keys, texts = _prompts(build, name)
-    if too_deep := [layer for layer in settings.layers if not 0 <= layer <= models.llm.depth]:
+    if too_deep := [layer for layer in settings.layers if not 0 <= layer <= models.embed_llm.depth]:
         raise SurdError(
-            f"config field 'embed.layers' asks for {too_deep[0]}; choose 0 to {models.llm.depth},"
-            f" the layers of {models.config.llm!r}"
+            f"config field 'embed.layers' asks for {too_deep[0]}; choose 0 to {models.embed_llm.depth},"
+            f" the layers of {llm!r}"
         )
     vectors = _embed_distinct(texts, settings, models)
     with ExitStack() as stack:
         for layer, pooling in _columns(settings):
-            relative = f"columns/{column_name(models.config.llm, layer, pooling)}/{name}"
+            relative = f"columns/{column_name(llm, layer, pooling)}/{name}"
             file = stack.enter_context(build.writing(relative))
             tar = stack.enter_context(tarfile.open(fileobj=file, mode="w|"))  # type: ignore[call-overload]
             for key, text in zip(keys, texts, strict=True):
@@ -50,16 +51,17 @@ def embed(build: Build, shard: int, settings: EmbedConfig, models: Models) -> li
 def finish(build: Build, settings: EmbedConfig, models: Models) -> None:
     """Describe each finished column in its ``manifest.json``, and remove tars of shards that are no more."""
     shards = _manifest(build).shards
+    llm = models.config.ref("embed_llm")
     for layer, pooling in _columns(settings):
-        column = column_name(models.config.llm, layer, pooling)
+        column = column_name(llm, layer, pooling)
         for stale in set(build.listdir(f"columns/{column}")) - {shard.name for shard in shards} - {"manifest.json"}:
             build.remove(f"columns/{column}/{stale}")
         infos = [_shard_info(build, number, column, shard) for number, shard in enumerate(shards)]
         manifest = ColumnManifest(
             column=column,
             kind="llm",
-            model=models.config.llm,
-            revision=models.revision("llm"),
+            model=llm,
+            revision=models.revision("embed_llm"),
             layer=layer,
             pooling=pooling,
             width=_width(build, column, shards),
@@ -103,7 +105,7 @@ def _embed_distinct(texts: list[str], settings: EmbedConfig, models: Models) -> 
     """Each distinct text once, texts of like length together, so that little of a batch is padding."""
     vectors: dict[str, States] = {}
     for batch in batched(sorted(set(texts), key=lambda text: (len(text), text)), settings.batch_size):
-        for text, states in zip(batch, models.llm.hidden_states(batch, settings.layers), strict=True):
+        for text, states in zip(batch, models.embed_llm.hidden_states(batch, settings.layers), strict=True):
             vectors[text] = {
                 (layer, pooling): (states[layer].mean(0) if pooling == "mean" else states[layer]).astype(np.float16)
                 for layer, pooling in _columns(settings)

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import imagehash
+import numpy as np
 import stamina
 from PIL import Image
 
 from pipeline import foreign_json
-from pipeline.build import Build, add_member, part_tar
+from pipeline.build import Build, add_member, part_miniatures, part_tar
+from pipeline.look_alike import SIDE, Pixels, miniature, perceptual_hash
 from pipeline.metadata import read_metadata
 from pipeline.models import Models
 from pipeline.pixels import to_rgb
@@ -50,17 +51,19 @@ class Refused(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A row and, where it was kept, its original bytes."""
+    """A row and, where it was kept, its original bytes and its miniature."""
 
     pair: Pair
     data: bytes = b""
+    miniature: Pixels | None = None
 
 
 def fetch(build: Build, unit: int, settings: BuildConfig, models: Models) -> list[Pair]:
     """One partition's images: rows in the order of the records, bytes as ``{key}.{ext}`` in ``fetch/part-NNNNN.tar``.
 
     Downloads overlap and decoding uses every core, but bytes are written in row order as they come: at most
-    2 x ``concurrency`` images are in memory. Every record that fails becomes a row with a reason.
+    2 x ``concurrency`` images are in memory. Every record that fails becomes a row with a reason. Beside the tar lie the
+    miniatures that dedup compares, uint8 [rows, 32, 32, 3], black where a row was not kept.
     """
     records = build.read_rows("collect", unit, SourceRecord)
     with (
@@ -68,11 +71,16 @@ def fetch(build: Build, unit: int, settings: BuildConfig, models: Models) -> lis
         build.writing(part_tar("fetch", unit)) as file,
         tarfile.open(fileobj=file, mode="w|") as tar,  # type: ignore[call-overload]  # it only needs write()
     ):
-        return asyncio.run(_fetch_all(records, source, settings.fetch, tar))
+        pairs, miniatures = asyncio.run(_fetch_all(records, source, settings.fetch, tar))
+    array = io.BytesIO()
+    np.save(array, miniatures, allow_pickle=False)
+    build.write_bytes(part_miniatures(unit), array.getvalue())
+    return pairs
 
 
-def inspect(data: bytes, settings: FetchConfig) -> dict[str, Any]:
-    """What the bytes are, as columns of a pair: sniffed, bounded by the header, metadata read, then fully decoded.
+def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], Pixels]:
+    """What the bytes are, as columns of a pair: sniffed, bounded by the header, metadata read, then fully decoded; and
+    the picture in miniature.
 
     Of an animation the first frame counts. Width and height are those of the upright picture. Raises Refused.
     """
@@ -84,7 +92,7 @@ def inspect(data: bytes, settings: FetchConfig) -> dict[str, Any]:
             raise Refused(Reason.TOO_LARGE, f"{width}x{height} pixels, more than max_pixels {settings.max_pixels}")
         metadata = read_metadata(data)
         picture = to_rgb(data)
-        phash = str(imagehash.phash(picture))
+        small = miniature(picture)
     except Refused:
         raise
     except Image.DecompressionBombError as error:
@@ -92,18 +100,19 @@ def inspect(data: bytes, settings: FetchConfig) -> dict[str, Any]:
     except Exception as error:  # Pillow on damaged bytes raises all sorts: OSError, SyntaxError, struct.error ...
         detail = re.sub(r" ?<_io\.[^>]*>", "", describe(error))  # an address in memory differs from run to run
         raise Refused(Reason.BROKEN_IMAGE, detail) from None
-    return {
+    columns = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "ext": ext,
         "size": len(data),
         "width": picture.width,
         "height": picture.height,
-        "phash": phash,
+        "phash": perceptual_hash(small),
         "prompt": metadata and metadata.prompt,
         "negative_prompt": metadata and metadata.negative_prompt,
         "tool": metadata and metadata.tool,
         "params": foreign_json.dump(metadata.params) if metadata and metadata.params else None,
     }
+    return columns, small
 
 
 def sniff(data: bytes) -> str:
@@ -121,18 +130,21 @@ def sniff(data: bytes) -> str:
 
 async def _fetch_all(
     records: list[SourceRecord], source: Source, settings: FetchConfig, tar: tarfile.TarFile
-) -> list[Pair]:
+) -> tuple[list[Pair], Pixels]:
     pairs: list[Pair] = []
+    miniatures = np.zeros((len(records), SIDE, SIDE, 3), np.uint8)
     slots = asyncio.Semaphore(settings.concurrency)
     async with httpx.AsyncClient(**client_settings(settings.timeout)) as client:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             one = partial(_fetch_one, source, settings, client, slots, threads)
             async with aclosing(_in_order(one, records, window=2 * settings.concurrency)) as results:
                 async for fetched in results:
+                    if fetched.miniature is not None:
+                        miniatures[len(pairs)] = fetched.miniature
                     pairs.append(_store(tar, fetched))
                     if len(pairs) % 100 == 0:
                         log.info("fetched %d of %d", len(pairs), len(records))
-    return pairs
+    return pairs, miniatures
 
 
 async def _fetch_one(
@@ -155,11 +167,11 @@ async def _fetch_one(
         else:
             async with slots:
                 data = await _download(client, place, settings)
-        found = await in_thread(inspect, data, settings)
+        found, small = await in_thread(inspect, data, settings)
     except Refused as refused:
         return Fetched(pair=row.reject("fetch", refused.reason, foreign_json.text_of(refused.detail)))
     found |= _prompts(record, found)
-    return Fetched(pair=row.model_copy(update=found), data=data)
+    return Fetched(pair=row.model_copy(update=found), data=data, miniature=small)
 
 
 def _prompts(record: SourceRecord, found: dict[str, Any]) -> dict[str, Any]:

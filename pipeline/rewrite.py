@@ -2,67 +2,79 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 
 from pipeline.build import Build
 from pipeline.models import Models
-from pipeline.models.llm import Message
-from pipeline.pixels import batched
+from pipeline.models.chat_model import ChatModel
+from pipeline.plain_sentence import Unusable, plain_sentence, rewritten_sentence
+from pipeline.rewrite_template import RewriteTemplate, read_template
 from schemas import Cleaned, Deduped, Rewritten
 from schemas.config import RewriteConfig
 
-_SYSTEM = "You turn the tags of a picture into one short plain English sentence. Leave out quality words."
-_EXAMPLES = (
-    (
-        "masterpiece, best quality, 1girl, white dress, holding, 3 apples, 8k",
-        "A girl in a white dress holds three apples.",
-    ),
-    ("2dogs, highres, green background, artstation, sketch", "A pencil sketch of two dogs on a green background."),
-    ("absurdres, 1boy, swimming, hdr, blue background", "A boy is swimming in front of a blue background."),
-    ("old sepia photo, car, left of, house, sharp focus", "An old sepia photograph of a car to the left of a house."),
-)
-_MAX_PROMPT_CHARS = 600
-_MAX_WORDS = 40
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
+__all__ = ["plain_sentence", "rewrite"]
 
 
 def rewrite(build: Build, part: int, settings: RewriteConfig, models: Models) -> list[Rewritten]:
-    """One partition's rewrites. An answer that is no usable sentence is dropped: the row then has an empty list."""
+    """One partition's rewrites, up to ``settings.k`` different ones per prompt, the surest first.
+
+    An answer that is no usable sentence is asked for once more, then dropped: ``rewrite_dropped`` says why.
+    """
     rows = build.read_rows("dedup", part, Deduped)
     prompts = build.read_rows("clean", part, Cleaned)
     rewritten = [Rewritten(**row.verdict()) for row in rows]
     if not settings.enabled:
         return rewritten
-    answers: dict[str, str | None] = {}
-    texts = {prompts[at].complex or "" for at, row in enumerate(rows) if row.kept}
-    for batch in batched(sorted(texts, key=lambda text: (len(text), text)), settings.batch_size):
-        raw = models.llm.answer([chat(text) for text in batch], settings.max_new_tokens)
-        answers |= {text: plain_sentence(answer) for text, answer in zip(batch, raw, strict=True)}
-    for at, row in enumerate(rows):
-        if row.kept:
-            answer = answers[prompts[at].complex or ""]
-            rewritten[at] = rewritten[at].model_copy(update={"rewrites": [answer] if answer else []})
+    template = read_template(settings.template)
+    # A small LLM puts every word it is given into its sentence: what must not be in there, it is not given.
+    texts = {at: template.scene(prompts[at].keywords or []) for at, row in enumerate(rows) if row.kept}
+    answers = _Answers(models.llm, template, settings, sorted(set(texts.values())))
+    for at, text in texts.items():
+        found, dropped = answers.of(text)
+        rewritten[at] = rewritten[at].model_copy(update={"rewrites": found, "rewrite_dropped": dropped})
     return rewritten
 
 
-def chat(prompt: str) -> list[Message]:
-    """The few-shot conversation that ends with the prompt to rewrite."""
-    messages = [{"role": "system", "content": _SYSTEM}]
-    for tags, sentence in _EXAMPLES:
-        messages += [{"role": "user", "content": tags}, {"role": "assistant", "content": sentence}]
-    return [*messages, {"role": "user", "content": prompt[:_MAX_PROMPT_CHARS]}]
+class _Answers:
+    """What the LLM made of each distinct prompt: sentences, and why other answers were not used."""
 
+    def __init__(self, llm: ChatModel, template: RewriteTemplate, settings: RewriteConfig, prompts: list[str]) -> None:
+        self._llm, self._template, self._settings = llm, template, settings
+        self._sentences: dict[str, list[str]] = {prompt: [] for prompt in prompts}
+        self._reasons: dict[str, list[str]] = {prompt: [] for prompt in prompts}
+        for number in range(settings.k):
+            unusable = self._ask(prompts, 0.0 if number == 0 else settings.temperature, settings.seed + number)
+            # Another seed than any first try has; hotter would only be wilder.
+            for prompt, why in self._ask(unusable, settings.temperature, settings.seed + settings.k + number).items():
+                self._drop(prompt, why)
 
-def plain_sentence(answer: str) -> str | None:
-    """The first sentence of an answer, or None when there is none to use: empty, too long, a tag list, an example."""
-    match = _SENTENCE.search(answer.strip().strip("\"'`*- "))
-    if not match:
-        return None
-    sentence = " ".join(match.group().split()).strip("\"'`* ")
-    words = sentence.split()
-    if not 3 <= len(words) <= _MAX_WORDS or sentence.count(",") > len(words) / 3:
-        return None
-    if sentence in (example for _, example in _EXAMPLES):
-        return None
-    sentence = sentence[0].upper() + sentence[1:]
-    return sentence if sentence[-1] in ".!?" else f"{sentence}."
+    def of(self, prompt: str) -> tuple[list[str], str | None]:
+        return list(dict.fromkeys(self._sentences[prompt])), "; ".join(dict.fromkeys(self._reasons[prompt])) or None
+
+    def _ask(self, prompts: Iterable[str], temperature: float, seed: int) -> dict[str, str]:
+        """Ask once for each prompt, and keep what is usable; returns why answers that came are not.
+
+        A prompt that got no answer is not asked again: the server has had its tries.
+        """
+        unusable: dict[str, str] = {}
+        prompts = list(prompts)
+        chats = [self._template.chat(prompt) for prompt in prompts]
+        replies = self._llm.replies(
+            chats,
+            self._settings.max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            batch_size=self._settings.batch_size,
+        )
+        for prompt, reply in zip(prompts, replies, strict=True):
+            if reply.text is None:
+                self._drop(prompt, reply.why or "no answer")
+                continue
+            try:
+                self._sentences[prompt].append(rewritten_sentence(reply.text, prompt, self._template, cut=reply.cut))
+            except Unusable as reason:
+                unusable[prompt] = str(reason)
+        return unusable
+
+    def _drop(self, prompt: str, why: str) -> None:
+        self._reasons[prompt].append(why)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from pipeline.build import Build
 from pipeline.models import Models
 from pipeline.models.clip import Clip, FloatArray
-from pipeline.pixels import batched, to_rgb
+from pipeline.pixels import ahead, batched, to_rgb
+from pipeline.quality import open_qualities
 from schemas import Cleaned, Deduped, Pair, Scored
 from schemas.config import ScoreConfig
+
+if TYPE_CHECKING:
+    import torch
 
 
 def score(build: Build, part: int, settings: ScoreConfig, models: Models) -> list[Scored]:
@@ -21,15 +27,25 @@ def score(build: Build, part: int, settings: ScoreConfig, models: Models) -> lis
     scored = [Scored(**row.verdict()) for row in rows]
     if not kept:
         return scored
-    pixels = (to_rgb(data) for data in build.images(part, [pairs[at] for at in kept]))
-    images = np.concatenate([models.clip.embed_images(batch) for batch in batched(pixels, settings.batch_size)])
-    texts = embed_distinct(models.clip, [prompts[at].complex or "" for at in kept], settings.batch_size)
-    for at, image, text in zip(kept, images, texts, strict=True):
+    clip, qualities = models.clip, open_qualities(settings.quality)
+
+    def look(data: bytes) -> tuple[torch.Tensor, dict[str, float]]:
+        picture = to_rgb(data)
+        return clip.prepare(picture), {name: measure(picture) for name, measure in qualities.items()}
+
+    seen = ahead(look, build.images(part, [pairs[at] for at in kept]), settings.batch_size)
+    images, measured = [], []
+    for batch in batched(seen, settings.batch_size):
+        images.append(clip.embed_prepared([pixels for pixels, _ in batch]))
+        measured += [of_image for _, of_image in batch]
+    texts = embed_distinct(clip, [prompts[at].complex or "" for at in kept], settings.batch_size)
+    for at, image, text, of_image in zip(kept, np.concatenate(images), texts, measured, strict=True):
         scored[at] = scored[at].model_copy(
             update={
                 "image_embedding": image.tolist(),
                 "complex_embedding": text.tolist(),
                 "clip_complex": float(image @ text),
+                **of_image,
             }
         )
     return scored

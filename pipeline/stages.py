@@ -10,12 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from pipeline.build import Build, marker_file, part_file
 from pipeline.models import Models
+from pipeline.rewrite_template import template_file
 from schemas import (
     BuildConfig,
     Captioned,
@@ -31,9 +33,11 @@ from schemas import (
     ShardManifest,
     SourceRecord,
     Status,
+    SurdError,
 )
 
 log = logging.getLogger(__name__)
+_HERE = Path(__file__).parent
 Scope = Literal["source", "partition", "build", "shard"]
 
 
@@ -44,7 +48,8 @@ class Stage:
     ``scope`` is its unit of work: ``partition`` and ``shard`` stages are maps over those; ``source`` and ``build``
     stages run once over everything (collect makes the partitions; dedup, select, pack and report reduce them). The
     function ``pipeline.<name>.<name>`` does the work: maps get ``(build, unit, settings, models)`` and return rows (or
-    None when they have none); the others get ``(build, settings, models)`` and return rows per partition.
+    None when they have none); the others get ``(build, settings, models)`` and return rows per partition. ``data`` are
+    files beside the code or of the user's own whose content the outcome depends on.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     settings: Callable[[BuildConfig], BaseModel]
+    data: Callable[[Any], tuple[Path, ...]] = lambda settings: ()
 
     def run(self) -> Callable[..., Any]:
         """The stage's function, imported when first needed: a skipped stage loads no library."""
@@ -72,7 +78,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="fetch",
-        version=1,
+        version=2,
         scope="partition",
         row=Pair,
         reads=("collect",),
@@ -86,10 +92,10 @@ STAGES: tuple[Stage, ...] = (
         reads=("collect", "fetch"),
         settings=lambda c: c.clean,
     ),
-    Stage(name="dedup", version=1, scope="build", row=Deduped, reads=("fetch", "clean"), settings=lambda c: c.dedup),
+    Stage(name="dedup", version=2, scope="build", row=Deduped, reads=("fetch", "clean"), settings=lambda c: c.dedup),
     Stage(
         name="score",
-        version=1,
+        version=2,
         scope="partition",
         row=Scored,
         reads=("fetch", "clean", "dedup"),
@@ -98,7 +104,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="caption",
-        version=1,
+        version=2,
         scope="partition",
         row=Captioned,
         reads=("fetch", "dedup"),
@@ -107,23 +113,33 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="rewrite",
-        version=1,
+        version=2,
         scope="partition",
         row=Rewritten,
         reads=("clean", "dedup"),
         roles=("llm",),
         settings=lambda c: c.rewrite,
+        data=lambda s: (template_file(s.template),),
     ),
     Stage(
         name="correct",
-        version=1,
+        version=2,
         scope="partition",
         row=Corrected,
         reads=("score", "caption", "rewrite"),
-        roles=("clip",),
+        roles=("clip", "llm"),
         settings=lambda c: c.correct,
+        data=lambda s: (Path(s.lexicon) if s.lexicon else _HERE / "lexicon.yaml",),
     ),
-    Stage(name="select", version=1, scope="build", row=Selected, reads=("correct",), settings=lambda c: c.select),
+    Stage(
+        name="select",
+        version=2,
+        scope="build",
+        row=Selected,
+        reads=("clean", "score", "correct"),
+        roles=("clip",),
+        settings=lambda c: c.select,
+    ),
     Stage(
         name="pack",
         version=1,
@@ -132,7 +148,7 @@ STAGES: tuple[Stage, ...] = (
         roles=("diffusion",),
         settings=lambda c: c.pack,
     ),
-    Stage(name="embed", version=1, scope="shard", reads=("pack",), roles=("llm",), settings=lambda c: c.embed),
+    Stage(name="embed", version=1, scope="shard", reads=("pack",), roles=("embed_llm",), settings=lambda c: c.embed),
     Stage(
         name="report",
         version=1,
@@ -236,12 +252,21 @@ def _fingerprint(stage: Stage, unit: int, build: Build, settings: BaseModel, mod
         "models": {role: models.revision(role) for role in stage.roles},
         "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in stage.reads},
     }
+    if files := stage.data(settings):
+        basis["data"] = [_file_hash(file) for file in files]
     if stage.scope == "source":
         from pipeline.sources import open_source
 
         assert isinstance(settings, BuildConfig)
         basis["source"] = open_source(settings).fingerprint()
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+def _file_hash(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise SurdError(f"{str(file)!r} cannot be read ({error.strerror}); give the path of a file") from None
 
 
 def _input_hashes(read: Stage, reader: Stage, unit: int, build: Build) -> dict[str, str]:

@@ -2,7 +2,17 @@
 
 from schemas.config import BuildConfig, load_config, read_profile
 from schemas.errors import SurdError
-from schemas.manifest import BuildRecord, ColumnManifest, Marker, ShardInfo, ShardManifest
+from schemas.manifest import (
+    BuildRecord,
+    Calibration,
+    ColumnManifest,
+    Marker,
+    SelectionRule,
+    ShardInfo,
+    ShardManifest,
+    ShuffledScores,
+    Threshold,
+)
 from schemas.model_ref import resolve_model
 from schemas.reason import Reason, Status
 from schemas.records import (
@@ -13,6 +23,7 @@ from schemas.records import (
     Pair,
     Rewritten,
     Row,
+    Safe,
     Sample,
     Scored,
     Selected,
@@ -25,6 +36,7 @@ from schemas.records import (
 __all__ = [
     "BuildConfig",
     "BuildRecord",
+    "Calibration",
     "Captioned",
     "Cleaned",
     "ColumnManifest",
@@ -35,14 +47,18 @@ __all__ = [
     "Reason",
     "Rewritten",
     "Row",
+    "Safe",
     "Sample",
     "Scored",
     "Selected",
+    "SelectionRule",
     "ShardInfo",
     "ShardManifest",
+    "ShuffledScores",
     "SourceRecord",
     "Status",
     "SurdError",
+    "Threshold",
     "arrow_schema",
     "from_table",
     "load_config",

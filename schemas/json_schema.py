@@ -8,7 +8,15 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter
 
 from schemas.config import CONFIG_VERSION, BuildConfig
-from schemas.manifest import FORMAT_VERSION, BuildRecord, ColumnManifest, Marker, ShardManifest
+from schemas.manifest import (
+    FORMAT_VERSION,
+    BuildRecord,
+    Calibration,
+    ColumnManifest,
+    Marker,
+    SelectionRule,
+    ShardManifest,
+)
 from schemas.reason import Reason
 from schemas.records import (
     RECORD_SCHEMA_VERSION,
@@ -18,6 +26,7 @@ from schemas.records import (
     Deduped,
     Pair,
     Rewritten,
+    Safe,
     Sample,
     Scored,
     Selected,
@@ -29,6 +38,7 @@ ROWS: tuple[type[BaseModel], ...] = (
     Pair,
     Cleaned,
     Deduped,
+    Safe,
     Scored,
     Captioned,
     Rewritten,
@@ -36,7 +46,15 @@ ROWS: tuple[type[BaseModel], ...] = (
     Selected,
     Sample,
 )
-DOCUMENTS: tuple[type[BaseModel], ...] = (BuildConfig, BuildRecord, ShardManifest, ColumnManifest, Marker)
+DOCUMENTS: tuple[type[BaseModel], ...] = (
+    BuildConfig,
+    BuildRecord,
+    ShardManifest,
+    ColumnManifest,
+    Calibration,
+    SelectionRule,
+    Marker,
+)
 
 
 _VERSIONS = {BuildConfig.__name__: CONFIG_VERSION} | {model.__name__: FORMAT_VERSION for model in DOCUMENTS[1:]}

@@ -48,6 +48,56 @@ class ColumnManifest(_Document):
     shards: list[ShardInfo]
 
 
+class ShuffledScores(BaseModel):
+    """What images score with the prompts of other images: the scale on which a build's cosines mean something."""
+
+    model_config = ConfigDict(extra="forbid")
+    pairs: int = Field(description="Shuffled pairs measured; pairs that share a prompt are not among them.")
+    quantiles: dict[str, float] = Field(description="Cosine under which this share of the shuffled pairs lies.")
+    rate: float | None = Field(default=None, description="The false-match rate asked for.")
+    threshold: float | None = Field(default=None, description="The least cosine that so few shuffled pairs reach.")
+    start: float = Field(description="Lower edge of the first bin.")
+    step: float = Field(description="Width of a bin.")
+    counts: list[int] = Field(description="Shuffled pairs per bin of cosine.")
+
+
+class Calibration(_Document):
+    """``calibration.json``: what shuffled pairs of the build score, and the thresholds that follow."""
+
+    clip: str = Field(description="Model string and revision of the CLIP whose cosines these are.")
+    images: int = Field(description="Images measured.")
+    prompts: int = Field(description="Images whose prompts were set against every image.")
+    simple: ShuffledScores | None = Field(default=None, description="Null: not measured.")
+    complex: ShuffledScores | None = Field(default=None, description="Null: not measured.")
+    notes: list[str] = Field(default=[], description="Why a rate that was asked for gave no threshold.")
+
+
+class Threshold(BaseModel):
+    """One least score of a selection rule."""
+
+    model_config = ConfigDict(extra="forbid")
+    column: Literal["clip_simple", "clip_complex"]
+    least: float
+    origin: str | None = Field(default=None, description="Where it came from; null: the config names it.")
+
+    def unmet(self, score: float | None) -> str | None:
+        """Why a score is not enough, as a person reads it; None when it is. A score that is NaN never is."""
+        if score is not None and score >= self.least:
+            return None
+        known = "is missing" if score is None else f"{score:.3f} is under {self.least:.3g}"
+        if score is not None and self.least - 1e-3 < score < self.least:
+            known = f"{score:.6f} is under {self.least:.6f}"
+        return f"{self.column} {known}" + (f", {self.origin}" if self.origin else "")
+
+
+class SelectionRule(_Document):
+    """What ``selection.parquet`` holds under ``surd.rule``: the settings and the thresholds they came to."""
+
+    settings: dict[str, Any] = Field(description="The config section select.")
+    thresholds: list[Threshold] = Field(description="All must be met, checked in this order.")
+    notes: list[str] = Field(default=[], description="Where the rule does less than the settings ask, and why.")
+
+
 class BuildRecord(_Document):
     """``build.json``: what was asked for and with what."""
 

@@ -1,22 +1,58 @@
-"""Model strings: a hub id, a local folder or file, or ``package:<module>/<path>`` inside an installed package."""
+"""Model strings: a hub id, a local folder or file, ``package:<module>/<path>``, or ``openai:<url>#<model>``, a server."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from schemas.errors import SurdError
 
 PACKAGE_PREFIX = "package:"
+SERVER_PREFIX = "openai:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerRef:
+    """A model behind an OpenAI-compatible server: the URL that ``/chat/completions`` is added to, and its name there."""
+
+    url: str
+    model: str
+
+
+def server_ref(ref: str) -> ServerRef | None:
+    """The server that a model string names; None when it names a model on this machine or a hub.
+
+    Raises SurdError when it begins like a server's but is none.
+    """
+    if not ref.startswith(SERVER_PREFIX):
+        return None
+    url, _, model = ref[len(SERVER_PREFIX) :].partition("#")
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, brackets that do not close
+        whole = False
+    if whole and "@" in parts.netloc:
+        raise SurdError(
+            f"model {SERVER_PREFIX}{parts.scheme}://...@{parts.hostname}: a URL with a password would be written into"
+            " the build; put the key into the environment variable SURD_LLM_API_KEY"
+        )
+    if not whole or not model or parts.query:
+        raise SurdError(f"model {ref!r} is no server; write it as openai:http://HOST:PORT/v1#MODEL")
+    return ServerRef(url=url.rstrip("/"), model=model)
 
 
 def resolve_model(ref: str) -> str:
-    """Turn a model string into a path on this machine, or return a hub id unchanged.
+    """Turn a model string into a path on this machine, or return a hub id or server unchanged.
 
     A string is a path when it starts with ``package:``, ``/``, ``.`` or ``~``, or when it exists. Raises SurdError
     when such a path, or the package, is not there.
     """
+    if server_ref(ref):
+        return ref
     if ref.startswith(PACKAGE_PREFIX):
         module, _, inner = ref[len(PACKAGE_PREFIX) :].partition("/")
         spec = importlib.util.find_spec(module) if module.isidentifier() else None

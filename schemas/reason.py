@@ -27,9 +27,11 @@ class Reason(StrEnum):
     NSFW = "nsfw"
     DUPLICATE_BYTES = "duplicate_bytes"
     DUPLICATE_IMAGE = "duplicate_image"
+    DUPLICATE_PROMPT = "duplicate_prompt"
     NO_CANDIDATE = "no_candidate"
     MISMATCH = "mismatch"
     BELOW_THRESHOLD = "below_threshold"
+    DUPLICATE_SEMANTIC = "duplicate_semantic"
 
     @property
     def meaning(self) -> str:
@@ -47,10 +49,12 @@ _MEANING: dict[Reason, str] = {
     Reason.BROKEN_IMAGE: "the image is damaged and does not decode",
     Reason.NO_PROMPT: "neither the source nor the file says which prompt made the image",
     Reason.EMPTY_PROMPT: "nothing readable is left of the prompt after cleaning",
-    Reason.NSFW: "not work-safe, by the source's own level or by the prompt",
+    Reason.NSFW: "not work-safe, by the source's own level, by the prompt or by the image",
     Reason.DUPLICATE_BYTES: "byte for byte the same image as another record",
-    Reason.DUPLICATE_IMAGE: "visually the same image as another record (perceptual hash)",
+    Reason.DUPLICATE_IMAGE: "visually the same image as another record (resized, recompressed or cropped)",
+    Reason.DUPLICATE_PROMPT: "almost the same prompt as a record that stays",
     Reason.NO_CANDIDATE: "neither the captioner nor the LLM gave a usable sentence",
     Reason.MISMATCH: "no candidate sentence fits the image as CLIP sees it",
     Reason.BELOW_THRESHOLD: "the score is under the selection threshold",
+    Reason.DUPLICATE_SEMANTIC: "shows the same as a better sample, as CLIP sees both images",
 }

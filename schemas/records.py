@@ -93,7 +93,7 @@ class Pair(Row):
     offset: int | None = Field(default=None, description="Of the bytes in the partition's tar.")
     width: int | None = Field(default=None, description="Pixels.")
     height: int | None = Field(default=None, description="Pixels.")
-    phash: str | None = Field(default=None, description="64-bit perceptual hash (DCT), 16 hex digits.")
+    phash: str | None = Field(default=None, description="64-bit perceptual hash (DCT) of the miniature, 16 hex digits.")
     prompt: str | None = Field(default=None, description="The prompt: the source's word, else the file's.")
     negative_prompt: str | None = None
     prompt_origin: str | None = Field(default=None, description="source or file.")
@@ -111,10 +111,25 @@ class Cleaned(Row):
 
 
 class Deduped(Row):
-    """Which cluster of like images a row belongs to (stage *dedup*)."""
+    """Which clusters of like images and of like prompts a row belongs to (stage *dedup*)."""
 
     cluster: str | None = Field(default=None, description="Key of the row that stands for the cluster.")
-    distance: int | None = Field(default=None, description="Hamming distance of the perceptual hash to that row.")
+    distance: int | None = Field(
+        default=None, description="Hamming distance of the perceptual hash to that row, once one lies over the other."
+    )
+    difference: float | None = Field(
+        default=None, description="Largest difference in colour to that row's image over any eighth of a side, 0 to 255."
+    )
+    prompt_cluster: str | None = Field(default=None, description="Key of the best row with an almost identical prompt.")
+    prompt_similarity: float | None = Field(default=None, description="Jaccard similarity of the prompt to that row's.")
+
+
+class Safe(Row):
+    """How safe for work a row is (stage *safety*)."""
+
+    nsfw_image: float | None = Field(default=None, description="Probability that the image is not work-safe.")
+    nsfw_text: float | None = Field(default=None, description="The same of the prompt; null without a text model.")
+    rule: str | None = Field(default=None, description="Which rule rejected the row: image or text.")
 
 
 class Scored(Row):
@@ -123,6 +138,7 @@ class Scored(Row):
     image_embedding: Embedding | None = Field(default=None, description="Unit length.")
     complex_embedding: Embedding | None = Field(default=None, description="Unit length.")
     clip_complex: float | None = Field(default=None, description="Cosine of image and complex prompt.")
+    sharpness: float | None = Field(default=None, description="Variance of the Laplacian; null: not asked for.")
 
 
 class Captioned(Row):
@@ -135,17 +151,25 @@ class Rewritten(Row):
     """The complex prompt as plain sentences by the LLM (stage *rewrite*)."""
 
     rewrites: list[str] | None = None
+    rewrite_dropped: str | None = Field(default=None, description="Why answers of the LLM were not used.")
 
 
 class Corrected(Row):
-    """The simple prompt that CLIP trusts most (stage *correct*)."""
+    """The simple prompt after semantic correction (stage *correct*)."""
 
     simple: str | None = Field(default=None, description="One plain sentence.")
-    method: str | None = Field(default=None, description="Where it came from: caption or rewrite.")
+    method: str | None = Field(default=None, description="Where it came from: caption, rewrite or fusion.")
+    decision: str | None = Field(default=None, description="keep, repair or reject.")
+    before: str | None = Field(default=None, description="The best candidate before its facts were repaired.")
+    repairs: list[str] | None = Field(default=None, description="Repaired facts, e.g. count: two -> three (0.71 -> 0.83).")
+    facts_checked: int | None = Field(default=None, description="Facts of the sentence that CLIP was asked about.")
     clip_simple: float | None = Field(default=None, description="Cosine of image and simple prompt.")
     clip_complex: float | None = Field(default=None, description="Cosine of image and complex prompt.")
+    text_simple: float | None = Field(default=None, description="Cosine of complex prompt and simple prompt.")
+    simple_embedding: Embedding | None = Field(default=None, description="Of the simple prompt, unit length.")
     candidates: list[str] | None = Field(default=None, description="All candidates, best first.")
     candidate_scores: Scores | None = Field(default=None, description="Their cosines with the image.")
+    candidate_text_scores: Scores | None = Field(default=None, description="Their cosines with the complex prompt.")
 
 
 class Selected(Row):
@@ -153,6 +177,10 @@ class Selected(Row):
 
     clip_simple: float | None = None
     clip_complex: float | None = None
+    cluster: str | None = Field(
+        default=None, description="Key of the sample that stands for all of its like; null without semantic dedup."
+    )
+    similarity: float | None = Field(default=None, description="Cosine of this image and that sample's image.")
 
 
 class Sample(BaseModel):

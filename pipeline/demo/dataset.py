@@ -94,7 +94,7 @@ def lesson(one: Scene, rng: random.Random) -> tuple[str, Scene | None, tuple[str
     chance = rng.random()
     if chance < 0.08:
         return _nonsense(rng), None, ()
-    said = CLAUSES
+    said: tuple[str, ...] = CLAUSES
     if chance < 0.45:
         said = tuple(clause for clause in CLAUSES if rng.random() < 0.7)
         if one.count == 1:  # "an apple" counts, whatever was meant to be left out

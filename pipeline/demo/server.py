@@ -17,6 +17,8 @@ API, MAX_LIMIT = "/api/v1/images", 200
 _TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 #: Of so many items one has no `meta`: its prompt has to come out of the file.
 _WITHOUT_META = 4
+#: Civitai's browsing level of each word.
+_LEVELS = {"None": 1, "Mature": 8, "X": 16}
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,10 @@ class Gallery:
 
 
 @contextmanager
-def serve_gallery(count: int, seed: int = 0, port: int = 0) -> Iterator[Gallery]:
-    """Serves the first `count` pictures of world `seed` on 127.0.0.1 (port 0: any free one) until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), _handler(count, seed))
+def serve_gallery(count: int, seed: int = 0, port: int = 0, defects: float = 0.0) -> Iterator[Gallery]:
+    """Serves the first `count` pictures of world `seed`, a share of `defects` of them defective, on 127.0.0.1 (port 0:
+    any free one) until the block ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), _handler(count, seed, defects))
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -42,7 +45,7 @@ def serve_gallery(count: int, seed: int = 0, port: int = 0) -> Iterator[Gallery]
         thread.join()
 
 
-def _handler(count: int, seed: int) -> type[BaseHTTPRequestHandler]:
+def _handler(count: int, seed: int, defects: float) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -52,14 +55,14 @@ def _handler(count: int, seed: int) -> type[BaseHTTPRequestHandler]:
             if parts.path == API:
                 self._page({name: values[-1] for name, values in parse_qs(parts.query).items()})
             elif file := self._file(parts.path):
-                self._answer(HTTPStatus.OK, _TYPES[file.ext], file.data)
+                self._answer(HTTPStatus.OK, file.content_type or _TYPES[file.ext], file.data)
             else:
                 self._json(HTTPStatus.NOT_FOUND, {"error": "Not found"})
 
         def _file(self, path: str) -> DemoFile | None:
             wanted = re.fullmatch(r"/images/([0-9]{1,12})\.[a-z]+", path)
             index = int(wanted.group(1)) - identity(seed, 0) if wanted else -1
-            file = demo_file(seed, index) if 0 <= index < count else None
+            file = demo_file(seed, index, defects) if 0 <= index < count else None
             return file if file and path == f"/images/{file.name}" else None
 
         def _page(self, query: dict[str, str]) -> None:
@@ -75,7 +78,7 @@ def _handler(count: int, seed: int) -> type[BaseHTTPRequestHandler]:
             if end < count:
                 cursor = _cursor(seed, end)
                 metadata |= {"nextCursor": cursor, "nextPage": f"{base}{API}?limit={limit}&cursor={cursor}"}
-            items = [_item(demo_file(seed, index), base, index) for index in range(start, end)]
+            items = [_item(demo_file(seed, index, defects), base, index) for index in range(start, end)]
             self._json(HTTPStatus.OK, {"items": items, "metadata": metadata})
 
         def _json(self, status: HTTPStatus, value: object) -> None:
@@ -96,13 +99,14 @@ def _handler(count: int, seed: int) -> type[BaseHTTPRequestHandler]:
 
 def _item(file: DemoFile, base: str, index: int) -> dict[str, object]:
     """What the API says of one picture. The truth never goes over the wire."""
+    level = _LEVELS[file.nsfw_level]
     meta: dict[str, object] = {"prompt": file.prompt, "negativePrompt": file.negative_prompt, **file.params}
     return {
         "id": file.id, "url": f"{base}/images/{file.name}", "hash": None, "width": file.width, "height": file.height,
-        "nsfwLevel": "None", "nsfw": False, "type": "image", "browsingLevel": 1,
+        "nsfwLevel": file.nsfw_level, "nsfw": level > 1, "type": "image", "browsingLevel": level,
         "createdAt": f"2024-01-{1 + index % 28:02d}T12:00:00.000Z", "postId": file.id // 10, "username": "demo_world",
         "baseModel": "SD 1.5", "stats": {"likeCount": index % 97, "heartCount": index % 31},
-        "meta": None if index % _WITHOUT_META == _WITHOUT_META - 1 else meta,
+        "meta": None if file.silent or index % _WITHOUT_META == _WITHOUT_META - 1 else meta,
     }  # fmt: skip
 
 
@@ -120,9 +124,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.demo.server", description=__doc__)
     parser.add_argument("--count", type=int, default=480, help="pictures in the gallery (480)")
     parser.add_argument("--seed", type=int, default=0, help="which demo world (0)")
+    parser.add_argument("--defects", type=float, default=0.0, help="share of defective records, 0 to 1 (0)")
     parser.add_argument("--port", type=int, default=8765, help="port on 127.0.0.1; 0 takes any free one (8765)")
     args = parser.parse_args()
-    with serve_gallery(args.count, args.seed, args.port) as gallery:
+    with serve_gallery(args.count, args.seed, args.port, args.defects) as gallery:
         print(f"serving {args.count} pictures at {gallery.url} (Ctrl-C ends it)", flush=True)
         try:
             Event().wait()

@@ -112,10 +112,10 @@ def train(work: Path, steps: int, stop: float) -> None:
     model = build(len(prepare.tokenizer))
     if not FOLDER.exists():
         export(model, prepare, card(0, 0, 0.0))
-    open_eyes(model, work / "eye.safetensors")
     model.vision_model.requires_grad_(False)
     optimizer = torch.optim.AdamW(model.text_decoder.parameters(), RATE)
     first, extra = checkpoint.resume(work / "captioner.safetensors", model, optimizer)
+    open_eyes(model, work / "eye.safetensors")
     clock = checkpoint.Clock(float(extra.get("seconds", 0)))
     table = pictures(work, TRAIN_SEED, SCENES)
     for step, indices in batches(TRAIN_SEED + 3, SCENES, BATCH, first):

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 FOLDER = MODELS / "clip"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 VOCABULARY, BATCH, RATE = 3000, 192, 1e-3
+CALIBRATION_SEED = 1500
+NAMES: tuple[Attribute, ...] = ("subject", "count", "colour", "action", "relation", "style")
 MODEL_CFG: dict[str, Any] = {
     "embed_dim": 192,
     "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 192, "layers": 6, "head_width": 64, "no_ln_pre": True},
@@ -100,29 +102,46 @@ def encode_text(model: Any, ids_BL: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def two_way_choice(model: Any, tokenizer: open_clip.tokenizer.HFTokenizer, each: int) -> dict[str, float]:
+def duels(
+    model: Any, tokenizer: open_clip.tokenizer.HFTokenizer, seed: int, attribute: Attribute, each: int
+) -> torch.Tensor:
+    """[each] cosines of pictures of world `seed` with their own words, minus those with the words of the same scene
+    with one attribute changed."""
+    model.eval()
+    indices = (i for i in range(10**9) if attribute in ATTRIBUTES[scene(seed, i).kind])
+    pairs = [pair(seed, next(indices), attribute) for _ in range(each)]
+    shown, changed = [a for a, _, _ in pairs], [b for _, b, _ in pairs]
+    images = model.encode_image(normalised(pixels(shown), MEAN, STD), normalize=True)
+    right, wrong = (
+        encode_text(model, tokenise(tokenizer, [words(one, random.Random(i)) for i, one in enumerate(scenes)]))
+        for scenes in (shown, changed)
+    )
+    model.train()
+    return (images * right).sum(1) - (images * wrong).sum(1)
+
+
+def two_way_choice(
+    model: Any, tokenizer: open_clip.tokenizer.HFTokenizer, each: int, seed: int = HELD_OUT_SEED
+) -> dict[str, float]:
     """Share of held-out pictures nearer to their own words than to those of the scene with one attribute changed, per
     attribute; `each` pictures an attribute."""
-    model.eval()
-    shares: dict[str, float] = {}
-    names: list[Attribute] = ["subject", "count", "colour", "action", "relation", "style"]
-    for name in names:
-        indices = (i for i in range(10**9) if name in ATTRIBUTES[scene(HELD_OUT_SEED, i).kind])
-        pairs = [pair(HELD_OUT_SEED, next(indices), name) for _ in range(each)]
-        right = [words(a, random.Random(i)) for i, (a, _, _) in enumerate(pairs)]
-        wrong = [words(b, random.Random(i)) for i, (_, b, _) in enumerate(pairs)]
-        images = model.encode_image(normalised(pixels([a for a, _, _ in pairs]), MEAN, STD), normalize=True)
-        near, far = (encode_text(model, tokenise(tokenizer, texts)) for texts in (right, wrong))
-        shares[name] = round(float(((images * near).sum(1) > (images * far).sum(1)).float().mean()), 3)
-    model.train()
-    return shares
+    return {name: round(float((duels(model, tokenizer, seed, name, each) > 0).float().mean()), 3) for name in NAMES}
 
 
-def build(tokenizer_from: Path, eye: Path | None) -> Any:
+def calibrate(model: Any, tokenizer: open_clip.tokenizer.HFTokenizer) -> None:
+    """Sets the temperature at which the CLIP's two-way choices are as sure as they are right, on a world of its own."""
+    lead = torch.cat([duels(model, tokenizer, CALIBRATION_SEED, name, 300) for name in NAMES])
+    scales = torch.logspace(0, 2.5, 200)
+    surprise = torch.nn.functional.softplus(-scales[:, None] * lead).mean(dim=1)
+    with torch.no_grad():
+        model.logit_scale.fill_(scales[surprise.argmin()].log())
+
+
+def build(eye: Path) -> Any:
     """The CLIP with an untrained text tower and, where there is one, the trained eye."""
     torch.manual_seed(0)
-    model: Any = open_clip.model.CLIP(**MODEL_CFG, init_logit_scale=math.log(20))
-    if eye and eye.exists():
+    model: Any = open_clip.model.CLIP(**MODEL_CFG)
+    if eye.exists():
         tower = {n.removeprefix("model.eye."): v for n, v in load_file(eye).items() if n.startswith("model.eye.")}
         model.visual.load_state_dict(tower)
     return model
@@ -138,7 +157,7 @@ def train(work: Path, steps: int, stop: float) -> None:
         write_tokenizer(tokens)
         write_config(tokens)
     eye = work / "eye.safetensors"
-    model = build(tokens, eye)
+    model = build(eye)
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tokens}")
     text_tower = torch.nn.ParameterDict(
         {name.replace(".", "/"): p for name, p in model.named_parameters() if not name.startswith(("visual.", "logit"))}
@@ -173,6 +192,7 @@ def train(work: Path, steps: int, stop: float) -> None:
             seconds = torch.tensor(clock.seconds)
             checkpoint.save(work / "clip.safetensors", step + 1, text_tower, optimizer, seconds=seconds)
     checkpoint.save(work / "clip.safetensors", step, text_tower, optimizer, seconds=torch.tensor(clock.seconds))
+    calibrate(model, tokenizer)
     shares = two_way_choice(model, tokenizer, 1000)
     log.info("two-way choice at the end, %d steps: %s", step, shares)
     export(model, tokens, card(step, clock.seconds, shares, eye))

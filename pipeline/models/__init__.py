@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schemas import SurdError, resolve_model
-from schemas.config import ModelsConfig
+from schemas.config import ModelsConfig, ServerConfig
+from schemas.model_ref import ServerRef, server_ref
 
 if TYPE_CHECKING:
     from pipeline.models.captioner import Captioner
+    from pipeline.models.chat_model import ChatModel
     from pipeline.models.clip import Clip
     from pipeline.models.llm import LLM
 
-ROLES = ("clip", "captioner", "llm", "diffusion")
+ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
 
 
 class Models:
@@ -37,10 +39,16 @@ class Models:
         return _loaded(Captioner, self.config.captioner, self.device)
 
     @property
-    def llm(self) -> LLM:
-        from pipeline.models.llm import LLM
+    def llm(self) -> ChatModel:
+        """What rewrites and fuses: in process, or behind a server."""
+        if server := server_ref(self.config.llm):
+            return _server(server, self.config.server.model_dump_json())
+        return self._in_process(self.config.llm)
 
-        return _loaded(LLM, self.config.llm, self.device, self.config.dtype)
+    @property
+    def embed_llm(self) -> LLM:
+        """What gives hidden states. Raises SurdError when that would be a server: those give none."""
+        return self._in_process(self.config.ref("embed_llm"))
 
     @property
     def device(self) -> str:
@@ -52,14 +60,31 @@ class Models:
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
     def revision(self, role: str) -> str:
-        """What identifies a role's weights: a content hash for local files, the string itself for a hub id.
+        """What identifies a role's weights: a content hash for local files, the string itself for a hub id or server.
 
-        Raises SurdError when the string names a path or package that is not there.
+        Raises SurdError when the string names a path or package that is not there, or a server where none can serve.
         """
-        ref = getattr(self.config, role)
+        ref = self.config.ref(role)
+        if server_ref(ref):
+            _refuse_server(role, ref)
+            return ref
         resolved = Path(resolve_model(ref))
         revision = _content_hash(str(resolved)) if resolved.exists() else ref
-        return f"{revision} {self.config.dtype}" if role == "llm" else revision
+        return f"{revision} {self.config.dtype}" if role in ("llm", "embed_llm") else revision
+
+    def _in_process(self, ref: str) -> LLM:
+        from pipeline.models.llm import LLM
+
+        _refuse_server("embed_llm", ref)
+        return _loaded(LLM, ref, self.device, self.config.dtype)
+
+
+def _refuse_server(role: str, ref: str) -> None:
+    if server_ref(ref) and role != "llm":
+        mend = "embed needs hidden states, which servers do not give: set models.embed_llm to a local model or hub id"
+        raise SurdError(
+            f"model {ref!r} is a server; {mend if role == 'embed_llm' else f'models.{role} must be a local model or hub id'}"
+        )
 
 
 @lru_cache(maxsize=8)
@@ -72,6 +97,13 @@ def _loaded(kind, ref, device, *more):  # type: ignore[no-untyped-def]  # the pr
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         why = " ".join(str(error).split())[:300]
         raise SurdError(f"model {ref!r} cannot be loaded as {kind.__name__}: {why}; see `surd models`") from error
+
+
+@lru_cache(maxsize=8)
+def _server(server: ServerRef, settings: str) -> ChatModel:
+    from pipeline.models.llm_server import LLMServer
+
+    return LLMServer(server, ServerConfig.model_validate_json(settings))
 
 
 @lru_cache(maxsize=32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +26,28 @@ class Clip:
         else:
             name, pretrained = ref.split("/", 1)
         model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained, device=device)
-        self._model, self._preprocess, self._device = model.eval(), preprocess, device
+        self._model: Any = model.eval()
+        self._preprocess, self._device = preprocess, device
         self._tokenize = open_clip.get_tokenizer(name)
 
-    @torch.inference_mode()
+    @property
+    def logit_scale(self) -> float:
+        """What a difference of cosines is multiplied with to become a difference of log odds."""
+        return float(self._model.logit_scale.detach().exp())
+
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """An image as ``embed_prepared`` takes it, [3, side, side]; any thread may do this ahead of the model."""
+        pixels: torch.Tensor = self._preprocess(image.convert("RGB"))
+        return pixels
+
     def embed_images(self, images: Sequence[Image.Image]) -> FloatArray:
         """Images as unit vectors, [len(images), width] float32."""
-        pixels = torch.stack([self._preprocess(image.convert("RGB")) for image in images]).to(self._device)
-        return _unit(self._model.encode_image(pixels))
+        return self.embed_prepared([self.prepare(image) for image in images])
+
+    @torch.inference_mode()
+    def embed_prepared(self, pixels: Sequence[torch.Tensor]) -> FloatArray:
+        """Images that went through ``prepare`` as unit vectors, [len(pixels), width] float32."""
+        return _unit(self._model.encode_image(torch.stack(list(pixels)).to(self._device)))
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> FloatArray:
@@ -40,8 +55,28 @@ class Clip:
         if not texts:
             return np.zeros((0, 0), np.float32)
         batches = [texts[at : at + batch_size] for at in range(0, len(texts), batch_size)]
-        encoded = [self._model.encode_text(self._tokenize(list(batch)).to(self._device)) for batch in batches]
-        return _unit(torch.cat(encoded))
+        encode = self._encode_short if self._is_causal else self._model.encode_text
+        return _unit(torch.cat([encode(self._tokenize(list(batch)).to(self._device)) for batch in batches]))
+
+    def _encode_short(self, ids: torch.Tensor) -> torch.Tensor:
+        """What open_clip's ``encode_text`` gives, [B, width], without the padding behind the longest text of the batch:
+        a causal tower cannot see it, and most prompts are far shorter than the context."""
+        model, ends = self._model, ids.argmax(dim=-1)
+        length = int(ends.max()) + 1
+        x = model.token_embedding(ids[:, :length]) + model.positional_embedding[:length]
+        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+        return x[torch.arange(len(ids)), ends] @ model.text_projection  # type: ignore[no-any-return]
+
+    @property
+    def _is_causal(self) -> bool:
+        model = self._model
+        return (
+            isinstance(model, open_clip.CLIP)
+            and model.text_pool_type == "argmax"
+            and model.attn_mask is not None
+            and isinstance(model.text_projection, torch.nn.Parameter)
+            and model.transformer.get_cast_dtype() == torch.float32
+        )
 
 
 def _unit(vectors: torch.Tensor) -> FloatArray:

@@ -1,54 +1,71 @@
-"""The LLM: turns chats into answers, and sentences into hidden states."""
+"""The LLM in process: turns chats into answers, and sentences into hidden states."""
 
 from __future__ import annotations
 
-import hashlib
-import io
+import json
+from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import redirect_stderr, suppress
+from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from platformdirs import user_cache_path
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
 
-Message = dict[str, str]
+from pipeline.models.chat_model import Chat, ChatModel, Message, Reply
+from pipeline.models.gguf import unpacked
+from pipeline.models.prefix import PrefixStates, Tokens
+from pipeline.models.sampling import SeededSampling, row_seed
+from pipeline.pixels import batched
+
+__all__ = ["LLM", "Message"]
+_TOP_P = 0.9
 
 
-class LLM:
-    """Any transformers causal LM: a folder, a hub id, or one ``.gguf`` file."""
+class LLM(ChatModel):
+    """Any transformers causal LM: a folder, a hub id, or one ``.gguf`` file.
 
-    def __init__(self, ref: str, device: str, dtype: str) -> None:
-        folder = str(_unpacked(Path(ref), dtype)) if ref.endswith(".gguf") else ref
+    ``prefixes``: how many few-shot prefixes keep their keys and values; 0 reads every prompt from its beginning.
+    """
+
+    def __init__(self, ref: str, device: str, dtype: str, prefixes: int = 4) -> None:
+        folder = str(unpacked(Path(ref), dtype)) if ref.endswith(".gguf") else ref
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model = model.to(device).eval()
         self._device = device
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
+        eos = self._model.generation_config.eos_token_id
+        self._ends = set(eos if isinstance(eos, list) else [eos]) - {None}
+        self._prefixes = PrefixStates(self._model, device, prefixes)
+        self._head = lru_cache(maxsize=8)(self._head_tokens)
 
     @property
     def depth(self) -> int:
         """Number of layers; hidden states are numbered 0 (embeddings) to ``depth``."""
         return int(self._model.config.num_hidden_layers)
 
-    @torch.inference_mode()
-    def answer(self, chats: Sequence[Sequence[Message]], max_new_tokens: int) -> list[str]:
-        """Greedy answers to chats, in one batch. A model without a chat template sees the messages as plain text."""
-        prompts = [self._render(chat) for chat in chats]
-        self._tokenizer.padding_side = "left"
-        inputs = self._tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False).to(self._device)
-        tokens = self._model.generate(
-            **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=self._tokenizer.pad_token_id
-        )
-        answers: list[str] = self._tokenizer.batch_decode(
-            tokens[:, inputs.input_ids.shape[1] :], skip_special_tokens=True
-        )
-        return answers
+    def replies(
+        self, chats: Sequence[Chat], max_new_tokens: int, *, temperature: float = 0.0, seed: int = 0, batch_size: int = 32
+    ) -> list[Reply]:
+        """See ChatModel. A model without a chat template sees the messages as plain text."""
+        prompts = [self._tokens(chat) for chat in chats]
+        groups: dict[Tokens, list[int]] = defaultdict(list)
+        for at, (chat, prompt) in enumerate(zip(chats, prompts, strict=True)):
+            prefix = self._head(json.dumps(list(chat[:-1]))) if self._prefixes.usable and len(chat) > 1 else ()
+            groups[prefix if prompt[: len(prefix)] == prefix != prompt else ()].append(at)
+        found: dict[int, Reply] = {}
+        for prefix, members in groups.items():
+            # Rows of like length together, so that little of a batch is padding.
+            for batch in batched(sorted(members, key=lambda at: (len(prompts[at]), prompts[at])), batch_size):
+                seeds = [row_seed(seed, prompts[at]) for at in batch] if temperature > 0 else []
+                rest = [prompts[at][len(prefix) :] for at in batch]
+                tokens = self._generate(prefix, rest, max_new_tokens, temperature, seeds)
+                found |= {at: self._reply(of_row) for at, of_row in zip(batch, tokens, strict=True)}
+        return [found[at] for at in range(len(chats))]
 
     @torch.inference_mode()
     def hidden_states(self, texts: Sequence[str], layers: Sequence[int]) -> list[dict[int, npt.NDArray[np.float32]]]:
@@ -56,43 +73,65 @@ class LLM:
 
         The model's last layer comes with the final norm applied, as transformers gives it.
         """
-        self._tokenizer.padding_side = "right"
-        inputs = self._tokenizer(list(texts), return_tensors="pt", padding=True).to(self._device)
-        # The backbone alone: the vocabulary projection is most of a small model's work and nobody reads it here.
-        states = self._model.base_model(**inputs, output_hidden_states=True, use_cache=False).hidden_states
+        inputs = self._tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="right")
+        states = self._states(inputs.input_ids.to(self._device), inputs.attention_mask.to(self._device))
         lengths = inputs.attention_mask.sum(1).tolist()
         chosen = {layer: states[layer].float().cpu().numpy() for layer in layers}
         return [{layer: chosen[layer][row, :length] for layer in layers} for row, length in enumerate(lengths)]
 
-    def _render(self, chat: Sequence[Message]) -> str:
-        if self._tokenizer.chat_template:
-            return str(self._tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True))
-        return "\n".join(message["content"] for message in chat) + "\n"
+    @torch.inference_mode()
+    def _states(self, tokens: torch.Tensor, mask: torch.Tensor) -> Sequence[torch.Tensor]:
+        # The backbone alone: the vocabulary projection is most of a small model's work and nobody reads it here.
+        states: Sequence[torch.Tensor] = self._model.base_model(
+            input_ids=tokens, attention_mask=mask, output_hidden_states=True, use_cache=False
+        ).hidden_states
+        return states
 
+    @torch.inference_mode()
+    def _generate(
+        self, prefix: Tokens, rest: Sequence[Tokens], max_new_tokens: int, temperature: float, seeds: Sequence[int]
+    ) -> list[list[int]]:
+        """New tokens of one batch whose rows all begin with ``prefix``; greedy without ``seeds``.
 
-def _unpacked(file: Path, dtype: str) -> Path:
-    """The weights of a GGUF file as a safetensors folder in the user's cache, made at the first call.
-
-    Reading GGUF takes 20 s of a core each time, the folder 0.2 s; and blocks left packed would be unpacked again at
-    every matrix product.
-    """
-    with file.open("rb") as stream:
-        content = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-    folder = user_cache_path("surd") / f"{file.stem}-{content}-{dtype}"
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    # Both bars, the reader's and the writer's, are drawn whatever transformers is told.
-    with redirect_stderr(io.StringIO()), TemporaryDirectory(dir=folder.parent) as temporary:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            **where, dtype=getattr(torch, dtype), quantization_config=GgufConfig(dequantize=True)
+        Padding lies between the prefix and a row's own tokens. The mask hides it, and positions are counted along the
+        mask, so that a row sees what it would see alone.
+        """
+        width = max(len(row) for row in rest)
+        padding = self._tokenizer.pad_token_id
+        tokens = [[*prefix, *[padding] * (width - len(row)), *row] for row in rest]
+        mask = [[1] * len(prefix) + [0] * (width - len(row)) + [1] * len(row) for row in rest]
+        how: dict[str, Any] = {"do_sample": False}
+        if seeds:
+            sampling = SeededSampling(seeds, temperature, _TOP_P)
+            how = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+            how["logits_processor"] = LogitsProcessorList([sampling])
+        if prefix:
+            how["past_key_values"] = self._prefixes.expanded(prefix, len(rest))
+        generated = self._model.generate(
+            torch.tensor(tokens, device=self._device),
+            attention_mask=torch.tensor(mask, device=self._device),
+            max_new_tokens=max_new_tokens,
+            pad_token_id=padding,
+            **how,
         )
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        whole = Path(temporary) / folder.name
-        model.save_pretrained(whole)
-        AutoTokenizer.from_pretrained(**where).save_pretrained(whole)
-        with suppress(OSError):  # another process was faster
-            whole.rename(folder)
-    return folder
+        new: list[list[int]] = generated[:, len(prefix) + width :].tolist()
+        return new
+
+    def _reply(self, tokens: list[int]) -> Reply:
+        end = next((at for at, token in enumerate(tokens) if token in self._ends), None)
+        # Special tokens stay in the text: an answer that plays several roles of a chat should look like one.
+        return Reply(text=self._tokenizer.decode(tokens[:end], skip_special_tokens=False), cut=end is None)
+
+    def _tokens(self, chat: Chat) -> Tokens:
+        if self._tokenizer.chat_template:
+            text = self._tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+        else:
+            text = "\n".join(message["content"] for message in chat) + "\n"
+        return tuple(self._tokenizer(text, add_special_tokens=False).input_ids) or (self._tokenizer.pad_token_id,)
+
+    def _head_tokens(self, head: str) -> Tokens:
+        """The tokens that every chat beginning with the messages ``head`` (JSON) begins with, whatever comes last."""
+        probes = [self._tokens([*json.loads(head), {"role": "user", "content": text}]) for text in ("A", "0", "")]
+        shortest = min(probes, key=len)
+        same = (at for at in range(len(shortest)) if len({probe[at] for probe in probes}) > 1)
+        return shortest[: next(same, len(shortest))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pipeline.sources.gallery import Gallery
 from schemas import BuildConfig
@@ -16,7 +16,11 @@ class DemoGallery(Gallery):
 
     def __init__(self, settings: BuildConfig) -> None:
         super().__init__("demo", "http://127.0.0.1/", settings)
-        self._world = {"count": settings.demo.count, "seed": settings.seed}
+        self._world: dict[str, Any] = {
+            "count": settings.demo.count,
+            "seed": settings.seed,
+            "defects": settings.demo.defects,
+        }
         self._server = ExitStack()
 
     def fingerprint(self) -> str:
@@ -25,7 +29,7 @@ class DemoGallery(Gallery):
     def __enter__(self) -> Self:
         from pipeline.demo.server import serve_gallery
 
-        gallery = self._server.enter_context(serve_gallery(**self._world, port=0))
+        gallery = self._server.enter_context(serve_gallery(**self._world))
         self._set_address(gallery.url)
         return super().__enter__()
 

@@ -1,15 +1,23 @@
 """The command line: teaches, tells, and answers a mistake with one sentence and exit code 2."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from flows.cli import main
 from pipeline.build import Build, part_file
+from pipeline.models import Models
+from pipeline.select import select
 from pipeline.stages import STAGES
-from schemas import Reason, Status
+from schemas import BuildConfig, BuildRecord, Reason, Selected, Status
+from tests.pipeline.score_table import unit, write_end, write_part
 
 
 @pytest.fixture
@@ -43,7 +51,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
         "from flows.cli import main; main()"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert all(name in ran.stdout for name in ("build", "report", "inspect", "models", "schema", "demo"))
+    assert all(name in ran.stdout for name in ("build", "select", "report", "inspect", "models", "schema", "demo"))
     assert ran.stdout.splitlines()[-1] == "light"
 
 
@@ -60,6 +68,12 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
         (["models", "--profile", "dmo"], "did you mean 'demo'"),
         (["inspect", "/no/such/build", "0123"], "/no/such/build"),
         (["report", "/no/such/build"], "/no/such/build"),
+        (["select"], "BUILD is missing"),
+        (["select", "/no/such/build"], "/no/such/build"),
+        (["select", "/no/such/build", "--out", "b.csv"], "end its name with .parquet"),
+        (["select", "/no/such/build", "--param", "caption.k=1"], "surd build --param"),
+        (["select", "--diff", "/no/such/a", "/no/such/b.parquet"], "no /no/such/a/selection.parquet"),
+        (["select", "data/mine", "--diff", "a", "b"], "only its two selections"),
         (["schema", "--out", "/proc/surd"], "/proc/surd"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
@@ -134,6 +148,111 @@ def test_report_makes_the_page_again_and_touches_nothing_else(surd, built):
     assert (code, told.strip()) == (0, str(out / "report.html"))
     assert (out / "report.html").exists()
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")} == before
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """A build of 200 pairs up to correct, with the first selection written."""
+    rng = np.random.default_rng(0)
+    images = unit(rng.standard_normal((200, 16)))
+    texts = unit(images + 0.25 * rng.standard_normal((200, 16)))
+    build, keys = Build(str(tmp_path / "scored")), [f"{(at * 2654435761) % 2**32:016x}" for at in range(200)]
+    for part in (0, 1):
+        here = slice(100 * part, 100 * part + 100)
+        write_part(build, part, keys[here], images[here], texts[here], lost=keys[:7])
+    write_end(build, 2, 200)
+    config = BuildConfig()
+    models = Models(config.models)
+    clip = {"clip": f"{config.models.clip} {models.revision('clip')}"}
+    build.write_json("build.json", BuildRecord(config=config.model_dump(mode="json"), versions={}, models=clip))
+    for part, rows in enumerate(select(build, config.select, models)):
+        build.write_rows("select", part, Selected, rows)
+    return tmp_path / "scored"
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_select_tells_what_other_thresholds_would_keep_and_changes_nothing(surd, scored):
+    out = scored
+    before = contents(out)
+    code, told, _ = surd("select", out, "--json")
+    first = json.loads(told)
+    assert code == 0 and first["collected"] == 200 == first["kept"] + sum(first["rejected"].values())
+    assert first["rejected"]["mismatch"] == 7 and first["selection"] is None
+    stricter = json.loads(surd("select", out, "--param", "select.min_clip_complex=0.8", "--json")[1])
+    assert stricter["kept"] < first["kept"] and stricter["rejected"]["mismatch"] == 7
+    told = surd("select", out, "--param", "select.min_clip_complex=0.8")[1]
+    assert "clip_complex >= 0.8" in told and Reason.BELOW_THRESHOLD.meaning in told and "false-match" in told
+    assert contents(out) == before
+
+
+def test_select_writes_a_selection_only_where_it_is_told_to(surd, scored, tmp_path):
+    out = scored
+    target = tmp_path / "files" / "b.parquet"
+    assert surd("select", out, "--out", target, "--dry-run")[0] == 0 and not target.exists()
+    code, told, _ = surd("select", out, "--out", target)
+    assert (code, told.splitlines()[-1]) == (0, f"selection: {target}")
+    assert target.read_bytes() == (out / "selection.parquet").read_bytes()  # the same rule, so the same file
+    code, _, err = surd("select", out, "--out", out / "selection.parquet")
+    assert (code, "the build's own selection" in err) == (2, True)
+    code, _, err = surd("select", out, "--out", "/proc/surd/b.parquet")
+    assert (code, "/proc/surd/b.parquet" in err and err.count("\n") == 1) == (2, True)
+
+
+def test_select_diff_tells_what_came_and_went_and_why(surd, scored, tmp_path):
+    out = scored
+    loose, strict = tmp_path / "loose.parquet", tmp_path / "strict.parquet"
+    surd("select", out, "--param", "select.false_match_rate_complex=null", "--out", loose)
+    surd("select", out, "--param", "select.min_clip_simple=0.8", "--out", strict)
+    told = json.loads(surd("select", "--diff", out, loose, "--json")[1])
+    assert told["went"] == {"count": 0, "by_reason": {}, "rows": []}
+    gone = [row for row in Build(str(out)).read_table("select/part-00000.parquet").to_pylist() if row["reason"]]
+    came = {row["key"]: row for row in told["came"]["rows"]}
+    assert told["came"]["by_reason"] == {"below_threshold": len(came)} and len(came) > 0
+    for row in gone:
+        assert (row["key"] in came) == (row["rejected_by"] == "select")
+    some = next(row for row in gone if row["rejected_by"] == "select")
+    assert came[some["key"]]["detail"] == some["detail"] and "1% false-match threshold" in some["detail"]
+    assert came[some["key"]]["simple"] == f"A picture of thing {some['key']}."
+    assert came[some["key"]]["a"]["clip_complex"] == came[some["key"]]["b"]["clip_complex"] == some["clip_complex"]
+    went = json.loads(surd("select", "--diff", loose, strict, "--json")[1])["went"]  # two files: the rule alone speaks
+    assert went["by_reason"] == {"below_threshold": went["count"]} and went["count"] > 0
+    assert all(row["detail"].startswith("clip_simple ") for row in went["rows"])
+    assert all(row["simple"] is None for row in went["rows"])
+    told = surd("select", "--diff", loose, strict, "--limit", "2")[1]
+    assert f"0 came, {went['count']} went" in told and f"and {went['count'] - 2} more only in A" in told
+    assert went["rows"][0]["key"] in told and went["rows"][2]["key"] not in told
+
+
+def test_select_diff_of_two_builds_says_what_the_other_never_had(surd, scored, tmp_path):
+    out = scored
+    other = tmp_path / "other"
+    shutil.copytree(out, other)
+    table = Build(str(other)).read_table("selection.parquet")
+    Build(str(other)).write_table("selection.parquet", table.slice(5))
+    for part in (0, 1):
+        rows = Build(str(other)).read_table(part_file("select", part))
+        Build(str(other)).write_table(part_file("select", part), rows.filter(pc.is_in(rows["key"], table["key"][5:])))
+    went = json.loads(surd("select", "--diff", out, other, "--json")[1])["went"]
+    assert went["by_reason"] == {"not_in_build": 5} and went["rows"][0]["simple"]
+
+
+def test_select_diff_of_what_is_no_selection_is_one_sentence(surd, scored, tmp_path):
+    out = scored
+    (tmp_path / "text.parquet").write_text("key\n")
+    pq.write_table(pa.table({"key": ["0" * 16]}), tmp_path / "other.parquet")
+    for name in ("text.parquet", "other.parquet"):
+        code, _, err = surd("select", "--diff", out, tmp_path / name)
+        assert (code, err.count("\n"), f"{name}' and holds no selection" in err) == (2, 1, True)
+
+
+def test_select_of_a_build_without_scores_is_one_sentence(surd, scored):
+    out = scored
+    (out / "correct/part-00001.done.json").unlink()
+    code, _, err = surd("select", out)
+    assert (code, "scores are not finished" in err) == (2, True)
 
 
 def test_models_tells_what_is_present_and_what_is_not(surd, tmp_path):

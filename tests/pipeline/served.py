@@ -14,7 +14,9 @@ SAMPLES = Path(__file__).parents[2].parent / "shared" / "samples"
 
 
 class Request(BaseHTTPRequestHandler):
-    """One request, with a short way to answer it."""
+    """One request, with a short way to answer it. ``body``: what was posted."""
+
+    body = b""
 
     def send(self, status: int, body: bytes = b"", content_type: str = "application/json", **headers: str) -> None:
         self.send_response(status)
@@ -48,6 +50,10 @@ class Server(ThreadingHTTPServer):
                 server.requests.append(self.path)
                 server.headers_seen.append(dict(self.headers))
                 answer(self)
+
+            def do_POST(self) -> None:
+                self.body = self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
 
         super().__init__(("127.0.0.1", 0), Handler)
 

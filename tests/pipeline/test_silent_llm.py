@@ -55,7 +55,7 @@ def test_an_empty_answer_is_no_rewrite_and_only_a_row_without_any_sentence_is_re
     assert [(row.kept, row.rewrites) for row in rewritten] == [(True, []), (True, [])]
     build.write_rows("rewrite", 0, BY_NAME["rewrite"].row, rewritten)
     captioned, bare = correct(build, 0, config.correct, models)
-    assert (captioned.kept, captioned.simple, captioned.method) == (True, "A cat on a blue background", "caption")
+    assert (captioned.kept, captioned.simple, captioned.method) == (True, "A cat on a blue background.", "caption")
     assert (bare.reason, bare.rejected_by) == (Reason.NO_CANDIDATE, "correct")
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from schemas import SurdError, resolve_model
+from schemas.model_ref import ServerRef, server_ref
 
 
 def test_a_package_path_resolves_inside_the_package():
@@ -23,3 +24,24 @@ def test_a_hub_id_stays_as_it_is():
 def test_what_is_not_there_is_named(ref):
     with pytest.raises(SurdError, match="model '"):
         resolve_model(ref)
+
+
+def test_a_server_is_a_url_and_a_model():
+    ref = "openai:http://127.0.0.1:8000/v1/#org/model"
+    assert server_ref(ref) == ServerRef(url="http://127.0.0.1:8000/v1", model="org/model")
+    assert resolve_model(ref) == ref
+    assert server_ref("org/model") is None
+
+
+@pytest.mark.parametrize(
+    "ref", ["openai:", "openai:host/v1#m", "openai:http://host/v1", "openai:ftp://host#m", "openai:http://h:x/v1#m"]
+)
+def test_a_server_string_that_is_none_says_how_to_write_it(ref):
+    with pytest.raises(SurdError, match="openai:http://HOST:PORT/v1#MODEL"):
+        resolve_model(ref)
+
+
+def test_a_password_in_a_server_string_is_refused_and_not_repeated():
+    with pytest.raises(SurdError, match="SURD_LLM_API_KEY") as error:
+        resolve_model("openai:https://me:secret@host/v1#m")
+    assert "secret" not in str(error.value)

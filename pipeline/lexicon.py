@@ -1,0 +1,243 @@
+"""Turns a sentence into the facts it asserts, and a fact into the sentence that asserts another one in its place."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import inflect
+import yaml
+
+from schemas import SurdError
+
+DEFAULT = Path(__file__).with_name("lexicon.yaml")
+Kind = Literal["number", "noun", "phrase"]
+_LONE = ("someone", "somebody")
+_ARTICLE = re.compile(r"\b(an?)(\s+)(\w+)", re.IGNORECASE)
+#: How many words may stand between a number and its noun ("two big red balloons").
+_BETWEEN = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One assertion: characters ``start`` to ``end`` of a sentence say value number ``value`` of ``group``."""
+
+    group: str
+    value: int
+    start: int
+    end: int
+    plural: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Values that exclude each other, each with its forms, the one to write first."""
+
+    name: str
+    kind: Kind
+    ask: str
+    values: tuple[tuple[str, ...], ...]
+    add: str | None = None
+    plurals: dict[str, str] = field(default_factory=dict)
+
+    def form(self, value: int, plural: bool = False) -> str:
+        """How a value is written."""
+        form = self.values[value][0]
+        return (self.plurals.get(form) or _plural(form)) if plural else form
+
+
+class Lexicon:
+    """Groups of facts, read from a YAML file (see ``lexicon.yaml``)."""
+
+    def __init__(self, groups: tuple[Group, ...]) -> None:
+        self.groups = {group.name: group for group in groups}
+        self._forms: dict[str, tuple[str, int, bool]] = {}
+        for group in groups:
+            for number, forms in enumerate(group.values):
+                for form in forms:
+                    self._forms.setdefault(form.lower(), (group.name, number, False))
+                    if group.kind == "noun":
+                        for plural in (group.plurals.get(form, ""), _plural(form)):
+                            self._forms.setdefault(plural.lower(), (group.name, number, True))
+        self._forms.pop("", None)
+        longest_first = sorted(self._forms, key=lambda form: (-len(form), form))
+        self._pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)
+        self._number = next((group for group in groups if group.kind == "number"), None)
+
+    def facts(self, sentence: str) -> list[Fact]:
+        """What ``sentence`` asserts, from left to right; where two forms overlap, the longer one that begins first."""
+        found = []
+        for match in self._pattern.finditer(sentence):
+            name, value, plural = self._forms[match.group().lower()]
+            if self.groups[name].kind != "number":
+                found.append(Fact(group=name, value=value, start=match.start(), end=match.end(), plural=plural))
+        return sorted(found + self._counts(sentence, found), key=lambda fact: fact.start)
+
+    def swap(self, sentence: str, fact: Fact, value: int | None) -> str | None:
+        """``sentence`` with ``fact`` said otherwise; None takes it out. None is returned where that needs a noun that
+        the lexicon does not know."""
+        group = self.groups[fact.group]
+        if value is None:
+            before = sentence[: fact.start].rstrip().removesuffix(",").rstrip()
+            return _tidy(f"{before}{sentence[fact.end :]}")
+        if group.kind == "number":
+            return self._recount(sentence, fact, value)
+        return _tidy(f"{sentence[: fact.start]}{group.form(value, fact.plural)}{sentence[fact.end :]}")
+
+    def added(self, sentence: str, name: str, value: int) -> str:
+        """``sentence`` with a fact of an optional group that it did not assert."""
+        group = self.groups[name]
+        assert group.add, f"{name} is optional"
+        return _tidy(f"{sentence.rstrip(' .')}{group.add.format(group.values[value][0])}.")
+
+    def _counts(self, sentence: str, facts: list[Fact]) -> list[Fact]:
+        """Numbers, articles and "someone", where a known noun follows."""
+        if self._number is None:
+            return []
+        words = {form: number for number, forms in enumerate(self._number.values) for form in forms}
+        one = words.get("one", 0)
+        taken = [(fact.start, fact.end) for fact in facts]
+        counts = [
+            Fact(group=self._number.name, value=one, start=match.start(), end=match.end())
+            for match in re.finditer(rf"\b(?:{'|'.join(_LONE)})\b", sentence, re.IGNORECASE)
+        ]
+        forms = sorted((*words, "a", "an"), key=len, reverse=True)
+        for match in re.finditer(rf"\b(?:{'|'.join(map(re.escape, forms))})\b", sentence, re.IGNORECASE):
+            inside = any(start <= match.start() < end for start, end in taken)
+            if not inside and (noun := self._noun_after(sentence, match.end(), facts)):
+                value = words.get(match.group().lower(), one)
+                counts.append(
+                    Fact(group=self._number.name, value=value, start=match.start(), end=match.end(), plural=noun.plural)
+                )
+        return counts
+
+    def _noun_after(self, sentence: str, position: int, facts: list[Fact]) -> Fact | None:
+        """The known noun that a number ending at ``position`` counts."""
+        for fact in facts:
+            if self.groups[fact.group].kind == "noun" and fact.start >= position:
+                between = sentence[position : fact.start]
+                return fact if re.fullmatch(rf"(?:\s+[\w-]+){{0,{_BETWEEN}}}\s+", between) else None
+        return None
+
+    def _recount(self, sentence: str, fact: Fact, value: int) -> str | None:
+        assert self._number
+        number = self._number.values[value][0]
+        single = number in ("one", "1")
+        if sentence[fact.start : fact.end].lower() in _LONE:
+            middle, position, noun_form = " ", fact.end, "person" if single else "people"
+        else:
+            noun = self._noun_after(sentence, fact.end, self.facts(sentence))
+            if noun is None:
+                return None
+            middle, position = sentence[fact.end : noun.start], noun.end
+            noun_form = self.groups[noun.group].form(noun.value, plural=not single)
+        word = f"a{middle}" if single else f"{number}{middle}"
+        wrong, right = ("are", "is") if single else ("is", "are")
+        before = re.sub(rf"\bthere {wrong} $", f"there {right} ", sentence[: fact.start], flags=re.IGNORECASE)
+        after = re.sub(rf"^ {wrong}\b", f" {right}", sentence[position:])
+        return _tidy(f"{before}{word}{noun_form}{after}")
+
+
+@lru_cache(maxsize=4)
+def read_lexicon(path: str | None) -> Lexicon:
+    """The lexicon in a YAML file; None: the one that ships. Raises SurdError with line and column of a fault."""
+    file = Path(path) if path else DEFAULT
+    try:
+        root: Any = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SurdError(f"correct.lexicon {str(file)!r} cannot be read ({error}); give a YAML file") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise SurdError(f"{_place(file, mark)}: {error.problem or error}; it must be YAML") from None
+    return _Reader(file).lexicon(root)
+
+
+class _Reader:
+    """Reads YAML nodes, which know where they stand in the file, as a lexicon."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def lexicon(self, root: Any) -> Lexicon:
+        top = self._mapping(root, "the file", {"version", "groups"})
+        if top["version"].value != "1":
+            self._fail(top["version"], f"version is {top['version'].value!r}; this surd reads version 1")
+        groups = self._mapping(top["groups"], "groups", None)
+        return Lexicon(tuple(self._group(name, node) for name, node in groups.items()))
+
+    def _group(self, name: str, node: Any) -> Group:
+        fields = self._mapping(node, name, {"kind", "ask", "values"}, {"add"})
+        kind = fields["kind"].value
+        if kind not in ("number", "noun", "phrase"):
+            self._fail(fields["kind"], f"{name}.kind is {kind!r}; give number, noun or phrase")
+        for field in ("ask", "add"):
+            if field in fields and str(fields[field].value).count("{}") != 1:
+                self._fail(fields[field], f"{name}.{field} is {fields[field].value!r}; it needs one {{}} for the value")
+        if not isinstance(fields["values"], yaml.SequenceNode) or len(fields["values"].value) < 2:
+            self._fail(fields["values"], f"{name}.values must be a list of two values or more")
+        values: list[tuple[str, ...]] = []
+        seen: set[str] = set()
+        plurals: dict[str, str] = {}
+        for item in fields["values"].value:
+            forms = [form.strip() for form in str(item.value).split("|")] if isinstance(item, yaml.ScalarNode) else []
+            if not forms or not all(form.strip("/ ") for form in forms):
+                self._fail(item, f"a value of {name} is not text; write its forms as: first form | other form")
+            plurals |= {one.strip(): many.strip() for one, slash, many in (f.partition("/") for f in forms) if slash}
+            forms = [form.partition("/")[0].strip() for form in forms]
+            for form in forms:
+                if form.lower() in seen:
+                    self._fail(item, f"{name} has {form!r} twice; each form belongs to one value")
+                seen.add(form.lower())
+            values.append(tuple(forms))
+        add = fields["add"].value if "add" in fields else None
+        return Group(name=name, kind=kind, ask=fields["ask"].value, values=tuple(values), add=add, plurals=plurals)
+
+    def _mapping(
+        self, node: Any, what: str, needed: set[str] | None, allowed: set[str] = frozenset()  # type: ignore[assignment]
+    ) -> dict[str, Any]:  # fmt: skip
+        if not isinstance(node, yaml.MappingNode):
+            self._fail(node, f"{what} must be a mapping of names to values")
+        fields = {key.value: value for key, value in node.value}
+        for key, _ in node.value:
+            if needed is not None and key.value not in needed | allowed:
+                self._fail(key, f"{what} has no field {key.value!r}; it has {', '.join(sorted(needed | allowed))}")
+        for name in sorted((needed or set()) - set(fields)):
+            self._fail(node, f"{what} lacks the field {name!r}")
+        return fields
+
+    def _fail(self, node: Any, why: str) -> NoReturn:
+        raise SurdError(f"{_place(self._file, node.start_mark if node else None)}: {why}")
+
+
+def _place(file: Path, mark: Any) -> str:
+    where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"correct.lexicon {str(file)!r}{where}"
+
+
+@lru_cache(maxsize=1)
+def _engine() -> Any:
+    return inflect.engine()
+
+
+@lru_cache(maxsize=4096)
+def _plural(noun: str) -> str:
+    return str(_engine().plural_noun(noun))
+
+
+@lru_cache(maxsize=4096)
+def _article(word: str) -> str:
+    return str(_engine().a(word)).split(" ")[0]
+
+
+def _tidy(sentence: str) -> str:
+    """Articles that fit the word behind them, single spaces, a capital letter at the beginning."""
+
+    def fitting(match: re.Match[str]) -> str:
+        article = _article(match.group(3))
+        return f"{article.capitalize() if match.group(1)[0] == 'A' else article}{match.group(2)}{match.group(3)}"
+
+    sentence = " ".join(_ARTICLE.sub(fitting, sentence).split())
+    return sentence[:1].upper() + sentence[1:]

@@ -1,0 +1,40 @@
+"""What rewriting and fusing ask of an LLM: turns chats into answers, whatever runs the model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Message = dict[str, str]
+Chat = Sequence[Message]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """An answer, or why there is none. ``cut``: it stopped at the token limit, so its end may be missing."""
+
+    text: str | None = None
+    why: str | None = None
+    cut: bool = False
+
+
+class ChatModel(ABC):
+    """An LLM that answers chats: in process (``LLM``) or behind an OpenAI-compatible server (``LLMServer``)."""
+
+    @abstractmethod
+    def replies(
+        self, chats: Sequence[Chat], max_new_tokens: int, *, temperature: float = 0.0, seed: int = 0, batch_size: int = 32
+    ) -> list[Reply]:
+        """One reply per chat, in order; greedy at temperature 0, else sampled: the same chat and seed, the same reply.
+
+        Give it all the chats at once: it batches them itself, like lengths together. Chats that begin with the same
+        messages (a few-shot prefix) share the work of reading those.
+        """
+
+    def answer(
+        self, chats: Sequence[Chat], max_new_tokens: int, *, temperature: float = 0.0, seed: int = 0, batch_size: int = 32
+    ) -> list[str | None]:
+        """``replies`` without the reasons: None where there is no answer."""
+        found = self.replies(chats, max_new_tokens, temperature=temperature, seed=seed, batch_size=batch_size)
+        return [reply.text for reply in found]

@@ -1,0 +1,159 @@
+"""The LLM behind an OpenAI-compatible server (vLLM, llama.cpp, ``transformers serve`` ...): turns chats into answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import stamina
+
+from pipeline.models.answer_cache import AnswerCache
+from pipeline.models.chat_model import Chat, ChatModel, Reply
+from pipeline.web import client_settings, describe, retry_wait
+from schemas import SurdError
+from schemas.config import ServerConfig
+from schemas.model_ref import ServerRef
+
+KEY_VARIABLE = "SURD_LLM_API_KEY"
+_MAX_BYTES = 1_000_000  # of one answer: what asks for a sentence need not read a flood
+_USERS_TO_MEND = {
+    401: f"set the environment variable {KEY_VARIABLE} to a valid key",
+    403: f"set the environment variable {KEY_VARIABLE} to a key that may use this model",
+    404: "check the path, which usually ends in /v1, and the model's name",
+    405: "check the path, which usually ends in /v1",
+}
+
+
+class _Malformed(Exception):
+    """An answer that is not what the protocol says."""
+
+
+class LLMServer(ChatModel):
+    """``openai:http://host:port/v1#model``: its chat completions, several requests at once, answers cached.
+
+    A prompt that gets no usable answer (a wrongly shaped one, or none after all tries) is a reply with a reason. A
+    server that cannot be reached, or that answers nothing at all, is the user's to mend: SurdError. What it answered
+    before is in the cache, so that a build that is run again goes on from there.
+    """
+
+    def __init__(self, ref: ServerRef, settings: ServerConfig) -> None:
+        self._ref, self._settings = ref, settings
+        self._url = f"{ref.url}/chat/completions"
+        self._cache = AnswerCache(settings.cache)
+        self._has_answered = False
+
+    def replies(
+        self, chats: Sequence[Chat], max_new_tokens: int, *, temperature: float = 0.0, seed: int = 0, batch_size: int = 32
+    ) -> list[Reply]:
+        """See ChatModel. ``batch_size`` has no meaning here: ``server.concurrency`` requests are under way at once.
+
+        Raises SurdError when the server cannot be reached, refuses the key or the model, or answers no prompt at all.
+        """
+        payloads = [
+            {
+                "model": self._ref.model,
+                "messages": list(chat),
+                "max_tokens": max_new_tokens,
+                "temperature": temperature,
+                "seed": seed,
+                "stream": False,
+            }
+            for chat in chats
+        ]
+        keys = [self._cache.key(self._url, payload) for payload in payloads]
+        found = self._cache.read(keys)
+        asked = {key: payload for key, payload in zip(keys, payloads, strict=True) if key not in found}
+        if asked:
+            found |= asyncio.run(self._ask_all(asked))
+        return [found[key] for key in keys]
+
+    async def _ask_all(self, payloads: dict[str, dict[str, Any]]) -> dict[str, Reply]:
+        slots = asyncio.Semaphore(self._settings.concurrency)
+        settings = client_settings(self._settings.timeout)
+        settings["headers"] |= _authorization()
+        found: dict[str, Reply] = {}
+        silent: list[str] = []  # why the server itself failed a prompt, in the order it did
+
+        async def one(name: str, payload: dict[str, Any]) -> None:
+            async with slots:
+                try:
+                    found[name] = await self._ask(client, payload)
+                    self._cache.write(name, found[name])
+                except _Malformed as error:
+                    found[name] = Reply(why=f"the server's answer {error}")
+                except (httpx.HTTPError, TimeoutError, json.JSONDecodeError) as error:
+                    self._raise_if_users(error)
+                    found[name] = Reply(why=f"the server gave no answer: {describe(error)}")
+                    silent.append(describe(error))
+
+        async with httpx.AsyncClient(**settings) as client:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for name, payload in payloads.items():
+                        tasks.create_task(one(name, payload))
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from None
+        self._has_answered |= len(silent) < len(payloads)
+        if len(silent) == len(payloads) and (len(silent) > 1 or not self._has_answered):
+            raise SurdError(
+                f"models.llm: the server at {self._ref.url} answered none of {len(silent)} prompts ({silent[-1]});"
+                " see its log, and run again: what it answered before is kept"
+            )
+        return found
+
+    async def _ask(self, client: httpx.AsyncClient, payload: dict[str, Any]) -> Reply:
+        """One prompt's reply, with retries. ``settings.timeout`` is for each try as a whole."""
+        async for attempt in stamina.retry_context(
+            on=retry_wait, attempts=self._settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
+        ):
+            with attempt:
+                async with (
+                    asyncio.timeout(self._settings.timeout),
+                    client.stream("POST", self._url, json=payload) as response,
+                ):
+                    response.raise_for_status()
+                    body = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        if len(body) > _MAX_BYTES:
+                            raise _Malformed(f"is longer than {_MAX_BYTES:,} bytes")
+                return _reply(json.loads(body))
+        raise AssertionError("retry_context yields at least once")
+
+    def _raise_if_users(self, error: Exception) -> None:
+        """Raise SurdError for a failure that no other prompt would escape."""
+        if isinstance(error, httpx.HTTPStatusError):
+            code = error.response.status_code
+            if code in _USERS_TO_MEND:
+                raise SurdError(
+                    f"models.llm: the server at {self._ref.url} answered HTTP {code} for model {self._ref.model!r};"
+                    f" {_USERS_TO_MEND[code]}"
+                )
+        elif isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
+            raise SurdError(
+                f"models.llm: no server answers at {self._ref.url} ({describe(error)}); start it, or name another model"
+            )
+
+
+def _authorization() -> dict[str, str]:
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):  # httpx would print it in its complaint
+        raise SurdError(f"the environment variable {KEY_VARIABLE} holds no API key but other characters; set it anew")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _reply(document: Any) -> Reply:
+    """The reply in a chat completion. Raises _Malformed saying what is amiss."""
+    if not isinstance(document, dict):
+        raise _Malformed("is no JSON object")
+    choices = document.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise _Malformed("has no choices")
+    message = choices[0].get("message")
+    if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+        raise _Malformed("has no text at choices[0].message.content")
+    return Reply(text=message["content"], cut=choices[0].get("finish_reason") == "length")

@@ -1,0 +1,406 @@
+"""prompt grammar: turns a web prompt into its keywords with weights, and those back into text that parses the same.
+
+The dialects of the web in one grammar: attention and prompt editing as the A1111 web UI reads them (its wiki, page
+Features), extra networks, ComfyUI's and diffusers' embeddings, the templates of the dynamic-prompts extension,
+Midjourney's flags and ``::`` weights, Danbooru's emoticon tags, and what scraping adds: HTML, entities, infotext.
+One pass, no recursion, no look-back over what was read: time grows with the length of the text and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from pipeline.prompt_text import EMOTICON, plain_text, split_infotext, tidy
+
+ROUND, SQUARE = 1.1, 1 / 1.1  # attention of one pair of () or {}, and of [], as the A1111 web UI counts it
+MIN_WEIGHT, MAX_WEIGHT = 0.01, 10.0
+_STEPS = 20  # of sampling: what [a:b:10] is a share of; the web UI's own default
+_NUMBER = r"[+-]?(?:[0-9]{1,6}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})"
+_IS_NUMBER = re.compile(rf"\s*({_NUMBER})\s*")
+_MIDJOURNEY_WEIGHT = re.compile(rf"::\s?({_NUMBER})?")
+_NETWORKS = "lora|lyco|lycoris|loha|locon|lokr|dora|hypernet|embed|embedding"
+_TOKEN = re.compile(
+    rf"""
+    (?P<line>\\[nrt])                                             # a line break escaped once too often
+  | (?P<emoticon>{EMOTICON})
+  | (?P<escape>\\(?:AND\b|BREAK\b|[^\w\s]))
+  | (?P<hidden><(?i:script|style)\b[^<>]*>.*?(?:</(?i:script|style)[^<>]*>|\Z)|<!--.*?(?:-->|\Z)|<\|[^<>|]*\|>)
+  | <(?P<network>(?i:{_NETWORKS})):(?P<name>[^<>:,\n]*)(?P<more>[^<>]*>|[^<>,\n]*)
+  | <(?P<template>(?i:random|wildcard|alternate):[^<>]*)>
+  | <(?P<concept>[\w-]+)>                                          # diffusers writes a learnt concept so
+  | (?P<tag></?[a-zA-Z!][^<>]*>)
+  | (?<![\w\\])(?i:embedding):(?P<embedding>[\w./\\-]+)
+  | (?P<url>[hH]ttps?://[^\s<>()\[\]{{}},]+)
+  | (?P<wildcard>(?<![\w>^@=~-])__[\w/*.~@-]+?__(?!\w))
+  | (?<!\S)(?P<dashes>--|[\u2013\u2014])(?P<flag>[a-zA-Z]+)\b
+  | \b(?P<split>BREAK|AND)\b
+  | (?P<variable>\$\{{|\{{\s*prompt\s*\}})
+  | (?P<separator>[,;|\n\r，、；。])
+  | (?P<open>\{{[0-9-]*\$\$|[(\[{{])
+  | (?P<close>[)\]}}])
+  | (?P<colon>:)
+  | (?P<backslash>\\)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_FLAG_VALUE = re.compile(r"[ \t]*(?!--)([\w.:/%+-]+)")
+_NEXT_FLAG = re.compile(r"\s(?:--|[\u2013\u2014])[a-zA-Z]|$")
+_BARE_FLAGS = {"tile", "hd", "test", "testp", "creative", "upbeta", "uplight", "beta", "fast", "relax", "turbo", "video"}
+_VALUE_FLAGS = set(
+    "ar aspect v version niji s stylize style q quality c chaos seed sameseed iw cref cw sref sw oref ow w width h"
+    " height stop weird repeat r profile p exp motion bs".split()
+)
+_HTML = set(
+    "a abbr article aside audio b big blockquote body br button canvas center cite code col dd del details div dl dt em"
+    " fieldset figure font footer form frame h1 h2 h3 h4 h5 h6 head header hr html i iframe img input ins kbd label li"
+    " link main map mark meta nav noscript object ol option p param picture pre q s samp section select small source"
+    " span strike strong sub summary sup svg table tbody td textarea tfoot th thead title tr tt u ul var video wbr".split()
+)
+_CAPITALS_BEFORE = re.compile(r"(?<!\w)(?!(?:AND|BREAK)\b)[A-Z]{2,}[ \t]+\Z")
+_CAPITALS_AFTER = re.compile(r"[ \t]+(?!(?:AND|BREAK)\b)[A-Z]{2,}")
+_DANGLING = re.compile(r"(?:\b(?:a|an|the|and|or|of|with|in|on|at|by|to|from|for|into)|[-:(\[{\"])\Z", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A LoRA, LyCORIS, hypernetwork or embedding the prompt calls for; ``weight`` is None where none is written."""
+
+    kind: str
+    name: str
+    weight: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A parsed web prompt. ``weights[i]`` is the attention weight of ``keywords[i]``, the mean over its letters.
+
+    ``unresolved`` are the templates (wildcards, choices) left in the text; their words are keywords all the same.
+    ``cut`` says that the text breaks off: inside a bracket or tag, at a word that wants another, or at ``max_chars``.
+    """
+
+    keywords: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    networks: tuple[Network, ...] = ()
+    negative: tuple[str, ...] = ()
+    flags: tuple[tuple[str, str], ...] = ()
+    unresolved: tuple[str, ...] = ()
+    cut: bool = False
+
+    @property
+    def text(self) -> str:
+        return ", ".join(self.keywords)
+
+
+def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
+    """Parse any text; never raises. Unbalanced brackets are read as if closed at the end.
+
+    Prompt editing ``[a:b:0.5]`` keeps the text that acted on more steps, the later of two equal ones; ``[a::0.5]``,
+    ``[a:0.5]`` and alternation ``[a|b]`` keep every word, and none of them changes attention. What a negative weight,
+    ``--no`` or a fused "Negative prompt:" names goes to ``negative``. Keywords beyond ``max_chars`` are cut.
+    """
+    positive, negative = split_infotext(plain_text(text))
+    parser = _Parser(positive)
+    parser.read()
+    keywords, weights, unwanted, whole = parser.keywords(max_chars)
+    if negative:
+        below = _Parser(negative)
+        below.read()
+        unwanted += below.keywords(max_chars)[0]
+    return Prompt(
+        keywords=tuple(keywords),
+        weights=tuple(weights),
+        networks=tuple(parser.networks),
+        negative=tuple(unwanted),
+        flags=tuple(parser.flags),
+        unresolved=tuple(parser.unresolved),
+        cut=parser.cut or not whole,
+    )
+
+
+def render(prompt: Prompt) -> str:
+    """Text in the A1111 dialect that parses to the same prompt, but for templates and the mark of being cut."""
+    parts = [
+        _escape(keyword) if weight == 1.0 else f"({_escape(keyword)}:{weight:g})"
+        for keyword, weight in zip(prompt.keywords, prompt.weights, strict=True)
+    ]
+    for network in prompt.networks:
+        weight = "" if network.weight is None else f":{network.weight:g}"
+        parts.append(f"<{network.kind}:{network.name}{weight}>")
+    text = " ".join([", ".join(parts), *(f"--{name} {value}".rstrip() for name, value in prompt.flags)])
+    if prompt.negative:
+        text += "\nNegative prompt: " + ", ".join(map(_escape, prompt.negative))
+    return text
+
+
+def _escape(keyword: str) -> str:
+    if re.fullmatch(EMOTICON, keyword, re.IGNORECASE):
+        return keyword
+    return re.sub(r"[\\()\[\]{}<>:|,;&_，、；。*`]|(?<!\S)[-\u2013\u2014]|\b(?:AND|BREAK)\b", r"\\\g<0>", keyword)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Frame:
+    """An open bracket: where it stands in the text, where its pieces begin, and what its own level holds."""
+
+    kind: str
+    position: int
+    start: int
+    colons: list[tuple[int, int]] = field(default_factory=list)  # index of the piece, visible pieces before it
+    stray: int = -1  # index of a colon right after a closing bracket: (a):1.2, which weighs nothing
+    bar: bool = False
+    template: bool = False
+
+
+class _Parser:
+    """Reads tokens into pieces of text, where None separates keywords, and notes which factor holds from where to where.
+
+    A factor is known only when its bracket closes. Noting its two ends and summing up once, instead of multiplying all
+    pieces inside at each closing bracket, is what keeps deep nesting linear.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.pieces: list[str | None] = []
+        self.networks: list[Network] = []
+        self.flags: list[tuple[str, str]] = []
+        self.unresolved: list[str] = []
+        self.unwanted: list[str] = []
+        self.cut = False
+        self._visible = 0  # pieces with something to see, so far
+        self._after_close = False
+        self._stack = [_Frame(kind="", position=0, start=0)]
+        self._part = 0  # where the present part of `a AND b` or `a::2 b::1` begins
+        self._logs: defaultdict[int, float] = defaultdict(float)
+        self._signs: defaultdict[int, int] = defaultdict(int)
+        self._drops: defaultdict[int, int] = defaultdict(int)
+
+    def read(self) -> None:
+        position, text = 0, self.text
+        while match := _TOKEN.search(text, position):
+            self._say(text[position : match.start()])
+            position = self._token(match)
+        self._say(text[position:])
+        if any(frame.kind for frame in self._stack):
+            self.cut = True
+        elif _DANGLING.search(text.rstrip()[-40:]) and not self.text.rstrip().endswith(("\\(", "\\[", "\\{")):
+            self.cut = self._last_is_text()
+        while self._stack[-1].kind:
+            self._close(len(text))
+        if self._part:
+            self._end_part(self._explicit(self._stack[-1]))
+
+    def keywords(self, max_chars: int) -> tuple[list[str], list[float], list[str], bool]:
+        """Keywords, their weights, what is unwanted, and whether all found room in ``max_chars``."""
+        words, weights, unwanted = list[str](), list[float](), self.unwanted
+        plus, minus = list[tuple[str, float]](), list[str]()
+        log, sign, drop, length = 0.0, 0, 0, 0
+        for index, piece in enumerate([*self.pieces, None]):
+            log, sign, drop = log + self._logs[index], sign + self._signs[index], drop + self._drops[index]
+            if piece is not None:
+                if sign:
+                    minus.append(piece)
+                elif not drop:
+                    plus.append((piece, log))
+                continue
+            if minus and (word := tidy("".join(minus))):
+                unwanted.append(word)
+            if plus and (word := tidy("".join(piece for piece, _ in plus))):
+                length += len(word) + 2
+                if length > max_chars + 2:
+                    if words or " " not in word[: max_chars + 1]:
+                        return words, weights, unwanted, False
+                    word = tidy(word[: max_chars + 1].rpartition(" ")[0])  # all one keyword: its first words
+                words.append(word)
+                weights.append(_mean_weight(plus))
+            plus.clear()
+            minus.clear()
+        return words, weights, unwanted, True
+
+    def _token(self, match: re.Match[str]) -> int:
+        """Act on one token; returns where to read on."""
+        kind, token, end = match.lastgroup, match.group(), match.end()
+        match kind:
+            case "emoticon":
+                self._say(token)
+            case "escape":
+                # A backslash itself is never meant: what is escaped twice is still one character of the keyword.
+                self._say(token[1:] if token != "\\\\" else " ")
+            case "line" | "separator":
+                self._separate(bar=token == "|")
+            case "split":
+                self._split(match)
+            case "more":
+                self._network(match)
+            case "concept" if match["concept"].lower() not in _HTML:
+                self._add_network("embedding", match["concept"])
+            case "embedding":
+                self._add_network("embedding", re.sub(r"\.(?:pt|bin|safetensors)$", "", token[len("embedding:") :]))
+            case "template" | "wildcard" | "variable":
+                self.unresolved.append(token[:100])
+                self._separate() if kind == "template" else self._say(" ")
+            case "flag":
+                return self._flag(match)
+            case "open":
+                self._open(token, match.start())
+            case "close":
+                if self._stack[-1].kind == {")": "(", "]": "[", "}": "{"}[token]:
+                    self._close(end)
+            case "colon":
+                return self._colon(match.start())
+            case _:  # markup, addresses, a lone backslash
+                self._say(" ")
+        return end
+
+    def _say(self, text: str) -> None:
+        if text:
+            self.pieces.append(text)
+            if not text.isspace():
+                self._visible += 1
+                self._after_close = False
+
+    def _separate(self, *, bar: bool = False) -> None:
+        frame = self._stack[-1]
+        if frame.stray >= 0 and frame.stray == len(self.pieces) - 2:
+            self._explicit(frame)
+        self.pieces.append(None)
+        self._after_close = False
+        frame.bar = frame.bar or bar
+
+    def _split(self, match: re.Match[str]) -> None:
+        """BREAK and AND, which count in capitals only, and not amid a text that is all in capitals."""
+        token, start, end = match["split"], match.start(), match.end()
+        if not token.isupper() or (
+            _CAPITALS_BEFORE.search(self.text[max(0, start - 30) : start]) and _CAPITALS_AFTER.match(self.text, end)
+        ):
+            self._say(token)
+            return
+        if token == "AND" and len(self._stack) == 1:
+            self._end_part(self._explicit(self._stack[-1]))
+        self._separate()
+
+    def _end_part(self, weight: float | None) -> None:
+        if weight is not None:
+            self._scale(self._part, weight)
+        self._separate()
+        self._part = len(self.pieces)
+
+    def _colon(self, position: int) -> int:
+        if len(self._stack) == 1 and (match := _MIDJOURNEY_WEIGHT.match(self.text, position)):
+            self._end_part(float(match[1]) if match[1] else None)
+            return match.end()
+        frame = self._stack[-1]
+        frame.colons.append((len(self.pieces), self._visible))
+        if self._after_close:
+            frame.stray = len(self.pieces)
+        self._say(":")
+        return position + 1
+
+    def _open(self, token: str, position: int) -> None:
+        if self._after_close:  # (a)(b) are two keywords, a (b) c is one
+            self._separate()
+        self._say(" ")
+        frame = _Frame(kind=token[0], position=position, start=len(self.pieces), template=len(token) > 1)
+        self._stack.append(frame)
+
+    def _close(self, end: int) -> None:
+        """The factor of the innermost bracket, and which of its pieces it leaves out."""
+        frame = self._stack.pop()
+        if frame.kind == "{" and (frame.bar or frame.template):
+            self.unresolved.append(self.text[frame.position : min(end, frame.position + 100)])
+        elif frame.kind == "{":
+            self._scale(frame.start, ROUND)
+        elif frame.kind == "(":
+            weight = self._explicit(frame)
+            self._scale(frame.start, ROUND if weight is None else weight)
+        elif (when := self._explicit(frame)) is not None:
+            self._edit(frame, when)
+        elif not frame.bar:
+            self._scale(frame.start, SQUARE)
+        if self.text[end : end + 1] not in ("'", "’", ".", "!", "?", "%"):
+            self._say(" ")
+        self._after_close = True
+
+    def _edit(self, frame: _Frame, when: float) -> None:
+        """``[before:after:when]``: leave out the one that acted on fewer steps, unless the other says nothing."""
+        if not frame.colons:
+            return
+        at, visible = frame.colons[-1]
+        self.pieces[at] = None
+        before = at > frame.start and visible > 0
+        after = self._visible - visible - 3 > 0  # but for two colons and the number
+        if before and after:
+            share = when if when < 1 else when / _STEPS
+            low, high = (at, len(self.pieces)) if share > 0.5 else (frame.start, at)
+            self._drops[low] += 1
+            self._drops[high] -= 1
+
+    def _explicit(self, frame: _Frame) -> float | None:
+        """The number at the end of a bracket or part, after a colon of its own level; taken out of the text."""
+        if frame.colons and frame.colons[-1][0] == len(self.pieces) - 2 and isinstance(self.pieces[-1], str):
+            match = _IS_NUMBER.fullmatch(self.pieces[-1])
+            if match:
+                self.pieces[-2:] = [" ", " "]
+                frame.colons.pop()
+                return float(match[1])
+        return None
+
+    def _scale(self, start: int, factor: float) -> None:
+        end = len(self.pieces)
+        if factor == 0:
+            self._drops[start] += 1
+            self._drops[end] -= 1
+        elif factor < 0:
+            self._signs[start] += 1
+            self._signs[end] -= 1
+        else:
+            log = math.log(min(max(factor, 1e-3), 1e3))
+            self._logs[start] += log
+            self._logs[end] -= log
+
+    def _network(self, match: re.Match[str]) -> None:
+        kind, more = match["network"].lower(), match["more"]
+        weight = _IS_NUMBER.match(more[1:]) if more.startswith(":") else None
+        self._add_network(
+            "embedding" if kind == "embed" else kind, match["name"], float(weight[1]) if weight else None
+        )
+        if not more.endswith(">") and not self.text[match.end() :].strip():
+            self.cut = True
+
+    def _add_network(self, kind: str, name: str, weight: float | None = None) -> None:
+        if name := " ".join(name.split()):
+            self.networks.append(Network(kind=kind, name=name, weight=weight))
+        self._separate() if kind != "embedding" else self._say(" ")
+
+    def _flag(self, match: re.Match[str]) -> int:
+        """A Midjourney flag and its value; ``--no`` takes all up to the next flag. An unknown word after dashes stays."""
+        name, end = match["flag"].lower(), match.end()
+        if name == "no":
+            stop = _NEXT_FLAG.search(self.text, end)
+            assert stop, "the end of the text matches"
+            self.unwanted += [word for part in self.text[end : stop.start()].split(",") if (word := tidy(part))]
+            return stop.start()
+        if name in _BARE_FLAGS:
+            self.flags.append((name, ""))
+        elif name in _VALUE_FLAGS:
+            value = _FLAG_VALUE.match(self.text, end)
+            self.flags.append((name, value[1].rstrip(".:") if value else ""))
+            end = value.end() if value else end
+        else:
+            self._say(match["flag"])
+        return end
+
+    def _last_is_text(self) -> bool:
+        return bool(self.pieces) and self.pieces[-1] is not None and not self.pieces[-1].isspace()
+
+
+def _mean_weight(parts: list[tuple[str, float]]) -> float:
+    low, high = math.log(MIN_WEIGHT), math.log(MAX_WEIGHT)
+    total, letters = 0.0, 0
+    for text, log in parts:
+        size = len(text) - text.count(" ")
+        letters += size
+        total += size * (math.exp(min(max(log, low), high)) if log else 1.0)
+    return min(max(round(total / (letters or 1), 3), MIN_WEIGHT), MAX_WEIGHT)

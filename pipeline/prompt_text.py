@@ -1,0 +1,80 @@
+"""prompt text: turns scraped text into plain characters, parts it from infotext, and tidies one keyword."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+# Tags of Danbooru that draw a face: the one place where underscores, colons and angle brackets are words.
+_FACES = (
+    r"<o>_<o> <|>_<|> (o)_(o) ||_|| |_| >_< >_> <_< >_o o_< >o< ^_^ ^o^ ^^^ @_@ =_= +_+ +_- -_- ._. o_o o_O O_O 0_0 3_3"
+    r" 6_9 u_u x_x X_X T_T ;_; ~_~ $_$ n_n >:) >:( >:d :) :( :d :D :p :P :o :q :t :x :> :< :c :/ :| :3 ;) ;( ;d ;D ;p"
+    r" ;P ;q ;o d: D: <3 \m/ \o/ \||/"
+).split()
+FACES = frozenset(_FACES)
+# Only where a keyword ends after it. `:3` before a closing bracket is a weight.
+EMOTICON = (
+    r"(?=[<>(|^@=+\-._0-9oOuUxXTn;~$:dD\\])(?<![^\s,;|(\[{])(?:"
+    + "|".join(re.escape(face) for face in sorted(_FACES, key=len, reverse=True))
+    + r")(?=\s*(?:[,;\n]|\Z|(?<!:3)[)\]}|]|:\s*[0-9.]))"
+)
+_INVISIBLE = re.compile("[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
+# Joiners make one emoji of several and shape Persian and Indic letters; elsewhere they hide.
+_JOINER = re.compile(
+    "[\u200c\u200d](?:(?<![^\\x00-\u024f\\s\u200c\u200d][\u200c\u200d])|(?![^\\x00-\u024f\\s\u200c\u200d]))"
+)
+_WIDE = str.maketrans("（）［］｛｝：\u2028\u2029", "()[]{}:\n\n")
+_AMPERSANDS = re.compile(r"&(?:amp;|#38;|#x26;)+", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
+_ESCAPE_OR_ENTITY = re.compile(rf"\\.|{_ENTITY.pattern}", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
+_MARKDOWN = re.compile(r"(?<!\\)(?:\*\*+|`+|^[ \t]*#{1,6}[ \t]+)", re.MULTILINE)
+_LABEL = re.compile(r"\s*(?:positive[ _])?prompts?\s*:(?!:)\s*", re.IGNORECASE)
+_NEGATIVE = re.compile(r"(?<![\w\\])negative[ _]?prompts?\s*:\s*", re.IGNORECASE)
+_PARAMETER = re.compile(
+    r"(?<![\w\\])(?:(?P<steps>Steps:\s*[0-9])|Sampler:\s*\w|CFG scale:\s*[0-9]|Seed:\s*[0-9]|Size:\s*[0-9]+x[0-9]"
+    r"|Model hash:\s*\w|Model:\s*\w|Denoising strength:\s*[0-9]|Clip skip:\s*[0-9])"
+)
+_TRAILING_WEIGHT = re.compile(r"(?:\s*:\s*[0-9]*\.[0-9]+|\s+:\s*[0-9]+)+\Z")
+_SIMPLE = re.compile(r"[A-Za-z0-9 '-]*")
+_UNDERSCORE = re.compile(r"(?<=\w)_+(?=\w)|(?<!\S)_+(?=\w)|(?<=\w)_+(?!\S)")
+
+
+def plain_text(text: str) -> str:
+    """Composed characters (NFC), entities decoded, nothing invisible, brackets of one width, no Markdown."""
+    text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text))).translate(_WIDE)
+    if "&" in text:
+        text = _AMPERSANDS.sub("&", text)
+        text = _ESCAPE_OR_ENTITY.sub(lambda m: m.group() if m.group()[0] == "\\" else html.unescape(m.group()), text)
+        text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text)))
+    return _MARKDOWN.sub("", text)
+
+
+def split_infotext(text: str) -> tuple[str, str]:
+    """What is wanted and what is not, of a text with "Negative prompt:" and generation parameters in it."""
+    parameters = list(_PARAMETER.finditer(text))
+    if parameters and (len(parameters) > 1 or parameters[0]["steps"]):
+        text = text[: parameters[0].start()]
+    if label := _LABEL.match(text):
+        text = text[label.end() :]
+    wanted, *unwanted = _NEGATIVE.split(text)
+    return wanted, "\n".join(unwanted)
+
+
+def tidy(text: str) -> str:
+    """One keyword: printable, single spaces, no markup, tags in words (``long_hair``), no stray punctuation around."""
+    if _SIMPLE.fullmatch(text):  # most are: the rest of this would change nothing but spaces
+        return " ".join(text.split())
+    if text.strip() in FACES:
+        return text.strip()
+    text = _TAG.sub(" ", _ENTITY.sub(" ", _JOINER.sub("", text)))
+    text = "".join(char if char.isprintable() or char in "\u200c\u200d" else " " for char in text)
+    words = " ".join(word if word in FACES else _UNDERSCORE.sub(" ", word) for word in text.split())
+    words = " ".join(words.split())
+    while words not in FACES:
+        bare = _TRAILING_WEIGHT.sub("", words).strip(" .:_\u3000")
+        if bare == words:
+            break
+        words = bare
+    return words

@@ -1,0 +1,67 @@
+"""Turns prompts, best row first, into twins: which prompt says almost the same as one before it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rensa import RMinHash, RMinHashLSH
+
+_PERMUTATIONS, _BANDS, _SEED = 128, 16, 1  # finds 99.99 % of the pairs that are 0.9 alike, 95 % of those 0.8 alike
+_SHINGLE = 3
+_NOT_A_WORD = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True)
+class PromptTwin:
+    """Which row's prompt stands for this one, and the Jaccard similarity of the two."""
+
+    row: int
+    similarity: float
+
+
+def find_prompt_twins(prompts: Sequence[frozenset[str]], least: float) -> list[PromptTwin]:
+    """For each prompt the first prompt at least ``least`` alike that stands for a cluster, or itself.
+
+    MinHash LSH proposes, the true Jaccard similarity decides. Of the kept libraries rensa does it in a quarter of a
+    second for 20,000 prompts; datasketch takes three seconds and at its own choice of bands misses a quarter of the
+    pairs that lie just above the threshold.
+    """
+    twins: list[PromptTwin] = []
+    same: dict[frozenset[str], PromptTwin] = {}
+    lsh = RMinHashLSH(threshold=least, num_perm=_PERMUTATIONS, num_bands=_BANDS)
+    for row, prompt in enumerate(prompts):
+        if prompt not in same:
+            sketch = RMinHash(num_perm=_PERMUTATIONS, seed=_SEED)
+            sketch.update(sorted(prompt))
+            near = [(jaccard(prompt, prompts[other]), -other) for other in lsh.query(sketch)]
+            similarity, negative = max(near, default=(0.0, 0))
+            if similarity >= least:
+                same[prompt] = PromptTwin(-negative, similarity)
+            else:
+                same[prompt] = PromptTwin(row, 1.0)
+                lsh.insert(row, sketch)
+        twins.append(same[prompt])
+    return twins
+
+
+def prompt_set(keywords: Sequence[str]) -> frozenset[str]:
+    """What of a prompt is compared: its keywords, or for one written in sentences all runs of three words."""
+    plain = [words for keyword in keywords if (words := _words(keyword))]
+    longest = max((len(words) for words in plain), default=0)
+    if longest <= 2 * _SHINGLE:
+        return frozenset(" ".join(words) for words in plain)
+    text = [word for words in plain for word in words]
+    return frozenset(" ".join(text[at : at + _SHINGLE]) for at in range(len(text) - _SHINGLE + 1))
+
+
+def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    """Share of what either has that both have; 1.0 for two empty sets."""
+    either = len(one | other)
+    return len(one & other) / either if either else 1.0
+
+
+def _words(keyword: str) -> list[str]:
+    return _NOT_A_WORD.sub(" ", unicodedata.normalize("NFKC", keyword).casefold()).split()

@@ -1,0 +1,134 @@
+"""rewrite_template: turns a prompt into the chat that asks the LLM for its sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipeline.models.chat_model import Message
+from schemas import SurdError
+
+DEFAULT = Path(__file__).with_name("rewrite_template.yaml")
+_MAX_PROMPT_CHARS = 600
+#: What could be read as a mark of a chat's structure: angle brackets (``<|im_end|>``, ``</s>``, the template's own
+#: tags), and the bracketed ones of LLaMA.
+_MARKUP = re.compile(r"[<>]|\[/?INST\]", re.IGNORECASE)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Example(_Model):
+    """A prompt and the sentence it should become."""
+
+    prompt: str = Field(min_length=1)
+    sentence: str = Field(min_length=1)
+
+
+class RewriteTemplate(_Model):
+    """How the LLM is asked (see ``rewrite_template.yaml``)."""
+
+    version: Literal[1]
+    system: str = Field(min_length=1)
+    ask: str
+    examples: tuple[Example, ...] = ()
+    quality_words: tuple[str, ...] = ()
+
+    @field_validator("ask")
+    @classmethod
+    def _holds_the_prompt_once(cls, ask: str) -> str:
+        if ask.count("{prompt}") != 1:
+            raise ValueError("must hold {prompt} once")
+        return ask
+
+    def chat(self, prompt: str) -> list[Message]:
+        """The few-shot conversation that ends with the prompt to rewrite."""
+        messages = [{"role": "system", "content": self.system}]
+        for example in self.examples:
+            messages.append({"role": "user", "content": self._asked(example.prompt)})
+            messages.append({"role": "assistant", "content": example.sentence})
+        return [*messages, {"role": "user", "content": self._asked(shortened(prompt))}]
+
+    def _asked(self, prompt: str) -> str:
+        return self.ask.replace("{prompt}", " ".join(_MARKUP.sub(" ", prompt).split()))
+
+
+    def scene(self, keywords: Sequence[str]) -> str:
+        """A prompt's keywords without the words that only say how good the picture is; all if nothing else is left."""
+        kept = []
+        for keyword in keywords:
+            rest = " ".join(self.praise.sub(" ", keyword).split())
+            if rest == " ".join(keyword.split()) or re.search(r"[^\W\d_]{3}|\d", rest):
+                kept.append(rest)
+        return ", ".join(kept) or ", ".join(keywords)
+
+    @cached_property
+    def praise(self) -> re.Pattern[str]:
+        """Any of the quality words, as whole words."""
+        longest_first = sorted(self.quality_words, key=lambda word: (-len(word), word))
+        return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})(?![\w-])", re.IGNORECASE)
+
+
+def shortened(prompt: str, limit: int = _MAX_PROMPT_CHARS) -> str:
+    """At most ``limit`` characters of a prompt, ending with a whole keyword, or at least with a whole word."""
+    if len(prompt) <= limit:
+        return prompt
+    start = prompt[: limit + 1]
+    for end, least in ((start.rfind(","), limit // 2), (start.rfind(" "), 1)):
+        if end >= least:
+            return start[:end].rstrip(" ,")
+    return prompt[:limit]
+
+
+def template_file(path: str | None) -> Path:
+    """The file of a template; None: the one that ships."""
+    return Path(path).expanduser() if path else DEFAULT
+
+
+@lru_cache(maxsize=4)
+def read_template(path: str | None) -> RewriteTemplate:
+    """The template in a YAML file. Raises SurdError with line and column of a fault."""
+    file = template_file(path)
+    name = f"rewrite.template {str(file)!r}"
+    try:
+        text = file.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        return RewriteTemplate.model_validate(yaml.safe_load(text))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SurdError(f"{name} cannot be read ({error}); give a YAML file") from None
+    except yaml.MarkedYAMLError as error:
+        raise SurdError(f"{name}{_place(error.problem_mark)}: {error.problem}; it must be YAML") from None
+    except yaml.YAMLError as error:  # a control character: the reader itself stops
+        raise SurdError(f"{name}: {' '.join(str(error).split())}; it must be YAML") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        *_, mark = _marks(root, fault["loc"])
+        field = ".".join(map(str, fault["loc"])) or "the file"
+        why = fault["msg"].removeprefix("Value error, ")
+        raise SurdError(f"{name}{_place(mark)}: {field}: {why[:1].lower()}{why[1:]}") from None
+
+
+def _marks(node: Any, location: tuple[int | str, ...]) -> Iterator[Any]:
+    """Where the nodes on the way to a field stand in the file, as far as they are there."""
+    if node is None:
+        yield None
+        return
+    yield node.start_mark
+    if location and isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == location[0]:
+                yield key.start_mark
+                yield from _marks(value, location[1:])
+    elif location and isinstance(node, yaml.SequenceNode) and isinstance(location[0], int):
+        yield from _marks(node.value[location[0]], location[1:])
+
+
+def _place(mark: Any) -> str:
+    return f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -1,0 +1,232 @@
+"""How right curation is, measured on a demo world with planted defects: make bench-curation SEED=7001 SIZE=1000.
+
+Builds the world, compares every row with the truth, and prints tables and, last, one JSON line with every figure beside
+its goal. Exit code 1 when a figure misses its goal, 2 when the build cannot be made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.console import Terminal
+from flows.in_process import run_build
+from flows.request import parse_params, resolve
+from pipeline.build import Build
+from pipeline.demo.defects import KINDS
+from pipeline.demo.files import write_truth
+from pipeline.stages import STAGES, run_unit, units
+from schemas import SurdError
+from tests.bench.figures import Figure, figures_of, model_figures
+from tests.bench.judge import Record, Score, lost, payload_left, read_records, read_truth, score_kinds
+from tests.bench.truthfulness import Repairs, Rule, Tally, judge_repairs, judge_rules, tally
+
+#: The paper's rule alone (arXiv 2305.05189): it knows no thresholds.
+PAPER: dict[str, Any] = {
+    "correct.rule": "paper", "select.min_clip_simple": -1.0, "select.min_clip_complex": -1.0,
+    "select.false_match_rate_simple": None, "select.false_match_rate_complex": None, "select.max_similarity": None,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print, and exit with the verdict."""
+    args = _arguments()
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    out = args.out or Path(f"data/bench-curation-{args.seed}-{args.size}")
+    try:
+        met = _bench(args, out, console)
+    except SurdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    if not args.keep and args.out is None:
+        for folder in (out, paper_folder(out)):
+            shutil.rmtree(folder, ignore_errors=True)
+        truth_file(out).unlink(missing_ok=True)
+    sys.exit(0 if met else 1)
+
+
+def _bench(args: argparse.Namespace, out: Path, console: Console) -> bool:
+    params: dict[str, Any] = {"seed": args.seed, "demo.count": args.size, "demo.defects": args.defects}
+    params |= {"source": "demo"} | parse_params(args.param)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_truth(truth_file(out), args.size, args.seed, args.defects)
+    build(params, out, console)
+    truths = read_truth(truth_file(out))
+    records = read_records(str(out), truths)
+    console.print("\nThe same candidates by the paper's rule")
+    paper = read_records(str(build_by_paper(params, out, console)), truths)
+    measured = measure(records, paper)
+    print_tables(console, records, **measured)
+    figures = figures_of(**measured)
+    if args.models:
+        console.print("\nThe embedded models on this world, never trained on")
+        figures += model_figures(args.seed, console)
+    print_figures(console, figures)
+    met = all(figure.met for figure in figures)
+    document = {"seed": args.seed, "size": args.size, "defects": args.defects, "met": met}
+    print(json.dumps(document | {"figures": {figure.name: figure.document() for figure in figures}}))
+    return met
+
+
+def measure(records: list[Record], paper: list[Record]) -> dict[str, Any]:
+    """Everything the tables and the figures are made of."""
+    kept = [record for record in records if record.kept]
+    wrongly, merged = lost(records)
+    return {
+        "kinds": score_kinds(records),
+        "wrongly": wrongly,
+        "merged": merged,
+        "sound": sum(record.sound for record in records),
+        "before": tally((str(record.before), record.truth) for record in kept),
+        "after": tally((str(record.simple), record.truth) for record in kept),
+        "repairs": judge_repairs(records),
+        "rules": judge_rules(records, paper),
+        "untold": wrong_fact_samples(records),
+    }
+
+
+def wrong_fact_samples(records: Iterable[Record]) -> dict[str, tuple[int, int]]:
+    """Kind -> (kept samples, those whose simple prompt is true to the picture), of the kinds judged by that."""
+    found = {name: (0, 0) for name, kind in KINDS.items() if kind.must == "truth"}
+    scores = score_kinds(record for record in records if record.kept)
+    return found | {name: (scores[name].planted, scores[name].handled) for name in found}
+
+
+def build(params: dict[str, Any], out: Path, console: Console) -> None:
+    """The build through the real flow; what a stage raises is told with the stage's name."""
+    terminal = _Told(console)
+    started = time.perf_counter()
+    try:
+        summary = run_build(resolve("demo", params), "demo", str(out.resolve()), terminal)
+    except SurdError:
+        raise
+    except Exception as error:
+        print(f"error: stage {terminal.stage} of the build failed: {error!r}", file=sys.stderr)
+        raise
+    finally:
+        terminal.close()
+    kept, took = summary["kept"], time.perf_counter() - started
+    console.print(f"{summary['collected']} records, {kept} kept, {took:.0f} s", highlight=False)
+
+
+def build_by_paper(params: dict[str, Any], out: Path, console: Console) -> Path:
+    """A copy of the build up to the candidates, corrected by the paper's rule; returns its folder."""
+    config, copy = resolve("demo", params, PAPER), paper_folder(out)
+    names = [stage.name for stage in STAGES]
+    shutil.rmtree(copy, ignore_errors=True)
+    for name in names[: names.index("correct")]:
+        shutil.copytree(out / name, copy / name, copy_function=os.link)
+    for stage in STAGES[names.index("correct") : names.index("select") + 1]:
+        for unit in range(units(stage, Build(str(copy)))):
+            run_unit(stage, unit, str(copy.resolve()), config)
+        console.print(f"{stage.name:8} done", highlight=False)
+    return copy
+
+
+def paper_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}-paper")
+
+
+def truth_file(out: Path) -> Path:
+    """Beside the build, never in it."""
+    return out.with_name(f"{out.name}.truth.jsonl")
+
+
+class _Told(Terminal):
+    """A terminal that remembers which stage is at work."""
+
+    stage = "(none)"
+
+    def stage_started(self, stage: str, units: int) -> None:
+        self.stage = stage
+        super().stage_started(stage, units)
+
+
+def print_tables(
+    console: Console, records: list[Record], *, kinds: dict[str, Score], wrongly: list[Record], merged: int, sound: int,
+    before: dict[str, Tally], after: dict[str, Tally], repairs: Repairs, rules: list[Rule],
+    untold: dict[str, tuple[int, int]],
+) -> None:  # fmt: skip
+    """All but the figures with goals."""
+    table = _table("Planted defects", "kind", "must", "planted", "handled", "share", "what became of them")
+    for name, score in kinds.items():
+        outcomes = ", ".join(f"{count} {what}" for what, count in score.outcomes.most_common())
+        table.add_row(name, KINDS[name].must, str(score.planted), str(score.handled), percent(score.share), outcomes)
+    console.print(table)
+    for record in records:
+        if record.kept and record.truth["payload"] and (left := payload_left(record)):
+            console.print(f"{record.id} keeps {', '.join(left)}", highlight=False, markup=False)
+    console.print(
+        f"\nSound records: {sound}, wrongly rejected {len(wrongly)}, merged with one of the same facts {merged}"
+    )
+    for record in wrongly[:40]:
+        line = f"  {record.id} {record.rejected_by}: {record.reason} ({record.detail}) {str(record.complex)[:80]}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    table = _table("Kept samples of the kinds judged by their simple prompt", "kind", "kept", "true to the picture")
+    for name, (kept, true) in untold.items():
+        table.add_row(name, str(kept), f"{true} ({percent(true / kept if kept else None)})")
+    console.print(table)
+    shares = ("true before", "true after", "stated before", "stated after")
+    table = _table("Facts of the kept simple prompts", "group", "asserted", *shares)
+    for group, tallied in after.items():
+        was = before[group]
+        row = (was.precision, tallied.precision, was.recall, tallied.recall)
+        table.add_row(group, str(tallied.asserted), *map(percent, row))
+    console.print(table)
+    console.print(
+        f"\nRepairs: {repairs.made} sentences; a wrong fact made right in {repairs.mended}, "
+        f"a right one made wrong in {repairs.broke}, a right one left unsaid in {repairs.dropped}"
+    )
+    table = _table("Rules, over the pairs that CLIP has scored", "rule", "kept", "false facts a sample",
+                   "wrong-fact pairs kept untrue", "mismatched pairs kept", "good pairs lost")  # fmt: skip
+    for rule in rules:
+        false = "-" if rule.false_facts is None else f"{rule.false_facts:.3f}"
+        table.add_row(rule.name, str(rule.kept), false, str(rule.untrue), str(rule.mismatched),
+                      f"{rule.good_lost} of {rule.good}")  # fmt: skip
+    console.print(table)
+
+
+def print_figures(console: Console, figures: list[Figure]) -> None:
+    """Each figure beside its goal."""
+    table = _table("Figures", "figure", "value", "goal", "")
+    for figure in figures:
+        value = "not measured" if figure.value is None else f"{figure.value:.4f}"
+        table.add_row(figure.name, value, figure.goal, "met" if figure.met else "MISSED")
+    console.print(table)
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}%"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.curation", description=__doc__)
+    parser.add_argument("--seed", type=int, default=7001, help="which demo world; one never trained on (7001)")
+    parser.add_argument("--size", type=int, default=1000, help="records (1000)")
+    parser.add_argument("--defects", type=float, default=0.5, help="share of records with a planted defect (0.5)")
+    parser.add_argument("--out", type=Path, help="folder of the build; kept (default: below data/, removed at the end)")
+    parser.add_argument("--keep", action="store_true", help="do not remove the build")
+    parser.add_argument("--models", action="store_true", help="measure the embedded models, too")
+    parser.add_argument("--param", action="append", default=[], metavar="FIELD=VALUE", help="any config field, dotted")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Turns a build's rows and the truth of the demo world into verdicts on records: what was caught, what was lost."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.build import Build, part_file
+from pipeline.demo.defects import KINDS, Kind
+from tests.bench.facts import is_true
+
+BEFORE_DEDUP = ("collect", "fetch", "clean")
+SAME_PICTURE = KINDS["exact_duplicate"].reasons
+FACTS = ("subject", "count", "background", "style", "tint", "action", "relation", "other")
+#: No prompt that is kept is longer than this, however long it came.
+LONGEST = 4000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One source record: the truth about it and what the build made of it. `scored` ones met CLIP; `simple` is what
+    semantic correction settled on and `before` what that was before repairs."""
+
+    id: str
+    truth: Mapping[str, Any]
+    kept: bool
+    reason: str | None
+    rejected_by: str | None
+    detail: str | None
+    scored: bool
+    clip_complex: float | None
+    complex: str | None
+    simple: str | None
+    before: str | None
+    decision: str | None
+
+    @property
+    def kind(self) -> Kind | None:
+        """The rule for its planted defect; None for a sound record."""
+        return KINDS[self.truth["defect"]] if self.truth["defect"] else None
+
+    @property
+    def sound(self) -> bool:
+        return self.kind is None or self.kind.must == "keep"
+
+
+def read_truth(path: Path) -> dict[str, dict[str, Any]]:
+    """Source id -> truth."""
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return {str(row["id"]): row for row in rows}
+
+
+def read_records(root: str, truths: Mapping[str, Mapping[str, Any]]) -> list[Record]:
+    """Every record of a build beside its truth. KeyError when the build holds a record that the truth does not know."""
+    build = Build(root)
+    wanted = {
+        "collect": ["source_id"],
+        "clean": ["complex"],
+        "score": ["status", "clip_complex"],
+        "correct": ["simple", "before", "decision"],
+        "select": ["status", "reason", "rejected_by", "detail"],
+    }
+    records = []
+    for part in range(build.part_count()):
+        collect, clean, score, correct, select = (_rows(build, stage, part, wanted[stage]) for stage in wanted)
+        for told, cleaned, scored, corrected, selected in zip(collect, clean, score, correct, select, strict=True):
+            records.append(Record(
+                id=told["source_id"], truth=truths[told["source_id"]], kept=selected["status"] == "kept",
+                reason=selected["reason"], rejected_by=selected["rejected_by"], detail=selected["detail"],
+                scored=scored["status"] == "kept", clip_complex=scored["clip_complex"], complex=cleaned["complex"],
+                simple=corrected["simple"], before=corrected["before"] or corrected["simple"],
+                decision=corrected["decision"],
+            ))  # fmt: skip
+    return records
+
+
+def _rows(build: Build, stage: str, part: int, columns: list[str]) -> list[dict[str, Any]]:
+    return build.read_table(part_file(stage, part), columns=columns).to_pylist()
+
+
+@dataclass(frozen=True)
+class Score:
+    """How the records of one kind fared: planted, handled as the kind's rule says, and what became of them."""
+
+    planted: int
+    handled: int
+    outcomes: Counter[str]
+
+    @property
+    def share(self) -> float | None:
+        return self.handled / self.planted if self.planted else None
+
+
+def score_kinds(records: Iterable[Record]) -> dict[str, Score]:
+    """Kind -> how its records fared, in the order of the table of kinds."""
+    by_kind: dict[str, list[Record]] = defaultdict(list)
+    for record in (records := list(records)):
+        if record.truth["defect"]:
+            by_kind[record.truth["defect"]].append(record)
+    missed = _missed_copies(records)
+    return {
+        name: Score(
+            len(by_kind[name]),
+            sum(_handled(record, missed) for record in by_kind[name]),
+            Counter("kept" if record.kept else str(record.reason) for record in by_kind[name]),
+        )
+        for name in KINDS
+    }
+
+
+def _handled(record: Record, missed_copies: set[str]) -> bool:
+    kind = record.kind
+    assert kind is not None, "only a defect can be handled"
+    if kind.must == "once":
+        return record.id not in missed_copies
+    if kind.must == "keep":
+        return record.kept
+    if kind.must == "reject":
+        return not record.kept and (not kind.reasons or record.reason in kind.reasons)
+    if not record.kept:
+        return True
+    if kind.must == "clean":
+        return not payload_left(record)
+    return is_true(str(record.simple), record.truth) and len(str(record.complex)) <= LONGEST
+
+
+def payload_left(record: Record) -> list[str]:
+    """Words of the payload that stand in a kept row's prompts, whatever the punctuation."""
+    left = f" {_words(record.complex)} {_words(record.simple)} "
+    return [words for words in record.truth["payload"] if f" {_words(words)} " in left]
+
+
+def _words(text: str | None) -> str:
+    return " ".join(re.findall(r"[a-z0-9]+", (text or "").lower()))
+
+
+def _missed_copies(records: list[Record]) -> set[str]:
+    """Copies that stayed beside another record of the same picture: of each cluster all but one must go as such."""
+    missed = set()
+    for cluster in _clusters(records).values():
+        stayed = [one for one in cluster if one.reason not in SAME_PICTURE and one.rejected_by not in BEFORE_DEDUP]
+        copies = [one.id for one in stayed if one.truth["original"]]
+        missed |= set(copies[: max(0, len(stayed) - 1)])
+    return missed
+
+
+def _clusters(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Id of an original -> it and its copies."""
+    clusters: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        clusters[str(record.truth["original"] or record.id)].append(record)
+    return {id: cluster for id, cluster in clusters.items() if len(cluster) > 1}
+
+
+def lost(records: list[Record]) -> tuple[list[Record], int]:
+    """(sound records wrongly rejected, sound ones of the same facts as a kept sample that were merged with it). An
+    original whose copy stayed in its place is not lost."""
+    clusters = _clusters(records)
+    kept_facts = Counter(facts_key(record.truth) for record in records if record.kept)
+    wrongly, merged = [], 0
+    for record in records:
+        if not record.sound or record.kept:
+            continue
+        if record.reason in SAME_PICTURE:
+            if any(one.reason not in SAME_PICTURE for one in clusters.get(record.id, ()) if one is not record):
+                continue
+            if kept_facts[facts_key(record.truth)]:
+                merged += 1
+                continue
+        wrongly.append(record)
+    return wrongly, merged
+
+
+def facts_key(truth: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two pictures have in common that show the same."""
+    return tuple(truth[name] for name in FACTS)
