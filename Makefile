@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help env demo test test-slow bench-curation lint clean
+.PHONY: help env demo test test-slow bench-curation bench-stages lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,6 +31,11 @@ bench-curation: SEED ?= 7001
 bench-curation: SIZE ?= 1000
 bench-curation: env  ## how right curation is, on planted defects: make bench-curation SEED=7001 SIZE=1000
 	@$(BIN)/python -m tests.bench.curation --seed $(SEED) --size $(SIZE) --models
+
+bench-stages: SEED ?= 8001
+bench-stages: SIZE ?= 256
+bench-stages: env  ## how close model stages come to their bare models, and how flat memory is: SEED=8001 SIZE=256
+	@$(BIN)/python -m tests.bench.stages --seed $(SEED) --size $(SIZE)
 
 lint: env  ## ruff and mypy, as pre-commit runs them
 	@$(PIP) --editable '.[dev]'

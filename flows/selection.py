@@ -115,7 +115,7 @@ def diff(path_a: str, path_b: str) -> dict[str, Any]:
     told: dict[str, Any] = {"both": len(a.kept.keys() & b.kept.keys())}
     for name, has, lacks in (("came", b, a), ("went", a, b)):
         keys = has.kept.keys() - lacks.kept.keys()
-        verdicts = _verdicts(lacks, keys)
+        verdicts = _verdicts(lacks, keys) or _retraced(lacks, has, keys)
         rows = []
         for key in keys:
             reason, detail, scores = verdicts.get(key) or _by_rule(lacks, has.kept[key])
@@ -151,6 +151,27 @@ def _verdicts(side: Side, keys: Iterable[str]) -> dict[str, tuple[str, str, _Sco
             scores = dict.fromkeys(_SCORES) | known
             found[row["key"]] = (row["reason"], row["detail"] or "", scores)
     return found
+
+
+def _retraced(lacks: Side, has: Side, keys: Iterable[str]) -> dict[str, tuple[str, str, _Scores]]:
+    """The same for a side that is but a file: its rule, applied again to the other's build. Nothing unless that keeps
+    exactly the file's keys, and only where the file's own thresholds do not tell enough."""
+    told = {_by_rule(lacks, has.kept[key])[0] for key in keys}
+    if lacks.build or not has.build or UNKNOWN not in told:
+        return {}
+    settings = load_config({"select": lacks.rule.settings}).select
+    rows = [row for of_part in choose(has.build, settings, "").rows for row in of_part]
+    if {row.key for row in rows if row.kept} != lacks.kept.keys():
+        return {}
+    return {
+        row.key: (
+            row.reason.value,
+            row.detail or "",
+            {"clip_simple": row.clip_simple, "clip_complex": row.clip_complex},
+        )
+        for row in rows
+        if row.reason is not None and row.key in keys
+    }
 
 
 def _prompts(sides: Iterable[Side], keys: Iterable[str]) -> dict[str, str]:

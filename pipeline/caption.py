@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.build import Build
 from pipeline.models import Models
 from pipeline.pixels import ahead, batched, to_rgb
-from schemas import Captioned, Deduped, Pair
+from schemas import Captioned, Pair, Safe
 from schemas.config import CaptionConfig
 
 _WINDOW = 8  # whole pictures decoded ahead of the model: more would only hold memory
@@ -13,7 +13,7 @@ _WINDOW = 8  # whole pictures decoded ahead of the model: more would only hold m
 
 def caption(build: Build, part: int, settings: CaptionConfig, models: Models) -> list[Captioned]:
     """One partition's captions, up to ``settings.k`` different ones per image, the surest first."""
-    rows = build.read_rows("dedup", part, Deduped)
+    rows = build.read_rows("safety", part, Safe)
     pairs = build.read_rows("fetch", part, Pair)
     kept = [at for at, row in enumerate(rows) if row.kept]
     captioned = [Captioned(**row.verdict()) for row in rows]

@@ -73,12 +73,15 @@ def correct(build: Build, part: int, settings: CorrectConfig, models: Models) ->
             corrected[at] = row.reject("correct", Reason.NO_CANDIDATE)
             continue
         outcome = outcomes[at]
-        draft.methods.setdefault(outcome.sentence, draft.methods[draft.best])
+        before = draft.best
+        draft.methods.setdefault(outcome.sentence, draft.methods[before])
         draft.vectors[outcome.sentence] = outcome.vector
-        row = corrected[at].model_copy(
-            update={"before": draft.best if outcome.repairs else None} | _columns(draft, outcome.sentence)
-            | {"repairs": outcome.repairs, "facts_checked": outcome.facts_checked}
-        )  # fmt: skip
+        told_of = {
+            "before": before if outcome.repairs else None,
+            "repairs": outcome.repairs,
+            "facts_checked": outcome.facts_checked,
+        }
+        row = corrected[at].model_copy(update=told_of | _columns(draft, outcome.sentence))
         corrected[at] = _decide(row, settings)
     return corrected
 

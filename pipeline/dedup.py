@@ -1,8 +1,8 @@
-"""dedup: turns the pictures and prompts of every partition into clusters of the same one, of which the best row stays.
+"""dedup: turns pictures and prompts of every partition into clusters of the same one, of which the best row stays.
 
-The best row of a cluster is the one with most pixels, then most bytes, then the smallest key. Clusters are made in three
-steps, each among the rows that the one before left: same bytes, same picture (resized, recompressed, lightly cropped,
-on request mirrored), almost the same prompt.
+The best row of a cluster is the one with most pixels, then most bytes, then the smallest key. Clusters are made in
+three steps, each among the rows that the one before left: same bytes, same picture (resized, recompressed, lightly
+cropped, on request mirrored), almost the same prompt.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.image_twins import Likeness, find_image_twins
 from pipeline.look_alike import Pixels
 from pipeline.models import Models
 from pipeline.prompt_twins import PromptTwin, find_prompt_twins, prompt_set
-from schemas import Cleaned, Deduped, Reason, Row
+from schemas import Deduped, Reason, Row
 from schemas.config import DedupConfig
 
 _RULE = "the one with most pixels stays, then most bytes, then the smallest key"

@@ -33,6 +33,7 @@ class Checked:
     image: FloatArray
     vector: FloatArray
     repairs: list[str] = field(default_factory=list)
+    put_in: set[str] = field(default_factory=set)
     facts_checked: int = 0
     settled: bool = False
 
@@ -65,29 +66,31 @@ class FactChecker:
         return checked
 
     def _round(self, checked: list[Checked]) -> None:
+        """Repairs in each sentence the one fact that CLIP is surest is wrong: one at a time, since beside a wrong fact
+        anything else looks better than it is; the next round judges the rest in better company."""
         swaps = [self._swaps(one) for one in checked]
         vectors = iter(self._embed([swap.sentence for of_one in swaps for swap in of_one]))
-        scored = [[(float(one.image @ next(vectors)), swap) for swap in of_one] for one, of_one in
-                  zip(checked, swaps, strict=True)]  # fmt: skip
-        repairs = [self._convincing(one.score, of_one) for one, of_one in zip(checked, scored, strict=True)]
-        together = [_together(self._lexicon, one.sentence, [swap for _, swap in of_one]) for one, of_one in
-                    zip(checked, repairs, strict=True)]  # fmt: skip
-        vectors = iter(self._embed([sentence for sentence in together if sentence]))
-        for one, of_one, sentence in zip(checked, repairs, together, strict=True):
-            one.settled = not of_one
-            if not of_one or not sentence:
-                continue
-            vector = next(vectors)
-            # One repair alone may be better than all at once, when two of them say the same thing twice.
-            score, single = of_one[0]
-            if float(one.image @ vector) < score:
-                vector = self._embed([single.sentence])[0]
-                of_one, sentence = of_one[:1], single.sentence
-            if float(one.image @ vector) > one.score:
-                one.repairs += [self._told(one, swap, score) for score, swap in of_one]
-                one.sentence, one.vector = sentence, vector
-            else:
-                one.settled = True
+        odds = math.log(self._settings.evidence / (1 - self._settings.evidence))
+        margin = odds / self._models.clip.logit_scale
+        for one, of_one in zip(checked, swaps, strict=True):
+            scored = [(float(one.image @ vector), swap, vector) for swap, vector in zip(of_one, vectors, strict=False)]
+            unsaid = {swap.group: score for score, swap, _ in scored if swap.value is None}
+            leads = [(self._lead(one, swap, score, unsaid, margin), swap.sentence, score, swap, vector)
+                     for score, swap, vector in scored]  # fmt: skip
+            lead, _, score, swap, vector = max(leads, key=lambda found: found[:2], default=(0.0, "", 0.0, None, None))
+            one.settled = swap is None or lead <= margin
+            if swap and not one.settled:
+                one.repairs.append(self._told(one, swap, score))
+                one.sentence, one.vector = swap.sentence, vector
+                one.put_in.add(swap.group)
+
+    @staticmethod
+    def _lead(one: Checked, swap: Swap, score: float, unsaid: dict[str, float], margin: float) -> float:
+        """By how much a swap beats the sentence. What CLIP cannot tell from saying nothing is better left unsaid: a
+        phrase has to beat its own absence, and one that a repair put in has to go on doing so."""
+        if swap.value is None:
+            return score - one.score + (2 * margin if swap.group in one.put_in else 0.0)
+        return score - max(one.score, unsaid.get(swap.group, -1.0))
 
     def _swaps(self, one: Checked) -> list[Swap]:
         """Every sentence to ask about."""
@@ -113,17 +116,6 @@ class FactChecker:
             self._rankings[group.name] = self._embed([group.ask.format(forms[0]) for forms in group.values])
         return [int(value) for value in np.argsort(-(self._rankings[group.name] @ image), kind="stable")]
 
-    def _convincing(self, score: float, scored: list[tuple[float, Swap]]) -> list[tuple[float, Swap]]:
-        """For each fact the best swap that CLIP is sure of, the surest first."""
-        odds = math.log(self._settings.evidence / (1 - self._settings.evidence))
-        needed = score + odds / self._models.clip.logit_scale
-        best: dict[tuple[str, int], tuple[float, Swap]] = {}
-        for other, swap in scored:
-            place = (swap.group, swap.fact.start if swap.fact else -1)
-            if other > needed and (place not in best or other > best[place][0]):
-                best[place] = (other, swap)
-        return sorted(best.values(), key=lambda pair: (-pair[0], pair[1].sentence))
-
     def _told(self, one: Checked, swap: Swap, score: float) -> str:
         group = self._lexicon.groups[swap.group]
         was = group.values[swap.fact.value][0] if swap.fact else "unsaid"
@@ -134,14 +126,3 @@ class FactChecker:
         if not sentences:
             return np.zeros((0, 0), np.float32)
         return embed_distinct(self._models.clip, sentences, self._settings.batch_size)
-
-
-def _together(lexicon: Lexicon, sentence: str, swaps: list[Swap]) -> str | None:
-    """``sentence`` with all swaps made, from right to left, so that places further left stay true."""
-    for swap in sorted(swaps, key=lambda swap: -(swap.fact.start if swap.fact else 10**9)):
-        if swap.fact is None:
-            assert swap.value is not None
-            sentence = lexicon.added(sentence, swap.group, swap.value)
-        else:
-            sentence = lexicon.swap(sentence, swap.fact, swap.value) or sentence
-    return sentence if swaps else None

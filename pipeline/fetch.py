@@ -62,8 +62,8 @@ def fetch(build: Build, unit: int, settings: BuildConfig, models: Models) -> lis
     """One partition's images: rows in the order of the records, bytes as ``{key}.{ext}`` in ``fetch/part-NNNNN.tar``.
 
     Downloads overlap and decoding uses every core, but bytes are written in row order as they come: at most
-    2 x ``concurrency`` images are in memory. Every record that fails becomes a row with a reason. Beside the tar lie the
-    miniatures that dedup compares, uint8 [rows, 32, 32, 3], black where a row was not kept.
+    2 x ``concurrency`` images are in memory. Every record that fails becomes a row with a reason. Beside the tar lie
+    the miniatures that dedup compares, uint8 [rows, 32, 32, 3], black where a row was not kept.
     """
     records = build.read_rows("collect", unit, SourceRecord)
     with (

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ _BLOCK = 1024
 _FARTHEST = 36.0  # root mean square of levels: a crop of 6 % at every edge moves 8 x 8 cells by 14, at most by 34
 _OUTSIDE = 0.006  # part of a side: a crop shows nothing that the whole does not, as far as it can be measured
 _CROP_SLACK = 0.025  # how far off a measured crop may be
+_UNCROPPED, _FULL_CROP = 0.75, 0.05  # part of the difference that is allowed without a crop; the crop that has it all
 _SHARPER = 1.8  # a copy is not so much sharper; a blurred version is another picture
 
 Pairs = npt.NDArray[np.int64]
@@ -27,7 +29,7 @@ Pairs = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Likeness:
-    """How far two pictures differ once laid over each other: bits of the hash, levels of colour, and whether flipped."""
+    """How far two pictures differ once one lies over the other: bits of the hash, levels of colour; and if mirrored."""
 
     distance: int
     difference: float
@@ -72,12 +74,12 @@ def _candidates(minis: Pixels, flips: bool) -> Pairs:
     return np.stack([code // 2 // count, code // 2 % count, code % 2], 1)
 
 
-def _index(points: Floats):  # type: ignore[no-untyped-def]  # faiss has no types
+def _index(points: Floats) -> Any:
     import faiss
 
     rows, width = points.shape
     if rows <= _EXACT:
-        index = faiss.IndexFlatL2(width)
+        index: Any = faiss.IndexFlatL2(width)
     else:
         lists = int(math.sqrt(rows))
         index = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, lists, faiss.METRIC_L2)
@@ -95,17 +97,17 @@ def _alike(minis: Pixels, pairs: Pairs, settings: DedupConfig) -> Iterator[tuple
         for at in range(0, len(block), 128):
             some = block[at : at + 128]
             over = lay_over(minis[some[:, 0]], _turned(minis, some))
+            # The more is cropped, the more detail of the whole picture falls between the cells of its miniature.
+            allowed = settings.difference * (_UNCROPPED + (1 - _UNCROPPED) * np.minimum(over.cropped / _FULL_CROP, 1))
             same = (
                 (over.outside <= _OUTSIDE)
                 & (over.cropped <= settings.crop + _CROP_SLACK)
                 & (over.distance <= settings.radius)
-                & (over.difference <= settings.difference)
+                & (over.difference <= allowed)
                 & (over.sharpness <= _SHARPER)
             )
             for row in np.flatnonzero(same):
-                likeness = Likeness(
-                    int(over.distance[row]), round(float(over.difference[row]), 2), bool(some[row, 2])
-                )
+                likeness = Likeness(int(over.distance[row]), round(float(over.difference[row]), 2), bool(some[row, 2]))
                 yield int(some[row, 0]), int(some[row, 1]), likeness
 
 

@@ -20,6 +20,7 @@ Pixels = npt.NDArray[np.uint8]
 SIDE = 32  # of a miniature; its cells are the least detail that is compared
 PATCH = 4  # cells; the side of the patches whose mean colours are compared
 _STEPS = (5, 4, 4)  # Gauss-Newton steps on miniatures of 8, 16 and 32 cells
+_HASH_NOISE = 16.0  # what noise of one level a cell makes of a frequency
 _SHARPNESS_FLOOR = 1.0  # levels: what compression leaves in a flat picture
 _DCT = np.cos(np.pi / SIDE * np.outer(np.arange(8), np.arange(SIDE) + 0.5)).astype(np.float32)
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
@@ -31,7 +32,7 @@ class Overlay:
 
     cropped: Floats  # largest part of a side that the one shows and the other does not
     outside: Floats  # how far the smaller view still reaches beyond the larger one, as a part of a side
-    distance: npt.NDArray[np.int64]  # Hamming distance of the 64-bit perceptual hashes
+    distance: npt.NDArray[np.int64]  # Hamming distance of the 64-bit perceptual hashes, but for bits that noise decides
     difference: Floats  # largest difference of a channel's mean (0 to 255) over any patch of 4 x 4 cells
     sharpness: Floats  # how many times sharper the one is (root mean square of the Laplacian)
 
@@ -57,8 +58,8 @@ def cells(minis: Pixels, side: int) -> Floats:
 def could_match(a: Pixels, b: Pixels, slack: int = 28) -> npt.NDArray[np.bool_]:
     """Whether one of each pair may be a crop of the other: a cheap test that true copies pass.
 
-    A crop of some per cent moves nothing farther than to the next of 16 x 16 cells, so each cell of the crop lies within
-    what the cells around it in the whole picture have, but for noise (``slack`` levels) and 2 % of the cells.
+    A crop of some per cent moves nothing farther than to the next of 16 x 16 cells, so each cell of the crop lies
+    within what the cells around it in the whole picture have, but for noise (``slack`` levels) and 2 % of the cells.
     """
     small_a, small_b = cells(a, 16).astype(np.uint8), cells(b, 16).astype(np.uint8)
     return _within(small_a, small_b, slack) | _within(small_b, small_a, slack)
@@ -80,7 +81,7 @@ def lay_over(a: Pixels, b: Pixels) -> Overlay:
     return Overlay(
         cropped=np.maximum(outward, inward),
         outside=np.minimum(outward, inward),
-        distance=(_hash_bits(seen) != _hash_bits(blurred_b)).sum(1),
+        distance=_hamming(_low_frequencies(seen), _low_frequencies(blurred_b)),
         difference=np.abs(_patch_means(gone)).max((1, 2, 3)),
         sharpness=np.maximum(sharp_a / sharp_b, sharp_b / sharp_a),
     )
@@ -150,13 +151,14 @@ def _blur(a: Floats) -> Floats:
     for axis in (1, 2):
         pad = [(0, 0)] * 4
         pad[axis] = (1, 1)
-        wide = np.moveaxis(np.pad(a, pad, mode="edge"), axis, 1)
+        wide: Any = np.moveaxis(np.pad(a, pad, mode="edge"), axis, 1)
         a = np.moveaxis((wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]) / 4, 1, axis)
     return np.ascontiguousarray(a)
 
 
 def _halve(a: Floats) -> Floats:
-    return (a[:, ::2, ::2] + a[:, 1::2, ::2] + a[:, ::2, 1::2] + a[:, 1::2, 1::2]) / 4
+    small: Floats = (a[:, ::2, ::2] + a[:, 1::2, ::2] + a[:, ::2, 1::2] + a[:, 1::2, 1::2]) * np.float32(0.25)
+    return small
 
 
 def _patch_means(a: Floats) -> Floats:
@@ -175,8 +177,14 @@ def _sharpness(minis: Pixels) -> Floats:
     return rms
 
 
-def _hash_bits(a: Floats) -> npt.NDArray[np.bool_]:
-    """The bits of the perceptual hash: which low frequencies of the luminance lie above their median, [n, 64]."""
+def _low_frequencies(a: Floats) -> Floats:
+    """The 64 lowest frequencies of the luminance above their median: their signs are the perceptual hash, [n, 64]."""
     low = (_DCT @ (a @ _LUMA) @ _DCT.T).reshape(len(a), -1)
-    bits: npt.NDArray[np.bool_] = low > np.median(low, axis=1, keepdims=True)
-    return bits
+    above: Floats = low - np.median(low, axis=1, keepdims=True)
+    return above
+
+
+def _hamming(a: Floats, b: Floats) -> npt.NDArray[np.int64]:
+    clear = (np.abs(a) > _HASH_NOISE) & (np.abs(b) > _HASH_NOISE)
+    different: npt.NDArray[np.int64] = (((a > 0) != (b > 0)) & clear).sum(1)
+    return different

@@ -29,7 +29,8 @@ _TAG_MARKUP = re.compile(r"[_{}|\\]|\(\(|:\s*\d|--\w")
 #: A part of a prompt that speaks to whoever reads it. What it says is no evidence of what the picture shows.
 _ORDER = re.compile(
     r"\b(?P<override>(?:ignore|disregard|forget|override)\b.*\b(?:instruction|prompt|previous|above|rule|earlier))"
-    r"|^\W*(?:please |now |and |then )*(?:say|print|output|reply|respond|answer|repeat|return|echo|tell|translate)\b\W+\w"
+    r"|^\W*(?:please |now |and |then )*"
+    r"(?:say|print|output|reply|respond|answer|repeat|return|echo|tell|translate)\b\W+\w"
     r"|\b(?:write|reply|respond|answer)\b\W+(?:only|exactly|just)\b"
     r"|\b(?:you are|you're|you must|act as|pretend|system prompt|new instructions?)\b",
     re.IGNORECASE,
@@ -38,9 +39,12 @@ _WORD = re.compile(r"[a-z]+|\d+")
 _NUMBERS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"}
 #: Words that are in any sentence about any picture, so that sharing them says nothing.
 _COMMON = frozenset(
-    "a an the this that these those it its his her their some and or of in on at to by as with without from into onto"
-    " for over under is are was were be being been has have had there here front picture image photo photograph scene"
-    " background foreground shows showing shown depicts depicting features featuring one left right side top".split()
+    _WORD.findall(
+        "a an the this that these those it its his her their some and or of in on at to by as with without from into"
+        " onto for over under is are was were be being been has have had there here front picture image photo"
+        " photograph scene background foreground shows showing shown depicts depicting features featuring one left"
+        " right side top"
+    )
 )
 
 
@@ -90,7 +94,7 @@ def _check_form(sentence: str, cut: bool) -> None:
     if cut and sentence[-1] not in ".!?":
         raise Unusable("broken off at max_new_tokens")
     commas = sentence.count(",")
-    if commas > len(words) / 3 or commas >= 3 and commas > len(words) / 8 or _TAG_MARKUP.search(sentence):
+    if commas > len(words) / 3 or (commas >= 3 and commas > len(words) / 8) or _TAG_MARKUP.search(sentence):
         raise Unusable("keywords, no sentence")
     if _PERSONAL.search(sentence):
         raise Unusable("it speaks of itself or to its reader")

@@ -26,7 +26,7 @@ _TOKEN = re.compile(
     rf"""
     (?P<line>\\[nrt])                                             # a line break escaped once too often
   | (?P<emoticon>{EMOTICON})
-  | (?P<escape>\\(?:AND\b|BREAK\b|[^\w\s]))
+  | (?P<escape>\\(?:AND\b|BREAK\b|[^\w\s]|_))
   | (?P<hidden><(?i:script|style)\b[^<>]*>.*?(?:</(?i:script|style)[^<>]*>|\Z)|<!--.*?(?:-->|\Z)|<\|[^<>|]*\|>)
   | <(?P<network>(?i:{_NETWORKS})):(?P<name>[^<>:,\n]*)(?P<more>[^<>]*>|[^<>,\n]*)
   | <(?P<template>(?i:random|wildcard|alternate):[^<>]*)>
@@ -34,12 +34,12 @@ _TOKEN = re.compile(
   | (?P<tag></?[a-zA-Z!][^<>]*>)
   | (?<![\w\\])(?i:embedding):(?P<embedding>[\w./\\-]+)
   | (?P<url>[hH]ttps?://[^\s<>()\[\]{{}},]+)
-  | (?P<wildcard>(?<![\w>^@=~-])__[\w/*.~@-]+?__(?!\w))
-  | (?<!\S)(?P<dashes>--|[\u2013\u2014])(?P<flag>[a-zA-Z]+)\b
+  | (?P<wildcard>(?<![\w>^@=~-])__[\w/*.~@-]{{1,60}}?__(?!\w))
+  | (?<!\S)(?P<dashes>--|[\u2013\u2014])(?P<flag>[a-zA-Z]+)(?=[\s,.]|\Z)
   | \b(?P<split>BREAK|AND)\b
-  | (?P<variable>\$\{{|\{{\s*prompt\s*\}})
+  | (?P<variable>\$\{{|\{{{{1,2}}\s?\w{{0,20}}prompt\s?\}})
   | (?P<separator>[,;|\n\r，、；。])
-  | (?P<open>\{{[0-9-]*\$\$|[(\[{{])
+  | (?P<open>\{{[0-9-]{{0,9}}\$\$|[(\[{{])
   | (?P<close>[)\]}}])
   | (?P<colon>:)
   | (?P<backslash>\\)
@@ -61,7 +61,7 @@ _HTML = set(
 )
 _CAPITALS_BEFORE = re.compile(r"(?<!\w)(?!(?:AND|BREAK)\b)[A-Z]{2,}[ \t]+\Z")
 _CAPITALS_AFTER = re.compile(r"[ \t]+(?!(?:AND|BREAK)\b)[A-Z]{2,}")
-_DANGLING = re.compile(r"(?:\b(?:a|an|the|and|or|of|with|in|on|at|by|to|from|for|into)|[-:(\[{\"])\Z", re.IGNORECASE)
+_DANGLING = re.compile(r"(?:\b(?:a|an|the|and|or|of|with|from|for|into)|[-:])\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +105,7 @@ def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
     parser = _Parser(positive)
     parser.read()
     keywords, weights, unwanted, whole = parser.keywords(max_chars)
-    if negative:
-        below = _Parser(negative)
-        below.read()
-        unwanted += below.keywords(max_chars)[0]
+    unwanted += unwanted_in(negative)
     return Prompt(
         keywords=tuple(keywords),
         weights=tuple(weights),
@@ -118,6 +115,13 @@ def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
         unresolved=tuple(parser.unresolved),
         cut=parser.cut or not whole,
     )
+
+
+def unwanted_in(text: str) -> tuple[str, ...]:
+    """The keywords of a negative prompt."""
+    parser = _Parser(text)
+    parser.read()
+    return tuple(parser.keywords(len(text))[0])
 
 
 def render(prompt: Prompt) -> str:
@@ -185,8 +189,8 @@ class _Parser:
         self._say(text[position:])
         if any(frame.kind for frame in self._stack):
             self.cut = True
-        elif _DANGLING.search(text.rstrip()[-40:]) and not self.text.rstrip().endswith(("\\(", "\\[", "\\{")):
-            self.cut = self._last_is_text()
+        elif _DANGLING.search(text.rstrip()[-40:]):
+            self.cut = self.cut or self._last_is_text()
         while self._stack[-1].kind:
             self._close(len(text))
         if self._part:
@@ -198,7 +202,9 @@ class _Parser:
         plus, minus = list[tuple[str, float]](), list[str]()
         log, sign, drop, length = 0.0, 0, 0, 0
         for index, piece in enumerate([*self.pieces, None]):
-            log, sign, drop = log + self._logs[index], sign + self._signs[index], drop + self._drops[index]
+            log += self._logs.get(index, 0.0)
+            sign += self._signs.get(index, 0)
+            drop += self._drops.get(index, 0)
             if piece is not None:
                 if sign:
                     minus.append(piece)
@@ -210,9 +216,9 @@ class _Parser:
             if plus and (word := tidy("".join(piece for piece, _ in plus))):
                 length += len(word) + 2
                 if length > max_chars + 2:
-                    if words or " " not in word[: max_chars + 1]:
-                        return words, weights, unwanted, False
-                    word = tidy(word[: max_chars + 1].rpartition(" ")[0])  # all one keyword: its first words
+                    if not words and (head := tidy(word[: max_chars + 1].rpartition(" ")[0])):
+                        return [head], [_mean_weight(plus)], unwanted, False  # all one keyword: its first words
+                    return words, weights, unwanted, False
                 words.append(word)
                 weights.append(_mean_weight(plus))
             plus.clear()
@@ -342,7 +348,7 @@ class _Parser:
         if frame.colons and frame.colons[-1][0] == len(self.pieces) - 2 and isinstance(self.pieces[-1], str):
             match = _IS_NUMBER.fullmatch(self.pieces[-1])
             if match:
-                self.pieces[-2:] = [" ", " "]
+                self.pieces[-2:] = ["", ""]
                 frame.colons.pop()
                 return float(match[1])
         return None
@@ -380,7 +386,7 @@ class _Parser:
         if name == "no":
             stop = _NEXT_FLAG.search(self.text, end)
             assert stop, "the end of the text matches"
-            self.unwanted += [word for part in self.text[end : stop.start()].split(",") if (word := tidy(part))]
+            self.unwanted += unwanted_in(self.text[end : stop.start()])
             return stop.start()
         if name in _BARE_FLAGS:
             self.flags.append((name, ""))

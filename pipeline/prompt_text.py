@@ -29,6 +29,7 @@ _AMPERSANDS = re.compile(r"&(?:amp;|#38;|#x26;)+", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
 _ESCAPE_OR_ENTITY = re.compile(rf"\\.|{_ENTITY.pattern}", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
+_TAG_BEGINNING = re.compile(r"<(?=[a-zA-Z/!|])")
 _MARKDOWN = re.compile(r"(?<!\\)(?:\*\*+|`+|^[ \t]*#{1,6}[ \t]+)", re.MULTILINE)
 _LABEL = re.compile(r"\s*(?:positive[ _])?prompts?\s*:(?!:)\s*", re.IGNORECASE)
 _NEGATIVE = re.compile(r"(?<![\w\\])negative[ _]?prompts?\s*:\s*", re.IGNORECASE)
@@ -42,13 +43,18 @@ _UNDERSCORE = re.compile(r"(?<=\w)_+(?=\w)|(?<!\S)_+(?=\w)|(?<=\w)_+(?!\S)")
 
 
 def plain_text(text: str) -> str:
-    """Composed characters (NFC), entities decoded, nothing invisible, brackets of one width, no Markdown."""
-    text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text))).translate(_WIDE)
+    """Decoded text with brackets and colons of one width and without Markdown."""
+    return _MARKDOWN.sub("", decoded(text).translate(_WIDE))
+
+
+def decoded(text: str) -> str:
+    """Composed characters (NFC), entities read, nothing invisible."""
+    text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text)))
     if "&" in text:
         text = _AMPERSANDS.sub("&", text)
         text = _ESCAPE_OR_ENTITY.sub(lambda m: m.group() if m.group()[0] == "\\" else html.unescape(m.group()), text)
         text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text)))
-    return _MARKDOWN.sub("", text)
+    return text
 
 
 def split_infotext(text: str) -> tuple[str, str]:
@@ -68,12 +74,12 @@ def tidy(text: str) -> str:
         return " ".join(text.split())
     if text.strip() in FACES:
         return text.strip()
-    text = _TAG.sub(" ", _ENTITY.sub(" ", _JOINER.sub("", text)))
+    text = _TAG_BEGINNING.sub(" ", _TAG.sub(" ", _ENTITY.sub(" ", _JOINER.sub("", text))))
     text = "".join(char if char.isprintable() or char in "\u200c\u200d" else " " for char in text)
     words = " ".join(word if word in FACES else _UNDERSCORE.sub(" ", word) for word in text.split())
     words = " ".join(words.split())
     while words not in FACES:
-        bare = _TRAILING_WEIGHT.sub("", words).strip(" .:_\u3000")
+        bare = (words[:-40] + _TRAILING_WEIGHT.sub("", words[-40:])).strip(" .:_\u3000")
         if bare == words:
             break
         words = bare

@@ -6,7 +6,7 @@ import base64
 import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TypeVar
@@ -18,53 +18,25 @@ from pydantic import BaseModel
 
 from pipeline.build import Build
 from pipeline.models import Models
+from pipeline.report_correction import Correction, repaired_entry, scales
 from pipeline.report_page import histogram, page
+from pipeline.report_records import Record, read_records, read_rows
+from pipeline.select import CALIBRATION
 from pipeline.stages import STAGES
 from schemas import (
     BuildRecord,
-    Captioned,
-    Cleaned,
+    Calibration,
     ColumnManifest,
     Corrected,
-    Deduped,
-    Pair,
     Reason,
-    Rewritten,
     Selected,
     ShardManifest,
-    SourceRecord,
 )
 from schemas.config import ReportConfig
 
 D = TypeVar("D", bound=BaseModel)
 LONG, SHORT = 2000, 200  # characters of a prompt and of any other text on the page
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-
-
-@dataclass(frozen=True)
-class Record:
-    """All that the stages say of one source record."""
-
-    source: SourceRecord
-    pair: Pair
-    cleaned: Cleaned
-    deduped: Deduped
-    captioned: Captioned
-    rewritten: Rewritten
-    corrected: Corrected
-    verdict: Selected
-
-
-READS: dict[str, type[BaseModel]] = {
-    "collect": SourceRecord,
-    "fetch": Pair,
-    "clean": Cleaned,
-    "dedup": Deduped,
-    "caption": Captioned,
-    "rewrite": Rewritten,
-    "correct": Corrected,
-    "select": Selected,
-}
 
 
 @dataclass(frozen=True)
@@ -110,28 +82,43 @@ class Facts:
 
 
 def report(build: Build, settings: ReportConfig, models: Models) -> list[list[Selected]]:
-    """Write ``report.html``: funnel, histograms, up to ``settings.samples`` records with pictures, columns, config.
+    """Write ``report.html``: funnel, calibration, correction, histograms, up to ``settings.samples`` records with
+    pictures, columns, config.
 
     The same build gives the same bytes. The page makes no request of any kind. Returns no rows.
     """
     parts = range(build.part_count())
-    verdicts = [row for part in parts for row in build.read_rows("select", part, Selected)]
+    verdicts = [row for part in parts for row in read_rows(build, "select", part, Selected)]
     chosen = choose(verdicts, settings.samples)
-    facts, entries = Facts(), []
+    facts, entries, repaired = Facts(), [], []
+    correction = Correction()
+    true: dict[str, list[float]] = {"simple": [], "complex": []}
     for part in parts:
-        records = list(_records(build, part))
+        records = list(read_records(build, part))
         for record in records:
+            correction.add(record.corrected)
+            if record.corrected.kept:
+                _add_scores(true, record.corrected)
             if record.verdict.kept:
                 facts.add(record)
         shown = [record for record in records if record.source.key in chosen]
-        thumbnails = _thumbnails(build, part, shown, settings.thumbnail)
+        changed = [record for record in records if record.verdict.kept and getattr(record.corrected, "repairs", None)]
+        changed = sorted(changed, key=lambda record: record.source.key)[: settings.repairs]
+        both = {record.source.key: record for record in (*shown, *changed)}
+        thumbnails = _thumbnails(build, part, list(both.values()), settings.thumbnail)
         entries += [_entry(record, thumbnails.get(record.source.key)) for record in shown]
+        repaired += [_repaired(record, thumbnails.get(record.source.key)) for record in changed]
+    calibration = _document(build, CALIBRATION, Calibration)
     made_by = _document(build, "build.json", BuildRecord)
     columns = [_document(build, f"columns/{name}/manifest.json", ColumnManifest) for name in build.listdir("columns")]
     html = page(
         name=build.name,
         steps=funnel(verdicts),
         facts=facts,
+        scales=scales(calibration, true),
+        calibration_notes=calibration.notes if calibration else [],
+        correction=correction,
+        repaired=sorted(repaired, key=lambda entry: str(entry["key"]))[: settings.repairs],
         score_bins=histogram(facts.scores, 0.005),
         gain_bins=histogram({"gain": facts.gains}, 0.005),
         word_bins=histogram(facts.words, 1, cap=True),
@@ -173,12 +160,6 @@ def choose(verdicts: Iterable[Selected], limit: int) -> set[str]:
     return {*rejects, *kept[: limit - len(rejects)]}
 
 
-def _records(build: Build, part: int) -> Iterator[Record]:
-    by_stage = {stage: {row.key: row for row in build.read_rows(stage, part, model)} for stage, model in READS.items()}  # type: ignore[attr-defined]
-    for key in by_stage["collect"]:
-        yield Record(*(rows[key] for rows in by_stage.values()))  # type: ignore[arg-type]
-
-
 def _thumbnails(build: Build, part: int, records: list[Record], pixels: int) -> dict[str, str]:
     """Key -> WebP data URI for every record whose image was fetched."""
     pairs = [record.pair for record in records if record.pair.offset is not None and record.pair.kept]
@@ -200,6 +181,16 @@ def _thumbnail(data: bytes, pixels: int) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
 
 
+def _add_scores(true: dict[str, list[float]], row: Corrected) -> None:
+    for name, score in (("simple", row.clip_simple), ("complex", row.clip_complex)):
+        if score is not None:
+            true[name].append(score)
+
+
+def _repaired(record: Record, thumbnail: str | None) -> dict[str, object]:
+    return repaired_entry(record.corrected, record.source.key, _cut(record.cleaned.complex, LONG), thumbnail, LONG)
+
+
 def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
     """What the grid and the detail dialog show of one record; every text is cut, every link is http(s)."""
     source, pair, cleaned, prompts, verdict = (
@@ -207,7 +198,8 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
     )  # fmt: skip
     raw, fit, complex_fit = pair.prompt or source.prompt, prompts.clip_simple, prompts.clip_complex
     texts = {"rewrite": record.rewritten.rewrites or [], "caption": record.captioned.captions or []}
-    origins = {text.casefold(): name for name, sentences in texts.items() for text in sentences}
+    origins = {_bare(text): name for name, sentences in texts.items() for text in sentences}
+    repairs = getattr(prompts, "repairs", None) or []
     scores = prompts.candidate_scores or []
     short = {
         "detail": verdict.detail, "source": source.source, "source_id": source.source_id, "url": source.url,
@@ -232,12 +224,14 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
             {
                 "text": _cut(text, SHORT),
                 "score": score,
-                "origin": origins.get(text.casefold()),
+                "origin": "repair" if repairs and text == prompts.simple else origins.get(_bare(text)),
                 "won": text == prompts.simple,
             }
             for text, score in zip_longest(prompts.candidates or [], scores)
         ],
-        "twin": record.deduped.cluster if record.deduped.cluster != source.key else None,
+        "before": _cut(getattr(prompts, "before", None), LONG),
+        "repairs": [_cut(repair, SHORT) for repair in repairs],
+        "twin": next((key for key in (record.deduped.cluster, verdict.cluster) if key and key != source.key), None),
         "distance": record.deduped.distance,
         "page": _link(source.page_url),
         "image": _link(source.url),
@@ -248,6 +242,11 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
         "sha256": pair.sha256,
     }
     return entry | {name: _cut(text, LONG if name == "detail" else SHORT) for name, text in short.items()}
+
+
+def _bare(text: str) -> str:
+    """A sentence as it compares: correct gives each a capital and a full stop."""
+    return text.casefold().rstrip(".!?")
 
 
 def _link(url: str | None) -> str | None:

@@ -17,7 +17,7 @@ class Histogram:
     """Counts per bin of one or two series over shared, round bin edges."""
 
     edges: list[float]
-    counts: dict[str, list[int]]
+    counts: dict[str, list[int]] | dict[str, list[float]]
     medians: dict[str, float]
     ticks: list[float]
     levels: list[int]
@@ -37,16 +37,26 @@ def histogram(series: dict[str, list[float]], least: float, cap: bool = False) -
     edges = [round(step * (start + i), 9) for i in range(math.floor(high / step + 1e-9) - start + 2)]
     inside = {name: np.clip(np.array(numbers), edges[0], edges[-1]) for name, numbers in series.items()}
     counts = {name: np.histogram(numbers, edges)[0] for name, numbers in inside.items()}
-    tick, peak = _round_up((edges[-1] - edges[0]) / 6), max(int(count.max()) for count in counts.values())
+    medians = {name: float(np.median(numbers)) for name, numbers in series.items() if numbers}
+    binned = {name: count.tolist() for name, count in counts.items()}
+    return ticks(edges, binned, medians, capped=cap and bool((values >= edges[-1]).any()))
+
+
+def ticks(
+    edges: list[float], counts: dict[str, list[int]] | dict[str, list[float]], medians: dict[str, float],
+    capped: bool = False,
+) -> Histogram:  # fmt: skip
+    """Binned counts (or shares) with round marks on both axes."""
+    tick, peak = _round_up((edges[-1] - edges[0]) / 6), math.ceil(max(max(each) for each in counts.values()))
     first, last = math.ceil(edges[0] / tick - 1e-9), math.floor(edges[-1] / tick + 1e-9)
     level = max(1, int(_round_up(peak / 4)))
     return Histogram(
         edges=edges,
-        counts={name: count.tolist() for name, count in counts.items()},
-        medians={name: float(np.median(numbers)) for name, numbers in series.items() if numbers},
+        counts=counts,
+        medians=medians,
         ticks=[round(tick * i, 9) for i in range(first, last + 1)],
         levels=list(range(0, peak + level, level)),
-        capped=cap and bool((values >= edges[-1]).any()),
+        capped=capped,
     )
 
 

@@ -9,7 +9,7 @@ from pipeline.models import Models
 from pipeline.models.chat_model import ChatModel
 from pipeline.plain_sentence import Unusable, plain_sentence, rewritten_sentence
 from pipeline.rewrite_template import RewriteTemplate, read_template
-from schemas import Cleaned, Deduped, Rewritten
+from schemas import Cleaned, Rewritten, Safe
 from schemas.config import RewriteConfig
 
 __all__ = ["plain_sentence", "rewrite"]
@@ -20,19 +20,25 @@ def rewrite(build: Build, part: int, settings: RewriteConfig, models: Models) ->
 
     An answer that is no usable sentence is asked for once more, then dropped: ``rewrite_dropped`` says why.
     """
-    rows = build.read_rows("dedup", part, Deduped)
+    rows = build.read_rows("safety", part, Safe)
     prompts = build.read_rows("clean", part, Cleaned)
     rewritten = [Rewritten(**row.verdict()) for row in rows]
     if not settings.enabled:
         return rewritten
     template = read_template(settings.template)
     # A small LLM puts every word it is given into its sentence: what must not be in there, it is not given.
-    texts = {at: template.scene(prompts[at].keywords or []) for at, row in enumerate(rows) if row.kept}
+    texts = {at: template.scene(_shown(prompts[at])) for at, row in enumerate(rows) if row.kept}
     answers = _Answers(models.llm, template, settings, sorted(set(texts.values())))
     for at, text in texts.items():
         found, dropped = answers.of(text)
         rewritten[at] = rewritten[at].model_copy(update={"rewrites": found, "rewrite_dropped": dropped})
     return rewritten
+
+
+def _shown(prompt: Cleaned) -> list[str]:
+    """The keywords that are not praise or provenance; all of them where there are no others."""
+    keywords, praise = prompt.keywords or [], set(prompt.qualities or ())
+    return [keyword for keyword in keywords if keyword not in praise] or keywords
 
 
 class _Answers:

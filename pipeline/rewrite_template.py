@@ -59,7 +59,6 @@ class RewriteTemplate(_Model):
     def _asked(self, prompt: str) -> str:
         return self.ask.replace("{prompt}", " ".join(_MARKUP.sub(" ", prompt).split()))
 
-
     def scene(self, keywords: Sequence[str]) -> str:
         """A prompt's keywords without the words that only say how good the picture is; all if nothing else is left."""
         kept = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from pipeline.models import Models
 from pipeline.models.clip import Clip, FloatArray
 from pipeline.pixels import ahead, batched, to_rgb
 from pipeline.quality import open_qualities
-from schemas import Cleaned, Deduped, Pair, Scored
+from schemas import Cleaned, Pair, Safe, Scored
 from schemas.config import ScoreConfig
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def score(build: Build, part: int, settings: ScoreConfig, models: Models) -> list[Scored]:
     """One partition's embeddings. Rejects nothing: thresholds belong to select."""
-    rows = build.read_rows("dedup", part, Deduped)
+    rows = build.read_rows("safety", part, Safe)
     pairs = build.read_rows("fetch", part, Pair)
     prompts = build.read_rows("clean", part, Cleaned)
     kept = [at for at, row in enumerate(rows) if row.kept]
@@ -34,11 +35,12 @@ def score(build: Build, part: int, settings: ScoreConfig, models: Models) -> lis
         return clip.prepare(picture), {name: measure(picture) for name, measure in qualities.items()}
 
     seen = ahead(look, build.images(part, [pairs[at] for at in kept]), settings.batch_size)
+    first = next(seen)  # which sets the first pictures decoding while the texts are encoded
+    texts = embed_distinct(clip, [prompts[at].complex or "" for at in kept], settings.batch_size)
     images, measured = [], []
-    for batch in batched(seen, settings.batch_size):
+    for batch in batched(chain([first], seen), settings.batch_size):
         images.append(clip.embed_prepared([pixels for pixels, _ in batch]))
         measured += [of_image for _, of_image in batch]
-    texts = embed_distinct(clip, [prompts[at].complex or "" for at in kept], settings.batch_size)
     for at, image, text, of_image in zip(kept, np.concatenate(images), texts, measured, strict=True):
         scored[at] = scored[at].model_copy(
             update={

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from pipeline.build import Build, marker_file, part_file
 from pipeline.models import Models
+from pipeline.models.safety import safety_files
 from pipeline.rewrite_template import template_file
 from schemas import (
     BuildConfig,
@@ -28,6 +29,7 @@ from schemas import (
     Pair,
     Rewritten,
     Row,
+    Safe,
     Scored,
     Selected,
     ShardManifest,
@@ -35,6 +37,7 @@ from schemas import (
     Status,
     SurdError,
 )
+from schemas.config import CleanConfig
 
 log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
@@ -86,19 +89,30 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="clean",
-        version=1,
+        version=2,
         scope="partition",
         row=Cleaned,
         reads=("collect", "fetch"),
+        roles=("clip",),
         settings=lambda c: c.clean,
+        data=lambda s: (_HERE / "prompt_words.yaml",),
     ),
     Stage(name="dedup", version=2, scope="build", row=Deduped, reads=("fetch", "clean"), settings=lambda c: c.dedup),
+    Stage(
+        name="safety",
+        version=1,
+        scope="partition",
+        row=Safe,
+        reads=("fetch", "clean", "dedup"),
+        settings=lambda c: BuildConfig(safety=c.safety, clean=CleanConfig(allow_nsfw=c.clean.allow_nsfw)),
+        data=lambda s: safety_files(s.safety),
+    ),
     Stage(
         name="score",
         version=2,
         scope="partition",
         row=Scored,
-        reads=("fetch", "clean", "dedup"),
+        reads=("fetch", "clean", "safety"),
         roles=("clip",),
         settings=lambda c: c.score,
     ),
@@ -107,7 +121,7 @@ STAGES: tuple[Stage, ...] = (
         version=2,
         scope="partition",
         row=Captioned,
-        reads=("fetch", "dedup"),
+        reads=("fetch", "safety"),
         roles=("captioner",),
         settings=lambda c: c.caption,
     ),
@@ -116,7 +130,7 @@ STAGES: tuple[Stage, ...] = (
         version=2,
         scope="partition",
         row=Rewritten,
-        reads=("clean", "dedup"),
+        reads=("clean", "safety"),
         roles=("llm",),
         settings=lambda c: c.rewrite,
         data=lambda s: (template_file(s.template),),
@@ -151,13 +165,14 @@ STAGES: tuple[Stage, ...] = (
     Stage(name="embed", version=1, scope="shard", reads=("pack",), roles=("embed_llm",), settings=lambda c: c.embed),
     Stage(
         name="report",
-        version=1,
+        version=2,
         scope="build",
         reads=(
             "collect",
             "fetch",
             "clean",
             "dedup",
+            "safety",
             "score",
             "caption",
             "rewrite",

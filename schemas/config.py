@@ -86,25 +86,28 @@ class FetchConfig(_Section):
 class CleanConfig(_Section):
     """Prompt cleaning."""
 
-    min_words: int = Field(default=2, ge=1, description="A cleaned prompt with fewer words is empty.")
+    min_words: int = Field(default=1, ge=1, description="A cleaned prompt with fewer words is empty.")
     max_chars: int = Field(default=4000, ge=1, description="Longer prompts are cut here, at a keyword.")
     allow_nsfw: bool = Field(default=False, description="Keep records that are not work-safe.")
+    languages: list[str] = Field(
+        default=["en"], description="Keep prompts in these languages (ISO 639-1), and those that do not tell; []: any."
+    )
 
 
 class DedupConfig(_Section):
     """Duplicate images and prompts. Of a cluster the row with most pixels stays, then most bytes, then smallest key."""
 
     radius: int = Field(
-        default=12,
+        default=8,
         ge=-1,
         le=32,
-        description="Hamming radius of the 64-bit perceptual hash, once one picture lies over the other; -1: bytes only.",
+        description="Hamming radius of the 64-bit perceptual hash, one picture laid over the other; -1: bytes only.",
     )
     difference: float = Field(
-        default=24.0,
+        default=22.0,
         ge=0,
         le=255,
-        description="Largest difference of a mean colour (0 to 255) over any eighth of a side, for two to be the same.",
+        description="Largest colour difference (0 to 255) of a copy over any eighth of a side; uncropped, 3/4 of it.",
     )
     crop: float = Field(default=0.06, ge=0, le=0.1, description="Part of a side that a copy may lack at each edge.")
     flips: bool = Field(default=False, description="A mirrored picture is a copy too.")
@@ -122,7 +125,7 @@ class SafetyConfig(_Section):
     enabled: bool = Field(default=True, description="Judge images, and prompts where text_model is set.")
     max_image: float = Field(default=0.8, ge=0, le=1, description="Larger probabilities of the image are rejected.")
     text_model: str | None = Field(
-        default=None, description="transformers text-classification model (folder or hub id); null: the word list alone."
+        default=None, description="transformers text-classification model (folder or hub id); null: only the word list."
     )
     max_text: float = Field(default=0.5, ge=0, le=1, description="Larger probabilities of the prompt are rejected.")
     batch_size: int = Field(default=16, ge=1)
@@ -176,7 +179,9 @@ class CorrectConfig(_Section):
         lt=1,
         description="Repair a fact when CLIP, at its own temperature, gives the alternative at least this probability.",
     )
-    rounds: int = Field(default=2, ge=0, description="Repaired sentences are checked again this often; 0: no repair.")
+    rounds: int = Field(
+        default=5, ge=0, description="Repairs per sentence at most, one a round, the surest first; 0: no repair."
+    )
     alternatives: int = Field(default=4, ge=1, description="Likeliest alternatives tried for each fact.")
     fuse: bool = Field(
         default=True, description="Let the LLM join two sentences of a pair when each states what the other leaves out."

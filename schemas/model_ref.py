@@ -1,4 +1,4 @@
-"""Model strings: a hub id, a local folder or file, ``package:<module>/<path>``, or ``openai:<url>#<model>``, a server."""
+"""Model strings: a hub id, a local path, ``package:<module>/<path>``, or ``openai:<url>#<model>``, a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SERVER_PREFIX = "openai:"
 
 @dataclass(frozen=True, kw_only=True)
 class ServerRef:
-    """A model behind an OpenAI-compatible server: the URL that ``/chat/completions`` is added to, and its name there."""
+    """A model behind an OpenAI-compatible server: the URL before ``/chat/completions``, and the model's name there."""
 
     url: str
     model: str

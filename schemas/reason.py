@@ -25,6 +25,11 @@ class Reason(StrEnum):
     NO_PROMPT = "no_prompt"
     EMPTY_PROMPT = "empty_prompt"
     NSFW = "nsfw"
+    PROMPT_INJECTION = "prompt_injection"
+    UNRESOLVED_TEMPLATE = "unresolved_template"
+    GIBBERISH = "gibberish"
+    FOREIGN_LANGUAGE = "foreign_language"
+    NO_SUBJECT = "no_subject"
     DUPLICATE_BYTES = "duplicate_bytes"
     DUPLICATE_IMAGE = "duplicate_image"
     DUPLICATE_PROMPT = "duplicate_prompt"
@@ -50,6 +55,11 @@ _MEANING: dict[Reason, str] = {
     Reason.NO_PROMPT: "neither the source nor the file says which prompt made the image",
     Reason.EMPTY_PROMPT: "nothing readable is left of the prompt after cleaning",
     Reason.NSFW: "not work-safe, by the source's own level, by the prompt or by the image",
+    Reason.PROMPT_INJECTION: "the prompt gives orders to a language model",
+    Reason.UNRESOLVED_TEMPLATE: "wildcards or choices are left in the prompt: the one that made the image is unknown",
+    Reason.GIBBERISH: "the prompt is no words of any language",
+    Reason.FOREIGN_LANGUAGE: "the prompt is in a language that the config does not list",
+    Reason.NO_SUBJECT: "the prompt praises and styles, but does not say what is shown",
     Reason.DUPLICATE_BYTES: "byte for byte the same image as another record",
     Reason.DUPLICATE_IMAGE: "visually the same image as another record (resized, recompressed or cropped)",
     Reason.DUPLICATE_PROMPT: "almost the same prompt as a record that stays",

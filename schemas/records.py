@@ -22,9 +22,9 @@ Embedding = Annotated[list[float], pa.list_(pa.float32())]
 Scores = Annotated[list[float], pa.list_(pa.float32())]
 _ARROW_TYPES: dict[type, pa.DataType] = {
     str: pa.string(),
+    bool: pa.bool_(),  # before int, of which it is a kind
     int: pa.int64(),
     float: pa.float64(),
-    bool: pa.bool_(),
 }
 
 
@@ -107,7 +107,16 @@ class Cleaned(Row):
     complex: str | None = Field(default=None, description="Without weights, LoRA tags and markup; whitespace normal.")
     keywords: list[str] | None = Field(default=None, description="The comma-separated parts of the cleaned prompt.")
     weights: Scores | None = Field(default=None, description="The attention weight of each keyword, 1.0 by default.")
-    loras: list[str] | None = Field(default=None, description="Names of LoRA, LyCORIS and hypernetwork tags.")
+    loras: list[str] | None = Field(
+        default=None, description="Names of LoRA, LyCORIS, hypernetwork and embedding tags."
+    )
+    subjects: list[str] | None = Field(default=None, description="The keywords that say what is shown.")
+    styles: list[str] | None = Field(default=None, description="Those of medium, artist, lighting, rendering.")
+    qualities: list[str] | None = Field(default=None, description="Those of praise and provenance: masterpiece, 8k.")
+    language: str | None = Field(default=None, description="ISO 639-1, e.g. en; null: the words do not tell.")
+    clip_tokens: int | None = Field(default=None, description="Of the cleaned prompt, with CLIP's start and end mark.")
+    truncated: bool | None = Field(default=None, description="CLIP does not see its end: more than 77 tokens.")
+    cut: bool | None = Field(default=None, description="It breaks off, or was cut at max_chars.")
 
 
 class Deduped(Row):
@@ -118,7 +127,7 @@ class Deduped(Row):
         default=None, description="Hamming distance of the perceptual hash to that row, once one lies over the other."
     )
     difference: float | None = Field(
-        default=None, description="Largest difference in colour to that row's image over any eighth of a side, 0 to 255."
+        default=None, description="Largest colour difference to that row's image over any eighth of a side, 0 to 255."
     )
     prompt_cluster: str | None = Field(default=None, description="Key of the best row with an almost identical prompt.")
     prompt_similarity: float | None = Field(default=None, description="Jaccard similarity of the prompt to that row's.")

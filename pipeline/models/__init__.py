@@ -81,10 +81,8 @@ class Models:
 
 def _refuse_server(role: str, ref: str) -> None:
     if server_ref(ref) and role != "llm":
-        mend = "embed needs hidden states, which servers do not give: set models.embed_llm to a local model or hub id"
-        raise SurdError(
-            f"model {ref!r} is a server; {mend if role == 'embed_llm' else f'models.{role} must be a local model or hub id'}"
-        )
+        why = "embed needs hidden states, which servers do not give: " if role == "embed_llm" else ""
+        raise SurdError(f"model {ref!r} is a server; {why}set models.{role} to a local model or hub id")
 
 
 @lru_cache(maxsize=8)

@@ -71,9 +71,10 @@ class Captioner:
         """
         if not isinstance(self._model, BlipForConditionalGeneration):
             return self._model.generate, inputs
-        seen = self._model.vision_model(pixel_values=inputs["pixel_values"]).last_hidden_state
-        config = self._model.config.text_config
-        return self._model.text_decoder.generate, {
+        model: Any = self._model
+        seen = model.vision_model(pixel_values=inputs["pixel_values"]).last_hidden_state
+        config = model.config.text_config
+        return model.text_decoder.generate, {
             "input_ids": torch.full((len(seen), 1), config.bos_token_id, device=seen.device),
             "encoder_hidden_states": seen,
             "encoder_attention_mask": torch.ones(seen.shape[:-1], dtype=torch.long, device=seen.device),

@@ -24,7 +24,13 @@ class ChatModel(ABC):
 
     @abstractmethod
     def replies(
-        self, chats: Sequence[Chat], max_new_tokens: int, *, temperature: float = 0.0, seed: int = 0, batch_size: int = 32
+        self,
+        chats: Sequence[Chat],
+        max_new_tokens: int,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 32,
     ) -> list[Reply]:
         """One reply per chat, in order; greedy at temperature 0, else sampled: the same chat and seed, the same reply.
 
@@ -33,7 +39,13 @@ class ChatModel(ABC):
         """
 
     def answer(
-        self, chats: Sequence[Chat], max_new_tokens: int, *, temperature: float = 0.0, seed: int = 0, batch_size: int = 32
+        self,
+        chats: Sequence[Chat],
+        max_new_tokens: int,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 32,
     ) -> list[str | None]:
         """``replies`` without the reasons: None where there is no answer."""
         found = self.replies(chats, max_new_tokens, temperature=temperature, seed=seed, batch_size=batch_size)

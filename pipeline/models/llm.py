@@ -49,7 +49,13 @@ class LLM(ChatModel):
         return int(self._model.config.num_hidden_layers)
 
     def replies(
-        self, chats: Sequence[Chat], max_new_tokens: int, *, temperature: float = 0.0, seed: int = 0, batch_size: int = 32
+        self,
+        chats: Sequence[Chat],
+        max_new_tokens: int,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 32,
     ) -> list[Reply]:
         """See ChatModel. A model without a chat template sees the messages as plain text."""
         prompts = [self._tokens(chat) for chat in chats]

@@ -1,4 +1,4 @@
-"""The LLM behind an OpenAI-compatible server (vLLM, llama.cpp, ``transformers serve`` ...): turns chats into answers."""
+"""The LLM behind an OpenAI-compatible server (vLLM, llama.cpp, transformers serve ...): turns chats into answers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,13 @@ class LLMServer(ChatModel):
         self._has_answered = False
 
     def replies(
-        self, chats: Sequence[Chat], max_new_tokens: int, *, temperature: float = 0.0, seed: int = 0, batch_size: int = 32
+        self,
+        chats: Sequence[Chat],
+        max_new_tokens: int,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 32,
     ) -> list[Reply]:
         """See ChatModel. ``batch_size`` has no meaning here: ``server.concurrency`` requests are under way at once.
 

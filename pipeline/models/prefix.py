@@ -35,6 +35,7 @@ class PrefixStates:
                 self._kept.popitem(last=False)
         own = copy.copy(states)
         own.layers = [copy.copy(layer) for layer in states.layers]
+        layer: Any
         for layer in own.layers:  # expanded tensors are views: growing the cache is what copies them
             layer.keys, layer.values = (held.expand(rows, -1, -1, -1) for held in (layer.keys, layer.values))
         return own

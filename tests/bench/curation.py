@@ -58,6 +58,7 @@ def main() -> None:
 def _bench(args: argparse.Namespace, out: Path, console: Console) -> bool:
     params: dict[str, Any] = {"seed": args.seed, "demo.count": args.size, "demo.defects": args.defects}
     params |= {"source": "demo"} | parse_params(args.param)
+    resolve("demo", params)  # a mistake is told before anything is drawn
     out.parent.mkdir(parents=True, exist_ok=True)
     write_truth(truth_file(out), args.size, args.seed, args.defects)
     build(params, out, console)

@@ -103,8 +103,8 @@ def test_build_says_what_was_already_done_and_where_the_report_is(surd, built, a
     code, told, _ = surd("build", "--source", asked["source"], "--config", config, "--out", out)
     assert code == 0
     lines = told.splitlines()
-    assert [line.split()[0] for line in lines[:12]] == [stage.name for stage in STAGES]
-    assert all("already done" in line for line in lines[:12])
+    assert [line.split()[0] for line in lines[: len(STAGES)]] == [stage.name for stage in STAGES]
+    assert all("already done" in line for line in lines[: len(STAGES)])
     assert f"nothing to do: all {summary['run_units']} units were already done" in told
     assert Reason.NO_PROMPT.meaning in told
     assert lines[-1] == f"report: {out / 'report.html'}"
@@ -224,6 +224,20 @@ def test_select_diff_tells_what_came_and_went_and_why(surd, scored, tmp_path):
     told = surd("select", "--diff", loose, strict, "--limit", "2")[1]
     assert f"0 came, {went['count']} went" in told and f"and {went['count'] - 2} more only in A" in told
     assert went["rows"][0]["key"] in told and went["rows"][2]["key"] not in told
+
+
+def test_select_diff_names_the_twin_of_a_like_image_that_went(surd, scored, tmp_path):
+    few = tmp_path / "few.parquet"
+    surd("select", scored, "--param", "select.max_similarity=0.6", "--out", few)
+    went = json.loads(surd("select", "--diff", scored, few, "--json")[1])["went"]
+    assert went["by_reason"] == {"duplicate_semantic": went["count"]} and went["count"] > 0
+    kept = set(Build(str(tmp_path)).read_table("few.parquet")["key"].to_pylist())
+    assert all(kept & set(row["detail"].replace(",", "").split()) for row in went["rows"])
+    alone = tmp_path / "alone.parquet"  # without a build beside it nobody knows
+    surd("select", scored, "--out", alone)
+    assert json.loads(surd("select", "--diff", alone, few, "--json")[1])["went"]["by_reason"] == {
+        "unknown": went["count"]
+    }
 
 
 def test_select_diff_of_two_builds_says_what_the_other_never_had(surd, scored, tmp_path):

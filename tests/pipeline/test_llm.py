@@ -14,7 +14,11 @@ HEAD = [
 OTHER_HEAD = [{"role": "system", "content": "white table"}, {"role": "user", "content": "box"}]
 LAST = ["red", "a the on white dog table table", "box", "dog on dog on", "", "blue three dog table white"]
 CHATS = [[*HEAD, {"role": "user", "content": text}] for text in LAST]
-MIXED = [*CHATS, *([*OTHER_HEAD, {"role": "user", "content": text}] for text in LAST), [{"role": "user", "content": ""}]]
+MIXED = [
+    *CHATS,
+    *([*OTHER_HEAD, {"role": "user", "content": text}] for text in LAST),
+    [{"role": "user", "content": ""}],
+]
 
 
 @pytest.fixture(scope="module")

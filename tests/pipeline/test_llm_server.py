@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server may be slow, busy, wrong or gone: a prompt, or one sentence to the user, is all it costs."""
+"""An OpenAI-compatible server may be slow, busy, wrong or gone: it costs a prompt, or one sentence to the user."""
 
 import json
 import threading
@@ -79,7 +79,9 @@ def test_no_more_requests_are_under_way_than_allowed(serve, models):
 
 
 def test_busy_and_failing_answers_are_tried_again(serve, models):
-    answers = iter([(429, b"", {"Retry_After": "1"}), (503, b"", {}), (200, b"<html>", {}), (200, completion("yes"), {})])
+    answers = iter(
+        [(429, b"", {"Retry_After": "1"}), (503, b"", {}), (200, b"<html>", {}), (200, completion("yes"), {})]
+    )
 
     def answer(request):
         status, body, headers = next(answers)

@@ -10,7 +10,7 @@ from pipeline.correct import correct
 from pipeline.models import Models
 from pipeline.rewrite import rewrite
 from pipeline.stages import BY_NAME
-from schemas import Captioned, Cleaned, Deduped, Reason, Scored, SurdError, load_config
+from schemas import Captioned, Cleaned, Reason, Safe, Scored, SurdError, load_config
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def build(tmp_path):
     """Two kept rows; one has a caption, one has none."""
     build = Build(str(tmp_path / "build"))
     keys = [f"{number:016x}" for number in range(2)]
-    build.write_rows("dedup", 0, Deduped, [Deduped(key=key) for key in keys])
+    build.write_rows("safety", 0, Safe, [Safe(key=key) for key in keys])
     build.write_rows("clean", 0, Cleaned, [Cleaned(key=key, complex=f"cat {key}") for key in keys])
     unit = [1.0] + [0.0] * 191
     scored = [Scored(key=key, image_embedding=unit, complex_embedding=unit, clip_complex=-1.0) for key in keys]
@@ -48,7 +48,7 @@ def build(tmp_path):
 
 
 def test_an_empty_answer_is_no_rewrite_and_only_a_row_without_any_sentence_is_rejected(silent_llm, build):
-    config = load_config({}, {"models.llm": silent_llm, "models.dtype": "float32"})
+    config = load_config({}, {"models.llm": silent_llm, "models.dtype": "float32", "correct.rounds": 0})
     models = Models(config.models)
     assert models.llm.answer([[{"role": "user", "content": "cat"}]], 8) == [""]
     rewritten = rewrite(build, 0, config.rewrite, models)

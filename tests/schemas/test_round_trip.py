@@ -23,6 +23,8 @@ def values(annotation, metadata):
         return st.lists(FLOAT32, max_size=5) if "list" in str(annotation) else FLOAT32
     if "list" in str(annotation):
         return st.lists(TEXT, max_size=5)
+    if "bool" in str(annotation):
+        return st.booleans()
     if "int" in str(annotation):
         return st.integers(-(2**63), 2**63 - 1)
     return TEXT
