@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.build import Build
-from pipeline.fact_check import FactChecker
+from pipeline.fact_check import FactChecker, surely_better
 from pipeline.fuse import fusions
 from pipeline.lexicon import Lexicon, read_lexicon
 from pipeline.models import Models
@@ -30,18 +30,20 @@ class Draft:
     def score(self, sentence: str) -> float:
         return float(self.image @ self.vectors[sentence])
 
-    @property
-    def best(self) -> str:
-        """The candidate nearest to the image, ties by spelling."""
-        return min(self.methods, key=lambda sentence: (-self.score(sentence), sentence))
+    def best(self, margin: float) -> str:
+        """The caption nearest to the image, ties by spelling; another candidate only where it is nearer by more than
+        ``margin``, for a caption was made from the picture and the others were not."""
+        ranked = sorted(self.methods, key=lambda sentence: (-self.score(sentence), sentence))
+        caption = next((sentence for sentence in ranked if self.methods[sentence] == "caption"), ranked[0])
+        return ranked[0] if self.score(ranked[0]) > self.score(caption) + margin else caption
 
 
 def correct(build: Build, part: int, settings: CorrectConfig, models: Models) -> list[Corrected]:
     """One partition's simple prompts.
 
-    Rule ``facts``: the candidate nearest to the image is taken apart into the facts it asserts; each is swapped for its
-    likeliest alternatives, and an alternative that CLIP prefers beyond doubt repairs the sentence. The repaired
-    sentence replaces the first only if its score is higher. A pair is rejected when its complex prompt fits the image
+    Rule ``facts``: the caption nearest to the image, or a rewrite or fusion that CLIP surely prefers, is taken apart
+    into the facts it asserts; each is swapped for its likeliest alternatives, and one that CLIP surely prefers repairs
+    the sentence. ``settings.evidence`` says what sure means. A pair is rejected when its complex prompt fits the image
     better than the outcome by more than ``settings.tolerance``. Rule ``paper`` (arXiv 2305.05189): the nearest
     candidate as it is, kept when it fits the image at least as well as the complex prompt.
     """
@@ -62,10 +64,11 @@ def correct(build: Build, part: int, settings: CorrectConfig, models: Models) ->
     told = {at: draft for at, draft in drafts.items() if draft.methods}
     _embed(models, settings, list(told.values()))
     lexicon = read_lexicon(settings.lexicon)
+    margin = surely_better(settings, models) if settings.rule == "facts" else 0.0
     if settings.rule == "facts" and settings.fuse:
-        _fuse(models, settings, list(told.values()), lexicon)
+        _fuse(models, settings, list(told.values()), lexicon, margin)
     checker = FactChecker(models, settings, lexicon)
-    verdicts = checker.check([(draft.best, draft.image) for draft in told.values()])
+    verdicts = checker.check([(draft.best(margin), draft.image) for draft in told.values()])
     outcomes = dict(zip(told, verdicts, strict=True))
     for at, draft in drafts.items():
         if at not in told:
@@ -73,7 +76,7 @@ def correct(build: Build, part: int, settings: CorrectConfig, models: Models) ->
             corrected[at] = row.reject("correct", Reason.NO_CANDIDATE)
             continue
         outcome = outcomes[at]
-        before = draft.best
+        before = draft.best(margin)
         draft.methods.setdefault(outcome.sentence, draft.methods[before])
         draft.vectors[outcome.sentence] = outcome.vector
         told_of = {
@@ -106,11 +109,13 @@ def _embed(models: Models, settings: CorrectConfig, drafts: list[Draft]) -> None
             draft.vectors |= {text: next(vectors) for text in draft.methods if text not in draft.vectors}
 
 
-def _fuse(models: Models, settings: CorrectConfig, drafts: list[Draft], lexicon: Lexicon) -> None:
+def _fuse(
+    models: Models, settings: CorrectConfig, drafts: list[Draft], lexicon: Lexicon, margin: float
+) -> None:  # fmt: skip
     """Adds what the LLM makes of the best caption and another candidate that states a group of facts it leaves out."""
     asked = []
     for draft in drafts:
-        best = draft.best
+        best = draft.best(margin)
         known = {fact.group for fact in lexicon.facts(best)}
         others = [text for text in draft.methods if {fact.group for fact in lexicon.facts(text)} - known]
         if others:

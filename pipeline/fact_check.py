@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,6 +43,11 @@ class Checked:
         return float(self.image @ self.vector)
 
 
+def surely_better(settings: CorrectConfig, models: Models) -> float:
+    """The difference of cosines at which CLIP, at its own temperature, is ``settings.evidence`` sure of a choice."""
+    return math.log(settings.evidence / (1 - settings.evidence)) / models.clip.logit_scale
+
+
 class FactChecker:
     """Checks many sentences together, so that CLIP sees few, large batches."""
 
@@ -70,8 +76,7 @@ class FactChecker:
         anything else looks better than it is; the next round judges the rest in better company."""
         swaps = [self._swaps(one) for one in checked]
         vectors = iter(self._embed([swap.sentence for of_one in swaps for swap in of_one]))
-        odds = math.log(self._settings.evidence / (1 - self._settings.evidence))
-        margin = odds / self._models.clip.logit_scale
+        margin = surely_better(self._settings, self._models)
         for one, of_one in zip(checked, swaps, strict=True):
             scored = [(float(one.image @ vector), swap, vector) for swap, vector in zip(of_one, vectors, strict=False)]
             unsaid = {swap.group: score for score, swap, _ in scored if swap.value is None}
@@ -93,17 +98,25 @@ class FactChecker:
         return score - max(one.score, unsaid.get(swap.group, -1.0))
 
     def _swaps(self, one: Checked) -> list[Swap]:
-        """Every sentence to ask about."""
+        """Every sentence to ask about.
+
+        Left alone are numbers where several things are counted, since CLIP cannot tell which of them a number belongs
+        to; and no thing is turned into one that the sentence names already.
+        """
         facts = self._lexicon.facts(one.sentence)
         one.facts_checked = max(one.facts_checked, len(facts))
+        said = Counter(fact.group for fact in facts)
         swaps = []
         for fact in facts:
             group = self._lexicon.groups[fact.group]
-            values: list[int | None] = [value for value in self._likely(group, one.image) if value != fact.value]
-            for value in values[: self._settings.alternatives] + ([None] if group.add else []):
+            if group.kind == "number" and said[group.name] > 1:
+                continue
+            taken = {other.value for other in facts if other.group == fact.group} if group.kind == "noun" else set()
+            likely = [value for value in self._likely(group, one.image) if value not in taken | {fact.value}]
+            values: list[int | None] = [*likely[: self._settings.alternatives], *([None] if group.add else [])]
+            for value in values:
                 if (sentence := self._lexicon.swap(one.sentence, fact, value)) and sentence != one.sentence:
                     swaps.append(Swap(fact.group, fact, value, sentence))
-        said = {fact.group for fact in facts}
         for group in self._lexicon.groups.values():
             if group.add and group.name not in said:
                 for value in self._likely(group, one.image)[: self._settings.alternatives]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.models.chat_model import ChatModel, Message
-from pipeline.rewrite import plain_sentence
+from pipeline.plain_sentence import plain_sentence
 
 _SYSTEM = "You join two descriptions of one picture into one short plain English sentence. Add nothing of your own."
 _EXAMPLES = (
@@ -24,8 +24,18 @@ def fusions(llm: ChatModel, pairs: Sequence[tuple[str, str]]) -> list[str | None
     joined = [f"{first} / {second}" for first, second in pairs]
     distinct = sorted(set(joined))
     answers = llm.answer([_chat(text) for text in distinct], _MAX_NEW_TOKENS)
-    fused = {text: plain_sentence(raw) if raw else None for text, raw in zip(distinct, answers, strict=True)}
+    fused = {text: _joined(raw) for text, raw in zip(distinct, answers, strict=True)}
     return [fused[text] for text in joined]
+
+
+def _joined(answer: str | None) -> str | None:
+    """The answer as one sentence; None where it is none, copies an example, or merely sets both side by side."""
+    sentence = plain_sentence(answer) if answer else None
+    if sentence in (example for _, example in _EXAMPLES):
+        return None
+    words = (sentence or "").lower().split()
+    triples = [tuple(words[at : at + 3]) for at in range(len(words) - 2)]
+    return sentence if len(set(triples)) == len(triples) else None
 
 
 def _chat(sentences: str) -> list[Message]:

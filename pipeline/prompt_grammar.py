@@ -48,7 +48,20 @@ _TOKEN = re.compile(
 )
 _FLAG_VALUE = re.compile(r"[ \t]*(?!--)([\w.:/%+-]+)")
 _NEXT_FLAG = re.compile(r"\s(?:--|[\u2013\u2014])[a-zA-Z]|$")
-_BARE_FLAGS = {"tile", "hd", "test", "testp", "creative", "upbeta", "uplight", "beta", "fast", "relax", "turbo", "video"}
+_BARE_FLAGS = {
+    "tile",
+    "hd",
+    "test",
+    "testp",
+    "creative",
+    "upbeta",
+    "uplight",
+    "beta",
+    "fast",
+    "relax",
+    "turbo",
+    "video",
+}
 _VALUE_FLAGS = set(
     "ar aspect v version niji s stylize style q quality c chaos seed sameseed iw cref cw sref sw oref ow w width h"
     " height stop weird repeat r profile p exp motion bs".split()
@@ -105,7 +118,7 @@ def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
     parser = _Parser(positive)
     parser.read()
     keywords, weights, unwanted, whole = parser.keywords(max_chars)
-    unwanted += unwanted_in(negative)
+    unwanted += _unwanted_in(negative)
     return Prompt(
         keywords=tuple(keywords),
         weights=tuple(weights),
@@ -117,11 +130,11 @@ def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
     )
 
 
-def unwanted_in(text: str) -> tuple[str, ...]:
+def _unwanted_in(text: str) -> tuple[str, ...]:
     """The keywords of a negative prompt."""
     parser = _Parser(text)
     parser.read()
-    return tuple(parser.keywords(len(text))[0])
+    return tuple(parser.keywords(math.inf)[0])
 
 
 def render(prompt: Prompt) -> str:
@@ -133,7 +146,8 @@ def render(prompt: Prompt) -> str:
     for network in prompt.networks:
         weight = "" if network.weight is None else f":{network.weight:g}"
         parts.append(f"<{network.kind}:{network.name}{weight}>")
-    text = " ".join([", ".join(parts), *(f"--{name} {value}".rstrip() for name, value in prompt.flags)])
+    parts.append(" ".join(f"--{name} {value}".rstrip() for name, value in prompt.flags))
+    text = ", ".join(filter(None, parts))
     if prompt.negative:
         text += "\nNegative prompt: " + ", ".join(map(_escape, prompt.negative))
     return text
@@ -142,7 +156,7 @@ def render(prompt: Prompt) -> str:
 def _escape(keyword: str) -> str:
     if re.fullmatch(EMOTICON, keyword, re.IGNORECASE):
         return keyword
-    return re.sub(r"[\\()\[\]{}<>:|,;&_，、；。*`]|(?<!\S)[-\u2013\u2014]|\b(?:AND|BREAK)\b", r"\\\g<0>", keyword)
+    return re.sub(r"[\\()\[\]{}<>:|,;&_，、；。*`#]|(?<!\S)[-\u2013\u2014]|\b(?:AND|BREAK)\b", r"\\\g<0>", keyword)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -196,7 +210,7 @@ class _Parser:
         if self._part:
             self._end_part(self._explicit(self._stack[-1]))
 
-    def keywords(self, max_chars: int) -> tuple[list[str], list[float], list[str], bool]:
+    def keywords(self, max_chars: float) -> tuple[list[str], list[float], list[str], bool]:
         """Keywords, their weights, what is unwanted, and whether all found room in ``max_chars``."""
         words, weights, unwanted = list[str](), list[float](), self.unwanted
         plus, minus = list[tuple[str, float]](), list[str]()
@@ -216,7 +230,7 @@ class _Parser:
             if plus and (word := tidy("".join(piece for piece, _ in plus))):
                 length += len(word) + 2
                 if length > max_chars + 2:
-                    if not words and (head := tidy(word[: max_chars + 1].rpartition(" ")[0])):
+                    if not words and (head := tidy(word[: int(max_chars) + 1].rpartition(" ")[0])):
                         return [head], [_mean_weight(plus)], unwanted, False  # all one keyword: its first words
                     return words, weights, unwanted, False
                 words.append(word)
@@ -369,9 +383,7 @@ class _Parser:
     def _network(self, match: re.Match[str]) -> None:
         kind, more = match["network"].lower(), match["more"]
         weight = _IS_NUMBER.match(more[1:]) if more.startswith(":") else None
-        self._add_network(
-            "embedding" if kind == "embed" else kind, match["name"], float(weight[1]) if weight else None
-        )
+        self._add_network("embedding" if kind == "embed" else kind, match["name"], float(weight[1]) if weight else None)
         if not more.endswith(">") and not self.text[match.end() :].strip():
             self.cut = True
 
@@ -386,7 +398,7 @@ class _Parser:
         if name == "no":
             stop = _NEXT_FLAG.search(self.text, end)
             assert stop, "the end of the text matches"
-            self.unwanted += unwanted_in(self.text[end : stop.start()])
+            self.unwanted += _unwanted_in(self.text[end : stop.start()])
             return stop.start()
         if name in _BARE_FLAGS:
             self.flags.append((name, ""))

@@ -19,7 +19,9 @@ EMOTICON = (
     + "|".join(re.escape(face) for face in sorted(_FACES, key=len, reverse=True))
     + r")(?=\s*(?:[,;\n]|\Z|(?<!:3)[)\]}|]|:\s*[0-9.]))"
 )
-_INVISIBLE = re.compile("[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
+_INVISIBLE = re.compile(
+    "[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 # Joiners make one emoji of several and shape Persian and Indic letters; elsewhere they hide.
 _JOINER = re.compile(
     "[\u200c\u200d](?:(?<![^\\x00-\u024f\\s\u200c\u200d][\u200c\u200d])|(?![^\\x00-\u024f\\s\u200c\u200d]))"
@@ -32,10 +34,11 @@ _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
 _TAG_BEGINNING = re.compile(r"<(?=[a-zA-Z/!|])")
 _MARKDOWN = re.compile(r"(?<!\\)(?:\*\*+|`+|^[ \t]*#{1,6}[ \t]+)", re.MULTILINE)
 _LABEL = re.compile(r"\s*(?:positive[ _])?prompts?\s*:(?!:)\s*", re.IGNORECASE)
-_NEGATIVE = re.compile(r"(?<![\w\\])negative[ _]?prompts?\s*:\s*", re.IGNORECASE)
+_COLON = r":(?!\s?[0-9.]+\s?\))\s*"  # none that begins an attention weight
+_NEGATIVE = re.compile(rf"(?<![\w\\])negative[ _]?prompts?\s?{_COLON}", re.IGNORECASE)
 _PARAMETER = re.compile(
-    r"(?<![\w\\])(?:(?P<steps>Steps:\s*[0-9])|Sampler:\s*\w|CFG scale:\s*[0-9]|Seed:\s*[0-9]|Size:\s*[0-9]+x[0-9]"
-    r"|Model hash:\s*\w|Model:\s*\w|Denoising strength:\s*[0-9]|Clip skip:\s*[0-9])"
+    rf"(?<![\w\\])(?:(?P<steps>Steps{_COLON}[0-9])|(?:CFG scale|Seed|Denoising strength|Clip skip|Size){_COLON}[0-9]"
+    rf"|(?:Sampler|Model hash|Model){_COLON}\w)"
 )
 _TRAILING_WEIGHT = re.compile(r"(?:\s*:\s*[0-9]*\.[0-9]+|\s+:\s*[0-9]+)+\Z")
 _SIMPLE = re.compile(r"[A-Za-z0-9 '-]*")

@@ -174,10 +174,11 @@ class CorrectConfig(_Section):
         description="Rule facts: reject when the best sentence's CLIP score is below the complex prompt's by more.",
     )
     evidence: float = Field(
-        default=0.9,
+        default=0.95,
         ge=0.5,
         lt=1,
-        description="Repair a fact when CLIP, at its own temperature, gives the alternative at least this probability.",
+        description="Repair a fact, or take a rewrite for a caption, when CLIP, at its own temperature, gives the "
+        "change at least this probability.",
     )
     rounds: int = Field(
         default=5, ge=0, description="Repairs per sentence at most, one a round, the surest first; 0: no repair."

@@ -167,13 +167,17 @@ def test_weights_are_sane_and_no_markup_is_left(text):
     assert all(MIN_WEIGHT <= weight <= MAX_WEIGHT for weight in prompt.weights)
     for keyword in prompt.keywords + prompt.negative:
         assert keyword == " ".join(keyword.split()) != ""
-        assert keyword in FACES or not any(mark in keyword.lower() for mark in ("<script", "<b>", "<lora:", "&amp;", "&lt;"))
+        assert keyword in FACES or not any(
+            mark in keyword.lower() for mark in ("<script", "<b>", "<lora:", "&amp;", "&lt;")
+        )
         assert all(char.isprintable() or char in "\u200c\u200d" for char in keyword)
         keyword.encode("utf-8")
 
 
 words = st.from_regex(r"[a-z]{2,8}( [a-z0-9]{2,8}){0,2}", fullmatch=True)
-literal = st.text("ab ()[]{}:<>|;&_-", min_size=1, max_size=12).map(lambda text: parse_prompt("\\".join(["", *text])).text)
+literal = st.text("ab ()[]{}:<>|;&_-", min_size=1, max_size=12).map(
+    lambda text: parse_prompt("\\".join(["", *text])).text
+)
 weight = st.integers(10, 10_000).map(lambda thousandths: thousandths / 1000)
 
 
