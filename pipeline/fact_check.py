@@ -80,14 +80,18 @@ class FactChecker:
         for one, of_one in zip(checked, swaps, strict=True):
             scored = [(float(one.image @ vector), swap, vector) for swap, vector in zip(of_one, vectors, strict=False)]
             unsaid = {swap.group: score for score, swap, _ in scored if swap.value is None}
-            leads = [(self._lead(one, swap, score, unsaid, margin), swap.sentence, score, swap, vector)
-                     for score, swap, vector in scored]  # fmt: skip
-            lead, _, score, swap, vector = max(leads, key=lambda found: found[:2], default=(0.0, "", 0.0, None, None))
-            one.settled = swap is None or lead <= margin
-            if swap and not one.settled:
-                one.repairs.append(self._told(one, swap, score))
-                one.sentence, one.vector = swap.sentence, vector
-                one.put_in.add(swap.group)
+            leads = [
+                (self._lead(one, swap, score, unsaid, margin), swap.sentence, score, swap, vector)
+                for score, swap, vector in scored
+            ]
+            best = max(leads, key=lambda found: found[:2], default=None)
+            if best is None or best[0] <= margin:
+                one.settled = True
+                continue
+            _, one.sentence, score, swap, vector = best
+            one.repairs.append(self._told(float(one.vector @ one.image), swap, score))
+            one.vector = vector
+            one.put_in.add(swap.group)
 
     @staticmethod
     def _lead(one: Checked, swap: Swap, score: float, unsaid: dict[str, float], margin: float) -> float:
@@ -129,11 +133,11 @@ class FactChecker:
             self._rankings[group.name] = self._embed([group.ask.format(forms[0]) for forms in group.values])
         return [int(value) for value in np.argsort(-(self._rankings[group.name] @ image), kind="stable")]
 
-    def _told(self, one: Checked, swap: Swap, score: float) -> str:
+    def _told(self, before: float, swap: Swap, score: float) -> str:
         group = self._lexicon.groups[swap.group]
         was = group.values[swap.fact.value][0] if swap.fact else "unsaid"
         now = "unsaid" if swap.value is None else group.values[swap.value][0]
-        return f"{swap.group}: {was} -> {now} ({one.score:.3f} -> {score:.3f})"
+        return f"{swap.group}: {was} -> {now} ({before:.3f} -> {score:.3f})"
 
     def _embed(self, sentences: list[str]) -> FloatArray:
         if not sentences:

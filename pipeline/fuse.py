@@ -31,9 +31,9 @@ def fusions(llm: ChatModel, pairs: Sequence[tuple[str, str]]) -> list[str | None
 def _joined(answer: str | None) -> str | None:
     """The answer as one sentence; None where it is none, copies an example, or merely sets both side by side."""
     sentence = plain_sentence(answer) if answer else None
-    if sentence in (example for _, example in _EXAMPLES):
+    if not sentence or any(sentence == example for _, example in _EXAMPLES):
         return None
-    words = (sentence or "").lower().split()
+    words = sentence.lower().split()
     triples = [tuple(words[at : at + 3]) for at in range(len(words) - 2)]
     return sentence if len(set(triples)) == len(triples) else None
 

@@ -173,9 +173,9 @@ class _Reader:
         kind = fields["kind"].value
         if kind not in ("number", "noun", "phrase"):
             self._fail(fields["kind"], f"{name}.kind is {kind!r}; give number, noun or phrase")
-        for field in ("ask", "add"):
-            if field in fields and str(fields[field].value).count("{}") != 1:
-                self._fail(fields[field], f"{name}.{field} is {fields[field].value!r}; it needs one {{}} for the value")
+        for part in ("ask", "add"):
+            if part in fields and str(fields[part].value).count("{}") != 1:
+                self._fail(fields[part], f"{name}.{part} is {fields[part].value!r}; it needs one {{}} for the value")
         if not isinstance(fields["values"], yaml.SequenceNode) or len(fields["values"].value) < 2:
             self._fail(fields["values"], f"{name}.values must be a list of two values or more")
         values: list[tuple[str, ...]] = []

@@ -116,7 +116,8 @@ def _check_words(sentence: str, prompt: str, template: RewriteTemplate) -> None:
 
 def _parted(prompt: str) -> tuple[str, str]:
     """What a prompt says of its scene, and what it orders its reader to do, which all behind an override is."""
-    scene, orders = [], []
+    scene: list[str] = []
+    orders: list[str] = []
     overridden = False
     for part in re.split(r"[,.;:\n]", prompt):
         order = _ORDER.search(part)

@@ -14,7 +14,38 @@ if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
 #: What prompts on the web are written in; with all of the library's languages short text looks like rare ones.
-LANGUAGES = tuple("ar bg cs da de el en es fa fi fr he hi hu id it ja ko nl no pl pt ro ru sv th tr uk vi zh".split())
+LANGUAGES = (
+    "ar",
+    "bg",
+    "cs",
+    "da",
+    "de",
+    "el",
+    "en",
+    "es",
+    "fa",
+    "fi",
+    "fr",
+    "he",
+    "hi",
+    "hu",
+    "id",
+    "it",
+    "ja",
+    "ko",
+    "nl",
+    "no",
+    "pl",
+    "pt",
+    "ro",
+    "ru",
+    "sv",
+    "th",
+    "tr",
+    "uk",
+    "vi",
+    "zh",
+)
 _LATIN = re.compile(
     r"[^\W\d_\u0250-\U0010ffff]+(?:[\u0300-\u036f\u1e00-\u1eff][^\W\d_\u0250-\U0010ffff]*)*|[\u1e00-\u1eff]+"
 )

@@ -8,10 +8,12 @@ import unicodedata
 
 # Tags of Danbooru that draw a face: the one place where underscores, colons and angle brackets are words.
 _FACES = (
-    r"<o>_<o> <|>_<|> (o)_(o) ||_|| |_| >_< >_> <_< >_o o_< >o< ^_^ ^o^ ^^^ @_@ =_= +_+ +_- -_- ._. o_o o_O O_O 0_0 3_3"
-    r" 6_9 u_u x_x X_X T_T ;_; ~_~ $_$ n_n >:) >:( >:d :) :( :d :D :p :P :o :q :t :x :> :< :c :/ :| :3 ;) ;( ;d ;D ;p"
-    r" ;P ;q ;o d: D: <3 \m/ \o/ \||/"
-).split()
+    "<o>_<o>", "<|>_<|>", "(o)_(o)", "||_||", "|_|", ">_<", ">_>", "<_<", ">_o", "o_<", ">o<", "^_^", "^o^", "^^^",
+    "@_@", "=_=", "+_+", "+_-", "-_-", "._.", "o_o", "o_O", "O_O", "0_0", "3_3", "6_9", "u_u", "x_x", "X_X", "T_T",
+    ";_;", "~_~", "$_$", "n_n", ">:)", ">:(", ">:d", ":)", ":(", ":d", ":D", ":p", ":P", ":o", ":q", ":t", ":x", ":>",
+    ":<", ":c", ":/", ":|", ":3", ";)", ";(", ";d", ";D", ";p", ";P", ";q", ";o", "d:", "D:", "<3", "\\m/", "\\o/",
+    "\\||/",
+)  # fmt: skip
 FACES = frozenset(_FACES)
 # Only where a keyword ends after it. `:3` before a closing bracket is a weight.
 EMOTICON = (

@@ -170,7 +170,7 @@ class Corrected(Row):
     method: str | None = Field(default=None, description="Where it came from: caption, rewrite or fusion.")
     decision: str | None = Field(default=None, description="keep, repair or reject.")
     before: str | None = Field(default=None, description="The best candidate before its facts were repaired.")
-    repairs: list[str] | None = Field(default=None, description="Repaired facts, e.g. count: two -> three (0.71 -> 0.83).")
+    repairs: list[str] | None = Field(default=None, description="Repaired facts: count: two -> three (0.71 -> 0.83).")
     facts_checked: int | None = Field(default=None, description="Facts of the sentence that CLIP was asked about.")
     clip_simple: float | None = Field(default=None, description="Cosine of image and simple prompt.")
     clip_complex: float | None = Field(default=None, description="Cosine of image and complex prompt.")

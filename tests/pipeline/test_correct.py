@@ -36,7 +36,7 @@ def corrected(tmp_path, shown, captions, rewrites=(), prompt=None, **settings):
     (image,) = MODELS.clip.embed_images([render(shown)])
     (text,) = MODELS.clip.embed_texts([prompt or complex_prompt(shown, random.Random(1), markup=False)])
     build.write_rows("score", 0, Scored, [
-        Scored(key=key, image_embedding=image.tolist(), complex_embedding=text.tolist(), clip_complex=float(image @ text))
+        Scored(key=key, image_embedding=image.tolist(), complex_embedding=text.tolist(), clip_complex=image @ text)
     ])  # fmt: skip
     build.write_rows("caption", 0, Captioned, [Captioned(key=key, captions=list(captions))])
     build.write_rows("rewrite", 0, Rewritten, [Rewritten(key=key, rewrites=list(rewrites))])

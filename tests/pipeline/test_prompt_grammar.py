@@ -11,12 +11,75 @@ from pipeline.prompt_grammar import MAX_WEIGHT, MIN_WEIGHT, Network, Prompt, par
 from pipeline.prompt_text import FACES
 
 FRAGMENTS = (
-    "a cat", "long_hair", "(", ")", "[", "]", "{", "}", ":", ":1.2", ":0.5", "::2", "::-1", ",", ", ", "|", "\n", " ", "\\",
-    "\\(", "\\)", "BREAK", " AND ", "<lora:add_detail:0.8>", "<lora:x", "<hypernet:y>", "embedding:EasyNegative", "__color__",
-    "{a|b}", "{2$$a|b}", "${x}", " --ar 16:9", " --no dog", " --tile", "Negative prompt: ", "Steps: 20, Sampler: Euler a", "&amp;",
-    "&lt;b&gt;", "<b>", "</b>", "<script>", "</script>", "<!--", "-->", ">_<", ":d", "^_^", "<o>_<o>", ":)", "🐈", "👨‍👩‍👧", "猫", "，",
-    "（", "\u200b", "\u200d", "\x07", "é", "e\u0301", "SAND", "_", "**", "1", "-1", ".", "'s", "-", "https://a.example/b",
-)  # fmt: skip
+    "a cat",
+    "long_hair",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    ":1.2",
+    ":0.5",
+    "::2",
+    "::-1",
+    ",",
+    ", ",
+    "|",
+    "\n",
+    " ",
+    "\\",
+    "\\(",
+    "\\)",
+    "BREAK",
+    " AND ",
+    "<lora:add_detail:0.8>",
+    "<lora:x",
+    "<hypernet:y>",
+    "embedding:EasyNegative",
+    "__color__",
+    "{a|b}",
+    "{2$$a|b}",
+    "${x}",
+    " --ar 16:9",
+    " --no dog",
+    " --tile",
+    "Negative prompt: ",
+    "Steps: 20, Sampler: Euler a",
+    "&amp;",
+    "&lt;b&gt;",
+    "<b>",
+    "</b>",
+    "<script>",
+    "</script>",
+    "<!--",
+    "-->",
+    ">_<",
+    ":d",
+    "^_^",
+    "<o>_<o>",
+    ":)",
+    "🐈",
+    "👨‍👩‍👧",
+    "猫",
+    "，",
+    "（",
+    "\u200b",
+    "\u200d",
+    "\x07",
+    "é",
+    "e\u0301",
+    "SAND",
+    "_",
+    "**",
+    "1",
+    "-1",
+    ".",
+    "'s",
+    "-",
+    "https://a.example/b",
+)
 messy = st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join)
 anything = st.text(max_size=200) | messy | st.text("()[]{}:,|1.2<>\\&;_-ab$ \n", max_size=60)
 
@@ -79,7 +142,8 @@ def test_break_and_and_part_a_prompt_but_not_a_text_in_capitals():
 
 def test_networks_leave_the_text_and_are_named():
     prompt = parse_prompt(
-        "a cat <lora:add_detail:0.8>, <lyco:paint:1:lbw=1,0,1>, <hypernet:old> (embedding:EasyNeg.pt:1.2), <cat-toy> &lt;lora:x:1&gt;"
+        "a cat <lora:add_detail:0.8>, <lyco:paint:1:lbw=1,0,1>, <hypernet:old> "
+        "(embedding:EasyNeg.pt:1.2), <cat-toy> &lt;lora:x:1&gt;"
     )
     assert prompt.text == "a cat"
     assert prompt.networks == (
@@ -92,7 +156,10 @@ def test_networks_leave_the_text_and_are_named():
     )
 
 
-@pytest.mark.parametrize("text", ["__color__ cat", "{red|blue} cat", "{2$$a|b}", "${animal}", "{a, {b|c}}", "a photo of {prompt}", "<wildcard:x>"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["__color__ cat", "{red|blue} cat", "{2$$a|b}", "${animal}", "{a, {b|c}}", "a photo of {prompt}", "<wildcard:x>"],
+)
 def test_what_no_one_filled_in_is_unresolved(text):
     assert parse_prompt(text).unresolved
 
@@ -123,7 +190,8 @@ def test_a_fused_negative_prompt_and_infotext_are_not_wanted():
 
 
 def test_markup_goes_with_what_it_hides():
-    text = "<p class='x'>a <b>red</b> cat</p><script>alert('a dog')</script>, <!-- a bird -->grass &amp;amp; sky&lt;br&gt;<style>p{}"
+    text = "<p class='x'>a <b>red</b> cat</p><script>alert('a dog')</script>, <!-- a bird -->"
+    text += "grass &amp;amp; sky&lt;br&gt;<style>p{}"
     assert parse_prompt(text).keywords == ("a red cat", "grass & sky")
 
 
@@ -183,9 +251,17 @@ weight = st.integers(10, 10_000).map(lambda thousandths: thousandths / 1000)
 
 @given(
     st.lists(st.tuples(words | literal.filter(bool), weight), min_size=1, max_size=6),
-    st.lists(st.builds(Network, kind=st.sampled_from(["lora", "lyco", "hypernet", "embedding"]), name=words, weight=st.none() | weight), max_size=3),
+    st.lists(
+        st.builds(
+            Network,
+            kind=st.sampled_from(["lora", "lyco", "hypernet", "embedding"]),
+            name=words,
+            weight=st.none() | weight,
+        ),
+        max_size=3,
+    ),
     st.lists(words, max_size=3),
-)  # fmt: skip
+)
 @settings(max_examples=200, deadline=None)
 def test_a_prompt_made_of_parts_round_trips(keywords, networks, negative):
     prompt = Prompt(
@@ -201,9 +277,44 @@ def test_a_prompt_made_of_parts_round_trips(keywords, networks, negative):
 
 
 @pytest.mark.parametrize(
-    "unit", ["(", "[", "{", "(a", "[a:", "{a|", "{ ", "/__a", ":.1", "[a:b:0.5]", "<", "<script ", "<!--", "<lora:", "&amp;", "&", ":", ":1.2", "::", "\\",
-             " ", "_", "__a", " --no ", " --ar", "AND ", "a, ", "a", "Steps: 2", "negative prompt:", "\u200d", "*", " :1", ">_<"]
-)  # fmt: skip
+    "unit",
+    [
+        "(",
+        "[",
+        "{",
+        "(a",
+        "[a:",
+        "{a|",
+        "{ ",
+        "/__a",
+        ":.1",
+        "[a:b:0.5]",
+        "<",
+        "<script ",
+        "<!--",
+        "<lora:",
+        "&amp;",
+        "&",
+        ":",
+        ":1.2",
+        "::",
+        "\\",
+        " ",
+        "_",
+        "__a",
+        " --no ",
+        " --ar",
+        "AND ",
+        "a, ",
+        "a",
+        "Steps: 2",
+        "negative prompt:",
+        "\u200d",
+        "*",
+        " :1",
+        ">_<",
+    ],
+)
 def test_time_grows_with_length_only(unit):
     def seconds(size):
         started = time.process_time()

@@ -4,13 +4,14 @@ import open_clip
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from transformers import BlipForConditionalGeneration, BlipProcessor, CLIPTextModel
+from transformers import BlipForConditionalGeneration, BlipProcessor
 
 from pipeline.demo import train_captioner, train_clip
 from pipeline.demo.checkpoint import MODELS
 
-# Modest bars, well under what the model cards report, so that only a broken model falls short of them.
-TWO_WAY = {"subject": 0.8, "count": 0.6, "colour": 0.9, "action": 0.85, "style": 0.85}
+# What semantic correction needs of the models to mean anything; the model cards report more.
+TWO_WAY = {"subject": 0.97, "count": 0.93, "colour": 0.97, "action": 0.97, "relation": 0.97, "style": 0.97}
+ALL_FACTS = 0.9
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def test_together_they_stay_under_60_megabytes_in_safetensors_with_a_card_each()
 
 def test_the_clip_tells_right_words_from_words_with_one_attribute_changed(clip):
     model, _, tokenizer = clip
-    shares = train_clip.two_way_choice(model, tokenizer, 50)
+    shares = train_clip.two_way_choice(model, tokenizer, 100, seed=31)
     assert all(shares[name] >= bar for name, bar in TWO_WAY.items()), shares
 
 
@@ -47,7 +48,7 @@ def test_the_captioner_states_the_facts():
     processor = BlipProcessor.from_pretrained(MODELS / "captioner")
     model = BlipForConditionalGeneration.from_pretrained(MODELS / "captioner")
     assert model.dtype == torch.float32
-    assert train_captioner.all_facts_right(model, processor, 60) >= 0.2
+    assert train_captioner.all_facts_right(model, processor, 100) >= ALL_FACTS
 
 
 def test_the_diffusion_model_is_a_pipeline_that_draws_64x64_from_words():
@@ -59,19 +60,3 @@ def test_the_diffusion_model_is_a_pipeline_that_draws_64x64_from_words():
     assert [picture.size for picture in pictures] == [(64, 64)] * 2
     red, blue = (picture.resize((1, 1)).getpixel((0, 0)) for picture in pictures)
     assert red[0] > red[2] and blue[2] > blue[0], "the background is not of the colour asked for"
-
-
-def test_its_tokenizer_is_the_clip_s():
-    pipeline = StableDiffusionPipeline.from_pretrained(MODELS / "diffusion")
-    ours = open_clip.get_tokenizer(f"local-dir:{MODELS / 'clip'}")(["3 apples, (red background)"])[0]
-    theirs = pipeline.tokenizer("3 apples, (red background)", padding="max_length", max_length=77).input_ids
-    assert ours.tolist() == theirs
-
-
-def test_the_diffusion_models_text_encoder_is_the_clips_text_tower(clip):
-    model, _, tokenizer = clip
-    encoder = CLIPTextModel.from_pretrained(MODELS / "diffusion" / "text_encoder", dtype=torch.float32).eval()
-    ids = tokenizer(["three red apples, blue background, masterpiece", "A person running."])
-    with torch.inference_mode():
-        states = encoder(ids).last_hidden_state[torch.arange(2), ids.argmax(dim=1)]
-        torch.testing.assert_close(states @ model.text_projection, model.encode_text(ids))
