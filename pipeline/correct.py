@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.build import Build
-from pipeline.fact_check import FactChecker, surely_better
+from pipeline.fact_check import Checked, FactChecker, surely_better
 from pipeline.fuse import fusions
 from pipeline.lexicon import Lexicon, read_lexicon
 from pipeline.models import Models
@@ -30,28 +30,60 @@ class Draft:
     def score(self, sentence: str) -> float:
         return float(self.image @ self.vectors[sentence])
 
+    def ranked(self) -> list[str]:
+        """The candidates, nearest to the image first, ties by spelling."""
+        return sorted(self.methods, key=lambda sentence: (-self.score(sentence), sentence))
+
     def best(self, margin: float) -> str:
-        """The caption nearest to the image, ties by spelling; another candidate only where it is nearer by more than
-        ``margin``, for a caption was made from the picture and the others were not."""
-        ranked = sorted(self.methods, key=lambda sentence: (-self.score(sentence), sentence))
+        """The caption nearest to the image; another candidate only where it is nearer by more than ``margin``, for a
+        caption was made from the picture and the others were not."""
+        first, *others = self.finalists()
+        return others[0] if others and self.score(others[0]) > self.score(first) + margin else first
+
+    def finalists(self) -> list[str]:
+        """The nearest caption and, where it is nearer still, the nearest other candidate."""
+        ranked = self.ranked()
         caption = next((sentence for sentence in ranked if self.methods[sentence] == "caption"), ranked[0])
-        return ranked[0] if self.score(ranked[0]) > self.score(caption) + margin else caption
+        return [caption] if caption == ranked[0] else [caption, ranked[0]]
 
 
 def correct(build: Build, part: int, settings: CorrectConfig, models: Models) -> list[Corrected]:
     """One partition's simple prompts.
 
-    Rule ``facts``: the caption nearest to the image, or a rewrite or fusion that CLIP surely prefers, is taken apart
-    into the facts it asserts; each is swapped for its likeliest alternatives, and one that CLIP surely prefers repairs
-    the sentence. ``settings.evidence`` says what sure means. A pair is rejected when its complex prompt fits the image
-    better than the outcome by more than ``settings.tolerance``. Rule ``paper`` (arXiv 2305.05189): the nearest
-    candidate as it is, kept when it fits the image at least as well as the complex prompt.
+    Rule ``facts``: the caption nearest to the image, and a rewrite or fusion that is nearer still, are taken apart into
+    the facts they assert; each is swapped for its likeliest alternatives, and one that CLIP surely prefers repairs the
+    sentence. Of the two the caption stays unless CLIP is sure; ``settings.evidence`` says what sure means. A pair is
+    rejected when its complex prompt fits the image better than the outcome by more than ``settings.tolerance``. Rule
+    ``paper`` (arXiv 2305.05189): the nearest candidate as it is, kept when it fits the image at least as well as the
+    complex prompt.
     """
     scored = build.read_rows("score", part, Scored)
+    corrected = [Corrected(**row.verdict()) for row in scored]
+    drafts = _drafts(build, part, scored)
+    told = {at: draft for at, draft in drafts.items() if draft.methods}
+    _embed(models, settings, list(told.values()))
+    lexicon = read_lexicon(settings.lexicon)
+    margin = surely_better(settings, models) if settings.rule == "facts" else 0.0
+    if settings.rule == "facts" and settings.fuse:
+        _fuse(models, settings, list(told.values()), lexicon, margin)
+    checker = FactChecker(models, settings, lexicon)
+    asked = [(draft, sentence) for draft in told.values() for sentence in draft.finalists()]
+    checked = iter(checker.check([(sentence, draft.image) for draft, sentence in asked]))
+    for at, draft in drafts.items():
+        if at in told:
+            outcomes = [(sentence, next(checked)) for sentence in draft.finalists()]
+            corrected[at] = _decide(_settled(corrected[at], draft, outcomes, margin), settings)
+        else:
+            row = corrected[at].model_copy(update={"clip_complex": draft.clip_complex, "decision": "reject"})
+            corrected[at] = row.reject("correct", Reason.NO_CANDIDATE)
+    return corrected
+
+
+def _drafts(build: Build, part: int, scored: list[Scored]) -> dict[int, Draft]:
+    """Place in the partition -> draft, for the rows that are kept."""
     captioned = build.read_rows("caption", part, Captioned)
     rewritten = build.read_rows("rewrite", part, Rewritten)
-    corrected = [Corrected(**row.verdict()) for row in scored]
-    drafts = {
+    return {
         at: Draft(
             np.asarray(row.image_embedding, np.float32),
             np.asarray(row.complex_embedding, np.float32),
@@ -61,32 +93,6 @@ def correct(build: Build, part: int, settings: CorrectConfig, models: Models) ->
         for at, row in enumerate(scored)
         if row.kept
     }
-    told = {at: draft for at, draft in drafts.items() if draft.methods}
-    _embed(models, settings, list(told.values()))
-    lexicon = read_lexicon(settings.lexicon)
-    margin = surely_better(settings, models) if settings.rule == "facts" else 0.0
-    if settings.rule == "facts" and settings.fuse:
-        _fuse(models, settings, list(told.values()), lexicon, margin)
-    checker = FactChecker(models, settings, lexicon)
-    verdicts = checker.check([(draft.best(margin), draft.image) for draft in told.values()])
-    outcomes = dict(zip(told, verdicts, strict=True))
-    for at, draft in drafts.items():
-        if at not in told:
-            row = corrected[at].model_copy(update={"clip_complex": draft.clip_complex, "decision": "reject"})
-            corrected[at] = row.reject("correct", Reason.NO_CANDIDATE)
-            continue
-        outcome = outcomes[at]
-        before = draft.best(margin)
-        draft.methods.setdefault(outcome.sentence, draft.methods[before])
-        draft.vectors[outcome.sentence] = outcome.vector
-        told_of = {
-            "before": before if outcome.repairs else None,
-            "repairs": outcome.repairs,
-            "facts_checked": outcome.facts_checked,
-        }
-        row = corrected[at].model_copy(update=told_of | _columns(draft, outcome.sentence))
-        corrected[at] = _decide(row, settings)
-    return corrected
 
 
 def _candidates(captions: list[str] | None, rewrites: list[str] | None) -> dict[str, str]:
@@ -126,8 +132,23 @@ def _fuse(
     _embed(models, settings, [draft for draft, _, _ in asked])
 
 
+def _settled(row: Corrected, draft: Draft, outcomes: list[tuple[str, Checked]], margin: float) -> Corrected:
+    """The row with the better of its checked finalists; the first, a caption, wherever CLIP is not sure."""
+    (before, outcome), *others = outcomes
+    if others and others[0][1].score > outcome.score + margin:
+        before, outcome = others[0]
+    draft.methods.setdefault(outcome.sentence, draft.methods[before])
+    draft.vectors[outcome.sentence] = outcome.vector
+    found = {
+        "before": before if outcome.repairs else None,
+        "repairs": outcome.repairs,
+        "facts_checked": outcome.facts_checked,
+    }
+    return row.model_copy(update=found | _columns(draft, outcome.sentence))
+
+
 def _columns(draft: Draft, simple: str) -> dict[str, object]:
-    ranked = sorted(draft.methods, key=lambda sentence: (-draft.score(sentence), sentence))
+    ranked = draft.ranked()
     text_scores = {sentence: float(draft.complex_vector @ draft.vectors[sentence]) for sentence in ranked}
     return {
         "simple": simple,

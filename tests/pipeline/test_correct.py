@@ -103,9 +103,15 @@ def test_the_row_says_what_was_repaired_from_what_and_how_sure_clip_is(tmp_path)
 
 
 def test_the_candidate_clip_likes_best_wins_wherever_it_comes_from(tmp_path):
-    row = corrected(tmp_path, APPLES, ["a dog on a red background."], ["Three apples on a blue background."])
+    row = corrected(tmp_path, APPLES, ["a dog on a red background."], ["Three apples on a blue background."], rounds=0)
     assert (row.simple, row.method, row.decision) == ("Three apples on a blue background.", "rewrite", "keep")
     assert row.before is None and row.repairs == []
+
+
+def test_a_repaired_caption_is_weighed_against_a_rewrite_that_was_nearer_at_first(tmp_path):
+    row = corrected(tmp_path, APPLES, ["Three lemons on a blue background."], ["Three apples somewhere."])
+    assert (row.simple, row.method) == ("Three apples on a blue background.", "caption")
+    assert row.candidates[0] == row.simple and row.before == "Three lemons on a blue background."
 
 
 def test_a_sentence_worse_than_its_prompt_is_rejected_and_keeps_its_figures(tmp_path):
