@@ -90,7 +90,7 @@ def load_side(path: str) -> Side:
         raise SurdError(f"--diff is {path!r} and there is no {build.path(name)}; {mend}")
     try:
         with build.open(name) as file:
-            table = pq.read_table(file)
+            table = pq.read_table(file, use_threads=False)
         rule = SelectionRule.model_validate_json((table.schema.metadata or {})[b"surd.rule"])
         columns = {column: table[column].to_pylist() for column in ("key", *_SCORES)}
     except (pa.ArrowException, ValidationError, KeyError, OSError) as error:

@@ -117,7 +117,8 @@ class Build:
         return self.write_bytes(relative, buffer.getvalue())
 
     def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
-        return pq.read_table(io.BytesIO(self.read_bytes(relative)), columns=columns)
+        # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26).
+        return pq.read_table(io.BytesIO(self.read_bytes(relative)), columns=columns, use_threads=False)
 
     def write_rows(self, stage: str, part: int, model: type[BaseModel], rows: list[Any]) -> str:
         return self.write_table(part_file(stage, part), to_table(model, rows))

@@ -22,7 +22,7 @@ def columns_of(build: Build, stage: str, part: int) -> list[str]:
 def read_columns(build: Build, stage: str, part: int, columns: list[str]) -> pa.Table:
     """Some columns of one partition; of the file only these are read."""
     with build.open(part_file(stage, part)) as file:
-        return pq.ParquetFile(file).read(columns=columns)
+        return pq.ParquetFile(file).read(columns=columns, use_threads=False)
 
 
 def read_embeddings(

@@ -70,7 +70,7 @@ def test_a_part_of_a_section_changes_that_field_alone(built, asked, tmp_path):
     again = build_surd(out=str(out), **asked, report={"samples": 2})
     assert again["run_units"] == 1
     record = json.loads((out / "build.json").read_text())
-    assert record["config"]["report"] == {"samples": 2, "thumbnail": BuildConfig().report.thumbnail}
+    assert record["config"]["report"] == BuildConfig().report.model_dump() | {"samples": 2}
 
 
 def test_the_prefect_page_shows_progress_funnel_and_report(built):
