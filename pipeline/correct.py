@@ -68,7 +68,7 @@ def correct(build: Build, part: int, settings: CorrectConfig, models: Models) ->
         _fuse(models, settings, list(told.values()), lexicon, margin)
     checker = FactChecker(models, settings, lexicon)
     asked = [(draft, sentence) for draft in told.values() for sentence in draft.finalists()]
-    checked = iter(checker.check([(sentence, draft.image) for draft, sentence in asked]))
+    checked = iter(checker.check([(sentence, draft.image, draft.complex_vector) for draft, sentence in asked]))
     for at, draft in drafts.items():
         if at in told:
             outcomes = [(sentence, next(checked)) for sentence in draft.finalists()]

@@ -19,7 +19,7 @@ from pipeline.image_twins import Likeness, find_image_twins
 from pipeline.look_alike import Pixels
 from pipeline.models import Models
 from pipeline.prompt_twins import PromptTwin, find_prompt_twins, prompt_set
-from schemas import Deduped, Reason, Row
+from schemas import Deduped, Reason, Row, Status
 from schemas.config import DedupConfig
 
 _RULE = "the one with most pixels stays, then most bytes, then the smallest key"
@@ -27,12 +27,11 @@ _RULE = "the one with most pixels stays, then most bytes, then the smallest key"
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What is compared of one row that came here: what names its picture, and what its prompt says."""
+    """What names the picture of one row that came here, and how good it is."""
 
     key: str
     sha256: str
     rank: tuple[int, int, str]
-    prompt: frozenset[str]
     place: tuple[int, int]  # partition, and row in it
 
 
@@ -45,19 +44,22 @@ class ImageTwin:
 
 
 def dedup(build: Build, settings: DedupConfig, models: Models) -> list[list[Deduped]]:
-    """Rows per partition; of every cluster all rows but the best (of prompts: the best few) are rejected."""
+    """Rows per partition; of every cluster all rows but the best (of prompts: the best few) are rejected.
+
+    Miniatures, prompts and rows are read one after the other, never held together.
+    """
     parts = range(build.part_count())
-    verdicts = [_verdicts(build, part) for part in parts]
-    candidates = sorted(
-        (one for part in parts for one in _read_candidates(build, part, verdicts[part])), key=lambda c: c.rank
-    )
+    candidates = sorted((one for part in parts for one in _read_candidates(build, part)), key=lambda c: c.rank)
     images = _image_twins(build, candidates, settings)
     left = [candidate for candidate in candidates if candidate.key not in images]
-    prompts = _prompt_twins(left, settings)
+    prompts = _prompt_twins(build, left, settings)
     rejected = _surplus(left, prompts, settings.max_per_prompt)
     return [
-        [_decide(row, images.get(row.key), prompts.get(row.key), row.key in rejected, settings) for row in rows]
-        for rows in verdicts
+        [
+            _decide(row, images.get(row.key), prompts.get(row.key), row.key in rejected, settings)
+            for row in _verdicts(build, part)
+        ]
+        for part in parts
     ]
 
 
@@ -66,19 +68,18 @@ def _verdicts(build: Build, part: int) -> list[Row]:
     return [Row.model_validate(row) for row in table.to_pylist()]
 
 
-def _read_candidates(build: Build, part: int, verdicts: list[Row]) -> list[Candidate]:
+def _read_candidates(build: Build, part: int) -> list[Candidate]:
     pairs = build.read_table(part_file("fetch", part), columns=["sha256", "width", "height", "size"]).to_pylist()
-    keywords = build.read_table(part_file("clean", part), columns=["keywords"])["keywords"].to_pylist()
+    verdicts = build.read_table(part_file("clean", part), columns=["key", "status"]).to_pylist()
     return [
         Candidate(
-            key=row.key,
+            key=row["key"],
             sha256=pair["sha256"],
-            rank=(-pair["width"] * pair["height"], -pair["size"], row.key),
-            prompt=prompt_set(words or ()),
+            rank=(-pair["width"] * pair["height"], -pair["size"], row["key"]),
             place=(part, at),
         )
-        for at, (row, pair, words) in enumerate(zip(verdicts, pairs, keywords, strict=True))
-        if row.kept
+        for at, (row, pair) in enumerate(zip(verdicts, pairs, strict=True))
+        if row["status"] == Status.KEPT
     ]
 
 
@@ -103,21 +104,33 @@ def _image_twins(build: Build, candidates: list[Candidate], settings: DedupConfi
 def _miniatures(build: Build, candidates: list[Candidate]) -> Pixels:
     """The candidates' miniatures, in their order: 3 KB each, all that is held of a picture."""
     minis = np.zeros((len(candidates), 32, 32, 3), np.uint8)
-    by_part: dict[int, list[tuple[int, int]]] = {}
-    for number, candidate in enumerate(candidates):
-        by_part.setdefault(candidate.place[0], []).append((number, candidate.place[1]))
-    for part, places in by_part.items():
+    for part, places in _by_part(candidates).items():
         array = np.load(io.BytesIO(build.read_bytes(part_miniatures(part))), allow_pickle=False)
         minis[[number for number, _ in places]] = array[[row for _, row in places]]
     return minis
 
 
-def _prompt_twins(candidates: list[Candidate], settings: DedupConfig) -> dict[str, tuple[str, PromptTwin]]:
+def _prompt_twins(
+    build: Build, candidates: list[Candidate], settings: DedupConfig
+) -> dict[str, tuple[str, PromptTwin]]:  # fmt: skip
     """Key -> (key of the row whose prompt stands for its cluster, how alike); empty when prompts are not compared."""
     if not settings.max_per_prompt:
         return {}
-    twins = find_prompt_twins([candidate.prompt for candidate in candidates], settings.prompt_similarity)
+    said: list[frozenset[str]] = [frozenset()] * len(candidates)
+    for part, places in _by_part(candidates).items():
+        keywords = build.read_table(part_file("clean", part), columns=["keywords"])["keywords"].to_pylist()
+        for number, row in places:
+            said[number] = prompt_set(keywords[row] or ())
+    twins = find_prompt_twins(said, settings.prompt_similarity)
     return {one.key: (candidates[twin.row].key, twin) for one, twin in zip(candidates, twins, strict=True)}
+
+
+def _by_part(candidates: list[Candidate]) -> dict[int, list[tuple[int, int]]]:
+    """Partition -> (number of the candidate, its row there)."""
+    places: dict[int, list[tuple[int, int]]] = {}
+    for number, candidate in enumerate(candidates):
+        places.setdefault(candidate.place[0], []).append((number, candidate.place[1]))
+    return places
 
 
 def _surplus(candidates: list[Candidate], prompts: dict[str, tuple[str, PromptTwin]], most: int) -> set[str]:

@@ -28,10 +28,12 @@ class Swap:
 
 @dataclass
 class Checked:
-    """A sentence after its facts were checked, its CLIP embedding, and what was repaired on the way."""
+    """A sentence after its facts were checked, its CLIP embedding, and what was repaired on the way. ``image`` and
+    ``prompt`` are the embeddings of what it is held against."""
 
     sentence: str
     image: FloatArray
+    prompt: FloatArray
     vector: FloatArray
     repairs: list[str] = field(default_factory=list)
     put_in: set[str] = field(default_factory=set)
@@ -55,16 +57,18 @@ class FactChecker:
         self._models, self._settings, self._lexicon = models, settings, lexicon
         self._rankings: dict[str, FloatArray] = {}
 
-    def check(self, pairs: Sequence[tuple[str, FloatArray]]) -> list[Checked]:
-        """Sentences and the unit embeddings of their images -> sentences with their facts repaired.
+    def check(self, claims: Sequence[tuple[str, FloatArray, FloatArray]]) -> list[Checked]:
+        """Sentences, each with the unit embeddings of its image and complex prompt -> sentences with facts repaired.
 
         A fact is repaired when CLIP, asked to choose between the sentence and the sentence with that fact swapped, is
-        ``settings.evidence`` sure of the swap at its own temperature. Rule ``paper`` and 0 rounds repair nothing.
+        ``settings.evidence`` sure of the swap at its own temperature. The image is the witness; the complex prompt is
+        heard too, at ``settings.prompt_weight``, and the score against the image must rise in any case. Rule ``paper``
+        and 0 rounds repair nothing.
         """
-        if not pairs:
+        if not claims:
             return []
-        vectors = self._embed([sentence for sentence, _ in pairs])
-        checked = [Checked(text, image, vector) for (text, image), vector in zip(pairs, vectors, strict=True)]
+        vectors = self._embed([sentence for sentence, _, _ in claims])
+        checked = [Checked(*claim, vector) for claim, vector in zip(claims, vectors, strict=True)]
         for _ in range(self._settings.rounds if self._settings.rule == "facts" else 0):
             unsettled = [one for one in checked if not one.settled]
             if unsettled:
@@ -78,28 +82,36 @@ class FactChecker:
         vectors = iter(self._embed([swap.sentence for of_one in swaps for swap in of_one]))
         margin = surely_better(self._settings, self._models)
         for one, of_one in zip(checked, swaps, strict=True):
-            scored = [(float(one.image @ vector), swap, vector) for swap, vector in zip(of_one, vectors, strict=False)]
-            unsaid = {swap.group: score for score, swap, _ in scored if swap.value is None}
+            found = [(swap, vector) for swap, vector in zip(of_one, vectors, strict=False)]
+            unsaid = {swap.group: self._belief(one, vector) for swap, vector in found if swap.value is None}
             leads = [
-                (self._lead(one, swap, score, unsaid, margin), swap.sentence, score, swap, vector)
-                for score, swap, vector in scored
+                (self._lead(one, swap, vector, unsaid, margin), swap.sentence, swap, vector) for swap, vector in found
             ]
-            best = max(leads, key=lambda found: found[:2], default=None)
+            best = max(leads, key=lambda lead: lead[:2], default=None)
             if best is None or best[0] <= margin:
                 one.settled = True
                 continue
-            _, one.sentence, score, swap, vector = best
-            one.repairs.append(self._told(float(one.vector @ one.image), swap, score))
-            one.vector = vector
+            _, _, swap, vector = best
+            one.repairs.append(self._told(one, swap, float(one.image @ vector)))
+            one.sentence, one.vector = swap.sentence, vector
             one.put_in.add(swap.group)
 
-    @staticmethod
-    def _lead(one: Checked, swap: Swap, score: float, unsaid: dict[str, float], margin: float) -> float:
-        """By how much a swap beats the sentence. What CLIP cannot tell from saying nothing is better left unsaid: a
-        phrase has to beat its own absence, and one that a repair put in has to go on doing so."""
+    def _lead(
+        self, one: Checked, swap: Swap, vector: FloatArray, unsaid: dict[str, float], margin: float
+    ) -> float:  # fmt: skip
+        """By how much a swap is more believable than the sentence. What CLIP cannot tell from saying nothing is better
+        left unsaid: a phrase has to beat its own absence, and one that a repair put in has to go on doing so."""
+        lead = self._belief(one, vector) - self._belief(one, one.vector)
+        if swap.value is None and swap.group in one.put_in:
+            return lead + 2 * margin
+        if float(one.image @ vector) <= one.score:
+            return 0.0
         if swap.value is None:
-            return score - one.score + (2 * margin if swap.group in one.put_in else 0.0)
-        return score - max(one.score, unsaid.get(swap.group, -1.0))
+            return lead
+        return min(lead, self._belief(one, vector) - unsaid.get(swap.group, -2.0))
+
+    def _belief(self, one: Checked, vector: FloatArray) -> float:
+        return float(one.image @ vector) + self._settings.prompt_weight * float(one.prompt @ vector)
 
     def _swaps(self, one: Checked) -> list[Swap]:
         """Every sentence to ask about.
@@ -116,28 +128,30 @@ class FactChecker:
             if group.kind == "number" and said[group.name] > 1:
                 continue
             taken = {other.value for other in facts if other.group == fact.group} if group.kind == "noun" else set()
-            likely = [value for value in self._likely(group, one.image) if value not in taken | {fact.value}]
+            likely = [value for value in self._likely(group, one) if value not in taken | {fact.value}]
             values: list[int | None] = [*likely[: self._settings.alternatives], *([None] if group.add else [])]
             for value in values:
                 if (sentence := self._lexicon.swap(one.sentence, fact, value)) and sentence != one.sentence:
                     swaps.append(Swap(fact.group, fact, value, sentence))
         for group in self._lexicon.groups.values():
             if group.add and group.name not in said:
-                for value in self._likely(group, one.image)[: self._settings.alternatives]:
+                for value in self._likely(group, one)[: self._settings.alternatives]:
                     swaps.append(Swap(group.name, None, value, self._lexicon.added(one.sentence, group.name, value)))
         return swaps
 
-    def _likely(self, group: Group, image: FloatArray) -> list[int]:
-        """The values of a group, the likeliest for this image first, by the group's own question."""
+    def _likely(self, group: Group, one: Checked) -> list[int]:
+        """The values of a group, the likeliest for this image and prompt first, by the group's own question."""
         if group.name not in self._rankings:
             self._rankings[group.name] = self._embed([group.ask.format(forms[0]) for forms in group.values])
-        return [int(value) for value in np.argsort(-(self._rankings[group.name] @ image), kind="stable")]
+        asked = self._rankings[group.name]
+        belief = asked @ one.image + self._settings.prompt_weight * (asked @ one.prompt)
+        return [int(value) for value in np.argsort(-belief, kind="stable")]
 
-    def _told(self, before: float, swap: Swap, score: float) -> str:
+    def _told(self, one: Checked, swap: Swap, score: float) -> str:
         group = self._lexicon.groups[swap.group]
         was = group.values[swap.fact.value][0] if swap.fact else "unsaid"
         now = "unsaid" if swap.value is None else group.values[swap.value][0]
-        return f"{swap.group}: {was} -> {now} ({before:.3f} -> {score:.3f})"
+        return f"{swap.group}: {was} -> {now} ({one.score:.3f} -> {score:.3f})"
 
     def _embed(self, sentences: list[str]) -> FloatArray:
         if not sentences:

@@ -180,6 +180,9 @@ class CorrectConfig(_Section):
         description="Repair a fact, or take a rewrite for a caption, when CLIP, at its own temperature, gives the "
         "change at least this probability.",
     )
+    prompt_weight: float = Field(
+        default=0.3, ge=0, le=1, description="What the complex prompt says of a fact, against what the image says (1)."
+    )
     rounds: int = Field(
         default=5, ge=0, description="Repairs per sentence at most, one a round, the surest first; 0: no repair."
     )

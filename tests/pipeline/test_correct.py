@@ -24,10 +24,11 @@ def plain(shown):
     return narrative(shown, Plainest())
 
 
-def checked(sentence, shown, **settings):
+def checked(sentence, shown, prompt=None, **settings):
     config = load_config({}, {f"correct.{name}": value for name, value in settings.items()}).correct
     (image,) = MODELS.clip.embed_images([render(shown)])
-    return FactChecker(MODELS, config, read_lexicon(None)).check([(sentence, image)])[0]
+    (text,) = MODELS.clip.embed_texts([prompt or complex_prompt(shown, random.Random(1), markup=False)])
+    return FactChecker(MODELS, config, read_lexicon(None)).check([(sentence, image, text)])[0]
 
 
 def corrected(tmp_path, shown, captions, rewrites=(), prompt=None, **settings):
@@ -71,7 +72,8 @@ def test_true_sentences_stay_as_they_are():
     scenes = [scene(SEED, index) for index in range(40)]
     images = MODELS.clip.embed_images([render(one) for one in scenes])
     checker = FactChecker(MODELS, BuildConfig().correct, read_lexicon(None))
-    outcomes = checker.check([(plain(one), image) for one, image in zip(scenes, images, strict=True)])
+    prompts = MODELS.clip.embed_texts([complex_prompt(one, random.Random(1)) for one in scenes])
+    outcomes = checker.check(list(zip(map(plain, scenes), images, prompts, strict=True)))
     kept = sum(outcome.sentence == plain(one) for one, outcome in zip(scenes, outcomes, strict=True))
     assert kept >= 38
     assert all(outcome.facts_checked >= 3 for outcome in outcomes)
@@ -83,6 +85,13 @@ def test_most_sentences_with_one_wrong_fact_come_out_true():
              for name in ("colour", "style")]  # fmt: skip
     right = [checked(plain(wrong), shown).sentence == plain(shown) for shown, wrong in cases]
     assert np.mean(right) >= 0.8
+
+
+@pytest.mark.parametrize("lie", ["three bananas, blue background", "five apples, red background"])
+def test_a_prompt_that_lies_about_the_picture_does_not_make_a_true_sentence_false(lie):
+    true = "Three apples on a blue background."
+    assert checked(true, APPLES, prompt=lie).sentence == true
+    assert checked("Three lemons on a blue background.", APPLES, prompt=lie).sentence == true
 
 
 def test_no_rounds_and_the_papers_rule_repair_nothing():
