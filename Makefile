@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help env demo test test-slow bench-curation bench-stages lint clean
+.PHONY: help env demo test test-slow bench bench-curation bench-stages lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,9 +27,11 @@ test: env  ## run the tests, one file at a time on each core
 test-slow: env  ## run the tests that take minutes or need extras (pip install '.[ray]')
 	@$(BIN)/python -m pytest -m slow
 
-bench-curation: SEED ?= 7001
+bench: bench-stages bench-curation  ## both benchmarks below, one after the other (about 10 minutes)
+
+bench-curation: SEED ?= 9100
 bench-curation: SIZE ?= 1000
-bench-curation: env  ## how right curation is, on planted defects: make bench-curation SEED=7001 SIZE=1000
+bench-curation: env  ## how right curation is, on planted defects: SEED=9100 SIZE=1000
 	@$(BIN)/python -m tests.bench.curation --seed $(SEED) --size $(SIZE) --models
 
 bench-stages: SEED ?= 8001
