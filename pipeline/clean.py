@@ -10,13 +10,13 @@ import ftfy
 from ftfy.badness import is_bad
 
 from pipeline.build import Build
-from pipeline.gibberish import is_gibberish
 from pipeline.models import Models
 from pipeline.models.clip_tokenizer import CONTEXT, ClipTokenizer, clip_tokenizer, clip_words
-from pipeline.prompt_grammar import Prompt, parse_prompt
-from pipeline.prompt_injection import find_injection
-from pipeline.prompt_language import detect_language
-from pipeline.prompt_words import Split, prompt_words
+from pipeline.prompts.gibberish import is_gibberish
+from pipeline.prompts.grammar import Prompt, parse_prompt
+from pipeline.prompts.injection import find_injection
+from pipeline.prompts.language import detect_language
+from pipeline.prompts.words import Split, prompt_words
 from schemas import Cleaned, Pair, Reason, SourceRecord
 from schemas.config import CleanConfig
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.build import Build
-from pipeline.fact_check import Checked, FactChecker, surely_better
-from pipeline.fuse import fusions
-from pipeline.lexicon import Lexicon, read_lexicon
 from pipeline.models import Models
 from pipeline.models.clip import FloatArray
 from pipeline.score import embed_distinct
+from pipeline.sentences.fact_check import Checked, FactChecker, surely_better
+from pipeline.sentences.fuse import fusions
+from pipeline.sentences.lexicon import Lexicon, read_lexicon
 from schemas import Captioned, Corrected, Reason, Rewritten, Scored
 from schemas.config import CorrectConfig
 

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from pipeline.build import Build, part_file, part_miniatures
-from pipeline.image_twins import Likeness, find_image_twins
-from pipeline.look_alike import Pixels
 from pipeline.models import Models
-from pipeline.prompt_twins import PromptTwin, find_prompt_twins, prompt_set
+from pipeline.twins.images import Likeness, find_image_twins
+from pipeline.twins.look_alike import Pixels
+from pipeline.twins.prompts import PromptTwin, find_prompt_twins, prompt_set
 from schemas import Deduped, Reason, Row, Status
 from schemas.config import DedupConfig
 
 _RULE = "the one with most pixels stays, then most bytes, then the smallest key"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """What names the picture of one row that came here, and how good it is."""
 

@@ -25,11 +25,11 @@ from PIL import Image
 
 from pipeline import foreign_json
 from pipeline.build import Build, add_member, part_miniatures, part_tar
-from pipeline.look_alike import SIDE, Pixels, miniature, perceptual_hash
 from pipeline.metadata import read_metadata
 from pipeline.models import Models
 from pipeline.pixels import to_rgb
 from pipeline.sources import Source, open_source
+from pipeline.twins.look_alike import SIDE, Pixels, miniature, perceptual_hash
 from pipeline.web import client_settings, describe, retry_wait
 from schemas import BuildConfig, Pair, Reason, SourceRecord
 from schemas.config import FetchConfig

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pipeline.build import Build
 from pipeline.models import Models
 from pipeline.models.chat_model import ChatModel
-from pipeline.plain_sentence import Unusable, plain_sentence, rewritten_sentence
-from pipeline.rewrite_template import RewriteTemplate, read_template
+from pipeline.sentences.plain_sentence import Unusable, plain_sentence, rewritten_sentence
+from pipeline.sentences.rewrite_template import RewriteTemplate, read_template
 from schemas import Cleaned, Rewritten, Safe
 from schemas.config import RewriteConfig
 

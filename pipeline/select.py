@@ -12,7 +12,7 @@ from pipeline.build import Build
 from pipeline.calibrate import calibrate
 from pipeline.embeddings import FloatArray, read_columns, read_embeddings
 from pipeline.models import Models
-from pipeline.neighbours import find_twins
+from pipeline.twins.neighbours import find_twins
 from schemas import Calibration, Reason, Row, Selected, SelectionRule, Threshold
 from schemas.config import SelectConfig
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pipeline.build import Build, marker_file, part_file
 from pipeline.models import Models
 from pipeline.models.safety import safety_files
-from pipeline.rewrite_template import template_file
+from pipeline.sentences.rewrite_template import template_file
 from schemas import (
     BuildConfig,
     Captioned,
@@ -95,7 +95,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("collect", "fetch"),
         roles=("clip",),
         settings=lambda c: c.clean,
-        data=lambda s: (_HERE / "prompt_words.yaml",),
+        data=lambda s: (_HERE / "prompts/words.yaml",),
     ),
     Stage(name="dedup", version=2, scope="build", row=Deduped, reads=("fetch", "clean"), settings=lambda c: c.dedup),
     Stage(
@@ -143,7 +143,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("score", "caption", "rewrite"),
         roles=("clip", "llm"),
         settings=lambda c: c.correct,
-        data=lambda s: (Path(s.lexicon) if s.lexicon else _HERE / "lexicon.yaml",),
+        data=lambda s: (Path(s.lexicon) if s.lexicon else _HERE / "sentences/lexicon.yaml",),
     ),
     Stage(
         name="select",

@@ -8,12 +8,12 @@ from pipeline.build import Build
 from pipeline.clean import clean
 from pipeline.demo.prompts import complex_prompt
 from pipeline.demo.scenes import scene
-from pipeline.gibberish import is_gibberish
 from pipeline.models import Models
 from pipeline.models.clip_tokenizer import ClipTokenizer
-from pipeline.prompt_injection import find_injection
-from pipeline.prompt_language import detect_language
-from pipeline.prompt_words import prompt_words
+from pipeline.prompts.gibberish import is_gibberish
+from pipeline.prompts.injection import find_injection
+from pipeline.prompts.language import detect_language
+from pipeline.prompts.words import prompt_words
 from schemas import Pair, Reason, SourceRecord, load_config
 
 

@@ -10,9 +10,9 @@ from pipeline.correct import correct
 from pipeline.demo.prompts import Plainest, complex_prompt, narrative
 from pipeline.demo.render import render
 from pipeline.demo.scenes import Scene, scene, variant
-from pipeline.fact_check import FactChecker
-from pipeline.lexicon import read_lexicon
 from pipeline.models import Models
+from pipeline.sentences.fact_check import FactChecker
+from pipeline.sentences.lexicon import read_lexicon
 from schemas import BuildConfig, Captioned, Reason, Rewritten, Scored, load_config
 
 MODELS = Models(BuildConfig().models)

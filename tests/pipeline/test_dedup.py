@@ -14,9 +14,9 @@ from pipeline.build import Build, marker_file, part_miniatures
 from pipeline.dedup import dedup
 from pipeline.demo.render import render
 from pipeline.demo.scenes import ATTRIBUTES, Scene, scene, variant
-from pipeline.image_twins import find_image_twins
-from pipeline.look_alike import SIDE, lay_over, miniature
 from pipeline.models import Models
+from pipeline.twins.images import find_image_twins
+from pipeline.twins.look_alike import SIDE, lay_over, miniature
 from schemas import Cleaned, Deduped, Marker, Pair, Reason
 from schemas.config import DedupConfig, ModelsConfig
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.demo.prompts import narrative, truth
 from pipeline.demo.scenes import scene
-from pipeline.lexicon import read_lexicon
+from pipeline.sentences.lexicon import read_lexicon
 from schemas import SurdError
 
 LEXICON = read_lexicon(None)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.prompt_grammar import MAX_WEIGHT, MIN_WEIGHT, Network, Prompt, parse_prompt, render
-from pipeline.prompt_text import FACES
+from pipeline.prompts.grammar import MAX_WEIGHT, MIN_WEIGHT, Network, Prompt, parse_prompt, render
+from pipeline.prompts.text import FACES
 
 FRAGMENTS = (
     "a cat",

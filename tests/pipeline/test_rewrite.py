@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from pipeline.build import Build
 from pipeline.models.chat_model import ChatModel, Reply
-from pipeline.plain_sentence import Unusable, plain_sentence, rewritten_sentence
 from pipeline.rewrite import rewrite
-from pipeline.rewrite_template import DEFAULT, read_template, shortened
+from pipeline.sentences.plain_sentence import Unusable, plain_sentence, rewritten_sentence
+from pipeline.sentences.rewrite_template import DEFAULT, read_template, shortened
 from pipeline.stages import BY_NAME, run_unit
 from schemas import Cleaned, Deduped, Reason, SurdError, load_config
 

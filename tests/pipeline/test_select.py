@@ -10,8 +10,8 @@ import pytest
 from pipeline.build import Build
 from pipeline.calibrate import PROMPTS, calibrate
 from pipeline.models import Models
-from pipeline.neighbours import find_twins
 from pipeline.select import choose, select
+from pipeline.twins.neighbours import find_twins
 from schemas import BuildConfig, Calibration, Reason, Selected, SelectionRule
 from schemas.config import SelectConfig
 from tests.pipeline.score_table import unit, write_end, write_part
@@ -221,7 +221,7 @@ def test_the_large_index_finds_the_same_twins_as_comparing_all(monkeypatch):
     vectors[2000:] = vectors[rng.integers(0, 2000, 1000)] + 0.1 * rng.standard_normal((1000, 32))
     vectors, keys = unit(vectors), keys_of(3000)
     exact = find_twins(keys, vectors, 0.95)
-    monkeypatch.setattr("pipeline.neighbours._EXACT", 1000)
+    monkeypatch.setattr("pipeline.twins.neighbours._EXACT", 1000)
     assert len(exact) > 900
     assert find_twins(keys, vectors, 0.95) == find_twins(keys, vectors, 0.95)  # the same each time
     found = find_twins(keys, vectors, 0.95)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.lexicon import Fact, Group, Lexicon
 from pipeline.models import Models
 from pipeline.models.clip import FloatArray
 from pipeline.score import embed_distinct
+from pipeline.sentences.lexicon import Fact, Group, Lexicon
 from schemas.config import CorrectConfig
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.look_alike import Floats, Pixels, cells, could_match, lay_over
+from pipeline.twins.look_alike import Floats, Pixels, cells, could_match, lay_over
 from schemas.config import DedupConfig
 
 _EXACT = 8192  # pictures up to which every pair is compared by the index
@@ -58,15 +58,14 @@ def _candidates(minis: Pixels, flips: bool) -> Pairs:
     count = len(minis)
     if count < 2:
         return np.zeros((0, 3), np.int64)
-    points = cells(minis, 8).reshape(count, -1)
-    index = _index(points)
+    index = _index(cells(minis, 8).reshape(count, -1))
     codes = []
     for start in range(0, count, _BLOCK):
         block = minis[start : start + _BLOCK]
         for flipped in (0, 1) if flips else (0,):
             queries = cells(block[:, :, ::-1] if flipped else block, 8).reshape(len(block), -1)
             far, near = index.search(queries, min(_NEAREST, count))
-            row, column = np.nonzero((near >= 0) & (far <= _FARTHEST**2 * points.shape[1]))
+            row, column = np.nonzero((near >= 0) & (far <= _FARTHEST**2 * index.d))
             one, other = row + start, near[row, column]
             pair = np.minimum(one, other) * count + np.maximum(one, other)
             codes.append((pair * 2 + flipped)[one != other])

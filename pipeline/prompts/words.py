@@ -11,7 +11,7 @@ from typing import Literal
 
 import yaml
 
-WORDS_FILE = Path(__file__).with_name("prompt_words.yaml")
+WORDS_FILE = Path(__file__).with_name("words.yaml")
 Class = Literal["subject", "style", "quality"]
 _JOINTS = re.compile(r"[\s_\-–—/]+")
 _SMALL = frozenset(("a", "an", "the", "in", "on", "of", "with", "at", "under", "and"))
@@ -28,7 +28,7 @@ class Split:
 
 
 class PromptWords:
-    """The word list ``prompt_words.yaml``, asked about one keyword at a time."""
+    """The word list ``words.yaml``, asked about one keyword at a time."""
 
     def __init__(self, file: Path = WORDS_FILE) -> None:
         lists = yaml.safe_load(file.read_text(encoding="utf-8"))

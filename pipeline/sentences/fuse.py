@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.models.chat_model import ChatModel, Message
-from pipeline.plain_sentence import plain_sentence
+from pipeline.sentences.plain_sentence import plain_sentence
 
 _SYSTEM = "You join two descriptions of one picture into one short plain English sentence. Add nothing of your own."
 _EXAMPLES = (
