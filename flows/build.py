@@ -25,6 +25,7 @@ from flows.record import check
 from flows.request import default_out, resolve
 from flows.summary import summarise
 from pipeline.build import Build
+from pipeline.links import without_secrets
 from pipeline.stages import BY_NAME, STAGES, Outcome, Stage, finish, run_unit, units
 from schemas import BuildConfig, SurdError
 
@@ -125,7 +126,8 @@ def _build(config: BuildConfig, root: str) -> dict[str, Any]:
 
 def _check_source(build: Build, config: BuildConfig) -> None:
     if not build.part_count():
-        raise SurdError(f"source is {config.source!r} and gives no records; check it, or name another source")
+        shown = without_secrets(config.source)
+        raise SurdError(f"source is {shown!r} and gives no records; check it, or name another source")
 
 
 def _run_stage(stage: Stage, count: int, root: str, config: BuildConfig, runner: TaskRunner[Any]) -> Iterator[Outcome]:

@@ -38,7 +38,13 @@ Params = Annotated[
 @app.command()
 def build(
     profile: Profile = "demo",
-    source: Annotated[str | None, typer.Option(help="demo, gallery:URL or folder:PATH.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="demo, civitai:?QUERY, lexica:WORDS, gallery:URL, folder:PATH, urls:FILE, img2dataset:FOLDER, "
+            "huggingface:FOLDER, authors:FOLDER or diffusiondb:FOLDER."
+        ),
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Where the build goes. Default: data/PROFILE.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of config fields, laid over the profile.")] = None,
     param: Params = [],  # noqa: B006 - typer reads the default and never changes it
@@ -55,6 +61,12 @@ def build(
     - The embedded demo world: `surd build`
 
     - A folder of AI images: `surd build --source folder:my_images --out data/mine`
+
+    - A list of URLs with prompts: `surd build --source urls:laion.parquet --limit 1000 --out data/list`
+
+    - What img2dataset got: `surd build --source img2dataset:its_output --out data/taken-over`
+
+    - Civitai (key, if any, in CIVITAI_API_KEY): `surd build --source "civitai:?sort=Newest&nsfw=None" --limit 1000`
 
     - A gallery's API: `surd build --source gallery:https://example.org/api/v1/images --limit 1000 --out data/web`
 

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipeline.build import Build
+from pipeline.links import without_secrets
 from pipeline.models import ROLES, Models
 from schemas import BuildConfig, BuildRecord
 
@@ -23,7 +24,7 @@ def check(config: BuildConfig, root: str) -> BuildRecord:
     models = Models(config.models)
     revisions = {role: f"{config.models.ref(role)} {models.revision(role)}" for role in ROLES}
     return BuildRecord(
-        config=config.model_dump(mode="json"),
+        config=config.model_dump(mode="json") | {"source": without_secrets(config.source)},
         versions={name: _version(name) for name in STANDS_ON},
         models=revisions,
         git_commit=_git_commit(),

@@ -10,6 +10,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import fsspec
@@ -42,6 +43,10 @@ class Build:
     def path(self, relative: str) -> str:
         """The full path or URL of a file of the build, as a person would type it."""
         return f"{self.root.rstrip('/')}/{relative}"
+
+    def local_path(self, relative: str) -> Path | None:
+        """Where a file of the build lies on this machine, or None when the build is elsewhere."""
+        return Path(self._full(relative)) if self._local else None
 
     def check_writable(self) -> None:
         """Raise SurdError when nothing can be written below the root."""
@@ -212,6 +217,10 @@ def part_file(stage: str, part: int) -> str:
 
 def part_tar(stage: str, part: int) -> str:
     return f"{stage}/part-{part:05d}.tar"
+
+
+def part_journal(part: int) -> str:
+    return f"fetch/part-{part:05d}.journal"
 
 
 def part_miniatures(part: int) -> str:

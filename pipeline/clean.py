@@ -23,7 +23,7 @@ from schemas.config import CleanConfig
 _WORD = re.compile(r"[^\W\d_](?:\.?[^\W\d_])+|[\u3040-\u9fff\uac00-\ud7af]")
 _LAST_WORD = re.compile(r"[a-z]{2,}\Z", re.IGNORECASE)
 # The levels galleries give to pictures that are fit for work, as words, numbers and booleans.
-_SAFE_LEVELS = {"", "none", "false", "safe", "pg", "g", "0", "1"}
+_SAFE_LEVELS = {"", "none", "false", "safe", "pg", "g", "0", "1", "unlikely"}  # unlikely: LAION's word
 _UNSAFE_WORDS = re.compile(
     r"\b(?:nsfw|nude|nudity|naked|topless|porn\w*|hentai|sex|sexual|erotic|uncensored|nipples?|genitals?|gore)\b",
     re.IGNORECASE,

@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 import logging
 import os
-import re
 import tarfile
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
 import numpy as np
-import stamina
-from PIL import Image
 
 from pipeline import foreign_json
-from pipeline.build import Build, add_member, part_miniatures, part_tar
-from pipeline.metadata import read_metadata
+from pipeline.build import Build, add_member, part_journal, part_miniatures, part_tar
+from pipeline.download import Download, Downloader
+from pipeline.fetch_journal import Journal
+from pipeline.inspect_image import inspect
 from pipeline.models import Models
-from pipeline.pixels import to_rgb
-from pipeline.sources import Source, open_source
-from pipeline.twins.look_alike import SIDE, Pixels, miniature, perceptual_hash
-from pipeline.web import client_settings, describe, retry_wait
+from pipeline.refusal import Refused
+from pipeline.sources import AtAnAddress, Readable, Source, open_source
+from pipeline.twins.look_alike import SIDE, Pixels
 from schemas import BuildConfig, Pair, Reason, SourceRecord
 from schemas.config import FetchConfig
 
 log = logging.getLogger(__name__)
 S = TypeVar("S")
 T = TypeVar("T")
-_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
-
-
-class Refused(Exception):
-    """An image that will not become a pair, and why."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,80 +48,53 @@ def fetch(build: Build, unit: int, settings: BuildConfig, models: Models) -> lis
 
     Downloads overlap and decoding uses every core, but bytes are written in row order as they come: at most
     2 x ``concurrency`` images are in memory. Every record that fails becomes a row with a reason. Beside the tar lie
-    the miniatures that dedup compares, uint8 [rows, 32, 32, 3], black where a row was not kept.
+    the miniatures that dedup compares, uint8 [rows, 32, 32, 3], black where a row was not kept, and the journal by
+    which a partition that was killed, or had transient failures, goes on without downloading anything again.
     """
     records = build.read_rows("collect", unit, SourceRecord)
-    with (
-        open_source(settings) as source,
-        build.writing(part_tar("fetch", unit)) as file,
-        tarfile.open(fileobj=file, mode="w|") as tar,  # type: ignore[call-overload]  # it only needs write()
-    ):
-        pairs, miniatures = asyncio.run(_fetch_all(records, source, settings.fetch, tar))
+    with open_source(settings) as source, _journal(build, unit, records, source, settings.fetch) as journal:
+        with (
+            build.writing(part_tar("fetch", unit)) as file,
+            tarfile.open(fileobj=file, mode="w|") as tar,  # type: ignore[call-overload]  # it only needs write()
+        ):
+            pairs, miniatures = asyncio.run(_fetch_all(records, source, settings.fetch, tar, journal))
+        if journal:
+            journal.finish(pairs)
     array = io.BytesIO()
     np.save(array, miniatures, allow_pickle=False)
     build.write_bytes(part_miniatures(unit), array.getvalue())
     return pairs
 
 
-def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], Pixels]:
-    """What the bytes are, as columns of a pair: sniffed, bounded by the header, metadata read, then fully decoded; and
-    the picture in miniature.
+@contextmanager
+def _journal(
+    build: Build, unit: int, records: list[SourceRecord], source: Source, settings: FetchConfig
+) -> Iterator[Journal | None]:
+    """The partition's journal where there is something to download and the build is on this machine, else None."""
+    path, tar = (build.local_path(name) for name in (part_journal(unit), part_tar("fetch", unit)))
+    if path is None or tar is None or not any(_is_on_the_web(source, record) for record in records):
+        yield None
+        return
+    with Journal(path, tar, records, settings) as journal:
+        yield journal
 
-    Of an animation the first frame counts. Width and height are those of the upright picture. Raises Refused.
-    """
-    ext = sniff(data)
+
+def _is_on_the_web(source: Source, record: SourceRecord) -> bool:
     try:
-        with Image.open(io.BytesIO(data), formats=(_FORMATS[ext],)) as header:
-            width, height = header.size
-        if width * height > settings.max_pixels:
-            raise Refused(Reason.TOO_LARGE, f"{width}x{height} pixels, more than max_pixels {settings.max_pixels}")
-        metadata = read_metadata(data)
-        picture = to_rgb(data)
-        small = miniature(picture)
+        return record.kept and isinstance(_locate(source, record), str)
     except Refused:
-        raise
-    except Image.DecompressionBombError as error:
-        raise Refused(Reason.TOO_LARGE, str(error)) from None
-    except Exception as error:  # Pillow on damaged bytes raises all sorts: OSError, SyntaxError, struct.error ...
-        detail = re.sub(r" ?<_io\.[^>]*>", "", describe(error))  # an address in memory differs from run to run
-        raise Refused(Reason.BROKEN_IMAGE, detail) from None
-    columns = {
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "ext": ext,
-        "size": len(data),
-        "width": picture.width,
-        "height": picture.height,
-        "phash": perceptual_hash(small),
-        "prompt": metadata and metadata.prompt,
-        "negative_prompt": metadata and metadata.negative_prompt,
-        "tool": metadata and metadata.tool,
-        "params": foreign_json.dump(metadata.params) if metadata and metadata.params else None,
-    }
-    return columns, small
-
-
-def sniff(data: bytes) -> str:
-    """``png``, ``jpg`` or ``webp`` by the first bytes. Raises Refused on anything else."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpg"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    start = data[:64].lstrip().lower()
-    what = "HTML" if start.startswith((b"<!doctype", b"<html")) else "nothing" if not data else repr(data[:16])
-    raise Refused(Reason.NOT_AN_IMAGE, f"the bytes begin with {what}" if data else "the file is empty")
+        return False
 
 
 async def _fetch_all(
-    records: list[SourceRecord], source: Source, settings: FetchConfig, tar: tarfile.TarFile
+    records: list[SourceRecord], source: Source, settings: FetchConfig, tar: tarfile.TarFile, journal: Journal | None
 ) -> tuple[list[Pair], Pixels]:
     pairs: list[Pair] = []
     miniatures = np.zeros((len(records), SIDE, SIDE, 3), np.uint8)
-    slots = asyncio.Semaphore(settings.concurrency)
-    async with httpx.AsyncClient(**client_settings(settings.timeout)) as client:
+    own = source.own_address if isinstance(source, AtAnAddress) else None
+    async with Downloader(settings, own) as downloader:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            one = partial(_fetch_one, source, settings, client, slots, threads)
+            one = partial(_fetch_one, source, settings, downloader, journal, threads)
             async with aclosing(_in_order(one, records, window=2 * settings.concurrency)) as results:
                 async for fetched in results:
                     if fetched.miniature is not None:
@@ -150,8 +108,8 @@ async def _fetch_all(
 async def _fetch_one(
     source: Source,
     settings: FetchConfig,
-    client: httpx.AsyncClient,
-    slots: asyncio.Semaphore,
+    downloader: Downloader,
+    journal: Journal | None,
     threads: Executor,
     record: SourceRecord,
 ) -> Fetched:
@@ -162,16 +120,31 @@ async def _fetch_one(
     in_thread = partial(asyncio.get_running_loop().run_in_executor, threads)
     try:
         place = _locate(source, record)
-        if isinstance(place, Path):
-            data = await in_thread(_read_file, place, settings.max_bytes)
+        if isinstance(place, str):
+            download = await _download(downloader, journal, record.key, place)
         else:
-            async with slots:
-                data = await _download(client, place, settings)
-        found, small = await in_thread(inspect, data, settings)
+            download = Download(data=await in_thread(_read_file, place, settings.max_bytes))
+        found, small = await in_thread(inspect, download.data, settings)
     except Refused as refused:
-        return Fetched(pair=row.reject("fetch", refused.reason, foreign_json.text_of(refused.detail)))
-    found |= _prompts(record, found)
-    return Fetched(pair=row.model_copy(update=found), data=data, miniature=small)
+        rejected = row.reject("fetch", refused.reason, foreign_json.text_of(refused.detail))
+        return Fetched(pair=rejected.model_copy(update={"transient": refused.transient or None}))
+    found |= _prompts(record, found) | {"opt_out": download.opt_out}
+    return Fetched(pair=row.model_copy(update=found), data=download.data, miniature=small)
+
+
+async def _download(downloader: Downloader, journal: Journal | None, key: str, url: str) -> Download:
+    """The bytes that an earlier run got, or new ones, which are in the journal before anything is done with them."""
+    if journal and (known := journal.outcome(key)):
+        return known
+    try:
+        download = await downloader.get(url)
+    except Refused as refused:
+        if journal:
+            journal.refuse(key, refused)
+        raise
+    if journal:
+        journal.keep(key, download)
+    return download
 
 
 def _prompts(record: SourceRecord, found: dict[str, Any]) -> dict[str, Any]:
@@ -185,14 +158,14 @@ def _prompts(record: SourceRecord, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _locate(source: Source, record: SourceRecord) -> str | Path:
+def _locate(source: Source, record: SourceRecord) -> str | Readable:
     try:
         return source.location(record.url or "")
     except (ValueError, OSError) as error:
         raise Refused(Reason.UNREADABLE_FILE, str(error)) from None
 
 
-def _read_file(path: Path, max_bytes: int) -> bytes:
+def _read_file(path: Readable, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
@@ -201,36 +174,6 @@ def _read_file(path: Path, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise Refused(Reason.TOO_LARGE, f"more than max_bytes {max_bytes}")
     return data
-
-
-async def _download(client: httpx.AsyncClient, url: str, settings: FetchConfig) -> bytes:
-    """The body of an http(s) URL, with retries; ``settings.timeout`` is for each try as a whole."""
-    try:
-        async for attempt in stamina.retry_context(
-            on=retry_wait, attempts=settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
-        ):
-            with attempt:
-                async with asyncio.timeout(settings.timeout):
-                    return await _get(client, url, settings.max_bytes)
-    except httpx.HTTPStatusError as error:
-        raise Refused(Reason.HTTP_ERROR, describe(error)) from None
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
-        raise Refused(Reason.FETCH_FAILED, describe(error)) from None
-    raise AssertionError("stamina either returns or raises")
-
-
-async def _get(client: httpx.AsyncClient, url: str, max_bytes: int) -> bytes:
-    async with client.stream("GET", url) as response:
-        response.raise_for_status()
-        body = bytearray()
-        too_large = Refused(Reason.TOO_LARGE, f"more than max_bytes {max_bytes}")
-        if int(response.headers.get("Content-Length", 0)) > max_bytes:
-            raise too_large
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > max_bytes:
-                raise too_large
-        return bytes(body)
 
 
 async def _in_order(work: Callable[[S], Awaitable[T]], items: Iterable[S], window: int) -> AsyncGenerator[T, None]:

@@ -78,7 +78,7 @@ def _selected(build: Build) -> Iterator[_Planned]:
                         "clip_simple": corrected.clip_simple,
                         "clip_complex": corrected.clip_complex,
                         **pair.model_dump(include={"sha256", "ext", "width", "height", "negative_prompt", "tool"}),
-                        **record.model_dump(include={"source", "source_id", "page_url", "author", "licence"}),
+                        **record.model_dump(include={"source", "source_id", "page_url", "author", "licence", "terms"}),
                     }
                 )
                 yield _Planned(part=part, pair=pair, sample=sample)

@@ -10,24 +10,39 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+import numpy as np
 from PIL import Image, ImageOps
 
 S = TypeVar("S")
 T = TypeVar("T")
+_STRIP = 256  # rows
 
 
 def to_rgb(data: bytes) -> Image.Image:
-    """Decode: first frame, turned upright by EXIF, transparency over white, 8-bit RGB.
+    """Decode by one rule for every kind of image: 8-bit RGB, as a browser on a white page would show it.
 
-    Raises what Pillow raises on bytes that do not decode (OSError, ValueError, SyntaxError ...).
+    Of an animation the first frame; turned upright by its EXIF orientation; transparency over white; of 16 bits a
+    channel the upper 8; palettes and grey as their colours; CMYK by Pillow's formula (colour profiles are not applied).
+    At most 8 bytes a pixel are in memory. Raises what Pillow raises on bytes that do not decode (OSError, ValueError,
+    SyntaxError ...).
     """
     with Image.open(io.BytesIO(data)) as image:
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-            layer = upright.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-        return upright.convert("RGB")
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):  # convert() would clip what is above 255 to white
+            return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            return _over_white(image)
+        return image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Strip by strip: whole layers of a large image would take three times the memory."""
+    opaque = Image.new("RGB", image.size)
+    for top in range(0, image.height, _STRIP):
+        layer = image.crop((0, top, image.width, min(top + _STRIP, image.height))).convert("RGBA")
+        opaque.paste(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"), (0, top))
+    return opaque
 
 
 def ahead(function: Callable[[S], T], items: Iterable[S], window: int) -> Iterator[T]:

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -72,24 +72,34 @@ class Stage:
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="collect",
-        version=1,
+        version=2,
         scope="source",
         row=SourceRecord,
         settings=lambda c: BuildConfig(
-            source=c.source, limit=c.limit, seed=c.seed, partition_size=c.partition_size, demo=c.demo, collect=c.collect
+            source=c.source,
+            limit=c.limit,
+            seed=c.seed,
+            partition_size=c.partition_size,
+            demo=c.demo,
+            collect=c.collect,
+            urls=c.urls,
+            civitai=c.civitai,
+            lexica=c.lexica,
         ),
     ),
     Stage(
         name="fetch",
-        version=2,
+        version=3,
         scope="partition",
         row=Pair,
         reads=("collect",),
-        settings=lambda c: BuildConfig(source=c.source, seed=c.seed, demo=c.demo, fetch=c.fetch),
+        settings=lambda c: BuildConfig(
+            source=c.source, seed=c.seed, demo=c.demo, civitai=c.civitai, lexica=c.lexica, fetch=c.fetch
+        ),
     ),
     Stage(
         name="clean",
-        version=2,
+        version=3,
         scope="partition",
         row=Cleaned,
         reads=("collect", "fetch"),
@@ -156,7 +166,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="pack",
-        version=1,
+        version=2,
         scope="build",
         reads=("collect", "fetch", "clean", "correct", "select"),
         roles=("diffusion",),
@@ -218,37 +228,39 @@ def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome
     build, models, settings = Build(root), Models(config.models), stage.settings(config)
     fingerprint = _fingerprint(stage, unit, build, settings, models)
     marker = build.marker(stage.name, unit)
-    if marker and marker.fingerprint == fingerprint:
+    if marker and marker.fingerprint == fingerprint and not marker.transient:
         return Outcome(
             stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=time.perf_counter() - started
         )
     build.remove(marker_file(stage.name, unit))
     if stage.scope in ("partition", "shard"):
-        parts = {unit: stage.run()(build, unit, settings, models)}
+        found: Iterable[tuple[int, Any]] = [(unit, stage.run()(build, unit, settings, models))]
     else:
-        parts = dict(enumerate(stage.run()(build, settings, models)))
-    if stage.row:
-        for part, rows in parts.items():
+        found = enumerate(stage.run()(build, settings, models))
+    parts, count, transient, rejected = 0, 0, 0, Counter[str]()
+    for part, rows in found:  # a source may be longer than memory: each part is written as it comes
+        if stage.row:
             build.write_rows(stage.name, part, stage.row, rows)
-        if stage.scope == "source":
-            _drop_stale_parts(build, len(parts))
-    rows = [row for part in parts.values() for row in part or ()]
+        parts, count = parts + 1, count + len(rows or ())
+        transient += sum(bool(getattr(row, "transient", None)) for row in rows or ())
+        mine = (row for row in rows or () if row.status is Status.REJECTED and row.rejected_by == stage.name)
+        rejected.update(row.reason.value for row in mine)
+    if stage.scope == "source":
+        _drop_stale_parts(build, parts)
     marker = Marker(
         stage=stage.name,
         part=unit,
-        parts=units(stage, build) if stage.scope in ("partition", "shard") else len(parts),
+        parts=units(stage, build) if stage.scope in ("partition", "shard") else parts,
         fingerprint=fingerprint,
         outputs=dict(sorted(build.written.items())),
-        rows=len(rows),
+        rows=count,
+        transient=transient,
         seconds=round(time.perf_counter() - started, 3),
     )
     build.write_json(marker_file(stage.name, unit), marker)
-    rejected = Counter(
-        row.reason.value for row in rows if row.status is Status.REJECTED and row.rejected_by == stage.name
-    )
-    log.info("%s %d: %d rows in %.1f s", stage.name, unit, len(rows), marker.seconds)
+    log.info("%s %d: %d rows in %.1f s", stage.name, unit, count, marker.seconds)
     return Outcome(
-        stage=stage.name, unit=unit, skipped=False, rows=len(rows), seconds=marker.seconds, rejected=dict(rejected)
+        stage=stage.name, unit=unit, skipped=False, rows=count, seconds=marker.seconds, rejected=dict(rejected)
     )
 
 

@@ -20,17 +20,29 @@ logging.getLogger("httpx").setLevel(logging.WARNING)  # it writes a line for eve
 
 def client_settings(timeout: float) -> dict[str, Any]:
     """Keyword arguments of httpx clients, sync and async. ``timeout``: seconds for each of connect, read, write."""
-    try:
-        version = importlib.metadata.version("surd")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        version = "0"
     return {
-        "headers": {"User-Agent": f"surd/{version} (dataset builder; collects image-prompt pairs)"},
+        "headers": {"User-Agent": user_agent()},
         "follow_redirects": True,
         "max_redirects": MAX_REDIRECTS,
         "timeout": httpx.Timeout(timeout),
         "mounts": dict.fromkeys(_THIS_MACHINE),  # past any proxy of the environment, which could not reach it
     }
+
+
+def user_agent() -> str:
+    """Who asks: the package's name and version, what it does, and its project page where the package names one."""
+    try:
+        about = importlib.metadata.metadata("surd")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "surd/0 (dataset builder; collects image-prompt pairs)"
+    pages = [line.partition(",")[2].strip() for line in about.get_all("Project-URL") or []]
+    page = f"; +{pages[0]}" if pages else ""
+    return f"surd/{about['Version']} (dataset builder; collects image-prompt pairs{page})"
+
+
+def is_transient(response: httpx.Response) -> bool:
+    """Whether an error answer says "not now" rather than "no": 408, 425, 429 and the server's own faults."""
+    return response.status_code in _TRANSIENT_STATUS or response.status_code >= 500
 
 
 def retry_wait(error: Exception) -> bool | float:

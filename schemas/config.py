@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from schemas.errors import SurdError
 
@@ -73,14 +75,71 @@ class CollectConfig(_Section):
     timeout: float = Field(default=30.0, gt=0, description="Seconds per request.")
 
 
+class UrlsConfig(_Section):
+    """Columns of a list of images, for sources that read one: urls, img2dataset, huggingface."""
+
+    url_column: str | None = Field(default=None, description="Column of the image URL; null: guessed by its name.")
+    prompt_column: str | None = Field(default=None, description="Column of the prompt; null: guessed by its name.")
+
+
+class CivitaiConfig(_Section):
+    """The source civitai; its API key is in the environment as CIVITAI_API_KEY."""
+
+    url: str = Field(default="https://civitai.com/api/v1", description="Address of the API, without images or models.")
+    original: bool = Field(
+        default=False, description="Ask for the file as it was uploaded, not for the size that the API names."
+    )
+
+
+class LexicaConfig(_Section):
+    """The source lexica."""
+
+    url: str = Field(default="https://lexica.art/api", description="Address of the API.")
+    endless: bool = Field(
+        default=False, description="Page through infinite-prompts, as the site itself does, not v1/search (50 images)."
+    )
+
+
 class FetchConfig(_Section):
     """Getting and verifying the bytes."""
 
     concurrency: int = Field(default=8, ge=1, description="Requests under way at once.")
-    retries: int = Field(default=3, ge=0, description="Further tries of a failed request.")
-    timeout: float = Field(default=30.0, gt=0, description="Seconds per image.")
+    per_host_concurrency: int = Field(default=8, ge=1, description="Requests under way at once at one host.")
+    per_host_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="Requests a second to one host; null: 10, but no limit where the source is this machine.",
+    )
+    retries: int = Field(default=3, ge=0, description="Further tries of a failed request, with exponential backoff.")
+    connect_timeout: float = Field(default=10.0, gt=0, description="Seconds until a connection stands.")
+    first_byte_timeout: float = Field(default=20.0, gt=0, description="Seconds until an answer begins or goes on.")
+    timeout: float = Field(default=30.0, gt=0, description="Seconds for each try of an image as a whole.")
+    allow_hosts: list[str] = Field(
+        default=[],
+        description="Host names, addresses and networks (10.0.0.0/8) that may be fetched from although not public.",
+    )
+    respect_robots: bool = Field(default=True, description="Leave what a site's robots.txt disallows.")
+    respect_opt_outs: bool = Field(
+        default=True, description="Leave images whose answer says noai, noimageai or TDM-Reservation: 1."
+    )
     max_bytes: int = Field(default=50_000_000, gt=0, description="Larger files are rejected while streaming.")
-    max_pixels: int = Field(default=64_000_000, gt=0, description="Larger images are rejected before decoding.")
+    max_pixels: int = Field(default=36_000_000, gt=0, description="Larger images are rejected before decoding.")
+
+    @field_validator("allow_hosts")
+    @classmethod
+    def _are_hosts(cls, entries: list[str]) -> list[str]:
+        for entry in entries:
+            if not _is_host(entry):
+                raise ValueError(f"{entry!r} is no host name, address or network; give example.org or 10.0.0.0/8")
+        return entries
+
+
+def _is_host(entry: str) -> bool:
+    try:
+        ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        return bool(re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", entry))
+    return True
 
 
 class CleanConfig(_Section):
@@ -248,7 +307,11 @@ class BuildConfig(_Section):
     """Everything a build depends on."""
 
     schema_version: Literal[1] = 1
-    source: str = Field(default="demo", description="demo, gallery:URL or folder:PATH.")
+    source: str = Field(
+        default="demo",
+        description="demo, civitai:?QUERY, lexica:WORDS, gallery:URL, folder:PATH, urls:FILE, img2dataset:FOLDER, "
+        "huggingface:FOLDER, authors:FOLDER or diffusiondb:FOLDER.",
+    )
     limit: int | None = Field(default=None, ge=0, description="Collect at most this many records.")
     seed: int = Field(default=0, ge=0, description="Of the demo world.")
     partition_size: int = Field(default=1000, ge=1, description="Source records per unit of work, retry and resume.")
@@ -259,6 +322,9 @@ class BuildConfig(_Section):
     models: ModelsConfig = ModelsConfig()
     demo: DemoConfig = DemoConfig()
     collect: CollectConfig = CollectConfig()
+    urls: UrlsConfig = UrlsConfig()
+    civitai: CivitaiConfig = CivitaiConfig()
+    lexica: LexicaConfig = LexicaConfig()
     fetch: FetchConfig = FetchConfig()
     clean: CleanConfig = CleanConfig()
     dedup: DedupConfig = DedupConfig()

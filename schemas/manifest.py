@@ -116,4 +116,5 @@ class Marker(_Document):
     fingerprint: str = Field(description="sha256 of input content, the stage's config, model revisions, stage version.")
     outputs: dict[str, str] = Field(description="File (relative to the build) -> sha256.")
     rows: int
+    transient: int = Field(default=0, description="Rows rejected for what may pass: the next run redoes those alone.")
     seconds: float

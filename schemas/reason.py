@@ -16,12 +16,18 @@ class Reason(StrEnum):
     """Why a row was rejected. Values are stable: reports and downstream tools group by them."""
 
     NO_IMAGE = "no_image"
+    UNREADABLE_ROW = "unreadable_row"
     FETCH_FAILED = "fetch_failed"
     HTTP_ERROR = "http_error"
+    TOO_MANY_REDIRECTS = "too_many_redirects"
+    FORBIDDEN_ADDRESS = "forbidden_address"
+    ROBOTS_DISALLOWED = "robots_disallowed"
+    OPTED_OUT = "opted_out"
     UNREADABLE_FILE = "unreadable_file"
     TOO_LARGE = "too_large"
     NOT_AN_IMAGE = "not_an_image"
     BROKEN_IMAGE = "broken_image"
+    POLYGLOT = "polyglot"
     NO_PROMPT = "no_prompt"
     EMPTY_PROMPT = "empty_prompt"
     NSFW = "nsfw"
@@ -46,12 +52,18 @@ class Reason(StrEnum):
 
 _MEANING: dict[Reason, str] = {
     Reason.NO_IMAGE: "the source names no image for this record",
+    Reason.UNREADABLE_ROW: "the row of the list is too long, not UTF-8 or of another shape",
     Reason.FETCH_FAILED: "the image could not be downloaded (network error or time-out)",
     Reason.HTTP_ERROR: "the server answered the image request with an error",
+    Reason.TOO_MANY_REDIRECTS: "the URL redirects in a circle or too often",
+    Reason.FORBIDDEN_ADDRESS: "the URL is not http(s), or leads to an address that is not public",
+    Reason.ROBOTS_DISALLOWED: "the site's robots.txt disallows it",
+    Reason.OPTED_OUT: "the site keeps it out of training data (noai, noimageai or TDM-Reservation)",
     Reason.UNREADABLE_FILE: "the file could not be read from disk",
     Reason.TOO_LARGE: "more bytes or pixels than the config allows",
     Reason.NOT_AN_IMAGE: "the bytes are not a PNG, JPEG or WebP image",
     Reason.BROKEN_IMAGE: "the image is damaged and does not decode",
+    Reason.POLYGLOT: "the image has another file (archive, program or page) behind its end",
     Reason.NO_PROMPT: "neither the source nor the file says which prompt made the image",
     Reason.EMPTY_PROMPT: "nothing readable is left of the prompt after cleaning",
     Reason.NSFW: "not work-safe, by the source's own level, by the prompt or by the image",

@@ -80,13 +80,17 @@ class SourceRecord(Row):
     params: str | None = Field(default=None, description="Other generation parameters as the source states them, JSON.")
     author: str | None = None
     licence: str | None = None
+    terms: str | None = Field(default=None, description="What the site or the list says of its use, beyond a licence.")
     nsfw_level: str | None = Field(default=None, description="The source's own level, lower case.")
     created_at: str | None = None
+    extra: str | None = Field(default=None, description="Whatever else the source says of the image, JSON.")
 
 
 class Pair(Row):
     """An acquired image with its complex prompt (stage *fetch*). Bytes lie in ``fetch/part-NNNNN.tar``."""
 
+    transient: bool | None = Field(default=None, description="Rejected for what may pass: the next run asks again.")
+    opt_out: str | None = Field(default=None, description="The header that keeps it out of training data, if any.")
     sha256: str | None = Field(default=None, description="Of the original bytes.")
     ext: str | None = Field(default=None, description="png, jpg or webp, sniffed from the bytes.")
     size: int | None = Field(default=None, description="Bytes.")
@@ -212,6 +216,7 @@ class Sample(BaseModel):
     page_url: str | None = None
     author: str | None = None
     licence: str | None = None
+    terms: str | None = None
     negative_prompt: str | None = None
     tool: str | None = None
 

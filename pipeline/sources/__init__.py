@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self, runtime_checkable
 
+from pipeline.links import without_secrets
 from schemas import BuildConfig, SourceRecord, SurdError
+
+PAGE = 1000  # records of a page where pages cost nothing
+_ALONE = ("demo", "civitai")  # kinds that need nothing after them
+
+
+class Readable(Protocol):
+    """Bytes at hand: a path, a member of a tar, a cell of a table."""
+
+    def open(self, mode: str) -> IO[bytes]:
+        """A new file at their beginning. Raises OSError when they are gone."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +44,11 @@ class Source(Protocol):
     def page(self, cursor: str | None) -> Page:
         """The page at a cursor; None is the first. Raises SurdError when the source does not give it."""
 
-    def location(self, url: str) -> str | Path:
-        """Where a record's ``url`` really is: an http(s) URL, or a path. Raises ValueError when it may not be read."""
+    def location(self, url: str) -> str | Readable:
+        """Where a record's ``url`` really is: an http(s) URL, or a path or the like.
+
+        Raises ValueError or OSError when it may not or cannot be read.
+        """
 
     def __enter__(self) -> Self: ...
 
@@ -40,22 +57,77 @@ class Source(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class AtAnAddress(Protocol):
+    """A source whose images may lie where the user pointed it, even on the user's own machine."""
+
+    @property
+    def own_address(self) -> str:
+        """The http(s) URL that the user named, or that the source serves itself."""
+
+
+class RecordStream:
+    """A source on disk that is read once, front to back: pages of a thousand, the cursor is how many came before."""
+
+    name: str
+    _stream: Iterator[SourceRecord] | None = None
+    _ahead: list[SourceRecord]
+    _position = 0
+
+    def records(self) -> Iterator[SourceRecord]:
+        """All records in their order, read as they are asked for. Raises SurdError where there are none to read."""
+        raise NotImplementedError
+
+    def page(self, cursor: str | None) -> Page:
+        """The next thousand; another cursor than the last page's starts again and passes over what came before."""
+        start, stream = int(cursor or 0), self._stream
+        if stream is None or start != self._position:
+            stream = self.records()
+            self._ahead = [*islice(stream, start, start + 1)]
+        self._stream = None  # what raises is over: it must not look like the end when it is asked again
+        found = [*self._ahead, *islice(stream, PAGE - len(self._ahead))]
+        self._ahead = [*islice(stream, 1)]
+        self._stream, self._position = stream, start + len(found)
+        return Page(found, str(self._position) if self._ahead else None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream = None
+
+
+# kind -> its class, made with what follows the colon and the config; imported when it is asked for
+_KINDS = {
+    "demo": "demo:DemoGallery",
+    "gallery": "gallery:Gallery",
+    "folder": "folder:Folder",
+    "civitai": "civitai:Civitai",
+    "lexica": "lexica:Lexica",
+    "urls": "urls:UrlList",
+    "img2dataset": "img2dataset:Img2dataset",
+    "huggingface": "huggingface:HuggingFaceFolder",
+    "authors": "authors:AuthorsSurd",
+    "diffusiondb": "diffusiondb:DiffusionDb",
+}
+KINDS = (
+    "demo, civitai:?QUERY, lexica:WORDS, gallery:URL, folder:PATH, urls:FILE, img2dataset:FOLDER, huggingface:FOLDER, "
+    "authors:FOLDER or diffusiondb:FOLDER"
+)
+
+
 def open_source(settings: BuildConfig) -> Source:
     """The source that ``settings.source`` names. Raises SurdError when there is no such kind, URL or folder."""
-    kind, _, rest = settings.source.partition(":")
-    if settings.source == "demo":
-        from pipeline.sources.demo import DemoGallery
-
-        return DemoGallery(settings)
-    if kind == "gallery" and rest:
-        from pipeline.sources.gallery import Gallery
-
-        return Gallery(settings.source, rest, settings)
-    if kind == "folder" and rest:
-        from pipeline.sources.folder import Folder
-
-        return Folder(rest)
-    raise SurdError(f"config field 'source' is {settings.source!r}; give demo, gallery:URL or folder:PATH")
+    kind, colon, rest = settings.source.partition(":")
+    if kind not in _KINDS or bool(rest) != bool(colon) or (not rest and kind not in _ALONE):
+        near = difflib.get_close_matches(kind, _KINDS, n=1)
+        mend = f"did you mean {near[0]}?" if near and near[0] != kind else f"give {KINDS}"
+        raise SurdError(f"config field 'source' is {without_secrets(settings.source)!r}; {mend}")
+    module, _, name = _KINDS[kind].partition(":")
+    made: Source = getattr(importlib.import_module(f"pipeline.sources.{module}"), name)(rest, settings)
+    return made
 
 
 def new_record(source: str, source_id: str, **fields: Any) -> SourceRecord:

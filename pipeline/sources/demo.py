@@ -8,14 +8,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.sources.gallery import Gallery
-from schemas import BuildConfig
+from schemas import BuildConfig, SurdError
 
 
 class DemoGallery(Gallery):
     """The gallery of the demo world. Its server lives as long as the ``with`` block and leaves nothing behind."""
 
-    def __init__(self, settings: BuildConfig) -> None:
-        super().__init__("demo", "http://127.0.0.1/", settings)
+    def __init__(self, rest: str, settings: BuildConfig) -> None:
+        if rest:
+            raise SurdError(f"config field 'source' is 'demo:{rest}'; the demo world takes its size from demo.count")
+        super().__init__("http://127.0.0.1/", settings, name="demo")
         self._world: dict[str, Any] = {
             "count": settings.demo.count,
             "seed": settings.seed,

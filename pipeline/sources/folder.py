@@ -12,11 +12,10 @@ from typing import Any, Self
 
 from pipeline import foreign_json
 from pipeline.foreign_json import text_of
-from pipeline.sources import Page, new_record
-from schemas import Reason, SourceRecord, SurdError
+from pipeline.sources import PAGE, Page, new_record
+from schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 PAIRS = "pairs.jsonl"
-PAGE = 1000
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 _SIDECARS = {".txt", ".json", ".caption", ".yaml", ".yml", ".xml"}
 
@@ -28,7 +27,7 @@ class Folder:
     that it does not list follow, by path. A text file beside an image of the same name is a sidecar, not a record.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, settings: BuildConfig) -> None:
         self._root = Path(path).expanduser().resolve()
         if not self._root.is_dir():
             raise SurdError(f"config field 'source' is 'folder:{path}' and no folder is there; give an existing one")
@@ -117,6 +116,7 @@ class Folder:
             params=foreign_json.dump(params) if isinstance(params, dict) else None,
             author=text_of(entry.get("author")) or text_of(entry.get("attribution")),
             licence=text_of(entry.get("licence")) or text_of(entry.get("license")),
+            terms=text_of(entry.get("terms")),
             nsfw_level=(text_of(entry.get("nsfw_level")) or "").lower() or None,
             created_at=text_of(entry.get("created_at")),
         )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
 
 import httpx
 import stamina
 
 from pipeline import comfyui, foreign_json
 from pipeline.foreign_json import text_of
+from pipeline.links import is_http, without_secrets
 from pipeline.sources import Page, new_record
 from pipeline.web import client_settings, describe, retry_wait
 from schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 log = logging.getLogger(__name__)
+_PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
 _PROMPT_KEYS, _NEGATIVE_KEYS = ("prompt", "Prompt"), ("negativePrompt", "negative_prompt", "Negative prompt")
 
 
@@ -28,10 +32,10 @@ class Gallery:
     gallery sit at any port, without a record changing.
     """
 
-    def __init__(self, name: str, api_url: str, settings: BuildConfig) -> None:
-        if not _is_http(api_url):
-            raise SurdError(f"config field 'source' is {name!r}; after gallery: give an http(s) URL")
-        self.name = name
+    def __init__(self, api_url: str, settings: BuildConfig, name: str | None = None) -> None:
+        self.name = name or f"gallery:{without_secrets(api_url)}"
+        if not is_http(api_url):
+            raise SurdError(f"config field 'source' is {self.name!r}; after gallery: give an http(s) URL")
         self._settings = settings.collect
         self._set_address(api_url)
         page_size = settings.collect.page_size
@@ -42,18 +46,46 @@ class Gallery:
         """A gallery counts as unchanged, since asking costs as much as collecting. Pages of one size fit together."""
         return f"{self.name} by {self._size}"
 
+    @property
+    def own_address(self) -> str:
+        return self._api
+
     def page(self, cursor: str | None) -> Page:
         """One request, with retries. An empty page is not the end; a page without a cursor is."""
-        query = httpx.QueryParams({"limit": self._size, "withMeta": "true"}).merge(self._filters)
+        query = httpx.QueryParams(self._always()).merge(self._filters)
         if cursor is not None:
-            query = query.set("cursor", cursor)
-        document = self._get(query)
+            name, _, number = cursor.partition("=")
+            query = query.set("page", number) if name == "page" else query.remove("page").set("cursor", cursor)
+        document = self._ask("GET", params=query)
         items = document.get("items") if isinstance(document, dict) else None
         if not isinstance(items, list):
-            raise SurdError(f"gallery {self._api} lists no items; give the address of an API like Civitai's v1/images")
-        metadata = document.get("metadata")
-        following = metadata.get("nextCursor") if isinstance(metadata, dict) else None
-        return Page([self._record(item) for item in items], text_of(following) or None)
+            raise SurdError(f"{self._shown} lists no items; give the address of an API like Civitai's v1/images")
+        return Page([*self._records(items)], self._following(document.get("metadata"), query.get("page")))
+
+    def _always(self) -> dict[str, Any]:
+        """What every request asks for, unless the address says otherwise."""
+        return {"limit": self._size, "withMeta": "true"}
+
+    def _records(self, items: list[Any]) -> Iterator[SourceRecord]:
+        return (self._record(item) for item in items)
+
+    def _following(self, metadata: Any, page: str | None) -> str | None:
+        """The cursor that follows: ``nextCursor``; of galleries of 2023, ``page=N`` from ``nextPage``."""
+        if not isinstance(metadata, dict):
+            return None
+        if following := text_of(metadata.get("nextCursor")):
+            return following
+        following = metadata.get("nextPage")
+        asked = parse_qs(urlsplit(following).query) if isinstance(following, str) else {}
+        if cursor := asked.get("cursor"):
+            return cursor[0]
+        number = asked.get("page", [""])[0]
+        if not _PAGE_NUMBER.fullmatch(number):
+            return None
+        if page and _PAGE_NUMBER.fullmatch(page) and int(number) <= int(page):
+            log.warning("%s names page %s after page %s: its pages go in a circle", self._shown, number, page)
+            return None
+        return f"page={number}"
 
     def location(self, url: str) -> str:
         return urljoin(self._api, url)
@@ -73,19 +105,28 @@ class Gallery:
         self._filters = httpx.QueryParams(parts.query)
         self._api = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
 
-    def _get(self, query: httpx.QueryParams) -> Any:
+    def _ask(self, method: str, **request: Any) -> Any:
+        """The JSON answer to one request, with retries. Raises SurdError when there is none."""
         assert self._client is not None, "a gallery is used inside its with block"
         try:
             for attempt in stamina.retry_context(
                 on=retry_wait, attempts=self._settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
             ):
                 with attempt:
-                    response = self._client.get(self._api, params=query)
+                    response = self._client.request(method, self._api, **request)
                     response.raise_for_status()
                     return foreign_json.parse(response.content)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise SurdError(f"gallery {self._api} failed ({describe(error)}); try later or mend the address") from error
+            raise self._failure(error) from error
         raise AssertionError("stamina either returns or raises")
+
+    def _failure(self, error: Exception) -> SurdError:
+        return SurdError(f"{self._shown} failed ({describe(error)}); try later or mend the address")
+
+    @property
+    def _shown(self) -> str:
+        """The gallery as an error names it."""
+        return f"gallery {without_secrets(self._api)}"
 
     def _record(self, item: Any) -> SourceRecord:
         """One item as a record: what is missing or of an unknown shape stays empty; without an image, a reason."""
@@ -106,6 +147,7 @@ class Gallery:
             params=foreign_json.dump(rest) if (rest := _without(meta, *_PROMPT_KEYS, *_NEGATIVE_KEYS)) else None,
             author=text_of(item.get("username")) or (text_of(user.get("username")) if isinstance(user, dict) else None),
             licence=_first(item, ("license", "licence")),
+            terms=_first(item, ("terms", "termsOfUse")),
             nsfw_level=_nsfw_level(item),
             created_at=text_of(item.get("createdAt")),
         )
@@ -119,7 +161,7 @@ class Gallery:
     def _relative(self, url: str) -> str:
         """The URL as it is recorded. Raises ValueError when it is none that may be fetched."""
         absolute = urlunsplit((*urlsplit(urljoin(self._api, url.strip()))[:4], ""))
-        if not _is_http(absolute):
+        if not is_http(absolute):
             raise ValueError(url)
         origin = urljoin(self._api, "/")
         own = absolute.startswith(origin) and not absolute.startswith(f"{origin}/")  # "//x" would name a host
@@ -128,14 +170,6 @@ class Gallery:
     def _malformed(self, item: Any, why: str) -> SourceRecord:
         digest = hashlib.sha256(foreign_json.dump(item).encode()).hexdigest()[:16]
         return new_record(self.name, f"malformed-{digest}").reject("collect", Reason.NO_IMAGE, why)
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a broken port or IPv6 address
-        return False
 
 
 def _meta(value: Any) -> dict[str, Any]:

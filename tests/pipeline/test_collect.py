@@ -11,9 +11,11 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.build import Build
-from pipeline.collect import PAGES, collect
+from pipeline.collect import PAGES, SeenKeys, collect
 from pipeline.models import Models
 from schemas import BuildConfig, SurdError
 from schemas.config import ModelsConfig
@@ -42,7 +44,7 @@ class Paged:
 
 def run(root, server, **fields):
     config = BuildConfig(source=f"gallery:{server.url}/api/v1/images", **fields)
-    return collect(Build(str(root)), config, Models(ModelsConfig()))
+    return [*collect(Build(str(root)), config, Models(ModelsConfig()))]
 
 
 def ids(parts):
@@ -75,6 +77,15 @@ def test_pages_that_go_in_a_circle_end(tmp_path, serve, caplog):
     gallery = Paged([[1], [2], [3]], cursors=["a", "b", "c", "b"])
     assert ids(run(tmp_path, serve(gallery))) == [[1, 2, 3]]
     assert gallery.asked == [0, 1, 2] and "circle" in caplog.text
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 9), max_size=60), st.integers(1, 7))
+def test_a_key_is_new_once(keys, latest):
+    seen, known = SeenKeys(latest), set()
+    for key in keys:
+        assert seen.add(key) == (key not in known)
+        known.add(key)
+        assert len(seen) == len(known)
 
 
 def test_an_empty_gallery_is_the_users_to_mend_and_a_limit_of_none_is_not(tmp_path, serve):
@@ -123,7 +134,7 @@ def test_a_killed_collect_continues_without_asking_for_a_page_again(tmp_path, se
     code = (
         "import sys\nfrom pathlib import Path\nfrom pipeline.build import Build\nfrom pipeline.collect import collect\n"
         "from schemas import BuildConfig\nsys.stdin.read()\n"
-        "collect(Build(sys.argv[1]), BuildConfig(source=sys.argv[2]), None)"
+        "list(collect(Build(sys.argv[1]), BuildConfig(source=sys.argv[2]), None))"
     )
     command = [sys.executable, "-c", code, str(tmp_path), f"gallery:{server.url}/api/v1/images"]
     root = Path(__file__).parents[2]

@@ -41,7 +41,20 @@ def answer_with(document: object):
 
 
 @pytest.mark.parametrize(
-    "source", ["", "gallery", "gallery:", "ftp://x", "folder:", "galery:http://x", "gallery:x.org"]
+    "source",
+    [
+        "",
+        "gallery",
+        "gallery:",
+        "ftp://x",
+        "folder:",
+        "galery:http://x",
+        "gallery:x.org",
+        "folder",
+        "demo:3",
+        "urls:",
+        "img2dataset",
+    ],
 )
 def test_a_source_that_is_no_source_is_refused_in_one_sentence(source):
     with pytest.raises(SurdError, match="config field 'source'"):
@@ -79,6 +92,27 @@ def test_the_same_filters_and_an_encoded_cursor_go_with_every_request(serve):
     assert second == {**first, "cursor": ['feed:17|"a']}
     assert first == {"sort": ["Newest"], "tags": ["1", "2"], "limit": ["7"], "withMeta": ["true"]}
     assert "surd" in server.headers_seen[0]["User-Agent"]
+
+
+def test_a_key_in_a_gallerys_address_is_sent_and_written_nowhere(serve, no_waiting):
+    server = serve(answer_with({"items": [{"id": 1, "url": "/1.png"}, {}]}))
+    address = f"{server.url.replace('//', '//ann:pw@')}/api/v1/images?sort=New&token=s3cret&api_key=s3cret"
+    with gallery_of(address) as source:
+        records = source.page(None).records
+        assert source.name == f"gallery:{server.url}/api/v1/images?sort=New"
+        assert "s3cret" not in source.fingerprint() + repr(records) and ":pw" not in source.fingerprint() + repr(
+            records
+        )
+    assert "token=s3cret" in server.requests[0] and "api_key=s3cret" in server.requests[0]
+    failing = serve(lambda request: request.send(500))
+    with pytest.raises(SurdError) as raised:
+        first_page_of(f"{failing.url.replace('//', '//ann:pw@')}/api?key=s3cret")
+    assert "s3cret" not in str(raised.value) and ":pw" not in str(raised.value)
+
+
+def first_page_of(url: str) -> Page:
+    with gallery_of(url, collect={"retries": 0}) as source:
+        return source.page(None)
 
 
 def test_a_gallery_is_not_asked_for_more_than_the_limit(serve):
@@ -274,7 +308,7 @@ def test_pairs_jsonl_gives_prompts_and_bad_lines_become_rows(tmp_path):
     (tmp_path / "link.png").symlink_to(outside)
     lines = [
         '{"image": "b.png", "prompt": "a cat", "negative_prompt": "dog", "licence": "MIT", "attribution": "Ann", '
-        '"params": {"steps": 3}}',
+        '"params": {"steps": 3}, "terms": "ask first"}',
         "",
         '{"image": "./a.png", "prompt": null}',
         '{"image": "../outside.png", "prompt": "x"}',
@@ -290,7 +324,7 @@ def test_pairs_jsonl_gives_prompts_and_bad_lines_become_rows(tmp_path):
     assert len(records) == 11
     cat = records["b.png"]
     assert (cat.prompt, cat.negative_prompt, cat.licence, cat.author) == ("a cat", "dog", "MIT", "Ann")
-    assert json.loads(cat.params) == {"steps": 3}
+    assert json.loads(cat.params) == {"steps": 3} and cat.terms == "ask first"
     assert {name for name, record in records.items() if record.kept} == {"a.png", "b.png", "c.png"}
     rejected = {name: record.detail for name, record in records.items() if not record.kept}
     assert all(record.reason is Reason.NO_IMAGE for record in records.values() if not record.kept)

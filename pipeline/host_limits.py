@@ -1,0 +1,107 @@
+"""Turns a crowd of requests into what one host is willing to bear: so many at once, so many a second, pauses kept.
+
+A host's limits hold for the whole process, over every partition and event loop that runs in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+_Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
+
+class HostLimit:
+    """One host: at most ``concurrency`` requests at once, and starts at least ``1 / rate`` seconds apart."""
+
+    def __init__(self, concurrency: int, rate: float | None) -> None:
+        self._free = concurrency
+        self._interval = 1 / rate if rate else 0.0
+        self._next_start = 0.0
+        self._waiting: deque[_Waiter] = deque()
+        self._lock = threading.Lock()  # loops of several threads meet here
+
+    @asynccontextmanager
+    async def request(self) -> AsyncIterator[None]:
+        """The place and time of one request."""
+        await self._enter()
+        try:
+            while (wait := self._reserve()) > 0:
+                await asyncio.sleep(wait)
+            yield
+        finally:
+            self._leave()
+
+    def pause(self, seconds: float) -> None:
+        """Start nothing for so long: the host asked for it."""
+        with self._lock:
+            self._next_start = max(self._next_start, time.monotonic() + seconds)
+
+    def slow_down(self, interval: float) -> None:
+        """Keep at least so many seconds between starts: a Crawl-delay."""
+        with self._lock:
+            self._interval = max(self._interval, interval)
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds until the next request may start."""
+        return max(0.0, self._next_start - time.monotonic())
+
+    def _reserve(self) -> float:
+        """Take the next start if it is due, else the seconds until it may be."""
+        with self._lock:
+            now = time.monotonic()
+            if self._next_start > now:
+                return self._next_start - now
+            self._next_start = now + self._interval
+            return 0.0
+
+    async def _enter(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            loop = asyncio.get_running_loop()
+            turn: asyncio.Future[None] = loop.create_future()
+            waiter = (loop, turn)
+            self._waiting.append(waiter)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            with self._lock:
+                queued = waiter in self._waiting
+                if queued:
+                    self._waiting.remove(waiter)
+            if not queued:  # the place was handed over in the same moment: pass it on
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        with self._lock:
+            while self._waiting:
+                loop, turn = self._waiting.popleft()
+                try:
+                    loop.call_soon_threadsafe(_wake, turn)
+                    return
+                except RuntimeError:  # that loop is closed; nobody waits there any more
+                    continue
+            self._free += 1
+
+
+def _wake(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
+_LIMITS: dict[tuple[str, int, float | None], HostLimit] = {}
+_LIMITS_LOCK = threading.Lock()
+
+
+def host_limit(host: str, concurrency: int, rate: float | None) -> HostLimit:
+    """The limit of a host (name and port) in this process."""
+    with _LIMITS_LOCK:
+        return _LIMITS.setdefault((host, concurrency, rate), HostLimit(concurrency, rate))

@@ -1,0 +1,62 @@
+"""Turns the SURD that the paper's authors published (images, metadata.jsonl, prompt2vec) into source records."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline import foreign_json
+from pipeline.foreign_json import text_of
+from pipeline.sources.huggingface import HuggingFaceFolder
+from schemas import SourceRecord, SurdError
+
+TERMS = (
+    "collected by the authors of arXiv 2305.05189 from Lexica, Civitai and Stable Diffusion Online under their terms; "
+    "commercial use needs those sites' or the creators' leave"
+)
+log = logging.getLogger(__name__)
+
+
+class AuthorsSurd(HuggingFaceFolder):
+    """``metadata.jsonl`` with ``file_name``, ``text`` (the simple prompt) and ``prompt`` (the complex one).
+
+    The authors' simple prompt is kept in ``extra`` as ``simple``; the prompt that was painted is the record's. Vectors
+    at ``prompt2vec/<llm>/<layer>.pt`` are named in the log and never opened: a .pt file is a pickle.
+    """
+
+    kind = "authors"
+
+    def records(self) -> Iterator[SourceRecord]:
+        if not any(name.rpartition("/")[2] == "metadata.jsonl" for name in self._files):
+            raise SurdError(
+                f"config field 'source' names {str(self._root)!r}, which holds no metadata.jsonl; give the folder that "
+                "SURD was unpacked to"
+            )
+        for llm, layer, name in self.vectors():
+            log.info("%s: vectors of %s, layer %s, lie at %s and are not read", self.name, llm, layer, name)
+        yield from super().records()
+
+    def vectors(self) -> list[tuple[str, str, str]]:
+        """LLM, layer and path of every file of vectors."""
+        found = []
+        for name in self._files:
+            parts = name.split("/")
+            if name.endswith(".pt") and "prompt2vec" in parts[:-2]:
+                found.append((parts[-2], parts[-1].removesuffix(".pt"), name))
+        return found
+
+    def _fields(self, fields: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+        simple = text_of(row.get("text"))
+        extra = foreign_json.parse(fields["extra"]) if fields.get("extra") else {}
+        extra = {name: value for name, value in extra.items() if name != "text"} | (
+            {"simple": simple} if simple else {}
+        )
+        return super()._fields(fields, row) | {
+            "prompt": text_of(row.get("prompt")) or None,
+            "terms": fields.get("terms") or TERMS,
+            "extra": foreign_json.dump(extra) if extra else None,
+        }
+
+    def _unlisted(self, name: str) -> dict[str, Any]:
+        return super()._unlisted(name) | {"terms": TERMS}

@@ -1,0 +1,170 @@
+"""Turns Civitai's API (v1/images and v1/models) into source records: images with prompt, author, level and terms."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+
+from pipeline import foreign_json
+from pipeline.foreign_json import text_of
+from pipeline.links import is_http, without_secrets
+from pipeline.sources.gallery import Gallery
+from schemas import BuildConfig, Reason, SourceRecord, SurdError
+
+KEY = "CIVITAI_API_KEY"
+TERMS = "https://civitai.com/content/tos"
+_LARGEST_PAGE = {"images": 200, "models": 100}
+_PERMISSIONS = ("allowNoCredit", "allowCommercialUse", "allowDerivatives", "allowDifferentLicense")
+_SIZE = re.compile(r"/(?:width|height|quality|anim|transcode|optimized|original)=[^/]*(?=/)")
+_KEPT = ("postId", "width", "height", "hash", "baseModel", "browsingLevel", "modelVersionIds")
+
+log = logging.getLogger(__name__)
+
+
+class Civitai(Gallery):
+    """``civitai``, ``civitai:?QUERY`` or ``civitai:models?QUERY``. Filters are the API's own and go with every request.
+
+    https://developer.civitai.com/site/reference/images.md: sort, period, nsfw, modelId, modelVersionId, username, tags,
+    baseModels ... Prompts are in v1/images; v1/models has none since 2024. A record's id is the image's, so that the
+    same picture is the same record under every filter. The API key comes from the environment, goes out in a header,
+    and only over https or to this machine.
+    """
+
+    def __init__(self, rest: str, settings: BuildConfig) -> None:
+        path, _, query = rest.partition("?")
+        self._kind = path.strip("/") or "images"
+        base = settings.civitai.url.rstrip("/")
+        if self._kind not in _LARGEST_PAGE:
+            shown = without_secrets(f"civitai:{rest}")
+            raise SurdError(f"config field 'source' is {shown!r}; give civitai:images?QUERY or civitai:models?QUERY")
+        if query and without_secrets(f"?{query}") != f"?{query}":
+            raise SurdError(f"config field 'source' holds a key in its query; put it into the environment as {KEY}")
+        if not is_http(base):
+            raise SurdError(f"config field 'civitai.url' is {without_secrets(base)!r}; give an http(s) URL")
+        self._key = os.environ.get(KEY, "").strip()
+        if not re.fullmatch(r"[!-~]*", self._key):
+            raise SurdError(f"environment variable {KEY} holds what no API key can; copy it anew from your account")
+        parts = urlsplit(base)
+        if self._key and parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise SurdError(f"config field 'civitai.url' is {base!r} and would carry {KEY} in the clear; give https://")
+        super().__init__(f"{base}/{self._kind}?{query}", settings, name="civitai")
+        self._size = min(self._size, _LARGEST_PAGE[self._kind])
+        self._original = settings.civitai.original
+        self._asked = f"{base}/{self._kind}?{sorted(parse_qsl(query, keep_blank_values=True))}"
+        self._promptless = False
+
+    def fingerprint(self) -> str:
+        """Which endpoint with which filters, in pages of which size; never the key."""
+        return f"civitai {without_secrets(self._asked)} by {self._size}, original {self._original}"
+
+    def __enter__(self) -> Civitai:
+        super().__enter__()
+        assert self._client is not None
+        if self._key:
+            self._client.headers["Authorization"] = f"Bearer {self._key}"  # httpx drops it on a redirect to elsewhere
+        return self
+
+    def _always(self) -> dict[str, Any]:
+        return {"limit": self._size} | ({"withMeta": "true"} if self._kind == "images" else {})
+
+    @property
+    def _shown(self) -> str:
+        return f"Civitai ({without_secrets(self._api)})"
+
+    def _failure(self, error: Exception) -> SurdError:
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
+            status = error.response.status_code
+            if self._key:
+                return SurdError(
+                    f"Civitai refused the API key in {KEY} (HTTP {status}): it is wrong or expired; make a new one in "
+                    "your account settings, or unset it to read what is public"
+                )
+            return SurdError(f"Civitai asks for an API key (HTTP {status}); put yours into the environment as {KEY}")
+        return super()._failure(error)
+
+    def _records(self, items: list[Any]) -> Iterator[SourceRecord]:
+        """One record an image. Of v1/models, every image of every version of every model."""
+        if self._kind == "images":
+            return (self._image(item) for item in items)
+        return self._of_models(items)
+
+    def _of_models(self, models: list[Any]) -> Iterator[SourceRecord]:
+        found = [record for model in models for record in self._model(model)]
+        if found and not self._promptless and not any(record.prompt for record in found):
+            self._promptless = True
+            log.warning("%s gives no prompts, as it does since 2024; ask civitai:?modelId=ID for them", self._shown)
+        yield from found
+
+    def _image(self, item: Any, model: dict[str, Any] | None = None) -> SourceRecord:
+        if isinstance(item, dict) and not item.get("id") and (number := _number_in(item.get("url"))):
+            item = item | {"id": number}
+        if self._original and isinstance(item, dict) and isinstance(item.get("url"), str):
+            item = item | {"url": _SIZE.sub("/original=true", item["url"], count=1)}
+        record = self._record(item)
+        if not isinstance(item, dict):
+            return record
+        model = model or {}
+        number = text_of(item.get("id")) or ""
+        extra = {name: item[name] for name in _KEPT if item.get(name) is not None} | model.get("extra", {})
+        update = {
+            "page_url": f"https://civitai.com/images/{number}" if number.isdecimal() else None,
+            "author": record.author or model.get("author"),
+            "nsfw_level": record.nsfw_level or model.get("nsfw_level"),
+            "terms": "; ".join([TERMS, *model.get("terms", ())]),
+            "extra": foreign_json.dump(extra) if extra else None,
+        }
+        record = record.model_copy(update=update)
+        if record.kept and text_of(item.get("type")) not in (None, "image"):
+            return record.model_copy(update={"url": None}).reject("collect", Reason.NO_IMAGE, f"a {item['type']}")
+        return record
+
+    def _model(self, model: Any) -> Iterator[SourceRecord]:
+        if not isinstance(model, dict):
+            yield self._malformed(model, f"the model is {type(model).__name__}, not an object")
+            return
+        found = 0
+        for version in _dicts(model.get("modelVersions")):
+            about = _about(model, version)
+            images = version.get("images")
+            for image in images if isinstance(images, list) else ():
+                found += 1
+                yield self._image(image, about)
+        if not found:
+            name = text_of(model.get("id")) or text_of(model.get("name"))
+            log.info("%s: model %s shows no image", self._shown, name)
+
+
+def _about(model: dict[str, Any], version: dict[str, Any]) -> dict[str, Any]:
+    """What a model says that holds for the images of one of its versions."""
+    creator = model.get("creator")
+    stated = [f"{name}={foreign_json.dump(model[name])}" for name in _PERMISSIONS if name in model]
+    names = {
+        "model": text_of(model.get("name")),
+        "modelId": model.get("id"),
+        "modelVersion": text_of(version.get("name")),
+        "modelVersionId": version.get("id"),
+        "baseModel": text_of(version.get("baseModel")),
+    }
+    level = model.get("nsfwLevel", model.get("nsfw"))
+    return {
+        "author": text_of(creator.get("username")) if isinstance(creator, dict) else None,
+        "nsfw_level": str(level).lower() if isinstance(level, bool | int | str) else None,
+        "terms": [f"model {text_of(model.get('id'))}: {', '.join(stated)}"] if stated else [],
+        "extra": {name: value for name, value in names.items() if isinstance(value, int | str)},
+    }
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _number_in(url: Any) -> str | None:
+    """The image's number in the file name of its address: v1/models leaves the id out at times."""
+    found = re.search(r"/(\d+)\.\w+$", url) if isinstance(url, str) else None
+    return found.group(1) if found else None

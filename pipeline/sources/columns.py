@@ -1,0 +1,109 @@
+"""Turns a row of a list, whatever its columns are called, into the fields of a source record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import foreign_json
+from pipeline.foreign_json import text_of
+from pipeline.links import is_http
+from pipeline.sources.table_rows import storable
+from schemas import SurdError
+from schemas.config import UrlsConfig
+
+MAX_URL = 8_000  # characters; servers refuse longer ones
+MAX_EXTRA = 1_000  # characters of one further value
+# The likeliest first. Names are compared in lower case and without anything but letters.
+URL_NAMES = ("url", "imageurl", "imgurl", "urls", "imagelink", "imagesrc", "src", "link", "uri", "image", "img")
+PROMPT_NAMES = (
+    "prompt", "positiveprompt", "textprompt", "caption", "text", "toptext", "imagecaption", "captions", "alttext",
+    "alt", "description", "title",
+)  # fmt: skip
+_PROBABILITY = re.compile(r"[01]?\.[0-9]+(?:e-?[0-9]+)?|[0-9.]+e-[0-9]+", re.IGNORECASE)
+_OTHERS = {
+    "negative_prompt": ("negativeprompt", "negative", "uc"),
+    "page_url": ("pageurl", "page", "pagelink", "sourceurl", "landingpage"),
+    "author": ("author", "creator", "artist", "username", "user", "attribution", "photographer"),
+    "licence": ("license", "licence", "licenseurl", "rights", "copyright"),
+    "terms": ("terms", "termsofuse", "tos", "usageterms"),
+    "nsfw_level": ("nsfwlevel", "nsfw"),
+    "created_at": ("createdat", "created", "timestamp", "date"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which column holds what. ``others`` maps fields of a source record to columns."""
+
+    url: str | None
+    prompt: str | None
+    others: dict[str, str]
+
+    def fields(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a record but its url; what has no field of its own is in ``extra``."""
+        found = {field: text_of(storable(row.get(column))) or None for field, column in self.others.items()}
+        used = {self.url, self.prompt, *self.others.values()}
+        if "nsfw_level" in self.others:
+            level = storable(row.get(self.others["nsfw_level"]))
+            if _PROBABILITY.fullmatch(str(level)):  # a classifier's score is no level that a site gave
+                used.remove(self.others["nsfw_level"])
+                level = None
+            found["nsfw_level"] = str(level).lower() if level not in (None, "") else None
+        extra = {name: kept for name, value in row.items() if name not in used and (kept := _extra(value)) is not None}
+        prompt = row.get(self.prompt) if self.prompt else None
+        return found | {
+            "prompt": text_of(prompt) or None,
+            "extra": foreign_json.dump(extra) if extra else None,
+        }
+
+
+def guess_columns(names: Iterable[str], settings: UrlsConfig, where: str, *, need_url: bool) -> Columns:
+    """The columns by config, else by name. Raises SurdError listing them when one that is needed is not there."""
+    names = list(names)
+    listed = ", ".join(names)[:500] or "none"
+    for field, column in (("urls.url_column", settings.url_column), ("urls.prompt_column", settings.prompt_column)):
+        if column is not None and column not in names:
+            raise SurdError(f"config field '{field}' is {column!r} and {where} has no such column; it has: {listed}")
+    url = settings.url_column or _guess(names, URL_NAMES)
+    if need_url and url is None:
+        raise SurdError(
+            f"{where} has no column that is called like a URL; name one in urls.url_column, or give the file a header"
+            f" (its columns: {listed})"
+        )
+    prompt = settings.prompt_column or _guess([name for name in names if name != url], PROMPT_NAMES)
+    taken = {url, prompt}
+    others = {
+        field: column
+        for field, spellings in _OTHERS.items()
+        if (column := _guess([name for name in names if name not in taken], spellings)) is not None
+    }
+    return Columns(url=url, prompt=prompt, others=others)
+
+
+def url_fault(value: Any) -> tuple[str, str | None]:
+    """A cell as a URL and what is wrong with it, None when nothing is."""
+    url = (text_of(value) or "").strip()
+    if not url:
+        return "", "the row has no URL"
+    if len(url) > MAX_URL:
+        return "", f"the URL is {len(url):,} characters long, more than {MAX_URL:,}"
+    if not is_http(url) or re.search(r"\s", url):
+        return "", f"not an http(s) URL: {url}"
+    return url, None
+
+
+def _guess(names: list[str], wanted: tuple[str, ...]) -> str | None:
+    plain: dict[str, str] = {}
+    for name in names:
+        plain.setdefault(re.sub(r"[^a-z]", "", name.lower()), name)
+    return next((plain[name] for name in wanted if name in plain), None)
+
+
+def _extra(value: Any) -> Any:
+    if isinstance(value, dict | list | bytes):
+        return None
+    kept = storable(value)
+    return kept[:MAX_EXTRA] or None if isinstance(kept, str) else kept

@@ -1,0 +1,127 @@
+"""Turns folders of DiffusionDB (part-NNNNNN with its JSON, and metadata.parquet if there) into source records."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import foreign_json
+from pipeline.foreign_json import text_of
+from pipeline.sources import RecordStream, new_record
+from pipeline.sources.table_rows import storable
+from schemas import BuildConfig, Reason, SourceRecord, SurdError
+
+LICENCE = "CC0-1.0"
+TERMS = "https://huggingface.co/datasets/poloclub/diffusiondb"
+BLURRED = 2.0  # image_nsfw of a picture that the service itself hid
+_PART = re.compile(r"part-(\d{6})")
+_TABLES = ("metadata.parquet", "metadata-large.parquet")
+_PARAMS = {"se": "seed", "c": "cfg_scale", "st": "steps", "sa": "sampler"}
+
+
+class DiffusionDb(RecordStream):
+    """Every ``part-NNNNNN`` folder below a folder: one record an image that its JSON names. CC0-1.0.
+
+    https://huggingface.co/datasets/poloclub/diffusiondb. Author (a hash), time and NSFW scores are in metadata.parquet,
+    which is read part by part. A part that is still a zip is named in the error: unpack it.
+    """
+
+    def __init__(self, path: str, settings: BuildConfig) -> None:
+        self._root = Path(path).expanduser().resolve()
+        if not self._root.is_dir():
+            raise SurdError(f"config field 'source' is 'diffusiondb:{path}' and no folder is there; give one that is")
+        self.name = "diffusiondb"  # an image's name is its own the world over
+
+    def fingerprint(self) -> str:
+        """Names, sizes and times of the parts' JSON files and of the tables."""
+        digest = hashlib.sha256()
+        tables = [self._root / name for name in _TABLES if (self._root / name).is_file()]
+        for path in [*tables, *(part / f"{part.name}.json" for part in self._parts())]:
+            if path.is_file():
+                stat = path.stat()
+                digest.update(f"{path.relative_to(self._root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def records(self) -> Iterator[SourceRecord]:
+        parts = self._parts()
+        if not parts:
+            zips = "; its parts are zip files: unpack each into a folder of its name" if self._zips() else ""
+            raise SurdError(
+                f"config field 'source' names {str(self._root)!r}, which holds no folder like part-000001{zips}"
+            )
+        for part in parts:
+            yield from self._part(part)
+
+    def location(self, url: str) -> Path:
+        path = (self._root / url).resolve()
+        if Path(url).is_absolute() or not path.is_relative_to(self._root):
+            raise ValueError("the path leaves the folder")
+        return path
+
+    def _parts(self) -> list[Path]:
+        """The part folders, wherever they lie, by number."""
+        below = [path for path in self._root.rglob("part-*") if path.is_dir() and _PART.fullmatch(path.name)]
+        own = [self._root] if _PART.fullmatch(self._root.name) else []
+        return sorted([*own, *below], key=lambda path: (path.name, path))
+
+    def _zips(self) -> bool:
+        return any(self._root.rglob("part-*.zip"))
+
+    def _part(self, part: Path) -> Iterator[SourceRecord]:
+        document, where = part / f"{part.name}.json", part.relative_to(self._root).as_posix()
+        try:
+            entries = foreign_json.parse(document.read_bytes())
+            problem = None if isinstance(entries, dict) else "it is no JSON object"
+        except (OSError, ValueError) as error:
+            entries, problem = {}, str(error)
+        if problem:
+            fault = f"{part.name}.json cannot be read: {text_of(problem)}"
+            yield new_record(self.name, f"{part.name}.json").reject("collect", Reason.UNREADABLE_FILE, fault)
+            return
+        known = self._known(int(part.name[5:]))
+        for name, entry in entries.items():
+            yield self._record(where, name, entry, known.get(name, {}))
+
+    def _known(self, part: int) -> dict[str, dict[str, Any]]:
+        """What the tables say of the images of a part, by image name; nothing when they cannot be read."""
+        known: dict[str, dict[str, Any]] = {}
+        for table in _TABLES:
+            try:
+                rows = pq.read_table(self._root / table, filters=[("part_id", "==", part)]).to_pylist()
+            except (OSError, pa.ArrowException, ValueError):
+                continue
+            known |= {str(row.get("image_name")): row for row in rows}
+        return known
+
+    def _record(self, part: str, name: str, entry: Any, known: dict[str, Any]) -> SourceRecord:
+        """One image; of its JSON entry ``{"p", "se", "c", "st", "sa"}`` what is there."""
+        entry = entry if isinstance(entry, dict) else {}
+        params = {word: entry[short] for short, word in _PARAMS.items() if entry.get(short) is not None}
+        extra = {key: storable(known[key]) for key in ("image_nsfw", "prompt_nsfw", "width", "height") if key in known}
+        score = known.get("image_nsfw")
+        record = new_record(
+            self.name,
+            text_of(name) or "",
+            prompt=text_of(entry.get("p")) or text_of(known.get("prompt")) or None,
+            params=foreign_json.dump(params) if params else None,
+            author=text_of(known.get("user_name")) or None,
+            licence=LICENCE,
+            terms=TERMS,
+            nsfw_level="true" if isinstance(score, float) and score >= BLURRED else None,
+            created_at=text_of(storable(known.get("timestamp"))),
+            extra=foreign_json.dump(extra) if extra else None,
+        )
+        url = f"{part}/{name}" if part != "." else name
+        try:
+            problem = None if text_of(name) == name and self.location(url).is_file() else "there is no such file"
+        except (ValueError, OSError) as error:
+            problem = str(error)
+        if problem:
+            return record.reject("collect", Reason.NO_IMAGE, f"{text_of(url)}: {problem}")
+        return record.model_copy(update={"url": url})

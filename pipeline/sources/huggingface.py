@@ -1,0 +1,178 @@
+"""Turns a dataset folder as Hugging Face lays it out (metadata beside images, or parquet with images) into records."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from pipeline.foreign_json import text_of
+from pipeline.sources import Readable, RecordStream, new_record
+from pipeline.sources.columns import Columns, guess_columns
+from pipeline.sources.stored_bytes import Cells, Held
+from pipeline.sources.table_rows import Row, kind_of, read_table
+from schemas import BuildConfig, Reason, SourceRecord, SurdError
+
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+_IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
+_IMAGE_COLUMNS = ("image", "img", "images", "picture", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
+_FILE_NAMES = ("file_name", "image_file_name", "image")
+_CELL = re.compile(r"(.+\.parquet)/([^/]+)/(\d+)", re.DOTALL)
+
+
+class HuggingFaceFolder(RecordStream):
+    """``metadata.jsonl``, ``.csv`` or ``.parquet`` with a ``file_name`` column, at any depth; parquet files with a
+    column of images; and images that nothing lists. Records name the folder by its last part, so that it may move.
+
+    https://huggingface.co/docs/datasets/image_dataset. The licence is a row's own, else that of the card, README.md.
+    """
+
+    kind = "huggingface"
+
+    def __init__(self, path: str, settings: BuildConfig) -> None:
+        self._root = Path(path).expanduser().resolve()
+        self._settings = settings.urls
+        if not self._root.is_dir():
+            raise SurdError(f"config field 'source' is '{self.kind}:{path}' and no folder is there; give one that is")
+        self.name = f"{self.kind}:{text_of(self._root.name)}"
+        self._cells: dict[tuple[str, str], Cells] = {}
+
+    def fingerprint(self) -> str:
+        """Names, sizes and times of all files, and which columns are read."""
+        digest = hashlib.sha256(self._settings.model_dump_json().encode())
+        for name in self._files:
+            stat = (self._root / name).lstat()
+            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def records(self) -> Iterator[SourceRecord]:
+        listed: set[str] = set()
+        for name in self._files:
+            folder, _, base = name.rpartition("/")
+            if base in METADATA:
+                for record in self._listed(name, folder):
+                    listed.add(record.source_id)
+                    yield record
+            elif base.endswith(".parquet"):
+                yield from self._embedded(name)
+        for name in self._files:
+            if Path(name).suffix.lower() in _IMAGES and name not in listed:
+                yield self._at(name, self._unlisted(name))
+
+    def location(self, url: str) -> Readable:
+        """A file of the folder, or ``NAME.parquet/COLUMN/ROW``. Raises ValueError when it leads out of the folder."""
+        cell = _CELL.fullmatch(url)
+        path = (self._root / (cell[1] if cell else url)).resolve()
+        if Path(url).is_absolute() or not path.is_relative_to(self._root):
+            raise ValueError("the path leaves the folder")
+        if not cell:
+            return path
+        return Held(self._cells.setdefault((cell[1], cell[2]), Cells(path, cell[2])).read(int(cell[3])))
+
+    @cached_property
+    def _files(self) -> list[str]:
+        """Relative POSIX paths of all files that are not hidden, sorted; links to folders are not entered."""
+        found = []
+        for folder, folders, files in os.walk(self._root):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            below = Path(folder).relative_to(self._root)
+            found += [(below / name).as_posix() for name in files if not name.startswith(".")]
+        return sorted(found)
+
+    def _listed(self, name: str, folder: str) -> Iterator[SourceRecord]:
+        """One record a row of a metadata file; a row that names no image is one too, with a reason."""
+        try:
+            with (self._root / name).open("rb") as file:
+                names, rows = read_table(file, kind_of(name) or "")
+                where = next((column for column in _FILE_NAMES if column in names), None)
+                if where is None:
+                    listed = ", ".join(names)[:500] or "none"
+                    raise SurdError(f"{name} in {str(self._root)!r} has no column file_name; its columns: {listed}")
+                columns = guess_columns([c for c in names if c != where], self._settings, name, need_url=False)
+                for number, row in enumerate(rows, start=1):
+                    yield self._row(f"{name}:{number}", folder, where, row, columns)
+        except (OSError, ValueError) as error:
+            fault = f"{name} cannot be read: {text_of(str(error))}"
+            yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
+
+    def _row(self, place: str, folder: str, where: str, row: Row, columns: Columns) -> SourceRecord:
+        if isinstance(row, str):
+            return new_record(self.name, place).reject("collect", Reason.UNREADABLE_ROW, f"{place}: {row}")
+        fields = self._fields(columns.fields({name: value for name, value in row.items() if name != where}), row)
+        file = text_of(row.get(where)) if isinstance(row.get(where), str) else None
+        if not file:
+            record = new_record(self.name, place, **fields)
+            return record.reject("collect", Reason.NO_IMAGE, f"{place}: names no image")
+        return self._at(f"{folder}/{file}" if folder else file, fields)
+
+    def _fields(self, fields: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+        """What a kind of dataset knows better than the names of its columns."""
+        return fields | {"licence": fields.get("licence") or self._licence}
+
+    def _unlisted(self, name: str) -> dict[str, Any]:
+        return {"licence": self._licence}
+
+    @cached_property
+    def _licence(self) -> str | None:
+        """The licence that the dataset's card states in its YAML head."""
+        try:
+            head = (self._root / "README.md").read_text(encoding="utf-8", errors="replace")[:100_000].split("---\n", 2)
+            card = yaml.safe_load(head[1]) if len(head) == 3 and not head[0].strip() else {}
+        except (OSError, yaml.YAMLError):
+            return None
+        stated = card.get("license") if isinstance(card, dict) else None
+        names = stated if isinstance(stated, list) else [stated]
+        return ", ".join(name for one in names if (name := text_of(one))) or None
+
+    def _at(self, name: str, fields: dict[str, Any]) -> SourceRecord:
+        """The record of a file; rejected when it is not in the folder."""
+        record = new_record(self.name, text_of(name) or "", **fields)
+        try:
+            path = self.location(name) if text_of(name) == name else None
+            problem = None if isinstance(path, Path) and path.is_file() else "there is no such file"
+        except (ValueError, OSError) as error:
+            problem = str(error)
+        if problem:
+            return record.reject("collect", Reason.NO_IMAGE, f"{text_of(name)}: {problem}")
+        return record.model_copy(update={"url": name})
+
+    def _embedded(self, name: str) -> Iterator[SourceRecord]:
+        """One record a row of a parquet file that holds images."""
+        try:
+            with (self._root / name).open("rb") as file:
+                names, rows = read_table(file, "parquet")
+                cell = _image_column(pq.read_schema(self._root / name))
+                if cell is None:
+                    fault = f"{name} holds no column of images; for a list of URLs the source is urls:"
+                    yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
+                    return
+                columns = guess_columns(names, self._settings, name, need_url=False)
+                for number, row in enumerate(rows):
+                    if isinstance(row, str):
+                        record = new_record(self.name, f"{name}/{number}")
+                        yield record.reject("collect", Reason.UNREADABLE_ROW, f"{name} row {number + 1}: {row}")
+                        continue
+                    fields = self._fields(columns.fields(row), row)
+                    if columns.url and not fields.get("page_url"):
+                        fields["page_url"] = text_of(row.get(columns.url))
+                    yield new_record(self.name, f"{name}/{number}", url=f"{name}/{cell}/{number}", **fields)
+        except (OSError, ValueError) as error:
+            fault = f"{name} cannot be read: {text_of(str(error))}"
+            yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
+
+
+def _image_column(schema: pa.Schema) -> str | None:
+    """The column of ``{"bytes", "path"}`` structs, else of bytes under a usual name."""
+    for field in schema:
+        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
+            return str(field.name)
+    binary = {f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)}
+    return next((name for name in _IMAGE_COLUMNS if name in binary), None)

@@ -1,0 +1,181 @@
+"""Turns the output folder of img2dataset into source records: what it got, with its bytes, and what it did not."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline import foreign_json
+from pipeline.foreign_json import text_of
+from pipeline.links import is_http
+from pipeline.sources import Readable, RecordStream, new_record
+from pipeline.sources.columns import Columns, guess_columns
+from pipeline.sources.stored_bytes import Cells, Held, TarMember, tar_members
+from pipeline.sources.table_rows import Row, read_table
+from schemas import BuildConfig, Reason, SourceRecord, SurdError
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+_SHARD = re.compile(r"\d+")
+_OWN = ("key", "status", "error_message")
+_CELL = "jpg", "png", "webp"  # the column of --output_format parquet is called like the encoding
+
+
+class Img2dataset(RecordStream):
+    """Shards of ``--output_format webdataset``, ``files`` and ``parquet``. Records name the folder by its last part.
+
+    Rows come from ``NNNNN.parquet``; of a shard that has none (a run that was stopped), from the JSON beside the
+    images. Bytes are read where they lie, in the tar, the folder or the table.
+    """
+
+    def __init__(self, path: str, settings: BuildConfig) -> None:
+        self._root = Path(path).expanduser().resolve()
+        self._settings = settings.urls
+        if not self._root.is_dir():
+            raise SurdError(f"config field 'source' is 'img2dataset:{path}' and no folder is there; give one that is")
+        self.name = f"img2dataset:{text_of(self._root.name)}"
+        self._tars: dict[str, dict[str, TarMember]] = {}
+        self._cells: dict[tuple[str, str], Cells] = {}
+
+    def fingerprint(self) -> str:
+        """Names, sizes and times of the shards, and which columns are read."""
+        digest = hashlib.sha256(self._settings.model_dump_json().encode())
+        for path in sorted(self._root.iterdir()):
+            if _SHARD.fullmatch(path.name.partition(".")[0]):
+                stat = path.stat()
+                digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def records(self) -> Iterator[SourceRecord]:
+        shards = sorted({path.name.partition(".")[0] for path in self._root.iterdir() if self._is_shard(path)})
+        if not shards:
+            raise SurdError(
+                f"config field 'source' names {str(self._root)!r}, which holds no shard like 00000.tar, 00000.parquet "
+                "or 00000/; give the output_folder of img2dataset (formats webdataset, files or parquet)"
+            )
+        for shard in shards:
+            yield from self._shard(shard)
+
+    def location(self, url: str) -> Readable:
+        """The bytes of ``NNNNN.tar/name``, ``NNNNN/name`` or ``NNNNN.parquet/column/row``."""
+        shard, _, name = url.partition("/")
+        if not _SHARD.fullmatch(shard.partition(".")[0]) or not name:
+            raise ValueError("the path leaves the folder")
+        if shard.endswith(".tar"):
+            member = self._members(shard).get(name)
+            if member is None:
+                raise ValueError(f"{shard} holds no {name}")
+            return member
+        if shard.endswith(".parquet"):
+            column, _, row = name.rpartition("/")
+            cells = self._cells.setdefault((shard, column), Cells(self._root / shard, column))
+            return Held(cells.read(int(row)))
+        path = (self._root / shard / name).resolve()
+        if not path.is_relative_to(self._root):
+            raise ValueError("the path leaves the folder")
+        return path
+
+    def _is_shard(self, path: Path) -> bool:
+        stem, dot, suffix = path.name.partition(".")
+        return bool(_SHARD.fullmatch(stem)) and (suffix in ("tar", "parquet") if dot else path.is_dir())
+
+    def _members(self, tar: str) -> dict[str, TarMember]:
+        """The members of a tar. Of one tar at a time: a long list has many."""
+        if tar not in self._tars:
+            self._tars = {tar: tar_members(self._root / tar)}
+        return self._tars[tar]
+
+    def _shard(self, shard: str) -> Iterator[SourceRecord]:
+        try:
+            images, sidecars = self._files_of(shard)
+        except OSError as error:
+            fault = f"{shard}.tar cannot be read: {error}"
+            yield new_record(self.name, f"{shard}.tar").reject("collect", Reason.UNREADABLE_FILE, fault)
+            images, sidecars = {}, {}
+        table = self._root / f"{shard}.parquet"
+        if not table.exists():
+            rows = (self._sidecar_row(sidecars.get(key), key) for key in sorted({*images, *sidecars}))
+            yield from (self._from_row(shard, n, row, _SIDECAR_COLUMNS, images, None) for n, row in enumerate(rows))
+            return
+        try:
+            with table.open("rb") as file:
+                names, table_rows = read_table(file, "parquet")
+                columns = guess_columns(names, self._settings, f"the table {table.name!r}", need_url=False)
+                cell = None if images else _image_column(table)
+                for number, row in enumerate(table_rows):
+                    yield self._from_row(shard, number, row, columns, images, cell)
+        except (OSError, ValueError) as error:
+            fault = f"{table.name} cannot be read: {error}"
+            yield new_record(self.name, table.name).reject("collect", Reason.UNREADABLE_FILE, fault)
+
+    def _files_of(self, shard: str) -> tuple[dict[str, str], dict[str, Readable]]:
+        """Key -> url of its image, and key -> its JSON, in the tar or the folder of a shard."""
+        images: dict[str, str] = {}
+        sidecars: dict[str, Readable] = {}
+        files: dict[str, Readable] = {}
+        if (self._root / f"{shard}.tar").is_file():
+            files = {f"{shard}.tar/{name}": member for name, member in self._members(f"{shard}.tar").items()}
+        elif (self._root / shard).is_dir():
+            files = {f"{shard}/{path.name}": path for path in sorted((self._root / shard).iterdir())}
+        for url, file in files.items():
+            key, _, suffix = url.rpartition("/")[2].partition(".")
+            if f".{suffix.lower()}" in _IMAGES:
+                images.setdefault(key, url)
+            elif suffix == "json":
+                sidecars[key] = file
+        return images, sidecars
+
+    def _sidecar_row(self, file: Readable | None, key: str) -> Row:
+        if file is None:
+            return {"key": key}
+        try:
+            with file.open("rb") as opened:
+                value = foreign_json.parse(opened.read(1_000_000))
+        except (OSError, ValueError) as error:
+            return {"key": key, "unread": str(error)}
+        return {**value, "key": key} if isinstance(value, dict) else {"key": key}
+
+    def _from_row(
+        self, shard: str, number: int, row: Row, columns: Columns, images: dict[str, str], cell: str | None
+    ) -> SourceRecord:
+        if isinstance(row, str):
+            fault = f"{shard}.parquet:{number + 1}: {row}"
+            return new_record(self.name, f"{shard}:{number}").reject("collect", Reason.UNREADABLE_ROW, fault)
+        key = text_of(row.get("key")) or str(number)
+        address = text_of(row.get(columns.url)) if columns.url else None
+        fields = columns.fields({name: value for name, value in row.items() if name not in _OWN})
+        if address and is_http(address) and not fields.get("page_url"):
+            fields["page_url"] = address
+        record = new_record(self.name, f"{shard}/{key}", **fields)
+        status, error = text_of(row.get("status")) or "success", text_of(row.get("error_message")) or ""
+        if status != "success":
+            return record.reject("collect", _reason(status, error), f"img2dataset: {status}: {error} ({address})")
+        url = images.get(key) or (f"{shard}.parquet/{cell}/{number}" if cell else None)
+        if url is None:
+            return record.reject("collect", Reason.NO_IMAGE, f"img2dataset: its bytes are not in shard {shard}")
+        return record.model_copy(update={"url": url})
+
+
+_SIDECAR_COLUMNS = Columns(
+    url="url", prompt="caption", others={"author": "author", "licence": "license", "terms": "terms"}
+)
+
+
+def _reason(status: str, error: str) -> Reason:
+    """img2dataset's raw error as one of ours: what the server said, what the network did, what the decoder did."""
+    if status == "failed_to_resize":
+        sized = {"image area too large": Reason.TOO_LARGE, "image too small": Reason.NO_IMAGE}
+        return sized.get(error, Reason.NO_IMAGE if "aspect ratio" in error else Reason.BROKEN_IMAGE)
+    if "X-Robots-Tag" in error:
+        return Reason.OPTED_OUT
+    return Reason.HTTP_ERROR if re.search(r"HTTP Error \d{3}", error) else Reason.FETCH_FAILED
+
+
+def _image_column(table: Path) -> str | None:
+    """The column of image bytes of ``--output_format parquet``."""
+    schema: Any = pq.read_schema(table)
+    return next((name for name in _CELL if name in schema.names), None)

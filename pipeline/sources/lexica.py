@@ -1,0 +1,88 @@
+"""Turns Lexica's answers (v1/search, and infinite-prompts, which pages) into source records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import foreign_json
+from pipeline.foreign_json import text_of
+from pipeline.links import is_http, without_secrets
+from pipeline.sources import Page, new_record
+from pipeline.sources.gallery import Gallery
+from schemas import BuildConfig, Reason, SourceRecord, SurdError
+
+TERMS = "https://lexica.art/terms"
+_FULL_SIZE = "https://image.lexica.art/full_jpg/"
+_PARAMS = ("seed", "model", "guidance", "c", "width", "height", "grid", "initImageStrength", "model_mode", "raw_mode")
+
+
+class Lexica(Gallery):
+    """``lexica:WORDS``: what the site finds for them. An image's id is its record's, whatever was searched for.
+
+    v1/search (https://lexica.art/docs) gives 50 images and no more; ``lexica.endless`` pages through infinite-prompts.
+    """
+
+    def __init__(self, words: str, settings: BuildConfig) -> None:
+        base = settings.lexica.url.rstrip("/")
+        if not is_http(base):
+            raise SurdError(f"config field 'lexica.url' is {without_secrets(base)!r}; give an http(s) URL")
+        self._words, self._endless = words, settings.lexica.endless
+        endpoint = "infinite-prompts" if self._endless else "v1/search"
+        super().__init__(f"{base}/{endpoint}", settings, name="lexica")
+
+    def fingerprint(self) -> str:
+        return f"{self._shown}, {self._words!r}"
+
+    def page(self, cursor: str | None) -> Page:
+        """One request, with retries. Raises SurdError when it is refused or lists no images."""
+        if self._endless:
+            asked = {"text": self._words, "searchMode": "images", "source": "search", "model": "lexica-aperture-v2"}
+            position = int(cursor) if cursor and cursor.isdecimal() else cursor or 0
+            document = self._ask("POST", json=asked | {"cursor": position})
+        else:
+            document = self._ask("GET", params={"q": self._words})
+        images = document.get("images") if isinstance(document, dict) else None
+        if not isinstance(images, list):
+            raise SurdError(f"{self._shown} lists no images; its API has changed, or lexica.url is another's")
+        prompts = _by_id(document.get("prompts"))
+        following = text_of(document.get("nextCursor")) if self._endless else None
+        return Page([self._found(image, prompts) for image in images], following or None)
+
+    @property
+    def _shown(self) -> str:
+        return f"Lexica ({without_secrets(self._api)})"
+
+    def _found(self, image: Any, prompts: dict[str, dict[str, Any]]) -> SourceRecord:
+        """An image as a record; of infinite-prompts its prompt stands apart, under its id."""
+        if not isinstance(image, dict):
+            return self._malformed(image, f"the image is {type(image).__name__}, not an object")
+        number = text_of(image.get("id"))
+        if not number:
+            return self._malformed(image, "the image has no id")
+        about = prompts.get(text_of(image.get("promptid")) or "", {}) | image
+        params = {name: about[name] for name in _PARAMS if about.get(name) is not None}
+        level = about.get("nsfw")
+        record = new_record(
+            self.name,
+            number,
+            page_url=text_of(about.get("gallery")) or f"https://lexica.art/prompt/{number}",
+            prompt=text_of(about.get("prompt")) or None,
+            negative_prompt=text_of(about.get("negativePrompt")) or None,
+            params=foreign_json.dump(params) if params else None,
+            author=text_of(about.get("userid")),
+            terms=TERMS,
+            nsfw_level=str(level).lower() if isinstance(level, bool | str) else None,
+            created_at=text_of(about.get("timestamp")),
+        )
+        if about.get("is_private") is True:
+            return record.reject("collect", Reason.OPTED_OUT, "its author marked it private")
+        url = about.get("src") if isinstance(about.get("src"), str) else f"{_FULL_SIZE}{number}"
+        try:
+            return record.model_copy(update={"url": self._relative(text_of(url) or "")})
+        except ValueError:
+            return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {text_of(url)}")
+
+
+def _by_id(prompts: Any) -> dict[str, dict[str, Any]]:
+    found = [prompt for prompt in prompts if isinstance(prompt, dict)] if isinstance(prompts, list) else []
+    return {number: prompt for prompt in found if (number := text_of(prompt.get("id")))}

@@ -1,0 +1,100 @@
+"""Turns a list of image URLs with prompts (parquet, csv, tsv, jsonl) into source records: each row is one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+
+from pipeline.foreign_json import text_of
+from pipeline.links import is_http, without_secrets
+from pipeline.sources import RecordStream, new_record
+from pipeline.sources.columns import Columns, guess_columns, url_fault
+from pipeline.sources.table_rows import DAMAGED, Row, kind_of, read_table
+from schemas import BuildConfig, Reason, SourceRecord, SurdError
+
+
+class UrlList(RecordStream):
+    """A list file, or a folder of them, local or at an fsspec URL. Records name it by its last part, so it may move.
+
+    A URL is a record's id: of rows with the same URL the first counts. A row that has none is a record with a reason.
+    """
+
+    def __init__(self, path: str, settings: BuildConfig) -> None:
+        self._shown = without_secrets(path)
+        self.name = f"urls:{text_of(self._shown.partition('?')[0].rstrip('/').rpartition('/')[2])}"
+        self._settings = settings.urls
+        try:
+            self._fs: fsspec.AbstractFileSystem
+            self._path: str
+            self._fs, self._path = fsspec.core.url_to_fs(path) if "://" in path else _local(path)
+        except (ValueError, ImportError) as error:
+            raise self._unusable(f"cannot be opened ({error})") from None
+
+    def fingerprint(self) -> str:
+        """Names, sizes and times of the files, and which columns are read."""
+        digest = hashlib.sha256(self._settings.model_dump_json().encode())
+        for file in self._files():
+            info = self._fs.info(file)
+            time = next((info[name] for name in ("mtime", "ETag", "etag", "LastModified") if name in info), "")
+            digest.update(f"{file.rpartition('/')[2]}\0{info.get('size')}\0{time}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def records(self) -> Iterator[SourceRecord]:
+        for file in self._files():
+            name = text_of(file.rpartition("/")[2]) or ""
+            number = 0
+            try:
+                with self._fs.open(file, "rb", compression="infer") as opened:
+                    names, rows = read_table(opened, kind_of(file) or "")
+                    columns = guess_columns(names, self._settings, f"the list {name!r}", need_url=True)
+                    for number, row in enumerate(rows, start=1):
+                        yield self._record(f"{name}:{number}", row, columns)
+            except DAMAGED as error:
+                if not number:
+                    raise self._unusable(f"cannot be read ({text_of(str(error))})") from error
+                fault = f"{name}: damaged after row {number} ({text_of(str(error))})"
+                yield new_record(self.name, f"{name}:{number + 1}").reject("collect", Reason.UNREADABLE_ROW, fault)
+            except (OSError, ValueError) as error:  # gone since it was listed, or a server that does not answer
+                raise self._unusable(f"cannot be read ({text_of(str(error))})") from error
+
+    def location(self, url: str) -> str:
+        if not is_http(url):
+            raise ValueError(f"not an http(s) URL: {url}")
+        return url
+
+    def _files(self) -> list[str]:
+        try:
+            if self._fs.isdir(self._path):
+                files = sorted(file for file in self._fs.find(self._path) if kind_of(file))
+            else:
+                files = [self._path] if self._fs.exists(self._path) else []
+        except (OSError, ValueError) as error:
+            raise self._unusable(f"cannot be read ({text_of(str(error))})") from None
+        if not files:
+            raise self._unusable("holds no list")
+        if not all(kind_of(file) for file in files):
+            raise self._unusable("is of a kind that is not known")
+        return files
+
+    def _record(self, place: str, row: Row, columns: Columns) -> SourceRecord:
+        if isinstance(row, str):
+            return new_record(self.name, place).reject("collect", Reason.UNREADABLE_ROW, f"{place}: {row}")
+        assert columns.url is not None
+        url, fault = url_fault(row.get(columns.url))
+        fields = columns.fields(row)
+        if fault:
+            return new_record(self.name, place, **fields).reject("collect", Reason.NO_IMAGE, f"{place}: {fault}")
+        return new_record(self.name, url, url=url, **fields)
+
+    def _unusable(self, why: str) -> SurdError:
+        return SurdError(
+            f"config field 'source' is 'urls:{self._shown}', which {why}; give a .parquet, .csv, .tsv or .jsonl file, "
+            "or a folder of such"
+        )
+
+
+def _local(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    return fsspec.filesystem("file"), str(Path(path).expanduser().resolve())
