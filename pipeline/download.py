@@ -106,11 +106,8 @@ class Downloader:
             await self._guard.check_name(host, port)  # rather than ask a forbidden host for its robots.txt
             if delay := await self._robots.check(str(url)):
                 limit.slow_down(delay)
-        if limit.paused_for > MAX_WAIT:
-            detail = f"the host wants no request for {limit.paused_for:.0f} more seconds"
-            raise Refused(Reason.HTTP_ERROR, detail, transient=True)
         client = await self._client_for(url, host, port)
-        async with limit.request(), self._slots, asyncio.timeout(self._settings.timeout):
+        async with limit.request(MAX_WAIT), self._slots, asyncio.timeout(self._settings.timeout):
             return await self._request(client, url, max_bytes, limit)
 
     async def _request(

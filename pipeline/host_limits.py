@@ -12,6 +12,9 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from pipeline.refusal import Refused
+from schemas import Reason
+
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
@@ -26,11 +29,15 @@ class HostLimit:
         self._lock = threading.Lock()  # loops of several threads meet here
 
     @asynccontextmanager
-    async def request(self) -> AsyncIterator[None]:
-        """The place and time of one request."""
+    async def request(self, patience: float) -> AsyncIterator[None]:
+        """The place and time of one request. Raises Refused where the host wants a longer pause than ``patience``
+        seconds, also when it says so while this request is waiting."""
         await self._enter()
         try:
             while (wait := self._reserve()) > 0:
+                if wait > patience:
+                    detail = f"the host wants no request for {wait:.0f} more seconds"
+                    raise Refused(Reason.HTTP_ERROR, detail, transient=True)
                 await asyncio.sleep(wait)
             yield
         finally:
@@ -45,11 +52,6 @@ class HostLimit:
         """Keep at least so many seconds between starts: a Crawl-delay."""
         with self._lock:
             self._interval = max(self._interval, interval)
-
-    @property
-    def paused_for(self) -> float:
-        """Seconds until the next request may start."""
-        return max(0.0, self._next_start - time.monotonic())
 
     def _reserve(self) -> float:
         """Take the next start if it is due, else the seconds until it may be."""
