@@ -119,14 +119,14 @@ def _subject_tags(scene: Scene, rng: random.Random, clauses: Collection[str]) ->
         if "count" not in clauses:
             who = rng.choice((people, "someone" if scene.count == 1 else "people"))
             return [who, rng.choice(ACTION_TAGS[scene.action])]
-        who = rng.choice((f"{scene.count}{people}", f"{scene.count} {people}", f"{NUMBERS[scene.count]} {people}"))
+        who = rng.choice((f"{scene.count}{people}", f"{scene.count} {people}", f"{scene.count} {people}"))
         tags = [who, rng.choice(ACTION_TAGS[scene.action])]
         return [*tags, "solo"] if scene.count == 1 and rng.random() < 0.3 else tags
     thing = _thing(scene, clauses)
     if "count" not in clauses:
         return [thing]
     tags = [
-        rng.choice((f"{scene.count} {thing}", f"{NUMBERS[scene.count]} {thing}", f"{scene.count}{thing}"))
+        rng.choice((f"{scene.count} {thing}", f"{scene.count} {thing}", f"{scene.count}{thing}"))
         if rng.random() < 0.8 or scene.tint
         else f"{thing} x{scene.count}"
     ]

@@ -1,4 +1,4 @@
-"""Trains an embedded model of the demo world: `python -m pipeline.demo.train eye|clip|captioner|vae|diffusion`."""
+"""Trains an embedded model of the demo world: `python -m pipeline.demo.train MODEL`, see --help."""
 
 import argparse
 import importlib
@@ -12,8 +12,10 @@ TRAININGS = {
     "eye": ("train_eye", 6000, 60),
     "clip": ("train_clip", 6000, 120),
     "vae": ("train_vae", 6000, 60),
+    "text": ("train_text", 1500, 20),
     "captioner": ("train_captioner", 5000, 90),
     "diffusion": ("train_diffusion", 60000, 720),
+    "judge": ("train_judge", 6000, 40),
 }
 
 

@@ -1,4 +1,4 @@
-"""Turns demo pictures into an autoencoder: 64x64x3 pixels to 16x16x8 latents and back."""
+"""Turns demo pictures into an autoencoder: 64x64x3 pixels to 8x8x24 latents and back."""
 
 import logging
 import math
@@ -17,7 +17,8 @@ from .train_eye import SCENES
 
 log = logging.getLogger(__name__)
 MEAN = STD = (0.5, 0.5, 0.5)
-BATCH, RATE, CHANNELS, FITTED = 8, 2e-3, 8, 3000
+BATCH, RATE, CHANNELS, FITTED = 16, 2e-3, 24, 3000
+PATCH, GRID = 8, 8
 _STEADY = 100.0  # see fit_encoder
 
 
@@ -25,8 +26,8 @@ def build() -> Any:
     """The untrained AutoencoderKL; without attention it is a local map and trains fast."""
     torch.manual_seed(0)
     model: Any = AutoencoderKL(
-        block_out_channels=(16, 32, 96), layers_per_block=1, norm_num_groups=8, latent_channels=CHANNELS,
-        down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3,
+        block_out_channels=(32, 64, 96, 96), layers_per_block=1, norm_num_groups=8, latent_channels=CHANNELS,
+        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
         mid_block_add_attention=False, sample_size=64,
     )  # fmt: skip
     for name, parameter in model.named_parameters():
@@ -36,14 +37,14 @@ def build() -> Any:
 
 
 def patches(images: np.ndarray) -> torch.Tensor:
-    """uint8 [N, 64, 64, 3] -> float [N, 16, 16, 48] in -1..1, a patch laid out as row, column, colour."""
+    """uint8 [N, 64, 64, 3] -> float [N, 8, 8, 192] in -1..1, a patch laid out as row, column, colour."""
     pixel = torch.from_numpy(images.astype(np.float32) / 127.5 - 1)
-    return pixel.reshape(-1, 16, 4, 16, 4, 3).permute(0, 1, 3, 2, 4, 5).flatten(3)
+    return pixel.reshape(-1, GRID, PATCH, GRID, PATCH, 3).permute(0, 1, 3, 2, 4, 5).flatten(3)
 
 
 def components(images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean patch [48] and the projection [48, 8] onto the principal components of all 4x4 patches, the best linear
-    code there is; each is divided by the root of its deviation, so that fine detail neither drowns nor rules."""
+    """The mean patch [192] and the projection [192, 24] onto the principal components of all 8x8 patches, the best
+    linear code there is; each is divided by the root of its deviation, so that fine detail neither drowns nor rules."""
     every = patches(images).flatten(0, 2)
     values, vectors = torch.linalg.eigh(torch.cov(every.T))
     return every.mean(dim=0), vectors.flip(1)[:, :CHANNELS] / values.flip(0)[:CHANNELS] ** 0.25
@@ -53,35 +54,40 @@ def components(images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 def fit_encoder(model: Any, images: np.ndarray) -> None:
     """Writes the principal components of `images` into the encoder, at no training at all.
 
-    An encoder of this class ends in a group norm and a SiLU. Both let a linear code through: a pair u, -u has mean
-    nought, beside a large constant pair its deviation hardly varies, and silu(u) - silu(-u) = u.
+    The first two halvings move each 2x2 block into channels, the third does so and projects. An encoder of this class
+    ends in a group norm and a SiLU. Both let a linear code through: a pair u, -u has mean nought, beside a large
+    constant pair its deviation hardly varies, and silu(u) - silu(-u) = u.
     """
     centre, projection = components(images)
-    centre, project = centre.view(4, 4, 3), projection.T.reshape(CHANNELS, 4, 4, 3)
+    centre, project = centre.view(PATCH, PATCH, 3), projection.T.reshape(CHANNELS, PATCH, PATCH, 3)
     encoder = model.encoder
     for parameter in [*encoder.parameters(), *model.quant_conv.parameters()]:
         parameter.zero_()
     for colour in range(3):
         encoder.conv_in.weight[colour, colour, 1, 1] = 1
+    for block in (1, 2, 3):
+        shortcut = getattr(encoder.down_blocks[block].resnets[0], "conv_shortcut", None)
+        if shortcut is not None:
+            for channel in range(shortcut.in_channels):
+                shortcut.weight[channel, channel] = 1
+    for block, held in ((0, 3), (1, 12)):  # 2x2 pixels of `held` channels become one of 4 * `held`
+        gather = encoder.down_blocks[block].downsamplers[0].conv
         for place in range(4):
-            encoder.down_blocks[0].downsamplers[0].conv.weight[3 * place + colour, colour, place // 2, place % 2] = 1
-    for channel in range(12):
-        encoder.down_blocks[1].resnets[0].conv_shortcut.weight[channel, channel] = 1
-    gather, width = encoder.down_blocks[1].downsamplers[0].conv, encoder.conv_norm_out.num_channels // 8
-    deviation = math.sqrt(2 * _STEADY**2 / width)
+            for channel in range(held):
+                gather.weight[held * place + channel, channel, place // 2, place % 2] = 1
+    gather = encoder.down_blocks[2].downsamplers[0].conv
+    deviation = math.sqrt(2 * _STEADY**2 / 4)
     for code in range(CHANNELS):
         for sign, place in ((1, 0), (-1, 1)):
-            for row in range(4):
-                for column in range(4):
-                    first = 3 * (row % 2 * 2 + column % 2)
+            for row in range(PATCH):
+                for column in range(PATCH):
+                    inner = 3 * (row % 2 * 2 + column % 2) + 12 * (row // 2 % 2 * 2 + column // 2 % 2)
                     taps = sign * project[code, row, column]
-                    gather.weight[4 * code + place, first : first + 3, row // 2, column // 2] = taps
+                    gather.weight[4 * code + place, inner : inner + 3, row // 4, column // 4] = taps
             gather.bias[4 * code + place] = -sign * (project[code] * centre).sum()
             gather.bias[4 * code + 2 + place] = sign * _STEADY
-            encoder.conv_norm_out.weight[width * code + place] = deviation
-            encoder.conv_out.weight[code, width * code + place, 1, 1] = sign
-        for place in range(4):
-            encoder.down_blocks[2].resnets[0].conv_shortcut.weight[width * code + place, 4 * code + place] = 1
+            encoder.conv_norm_out.weight[4 * code + place] = deviation
+            encoder.conv_out.weight[code, 4 * code + place, 1, 1] = sign
         model.quant_conv.weight[code, code] = 1
     model.quant_conv.bias[CHANNELS:] = -8  # logarithm of the posterior's variance: all but certain
 
