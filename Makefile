@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help env demo test test-slow bench bench-curation bench-stages lint clean
+.PHONY: help env demo test test-slow bench bench-curation bench-effect bench-embed bench-shards bench-stages bench-train lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,6 +38,25 @@ bench-stages: SEED ?= 8001
 bench-stages: SIZE ?= 256
 bench-stages: env  ## how close model stages come to their bare models, and how flat memory is: SEED=8001 SIZE=256
 	@$(BIN)/python -m tests.bench.stages --seed $(SEED) --size $(SIZE)
+
+bench-embed: SEED ?= 7001
+bench-embed: SIZE ?= 512
+bench-embed: env  ## how close embedding comes to a bare loop over the same LLM: SEED=7001 SIZE=512
+	@$(BIN)/python -m tests.bench.embed --seed $(SEED) --size $(SIZE)
+
+bench-effect: SEEDS ?= 3
+bench-effect: STEPS ?= 300
+bench-effect: env  ## whether the adapter helps, and which part of it does the work: SEEDS=3 STEPS=300
+	@$(BIN)/python -m tests.bench.effect --train-seeds $(SEEDS) --steps $(STEPS)
+
+bench-shards: SEED ?= 6001
+bench-shards: SIZE ?= 1000
+bench-shards: env  ## how fast shards are written and read beside tarfile and webdataset: SEED=6001 SIZE=1000
+	@$(BIN)/python -m tests.bench.shards --seed $(SEED) --size $(SIZE)
+
+bench-train: STEPS ?= 20
+bench-train: env  ## what columns save a training, and what the trainer costs beside the mathematics: STEPS=20
+	@$(BIN)/python -m tests.bench.train --steps $(STEPS)
 
 lint: env  ## ruff and mypy, as pre-commit runs them
 	@$(PIP) --editable '.[dev]'

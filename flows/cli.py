@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from flows import columns_cli, dataset_cli
 from schemas.errors import SurdError
 
 app = typer.Typer(
@@ -223,6 +224,12 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
         ) from None
     for path in paths:
         print(path)
+
+
+app.add_typer(columns_cli.app, name="columns")
+app.command()(dataset_cli.verify)
+app.command()(dataset_cli.export)
+app.command("import")(dataset_cli.import_)
 
 
 def main() -> None:

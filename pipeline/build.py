@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from schemas import Marker, Pair, SurdError, arrow_schema, from_table, to_table
 
 M = TypeVar("M", bound=BaseModel)
+_WHOLE = 1 << 24  # bytes
 
 
 class Build:
@@ -76,8 +77,11 @@ class Build:
             self._fs.rm(self._full(relative), recursive=True)
 
     @contextmanager
-    def writing(self, relative: str) -> Iterator[HashingFile]:
-        """A binary file that appears under its name only when the block ends well."""
+    def writing(self, relative: str, *, durable: bool = True) -> Iterator[HashingFile]:
+        """A binary file that appears under its name only when the block ends well.
+
+        Not ``durable``, of many small files that a later one vouches for: a loss of power soon after may cost it.
+        """
         full = self._full(relative)
         temporary = f"{full}.tmp"
         self._fs.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
@@ -86,7 +90,7 @@ class Build:
                 file = HashingFile(raw)
                 yield file
                 raw.flush()
-                if self._local:
+                if self._local and durable:
                     os.fsync(raw.fileno())
             if self._local:
                 os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is no atomic replace
@@ -104,9 +108,9 @@ class Build:
     def read_bytes(self, relative: str) -> bytes:
         return bytes(self._fs.cat_file(self._full(relative)))
 
-    def write_bytes(self, relative: str, data: bytes) -> str:
+    def write_bytes(self, relative: str, data: bytes, *, durable: bool = True) -> str:
         """Write a file; returns its sha256."""
-        with self.writing(relative) as file:
+        with self.writing(relative, durable=durable) as file:
             file.write(data)
         return file.sha256
 
@@ -115,10 +119,13 @@ class Build:
         document = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
         return self.write_bytes(relative, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
-    def write_table(self, relative: str, table: pa.Table) -> str:
-        """Write Parquet (zstd); returns its sha256. The same table gives the same bytes."""
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
+    def write_table(self, relative: str, table: pa.Table, row_groups: Iterable[int] | None = None) -> str:
+        """Write Parquet (zstd); returns its sha256. The same table and rows a group give the same bytes."""
+        buffer, start = io.BytesIO(), 0
+        with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+            for count in [len(table)] if row_groups is None else row_groups:
+                writer.write_table(table.slice(start, count))
+                start += count
         return self.write_bytes(relative, buffer.getvalue())
 
     def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
@@ -199,9 +206,17 @@ class HashingFile:
         self.size += len(data)
         return self._raw.write(data)
 
+    def tell(self) -> int:
+        return self.size
+
     @property
     def sha256(self) -> str:
         return self._hash.hexdigest()
+
+
+def writing_tar(file: HashingFile) -> tarfile.TarFile:
+    """A tar to be filled. A member is written and hashed in one piece; tarfile's own stream cuts it into small ones."""
+    return tarfile.open(fileobj=file, mode="w", copybufsize=_WHOLE)  # type: ignore[no-any-return, call-overload]
 
 
 def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:

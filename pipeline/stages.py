@@ -37,7 +37,7 @@ from schemas import (
     Status,
     SurdError,
 )
-from schemas.config import CleanConfig
+from schemas.config import CleanConfig, ModelsConfig
 
 log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
@@ -166,13 +166,23 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="pack",
-        version=2,
+        version=3,
         scope="build",
-        reads=("collect", "fetch", "clean", "correct", "select"),
+        reads=("collect", "fetch", "clean", "safety", "score", "correct", "select"),
         roles=("diffusion",),
         settings=lambda c: c.pack,
     ),
-    Stage(name="embed", version=1, scope="shard", reads=("pack",), roles=("embed_llm",), settings=lambda c: c.embed),
+    Stage(
+        name="embed",
+        version=2,
+        scope="shard",
+        reads=("pack",),
+        roles=("embed_llm", "diffusion"),
+        settings=lambda c: BuildConfig(  # the models' names too: columns are called by them
+            embed=c.embed,
+            models=ModelsConfig(embed_llm=c.models.ref("embed_llm"), diffusion=c.models.diffusion),
+        ),
+    ),
     Stage(
         name="report",
         version=2,

@@ -49,7 +49,9 @@ class ModelsConfig(_Section):
         default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="For the LLM.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="For the LLM; auto: bfloat16 where the hardware computes in it, else float32."
+    )
     server: ServerConfig = ServerConfig()
 
     def ref(self, role: str) -> str:
@@ -80,6 +82,10 @@ class UrlsConfig(_Section):
 
     url_column: str | None = Field(default=None, description="Column of the image URL; null: guessed by its name.")
     prompt_column: str | None = Field(default=None, description="Column of the prompt; null: guessed by its name.")
+    simple_column: str | None = Field(
+        default=None, description="Column of the simple prompt, which surd import takes; null: guessed by its name."
+    )
+    whole_rows: bool = Field(default=False, description="Keep each column in extra, unshortened, as surd import does.")
 
 
 class CivitaiConfig(_Section):
@@ -286,13 +292,21 @@ class PackConfig(_Section):
 
 
 class EmbedConfig(_Section):
-    """LLM hidden states of the simple prompt, as columns."""
+    """Columns: LLM hidden states of the simple prompt, and what the diffusion model's own encoders give."""
 
-    layers: list[int] = Field(default=[20], description="Hidden layers, 0 = embeddings; each becomes a column.")
-    pooling: list[Literal["mean", "tokens"]] = Field(
-        default=["mean"], min_length=1, description="mean: one vector a prompt; tokens: one a token."
+    layers: list[int] = Field(
+        default=[20], description="Hidden layers of the LLM, 0 = embeddings; each becomes a column, all in one pass."
     )
-    batch_size: int = Field(default=32, ge=1)
+    pooling: list[Literal["mean", "last", "tokens"]] = Field(
+        default=["mean"], min_length=1, description="One vector a prompt (mean of its tokens, or the last); or all."
+    )
+    columns: list[Literal["latents", "clip-simple", "clip-complex"]] = Field(
+        default=[], description="VAE latents and text states of models.diffusion; a training with all opens no image."
+    )
+    batch_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens in one pass of the LLM, padding counted; null: 512, on a GPU 16,384."
+    )
+    batch_size: int = Field(default=32, ge=1, description="Prompts or images in one pass of the diffusion encoders.")
 
 
 class ReportConfig(_Section):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # since 2: bfloat16, masks and shapes in columns; prompts and every score in the index
 
 
 class _Document(BaseModel):
@@ -39,11 +39,32 @@ class ColumnManifest(_Document):
     kind: Literal["llm", "latents", "clip"]
     model: str = Field(description="Model string.")
     revision: str = Field(description="Content hash of a local model, or the hub revision.")
-    layer: int = Field(description="Hidden layer, 0 = embeddings.")
-    pooling: Literal["mean", "tokens"] = Field(description="mean: [width]; tokens: [tokens, width].")
-    width: int
-    dtype: str = Field(description="NumPy dtype of the arrays.")
-    text: str = Field(description="Which prompt was embedded: simple or complex.")
+    text: Literal["simple", "complex"] | None = Field(
+        default=None, description="Which prompt was embedded; null: latents."
+    )
+    layer: int | None = Field(default=None, description="Hidden layer of the LLM, 0 = embeddings; null: no LLM.")
+    pooling: Literal["mean", "last", "tokens"] | None = Field(
+        default=None, description="LLM: mean over the tokens or the last token, [width]; tokens: [tokens, width]."
+    )
+    shape: list[int | None] = Field(
+        default=[], description="Of every array; null: differs from sample to sample. Empty: not stated (version 1)."
+    )
+    width: int = Field(description="Length of the last axis.")
+    dtype: Literal["float16", "bfloat16", "float32"] = Field(
+        description="Of the numbers; NumPy knows no bfloat16, so those are stored as their bits, uint16."
+    )
+    mask: bool = Field(
+        default=False, description="Beside {key}.npy lies {key}.mask.npy, uint8 [tokens]: 1 where a token is real."
+    )
+    image_size: int | None = Field(
+        default=None, description="Latents: pixels a side to which images were resized and centre-cropped."
+    )
+    scaling_factor: float | None = Field(
+        default=None, description="Latents: what the model multiplies them by; not yet applied."
+    )
+    shift_factor: float | None = Field(
+        default=None, description="Latents: what it subtracts before; null: nothing. Not yet applied."
+    )
     count: int
     shards: list[ShardInfo]
 

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     BROKEN_IMAGE = "broken_image"
     POLYGLOT = "polyglot"
     NO_PROMPT = "no_prompt"
+    NO_SIMPLE_PROMPT = "no_simple_prompt"
     EMPTY_PROMPT = "empty_prompt"
     NSFW = "nsfw"
     PROMPT_INJECTION = "prompt_injection"
@@ -65,6 +66,7 @@ _MEANING: dict[Reason, str] = {
     Reason.BROKEN_IMAGE: "the image is damaged and does not decode",
     Reason.POLYGLOT: "the image has another file (archive, program or page) behind its end",
     Reason.NO_PROMPT: "neither the source nor the file says which prompt made the image",
+    Reason.NO_SIMPLE_PROMPT: "the source gives no simple prompt, and an import makes none",
     Reason.EMPTY_PROMPT: "nothing readable is left of the prompt after cleaning",
     Reason.NSFW: "not work-safe, by the source's own level, by the prompt or by the image",
     Reason.PROMPT_INJECTION: "the prompt gives orders to a language model",

@@ -204,9 +204,9 @@ class Sample(BaseModel):
     key: str
     simple: str
     complex: str
-    method: str
-    clip_simple: float
-    clip_complex: float
+    method: str = Field(description="Where the simple prompt came from: caption, rewrite, fusion or imported.")
+    clip_simple: float | None = Field(default=None, description="Null: not measured.")
+    clip_complex: float | None = Field(default=None, description="Null: not measured.")
     sha256: str
     ext: str
     width: int

@@ -1,7 +1,8 @@
 """Turns a frozen text encoder's states of a simple prompt into states that carry more of what the prompt means.
 
-The network is the one of arXiv 2305.05189 (section "SUR-adapter"), with three deliberate differences from its authors'
-code: attention runs over the tokens of one prompt, padding is masked, and an untrained adapter is exactly the identity.
+The network is the one of arXiv 2305.05189 (section "SUR-adapter"), by default with three deliberate differences from
+its authors' code: attention runs over the tokens of one prompt, padding is masked, and an untrained adapter is exactly
+the identity. Options give the authors' network to the bit (``sur_adapter.authors`` reads and writes their files).
 """
 
 from __future__ import annotations
@@ -16,14 +17,20 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+AttentionAxis = Literal["token", "batch", "self"]
+Projection = Literal["learned", "random"]
+
 
 @dataclass
 class SURAdapterOutput(BaseOutput):
-    """``states`` [B, T, width] condition the UNet; ``encoder_states`` [B, T, width] meet the LLM;
-    ``llm_target`` [B, 1, width] is the projected LLM vector, None where no vector was given."""
+    """``states`` [B, T, width] condition the UNet; ``encoder_states`` [B, T, width] meet the LLM; ``output``
+    [B, T, width] is what was mixed into the prompt's own states; ``llm_target`` [B, 1 or T, width] is the projected
+    LLM state, None where none was given."""
 
-    states: Tensor
-    encoder_states: Tensor
+    # None by default: so accelerate can rebuild the output when it turns half precision into float32.
+    states: Tensor = None  # type: ignore[assignment]
+    encoder_states: Tensor = None  # type: ignore[assignment]
+    output: Tensor = None  # type: ignore[assignment]
     llm_target: Tensor | None = None
 
 
@@ -52,7 +59,7 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
     ``o = fc(r)`` with a random bias: their start mixes noise into every prompt.)
 
     Submodules bear the authors' key names. Saved with ``save_pretrained`` as safetensors and a config that holds
-    everything needed to use it, strength included.
+    everything needed to use it, strength included; ``from_pretrained`` gives it back with dropout off.
     """
 
     @register_to_config
@@ -65,52 +72,110 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         feed_forward: int = 2048,
         dropout: float = 0.1,
         eta: float = 0.1,
-        attention_axis: Literal["token"] = "token",
+        attention_axis: AttentionAxis = "token",
+        mask_padding: bool = True,
+        residual: bool = True,
+        projection: Projection = "learned",
+        llm_standardise: bool = True,
         base_model: str | None = None,
         llm_column: str | None = None,
+        llm_model: str | None = None,
         objective: str | None = None,
     ) -> None:
         """``width`` is the text encoder's, ``llm_width`` the LLM's (None: no LLM projection).
 
-        ``base_model``, ``llm_column`` and ``objective`` record what the adapter was trained on; they change nothing.
+        ``attention_axis``: the encoder lets a token attend to the tokens of its prompt (``token``), to the tokens at
+        its place in the other prompts of the batch (``batch``, the authors' class) or to itself alone (``self``, what
+        the authors' class comes to at one prompt a batch, which is how they trained it).
+        ``residual`` false: ``o = fc(r)``, as the authors have it. ``projection`` (the LLM's) ``random``: never trained.
+        ``base_model``, ``llm_column``, ``llm_model`` and ``objective`` record what the adapter was trained on; they
+        change nothing.
         """
         super().__init__()
-        if attention_axis != "token":
-            raise ValueError(f"attention_axis must be 'token', not {attention_axis!r}")
+        if attention_axis not in ("token", "batch", "self"):
+            raise ValueError(f"attention_axis must be 'token', 'batch' or 'self', not {attention_axis!r}")
         layer = nn.TransformerEncoderLayer(width, heads, feed_forward, dropout, activation="relu", batch_first=True)
         self.transformer_encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.attention = AdapterAttention(width)
         self.fc = nn.Linear(width, width)
         nn.init.zeros_(self.fc.weight)
-        nn.init.zeros_(self.fc.bias)
+        if residual:
+            nn.init.zeros_(self.fc.bias)
         self.llm_projection = None
         if llm_width is not None:
             self.llm_projection = nn.Linear(llm_width, width, bias=False)
+            self.llm_projection.requires_grad_(projection == "learned")
             self.register_buffer("llm_mean", torch.zeros(llm_width))
             self.register_buffer("llm_std", torch.ones(llm_width))
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor | None = None, llm_BW: Tensor | None = None) -> SURAdapterOutput:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        mask_BT: Tensor | None = None,
+        llm: Tensor | None = None,
+        llm_mask_BL: Tensor | None = None,
+    ) -> SURAdapterOutput:
         """Adapt text states.
 
         ``x_BTD`` [B, T, width]: the text encoder's states. ``mask_BT`` [B, T]: nonzero where a token is real, zero
-        where it is padding; padding is adapted too but nobody attends to it. ``llm_BW`` [B, llm_width]: LLM vectors,
-        only when training (projected here so that DDP sees the projection's gradient).
+        where it is padding; padding is adapted too but nobody attends to it. ``llm``, only when training (projected
+        here so that DDP sees the projection's gradient): LLM states, pooled [B, llm_width], or of L tokens
+        [B, L, llm_width] with ``llm_mask_BL`` [B, L], nonzero where a token is real.
         """
-        padding_BT = None if mask_BT is None else ~mask_BT.bool()
-        h_BTD = self.transformer_encoder(x_BTD, src_key_padding_mask=padding_BT)
-        o_BTD = x_BTD + self.fc(self.attention(x_BTD, h_BTD, padding_BT))
+        padding_BT = ~mask_BT.bool() if mask_BT is not None and self.config["mask_padding"] else None
+        h_BTD = self._encode(x_BTD, padding_BT)
+        o_BTD = self.fc(self.attention(x_BTD, h_BTD, padding_BT)).to(x_BTD.dtype)
+        if self.config["residual"]:
+            o_BTD = x_BTD + o_BTD
         # lerp, not eta*o + (1-eta)*x: the same number, but exactly x where o equals x.
         y_BTD = torch.lerp(x_BTD, o_BTD, self.config["eta"])
-        target = None if llm_BW is None else self.project_llm(llm_BW)[:, None, :]
-        return SURAdapterOutput(states=y_BTD, encoder_states=h_BTD, llm_target=target)
+        target = None
+        if llm is not None:
+            target = self.project_llm(llm) if llm.ndim == 2 else self.project_llm(llm, llm_mask_BL, mask_BT)
+        return SURAdapterOutput(states=y_BTD, encoder_states=h_BTD, output=o_BTD, llm_target=target)
 
-    def project_llm(self, llm_BW: Tensor) -> Tensor:
-        """[B, llm_width] -> [B, width]: standardised by ``llm_mean`` and ``llm_std``, projected, normalised.
+    def _encode(self, x_BTD: Tensor, padding_BT: Tensor | None) -> Tensor:
+        axis = self.config["attention_axis"]
+        if axis == "batch":
+            return self.transformer_encoder(x_BTD.transpose(0, 1)).transpose(0, 1)
+        if axis == "self":
+            return self.transformer_encoder(x_BTD.flatten(0, 1)[:, None]).view_as(x_BTD)
+        return self.transformer_encoder(x_BTD, src_key_padding_mask=padding_BT)
 
-        Projection and encoder are both learned, so they could agree on one constant and distil nothing. Targets of
-        zero mean over the data set, no bias and a fixed scale leave no such constant. (Raw pooled LLM states are also
-        nearly parallel for all prompts, with a few coordinates hundreds of times larger than the rest.)
+    def project_llm(self, llm: Tensor, llm_mask_BL: Tensor | None = None, mask_BT: Tensor | None = None) -> Tensor:
+        """LLM states as targets of the text states: pooled [B, llm_width] -> [B, 1, width]; tokens [B, L, llm_width]
+        -> [B, T, width], laid over the T text tokens of which ``mask_BT`` are real.
+
+        Standardised by ``llm_mean`` and ``llm_std``, projected, normalised. Projection and encoder are both learned,
+        so they could agree on one constant and distil nothing. Targets of zero mean over the data set, no bias and a
+        fixed scale leave no such constant. (Raw pooled LLM states are also nearly parallel for all prompts, with a
+        few coordinates hundreds of times larger than the rest.) Without ``llm_standardise`` only projected.
         """
         assert self.llm_projection is not None, "this adapter was made without llm_width"
-        projected = self.llm_projection((llm_BW - self.llm_mean) / self.llm_std)
-        return F.layer_norm(projected, projected.shape[-1:])
+        if not self.config["llm_standardise"]:
+            projected = self.llm_projection(llm)
+        else:
+            projected = self.llm_projection((llm - self.llm_mean) / self.llm_std)
+        if llm.ndim == 2:
+            projected = projected[:, None, :]
+        else:
+            assert llm_mask_BL is not None and mask_BT is not None, "states of tokens come with both masks"
+            projected = align_tokens(projected, llm_mask_BL, mask_BT)
+        return F.layer_norm(projected, projected.shape[-1:]) if self.config["llm_standardise"] else projected
+
+
+def align_tokens(llm_BLD: Tensor, llm_mask_BL: Tensor, mask_BT: Tensor) -> Tensor:
+    """States of L LLM tokens laid over T text tokens, [B, L, D] -> [B, T, D], in each row first to last real token.
+
+    Two tokenizers cut one sentence differently, but both keep its order: the text token a share s into the prompt
+    meets the LLM's states a share s into it, blended from the two tokens on either side. Padding repeats the last.
+    """
+    last_B1 = (llm_mask_BL.bool().sum(dim=1, keepdim=True) - 1).clamp(min=0)
+    length_B1 = (mask_BT.bool().sum(dim=1, keepdim=True) - 1).clamp(min=1)
+    share_BT = (torch.arange(mask_BT.shape[1], device=mask_BT.device) / length_B1).clamp(max=1)
+    place_BT = share_BT * last_B1
+    below_BT = place_BT.long()
+    above_BT = torch.minimum(below_BT + 1, last_B1)
+    width = llm_BLD.shape[-1]
+    left, right = (llm_BLD.gather(1, place[..., None].expand(-1, -1, width)) for place in (below_BT, above_BT))
+    return torch.lerp(left, right, (place_BT - below_BT)[..., None].to(left.dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,38 @@ from torch import Tensor
 from schemas.errors import SurdError
 from schemas.model_ref import resolve_model
 
-Pipeline = Any  # a StableDiffusionPipeline: diffusers adds its parts at run time, so a type checker sees none of them
+Pipeline = Any  # a Stable Diffusion pipeline: diffusers adds its parts at run time, so a type checker sees none of them
+CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+TEXT_PARTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
 
-def load_base(ref: str, device: torch.device | str = "cpu") -> Pipeline:
-    """The diffusers pipeline that ``ref`` names (hub id, folder or ``package:`` string), frozen, in eval mode, float32.
+@dataclass(frozen=True, kw_only=True)
+class TextStates:
+    """``states`` [B, T, D] that the UNet attends to, ``mask`` [B, T]: 1 where a token is real, and, of a model with
+    two text encoders alone, ``pooled`` [B, P]."""
 
-    Loaded without the safety checker: the black images it returns would be compared as if the model had drawn them.
-    Raises SurdError when the folder or hub id cannot be loaded as a StableDiffusionPipeline.
+    states: Tensor
+    mask: Tensor
+    pooled: Tensor | None = None
+
+
+def load_base(
+    ref: str,
+    device: torch.device | str = "cpu",
+    *,
+    unet: bool = True,
+    vae: bool = True,
+    text: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> Pipeline:
+    """The diffusers pipeline that ``ref`` names (hub id, folder or ``package:`` string), frozen, in eval mode.
+
+    In ``dtype``, but for the VAE, which is in float32 (SDXL's overflows in half precision). Parts that are not asked
+    for are None and never read. Loaded without the safety checker: the black images it
+    returns would be compared as if the model had drawn them. Raises SurdError when the folder or hub id cannot be
+    loaded as a Stable Diffusion or SDXL pipeline.
     """
-    from diffusers import StableDiffusionPipeline
+    import diffusers
     from diffusers.utils.logging import disable_progress_bar as quiet_diffusers
     from transformers.utils.logging import disable_progress_bar as quiet_transformers
 
@@ -30,41 +53,62 @@ def load_base(ref: str, device: torch.device | str = "cpu") -> Pipeline:
     if Path(path).exists() and not (Path(path) / "model_index.json").is_file():
         raise SurdError(f"--base: {ref!r} has no model_index.json; name a diffusers StableDiffusionPipeline folder")
     try:
-        pipe = StableDiffusionPipeline.from_pretrained(
-            path, safety_checker=None, requires_safety_checker=False, use_safetensors=True
-        )
+        index = diffusers.DiffusionPipeline.load_config(path)
+        name = index["_class_name"]
+        if name not in CLASSES:
+            raise SurdError(f"--base: {ref!r} is a {name}; name a {' or a '.join(CLASSES)}")
+        left_out = {"unet": not unet, "vae": not vae} | dict.fromkeys(TEXT_PARTS, not text)
+        options: dict[str, Any] = {part: None for part, out in left_out.items() if out and part in index}
+        options["dtype"] = {"default": dtype, "vae": torch.float32}
+        if name == CLASSES[0]:
+            options |= {"safety_checker": None, "requires_safety_checker": False}
+        pipe = getattr(diffusers, name).from_pretrained(path, use_safetensors=True, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SurdError(f"--base: {ref!r} cannot be loaded ({reason}); name a local diffusers folder") from error
     pipe.set_progress_bar_config(disable=True)
-    for module in (pipe.vae, pipe.text_encoder, pipe.unet):
+    for module in networks(pipe).values():
         module.requires_grad_(False).eval()
     return pipe.to(device)
 
 
+def networks(pipe: Pipeline) -> dict[str, torch.nn.Module]:
+    """The networks of ``pipe`` that are loaded, by part name."""
+    return {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+
+
 def text_width(pipe: Pipeline) -> int:
     """Width of the text states that the UNet attends to."""
-    return int(pipe.text_encoder.config.hidden_size)
+    return int(pipe.unet.config.cross_attention_dim)
 
 
 def image_size(pipe: Pipeline) -> int:
-    """Side in pixels of the images the UNet was trained on."""
+    """Side in pixels of the images the UNet was trained on; needs the VAE, whose strides give the scale."""
     return int(pipe.unet.config.sample_size * pipe.vae_scale_factor)
 
 
-@torch.no_grad()
 def encode_text(pipe: Pipeline, texts: list[str]) -> tuple[Tensor, Tensor]:
     """Text states [B, T, width] as the pipeline itself makes them, and their mask [B, T]: 1 where a token is real."""
+    encoded = encode_prompts(pipe, texts)
+    return encoded.states, encoded.mask
+
+
+@torch.no_grad()
+def encode_prompts(pipe: Pipeline, texts: list[str]) -> TextStates:
+    """Text states as the pipeline itself makes them; of two text encoders, side by side along the width."""
     tokens = pipe.tokenizer(
         texts, padding="max_length", max_length=pipe.tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).to(pipe.device)
+    if hasattr(pipe, "text_encoder_2"):
+        states, _, pooled, _ = pipe.encode_prompt(texts, device=pipe.device, do_classifier_free_guidance=False)
+        return TextStates(states=states, mask=tokens.attention_mask, pooled=pooled)
     uses_mask = getattr(pipe.text_encoder.config, "use_attention_mask", False)
     states = pipe.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask if uses_mask else None)[0]
-    return states, tokens.attention_mask
+    return TextStates(states=states, mask=tokens.attention_mask)
 
 
 @torch.no_grad()
 def encode_images(pipe: Pipeline, images_BCHW: Tensor) -> Tensor:
     """Scaled latents [B, C, h, w], sampled from the VAE's posterior, of images in [-1, 1]."""
-    posterior = pipe.vae.encode(images_BCHW.to(pipe.device)).latent_dist
-    return posterior.sample() * pipe.vae.config.scaling_factor
+    posterior = pipe.vae.encode(images_BCHW.to(pipe.device, pipe.vae.dtype)).latent_dist
+    return (posterior.sample() - (pipe.vae.config.shift_factor or 0)) * pipe.vae.config.scaling_factor

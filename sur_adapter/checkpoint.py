@@ -1,73 +1,116 @@
 """Turns a running training into folders it can continue from, and such folders back into a running training.
 
-Randomness and data order depend on (seed, step) alone, so weights, optimiser state and the log are all there is to
-keep. Nothing is pickled. A folder is written beside its name and renamed, so whatever bears the name is whole.
+Randomness, learning rate and data order depend on (seed, step) alone, so weights, their running average, optimiser
+state and the log are all there is to keep. Nothing is pickled. A folder is written beside its name and renamed, and
+states the hash of its files: one that a crash or a full disk cut short is told apart and passed over.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from schemas.errors import SurdError
+from sur_adapter.state_dicts import Tensors
 
-KEEP = 2
 Log = list[dict[str, float]]
+PREFIX = "step-"
+
+
+@dataclass(kw_only=True)
+class State:
+    """All there is to keep: tensors by name in groups (adapter, optimizer, ema), and what else the run knows."""
+
+    step: int
+    tensors: dict[str, Tensors]
+    facts: dict[str, Any] = field(default_factory=dict)
+    log: Log = field(default_factory=list)
 
 
 class Checkpoints:
     """The ``step-NNNNNN`` folders under ``folder``. ``identity`` (plain JSON) is what makes a run the same run."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, identity: dict[str, Any], keep: int = 2) -> None:
         self.folder = folder
         self.identity = identity
+        self.keep = keep
 
-    def save(self, step: int, adapter: nn.Module, optimizer: torch.optim.Optimizer, log: Log) -> None:
-        """Write ``step-{step}``, then drop all but the newest two."""
-        target = self.folder / f"step-{step:06d}"
+    def save(self, state: State) -> None:
+        """Write ``step-{state.step}``, then drop all but the newest ``keep``."""
+        target = self.folder / f"{PREFIX}{state.step:06d}"
         partial = self.folder / f".{target.name}.tmp"
         for leftover in (partial, target):
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file(adapter.state_dict(), partial / "adapter.safetensors")
-        save_file(_flatten(optimizer.state_dict()["state"]), partial / "optimizer.safetensors")
-        write_json(partial / "state.json", {"step": step, "identity": self.identity, "log": log})
+        for name, tensors in state.tensors.items():
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial / f"{name}.safetensors")
+        hashes = {file.name: _sha256(file) for file in partial.iterdir()}
+        facts = {"step": state.step, "files": hashes, "identity": self.identity, "facts": state.facts}
+        write_json(partial / "state.json", facts | {"log": state.log})
         for file in partial.iterdir():
             _fsync(file)
         partial.rename(target)
         _fsync(self.folder)
-        for old in self._steps()[:-KEEP]:
+        for old in self.steps()[: -self.keep]:
             shutil.rmtree(old)
 
-    def load(self, adapter: nn.Module, optimizer: torch.optim.Optimizer, last: int) -> tuple[int, Log]:
-        """Load the newest checkpoint not beyond step ``last``; returns its step and log, (0, []) where there is none.
+    def load(self, last: int, warn: Callable[[str], None]) -> State | None:
+        """The newest whole checkpoint not beyond step ``last``; None where there is none.
 
-        Raises SurdError when it is of another run: other data, other base model or other settings.
+        ``warn`` hears of each that is damaged. Raises SurdError when it is of another run: other data, other base
+        model or other settings.
         """
-        found = [folder for folder in self._steps() if int(folder.name.removeprefix("step-")) <= last]
-        if not found:
-            return 0, []
-        state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
-        theirs = state["identity"]
-        changed = sorted(name for name in self.identity | theirs if self.identity.get(name) != theirs.get(name))
-        if changed:
-            other = ", ".join(changed)
-            raise SurdError(f"--out: {found[-1]} is of a run with another {other}; name another --out or --no-resume")
-        adapter.load_state_dict(load_file(found[-1] / "adapter.safetensors"))
-        groups = optimizer.state_dict()["param_groups"]
-        slots = _unflatten(load_file(found[-1] / "optimizer.safetensors"))
-        optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        return state["step"], state["log"]
+        for folder in reversed(self.steps()):
+            if int(folder.name.removeprefix(PREFIX)) > last:
+                continue
+            try:
+                state, identity = _read(folder)
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+                warn(f"{folder} is damaged ({str(error).splitlines()[0]}); falling back to the one before")
+                continue
+            self._compare(folder, identity)
+            return state
+        return None
 
-    def _steps(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*"))
+    def newest(self) -> str:
+        """The newest checkpoint, in words."""
+        steps = self.steps()
+        return f"the last good checkpoint is {steps[-1]}" if steps else "there is no checkpoint yet"
+
+    def steps(self) -> list[Path]:
+        """The checkpoint folders, oldest first."""
+        return sorted(path for path in self.folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit())
+
+    def _compare(self, folder: Path, theirs: dict[str, Any]) -> None:
+        changed = sorted(name for name in self.identity | theirs if self.identity.get(name) != theirs.get(name))
+        if not changed:
+            return
+        if "LLM" in changed:
+            raise SurdError(
+                f"--llm-column: {folder} distilled {theirs.get('LLM')} but the column is of {self.identity.get('LLM')};"
+                " name a column of that LLM, or another --out"
+            )
+        other = ", ".join(changed)
+        raise SurdError(f"--out: {folder} is of a run with another {other}; name another --out or --no-resume")
+
+
+def _read(folder: Path) -> tuple[State, dict[str, Any]]:
+    """A checkpoint's state and identity; whatever is wrong with it raises."""
+    facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    for name, digest in facts["files"].items():
+        if _sha256(folder / name) != digest:
+            raise ValueError(f"{name} is not what was written")
+    tensors = {Path(name).stem: load_file(folder / name) for name in facts["files"]}
+    return State(step=facts["step"], tensors=tensors, facts=facts["facts"], log=facts["log"]), facts["identity"]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -77,16 +120,9 @@ def write_json(path: Path, value: Any) -> None:
     partial.replace(path)
 
 
-def _flatten(state: dict[int, dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {f"{index}.{name}": tensor.contiguous() for index, slots in state.items() for name, tensor in slots.items()}
-
-
-def _unflatten(tensors: dict[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = tensor
-    return state
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fsync(path: Path) -> None:

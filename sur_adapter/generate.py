@@ -1,12 +1,13 @@
 """Turns prompts into images, with a trained adapter or without, on the same noise.
 
-Thin over diffusers: the pipeline samples, this only hands it text states. The adapter sees the positive prompt alone,
-so the unconditional branch is the base model's own, whatever the prompt.
+Thin over ``SURStableDiffusionPipeline``: the adapter sees the positive prompt alone, so the unconditional branch is the
+base model's own, whatever the prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -14,9 +15,10 @@ from PIL import Image
 
 from schemas.errors import SurdError
 from sur_adapter.adapter import SURAdapter
-from sur_adapter.base_model import Pipeline, encode_text, load_base, text_width
+from sur_adapter.base_model import Pipeline, load_base
 from sur_adapter.generate_config import GenerateConfig
 from sur_adapter.grid import draw_grid
+from sur_adapter.pipeline import SURStableDiffusionPipeline, SURStableDiffusionXLPipeline, load_adapter
 
 BATCH = 8
 
@@ -33,22 +35,22 @@ def generate(config: GenerateConfig) -> list[Path]:
         raise SurdError(f"--base: the adapter in {config.adapter} does not name its base model; name it here")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     pipe = load_base(base, device)
-    columns = {"without adapter": None} if config.compare else {}
-    images = {
-        name: sample_images(
+    arms = ({"without adapter": None} if config.compare else {}) | {"with adapter": adapter}
+    columns = {}
+    for number, (name, module) in product(range(config.seeds), arms.items()):
+        seed = config.seed + number * len(prompts)
+        columns[name if config.seeds == 1 else f"{name}, {seed}"] = sample_images(
             pipe,
             module,
             prompts,
-            seed=config.seed,
+            seed=seed,
             steps=config.steps,
             guidance_scale=config.guidance_scale,
             negative_prompt=config.negative_prompt,
         )
-        for name, module in (columns | {"with adapter": adapter}).items()
-    }
     if config.grid or config.compare:
-        return _write([draw_grid(prompts, images)], config.out)
-    return _write(images["with adapter"], config.out)
+        return _write([draw_grid(prompts, columns)], config.out)
+    return _write([image for column in columns.values() for image in column], config.out)
 
 
 @torch.no_grad()
@@ -64,39 +66,30 @@ def sample_images(
 ) -> list[Image.Image]:
     """One image per prompt; prompt i starts from the noise of ``seed + i``, with an adapter or without (None)."""
     if adapter is not None:
-        width = adapter.config["width"]
-        if width != text_width(pipe):
-            raise SurdError(
-                f"--base: its text width is {text_width(pipe)} but the adapter's is {width}; "
-                "name the base model that the adapter was trained for"
-            )
         adapter.to(pipe.device).eval()
+    adapted = with_adapter(pipe, adapter)
     images: list[Image.Image] = []
     for begin in range(0, len(prompts), BATCH):
         part = list(prompts[begin : begin + BATCH])
-        states, mask = encode_text(pipe, part)
-        negative, _ = encode_text(pipe, [negative_prompt] * len(part))
-        images += pipe(
-            prompt_embeds=states if adapter is None else adapter(states.float(), mask).states.to(states.dtype),
-            negative_prompt_embeds=negative,
-            latents=torch.cat([_noise(pipe, seed + begin + i) for i in range(len(part))]),
+        images += adapted(
+            part,
+            negative_prompt=[negative_prompt] * len(part),
+            latents=torch.cat([initial_noise(pipe, seed + begin + i) for i in range(len(part))]),
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
         ).images
     return images
 
 
-def load_adapter(folder: Path, eta: float | None = None) -> SURAdapter:
-    """The adapter in ``folder``, in eval mode; ``eta`` overrides the strength it was trained with."""
-    if not (folder / "config.json").is_file():
-        raise SurdError(f"--adapter: {str(folder)!r} holds no config.json; give the --out folder of a sur-train")
-    try:
-        adapter = SURAdapter.from_pretrained(folder, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise SurdError(f"--adapter: {str(folder)!r} cannot be loaded ({error}); train it again") from error
-    if eta is not None:
-        adapter.register_to_config(eta=eta)
-    return adapter
+def with_adapter(pipe: Pipeline, adapter: SURAdapter | None) -> Pipeline:
+    """A pipeline of the same parts, with this adapter or without one."""
+    parts = {name: part for name, part in pipe.components.items() if name != "adapter"}
+    if "text_encoder_2" in parts:
+        adapted: Pipeline = SURStableDiffusionXLPipeline(**parts, adapter=adapter)
+    else:
+        adapted = SURStableDiffusionPipeline(**parts, adapter=adapter, requires_safety_checker=False)
+    adapted.set_progress_bar_config(disable=True)
+    return adapted
 
 
 def read_prompts(config: GenerateConfig) -> list[str]:
@@ -113,7 +106,7 @@ def read_prompts(config: GenerateConfig) -> list[str]:
     return prompts
 
 
-def _noise(pipe: Pipeline, seed: int) -> torch.Tensor:
+def initial_noise(pipe: Pipeline, seed: int) -> torch.Tensor:
     """[1, C, h, w], drawn on the CPU so that a seed means the same picture on every device."""
     unet = pipe.unet.config
     generator = torch.Generator("cpu").manual_seed(seed)

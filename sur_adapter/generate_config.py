@@ -25,4 +25,5 @@ class GenerateConfig(BaseModel):
     negative_prompt: str = Field(default="", description="What to steer away from; never passes the adapter.")
     eta: float | None = Field(default=None, ge=0, le=1, description="Adapter strength. Default: as trained; 0: none.")
     seed: int = Field(default=0, ge=0, description="Noise seed of the first prompt; the next prompts count up from it.")
+    seeds: int = Field(default=1, ge=1, description="Pictures of each prompt; their seeds go on counting up.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to run.")

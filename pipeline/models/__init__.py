@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.models.captioner import Captioner
     from pipeline.models.chat_model import ChatModel
     from pipeline.models.clip import Clip
+    from pipeline.models.diffusion import DiffusionEncoders
     from pipeline.models.llm import LLM
 
 ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
@@ -59,24 +60,49 @@ class Models:
 
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
+    @property
+    def diffusion(self) -> DiffusionEncoders:
+        from pipeline.models.diffusion import DiffusionEncoders
+
+        return _loaded(DiffusionEncoders, self.config.diffusion, self.device)
+
+    @property
+    def dtype(self) -> str:
+        """The LLM's dtype: the config's, or for ``auto`` bfloat16 where this hardware computes in it, else float32."""
+        if self.config.dtype != "auto":
+            return self.config.dtype
+        import torch
+
+        kind = torch.device(self.device).type
+        if kind == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            features = torch.cpu.get_capabilities() if kind == "cpu" else {}
+            fast = bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
+        return "bfloat16" if fast else "float32"
+
     def revision(self, role: str) -> str:
         """What identifies a role's weights: a content hash for local files, the string itself for a hub id or server.
 
         Raises SurdError when the string names a path or package that is not there, or a server where none can serve.
         """
+        in_process = role in ("llm", "embed_llm") and not server_ref(self.config.ref(role))
+        return f"{self.weights(role)} {self.config.dtype}" if in_process else self.weights(role)
+
+    def weights(self, role: str) -> str:
+        """``revision`` without the dtype."""
         ref = self.config.ref(role)
         if server_ref(ref):
             _refuse_server(role, ref)
             return ref
         resolved = Path(resolve_model(ref))
-        revision = _content_hash(str(resolved)) if resolved.exists() else ref
-        return f"{revision} {self.config.dtype}" if role in ("llm", "embed_llm") else revision
+        return _content_hash(str(resolved)) if resolved.exists() else ref
 
     def _in_process(self, ref: str) -> LLM:
         from pipeline.models.llm import LLM
 
         _refuse_server("embed_llm", ref)
-        return _loaded(LLM, ref, self.device, self.config.dtype)
+        return _loaded(LLM, ref, self.device, self.dtype)
 
 
 def _refuse_server(role: str, ref: str) -> None:

@@ -1,4 +1,4 @@
-"""The LLM in process: turns chats into answers, and sentences into hidden states."""
+"""The LLM in process: turns chats into answers, and (``hidden_states``) sentences into what its layers make of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
 
 from pipeline.models.chat_model import Chat, ChatModel, Message, Reply
 from pipeline.models.gguf import unpacked
+from pipeline.models.hidden_states import HiddenStates
 from pipeline.models.prefix import PrefixStates, Tokens
 from pipeline.models.sampling import SeededSampling, row_seed
 from pipeline.pixels import batched
@@ -42,11 +41,7 @@ class LLM(ChatModel):
         self._ends = set(eos if isinstance(eos, list) else [eos]) - {None}
         self._prefixes = PrefixStates(self._model, device, prefixes)
         self._head = lru_cache(maxsize=8)(self._head_tokens)
-
-    @property
-    def depth(self) -> int:
-        """Number of layers; hidden states are numbered 0 (embeddings) to ``depth``."""
-        return int(self._model.config.num_hidden_layers)
+        self.hidden_states = HiddenStates(self._model, self._tokenizer, device)
 
     def replies(
         self,
@@ -72,26 +67,6 @@ class LLM(ChatModel):
                 tokens = self._generate(prefix, rest, max_new_tokens, temperature, seeds)
                 found |= {at: self._reply(of_row) for at, of_row in zip(batch, tokens, strict=True)}
         return [found[at] for at in range(len(chats))]
-
-    @torch.inference_mode()
-    def hidden_states(self, texts: Sequence[str], layers: Sequence[int]) -> list[dict[int, npt.NDArray[np.float32]]]:
-        """Per text, layer -> [tokens, width] float32, padding removed.
-
-        The model's last layer comes with the final norm applied, as transformers gives it.
-        """
-        inputs = self._tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="right")
-        states = self._states(inputs.input_ids.to(self._device), inputs.attention_mask.to(self._device))
-        lengths = inputs.attention_mask.sum(1).tolist()
-        chosen = {layer: states[layer].float().cpu().numpy() for layer in layers}
-        return [{layer: chosen[layer][row, :length] for layer in layers} for row, length in enumerate(lengths)]
-
-    @torch.inference_mode()
-    def _states(self, tokens: torch.Tensor, mask: torch.Tensor) -> Sequence[torch.Tensor]:
-        # The backbone alone: the vocabulary projection is most of a small model's work and nobody reads it here.
-        states: Sequence[torch.Tensor] = self._model.base_model(
-            input_ids=tokens, attention_mask=mask, output_hidden_states=True, use_cache=False
-        ).hidden_states
-        return states
 
     @torch.inference_mode()
     def _generate(

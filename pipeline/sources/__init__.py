@@ -111,6 +111,7 @@ _KINDS = {
     "huggingface": "huggingface:HuggingFaceFolder",
     "authors": "authors:AuthorsSurd",
     "diffusiondb": "diffusiondb:DiffusionDb",
+    "finished": "finished:Finished",
 }
 KINDS = (
     "demo, civitai:?QUERY, lexica:WORDS, gallery:URL, folder:PATH, urls:FILE, img2dataset:FOLDER, huggingface:FOLDER, "

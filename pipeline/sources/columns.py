@@ -22,6 +22,7 @@ PROMPT_NAMES = (
     "prompt", "positiveprompt", "textprompt", "caption", "text", "toptext", "imagecaption", "captions", "alttext",
     "alt", "description", "title",
 )  # fmt: skip
+SIMPLE_NAMES = ("simple", "simpleprompt", "simplecaption", "narrative", "text", "caption")
 _PROBABILITY = re.compile(r"[01]?\.[0-9]+(?:e-?[0-9]+)?|[0-9.]+e-[0-9]+", re.IGNORECASE)
 _OTHERS = {
     "negative_prompt": ("negativeprompt", "negative", "uc"),
@@ -36,11 +37,12 @@ _OTHERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Which column holds what. ``others`` maps fields of a source record to columns."""
+    """Which column holds what. ``others``: field of a source record -> column; ``whole``: extra holds every column."""
 
     url: str | None
     prompt: str | None
     others: dict[str, str]
+    whole: bool = False
 
     def fields(self, row: dict[str, Any]) -> dict[str, Any]:
         """The fields of a record but its url; what has no field of its own is in ``extra``."""
@@ -52,7 +54,11 @@ class Columns:
                 used.remove(self.others["nsfw_level"])
                 level = None
             found["nsfw_level"] = str(level).lower() if level not in (None, "") else None
-        extra = {name: kept for name, value in row.items() if name not in used and (kept := _extra(value)) is not None}
+        if self.whole:
+            extra = {name: storable(value) for name, value in row.items() if not isinstance(value, dict | list | bytes)}
+        else:
+            kept = {name: _extra(value) for name, value in row.items() if name not in used}
+            extra = {name: value for name, value in kept.items() if value is not None}
         prompt = row.get(self.prompt) if self.prompt else None
         return found | {
             "prompt": text_of(prompt) or None,
@@ -60,13 +66,24 @@ class Columns:
         }
 
 
+def simple_prompt(row: dict[str, Any], settings: UrlsConfig) -> str | None:
+    """The simple prompt of a row, from the column that the config names, else from one that is called like it."""
+    column = settings.simple_column
+    if column is None:
+        prompt = settings.prompt_column or _guess([*row], PROMPT_NAMES)
+        column = _guess([name for name in row if name != prompt], SIMPLE_NAMES)
+    return text_of(row.get(column)) if column is not None and isinstance(row.get(column), str) else None
+
+
 def guess_columns(names: Iterable[str], settings: UrlsConfig, where: str, *, need_url: bool) -> Columns:
     """The columns by config, else by name. Raises SurdError listing them when one that is needed is not there."""
     names = list(names)
     listed = ", ".join(names)[:500] or "none"
-    for field, column in (("urls.url_column", settings.url_column), ("urls.prompt_column", settings.prompt_column)):
+    for field in ("url_column", "prompt_column", "simple_column"):
+        column = getattr(settings, field)
         if column is not None and column not in names:
-            raise SurdError(f"config field '{field}' is {column!r} and {where} has no such column; it has: {listed}")
+            why = f"{where} has no such column; it has: {listed}"
+            raise SurdError(f"config field 'urls.{field}' is {column!r} and {why}")
     url = settings.url_column or _guess(names, URL_NAMES)
     if need_url and url is None:
         raise SurdError(
@@ -80,7 +97,7 @@ def guess_columns(names: Iterable[str], settings: UrlsConfig, where: str, *, nee
         for field, spellings in _OTHERS.items()
         if (column := _guess([name for name in names if name not in taken], spellings)) is not None
     }
-    return Columns(url=url, prompt=prompt, others=others)
+    return Columns(url=url, prompt=prompt, others=others, whole=settings.whole_rows)
 
 
 def url_fault(value: Any) -> tuple[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ class Img2dataset(RecordStream):
         table = self._root / f"{shard}.parquet"
         if not table.exists():
             rows = (self._sidecar_row(sidecars.get(key), key) for key in sorted({*images, *sidecars}))
-            yield from (self._from_row(shard, n, row, _SIDECAR_COLUMNS, images, None) for n, row in enumerate(rows))
+            columns = replace(_SIDECAR_COLUMNS, whole=self._settings.whole_rows)
+            yield from (self._from_row(shard, n, row, columns, images, None) for n, row in enumerate(rows))
             return
         try:
             with table.open("rb") as file:
@@ -147,7 +149,7 @@ class Img2dataset(RecordStream):
             return new_record(self.name, f"{shard}:{number}").reject("collect", Reason.UNREADABLE_ROW, fault)
         key = text_of(row.get("key")) or str(number)
         address = text_of(row.get(columns.url)) if columns.url else None
-        fields = columns.fields({name: value for name, value in row.items() if name not in _OWN})
+        fields = columns.fields({name: value for name, value in row.items() if columns.whole or name not in _OWN})
         if address and is_http(address) and not fields.get("page_url"):
             fields["page_url"] = address
         record = new_record(self.name, f"{shard}/{key}", **fields)

@@ -83,7 +83,7 @@ def networks(models: Models) -> list[tuple[Any, str]]:
         (clip if clip._is_causal else clip._model, text),
         (captioner, "_generate"),
         (llm, "_generate"),
-        (llm, "_states"),
+        (llm.hidden_states, "_forward"),
     ]
 
 

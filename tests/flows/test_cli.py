@@ -51,7 +51,10 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
         "from flows.cli import main; main()"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert all(name in ran.stdout for name in ("build", "select", "report", "inspect", "models", "schema", "demo"))
+    assert all(
+        name in ran.stdout
+        for name in ("build", "select", "verify", "export", "import", "report", "inspect", "models", "schema", "demo")
+    )
     assert ran.stdout.splitlines()[-1] == "light"
 
 

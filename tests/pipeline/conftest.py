@@ -1,6 +1,7 @@
-"""A small real build of the demo world, made once and shared by the tests that only read it."""
+"""A small real build of the demo world and an imported one, made once and shared by the tests that only read them."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,24 @@ class Built:
 def built(tmp_path_factory) -> Built:
     """Sixteen scenes in two partitions, with the embedded models."""
     root = tmp_path_factory.mktemp("built") / "demo"
-    config = load_config(
-        {}, {"demo.count": 16, "partition_size": 8, "pack.max_count": 6, "embed.pooling": ["mean", "tokens"]}
-    )
+    embed = {"pooling": ["mean", "last", "tokens"], "columns": ["latents", "clip-simple", "clip-complex"]}
+    config = load_config({}, {"demo.count": 16, "partition_size": 8, "pack.max_count": 6, "embed": embed})
     run_all(root, config)
     return Built(root, config)
+
+
+@pytest.fixture(scope="session")
+def imported_set(tmp_path_factory) -> Path:
+    """Twelve finished samples in three shards with two columns, imported into a build; no model had a part in it."""
+    from tests.pipeline.finished_sets import authors_set, imported  # only here: most tests need none of it
+
+    root = tmp_path_factory.mktemp("imported")
+    imported(f"authors:{authors_set(root / 'SURD')}", root / "build")
+    return root / "build"
+
+
+@pytest.fixture
+def breakable(imported_set, tmp_path) -> Path:
+    """A copy of it, to break."""
+    shutil.copytree(imported_set, tmp_path / "build")
+    return tmp_path / "build"

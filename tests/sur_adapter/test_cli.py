@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from sur_adapter import generate_cli, train_cli
+from sur_adapter.cli import command
+from sur_adapter.train_config import TrainConfig
 
 
 def run(main: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -52,7 +55,7 @@ def test_a_mistake_is_one_sentence_on_stderr_and_exit_code_2(tmp_path: Path) -> 
     command = [sys.executable, "-m", "sur_adapter.train_cli", "--shards", "no/surd-{00000..00003}.tar"]
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("error: --shards: 'no/surd-{00000..00003}.tar' matches no file")
+    assert done.stderr.startswith("error: --shards: 'no/surd-{00000..00003}.tar' matches no build")
     assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -72,3 +75,43 @@ def test_wrong_flags_exit_with_2(
 ) -> None:
     assert run(main, monkeypatch, *arguments) == 2
     assert says in capsys.readouterr().err
+
+
+def test_settings_come_from_a_file_and_a_flag_beside_it_wins(
+    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"shards": build.pattern, "out": str(tmp_path / "run"), "steps": 9, "lr": "1e-3", "batch-size": 4}
+    settings |= {"heads": 4, "feed-forward": 64, "device": "cpu", "w_llm": 0}
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    assert run(train_cli.main, monkeypatch, "--config", str(file), "--steps", "1") == 0
+    assert "1 steps, loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("shards: x\nlearning_rate: 1", "sets 'learning_rate', which is no setting"),
+        ("shards: x\nbatchsize: 1", "sets 'batchsize', which is no setting; write 'batch_size'"),
+        ("shards: x\nsteps: none", "--steps: 'none' is refused"),
+        ("- 1", "is no list of settings"),
+        ("a: [", "cannot be read"),
+        ("steps: 3", "--shards: is missing"),
+    ],
+)
+def test_a_settings_file_that_is_wrong_is_one_sentence(
+    text: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.yaml").write_text(text)
+    assert run(train_cli.main, monkeypatch, "--config", str(tmp_path / "train.yaml")) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_authors_settings_are_the_defaults_of_their_objective(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[TrainConfig] = []
+    app = command(TrainConfig, asked.append)
+    app(["--shards", "x", "--objective", "authors", "--lr", "1e-4"], standalone_mode=False)
+    app(["--shards", "x"], standalone_mode=False)
+    theirs, ours = asked
+    assert (theirs.lr, theirs.w_llm, theirs.batch_size, theirs.accumulate) == (1e-4, 1e-5, 1, 4)
+    assert (ours.lr, ours.w_llm, ours.attention_axis) == (1e-4, 0.1, "token")

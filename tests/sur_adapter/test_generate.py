@@ -112,6 +112,16 @@ def test_prompts_of_a_file_are_numbered_images_or_one_sheet(
     assert Image.open(compared).height > 3 * 32
 
 
+def test_several_seeds_are_further_pictures_and_columns(asked: Callable[..., GenerateConfig]) -> None:
+    paths = generate(asked(prompt=PROMPTS, seeds=2))
+    assert [path.name for path in paths] == [f"image-0{number}.png" for number in range(4)]
+    last = pixels(Image.open(paths[3]))
+    later = generate(asked(prompt=PROMPTS, seed=2))
+    assert np.abs(last - pixels(Image.open(later[1]))).max() <= 1, "seeds go on counting"
+    (narrow,), (wide,) = (generate(asked(compare=True, seeds=seeds)) for seeds in (1, 2))
+    assert narrow == wide and Image.open(wide).width > 240 + 4 * 192
+
+
 def test_strength_zero_is_the_base_model(asked: Callable[..., GenerateConfig], pipe: Any) -> None:
     (path,) = generate(asked(eta=0.0))
     assert np.array_equal(pixels(Image.open(path)), pixels(sample_images(pipe, None, PROMPTS[:1], steps=2)[0]))

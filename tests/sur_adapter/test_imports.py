@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ROOM = Path(__file__).parents[2] / "sur_adapter"
@@ -29,4 +30,5 @@ def test_nothing_here_can_unpickle() -> None:
     for file in ROOM.rglob("*.py"):
         names = imported(file)
         assert not names & {"pickle", "joblib", "dill"}, file
-        assert "torch.load" not in file.read_text(encoding="utf-8"), file
+        loads = re.findall(r"torch\.load\(.*", file.read_text(encoding="utf-8"))
+        assert all(call.endswith("weights_only=True)") for call in loads), file

@@ -1,0 +1,269 @@
+"""Turns one shard's prompts and images into the tars of its columns, and finished columns into their manifests."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import groupby
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.build import Build, add_member, marker_file, writing_tar
+from pipeline.columns import Column, columns_present, marked, shard_manifest
+from pipeline.models import Models
+from schemas import ColumnManifest, Marker, ShardInfo, SurdError
+from schemas.config import EmbedConfig
+
+if TYPE_CHECKING:
+    from pipeline.column_arrays import Arrays, Found
+
+_VERSION = 1  # of what a column holds for the same model, prompts and images
+Prompts = dict[str, dict[str, str]]  # key -> simple and complex prompt, in the shard's order
+DType = Literal["float16", "bfloat16", "float32"]
+
+
+def write_column_shards(
+    build: Build, number: int, columns: Sequence[Column], settings: EmbedConfig, models: Models
+) -> None:
+    """Write ``columns/<column>/surd-NNNNN.tar`` of each column that has none, or has another shard's, for this shard.
+
+    LLM columns of one model share one pass. Raises SurdError where a column cannot be made.
+    """
+    shards = shard_manifest(build).shards
+    shard = shards[number]
+    prompts = _prompts(build, shard.name)
+    missing: dict[Column, str] = {}
+    for column in columns:
+        fingerprint = _fingerprint(column, shard, prompts, models)
+        marker = build.marker(marked(column.name), number)
+        if marker and marker.fingerprint == fingerprint:
+            build.written |= marker.outputs
+        else:
+            missing[column] = fingerprint
+    for _, group in groupby(missing, key=lambda column: (column.kind, column.model, column.text)):
+        together, started = list(group), time.perf_counter()
+        for column in together:
+            _check_revision(column, models)
+        _write_tars(build, shard.name, prompts, together, settings, models)
+        seconds = (time.perf_counter() - started) / len(together)
+        for column in together:
+            _mark(build, number, column, missing[column], seconds)
+
+
+def describe_column(build: Build, column: Column, models: Models) -> ColumnManifest:
+    """Write a finished column's ``manifest.json``, and remove tars of shards that are no more.
+
+    Raises SurdError when its shards differ in dtype or shape.
+    """
+    shards = shard_manifest(build).shards
+    folder = f"columns/{column.name}"
+    for stale in set(build.listdir(folder)) - {shard.name for shard in shards} - {"manifest.json"}:
+        build.remove(f"{folder}/{stale}")
+    infos = [_shard_info(build, number, column, shard) for number, shard in enumerate(shards)]
+    mine = column.models(models)
+    revision = column.revision or mine.weights(column.role)
+    there = columns_present(build).get(column.name)
+    if there and (there.shards, there.revision, Column.of(there)) == (infos, revision, column):
+        return there
+    shape, dtype = _kind_of_arrays(build, folder, [shard.name for shard in shards], column)
+    encoders = mine.diffusion if column.kind == "latents" else None
+    manifest = ColumnManifest(
+        column=column.name,
+        kind=column.kind,
+        model=column.model,
+        revision=revision,
+        text=column.text,
+        layer=column.layer,
+        pooling=column.pooling,
+        shape=shape,
+        width=(shape or [0])[-1] or 0,
+        dtype=dtype,
+        mask=column.kind == "clip",
+        image_size=encoders and encoders.image_size,
+        scaling_factor=encoders and encoders.scaling_factor,
+        shift_factor=encoders and encoders.shift_factor,
+        count=sum(info.count for info in infos),
+        shards=infos,
+    )
+    build.write_json(f"{folder}/manifest.json", manifest)
+    return manifest
+
+
+def take_in_column_shard(
+    build: Build, number: int, column: Column, array_of: Callable[[str], npt.NDArray[Any]], models: Models
+) -> None:
+    """Write one shard's tar of a column of prompts whose arrays are at hand, and its marker, as if it had been made."""
+    shards = shard_manifest(build).shards
+    prompts = _prompts(build, shards[number].name)
+    file = f"columns/{column.name}/{shards[number].name}"
+    with build.writing(file) as raw, writing_tar(raw) as tar:
+        for key, row in prompts.items():
+            member = io.BytesIO()
+            array = np.ascontiguousarray(array_of(row[column.text or "simple"]))
+            np.lib.format.write_array(member, array, (1, 0), allow_pickle=False)
+            add_member(tar, f"{key}.npy", member.getvalue())
+    _mark(build, number, column, _fingerprint(column, shards[number], prompts, models), 0.0)
+
+
+def _mark(build: Build, number: int, column: Column, fingerprint: str, seconds: float) -> None:
+    """Write the completion marker of one shard of a column that was just written."""
+    shards = shard_manifest(build).shards
+    file = f"columns/{column.name}/{shards[number].name}"
+    marker = Marker(
+        stage=marked(column.name),
+        part=number,
+        parts=len(shards),
+        fingerprint=fingerprint,
+        outputs={file: build.written[file]},
+        rows=shards[number].count,
+        seconds=round(seconds, 3),
+    )
+    build.write_json(marker_file(marker.stage, number), marker)
+    del build.written[marker_file(marker.stage, number)]  # no output: its seconds differ from run to run
+
+
+def _prompts(build: Build, shard: str) -> Prompts:
+    """Keys and prompts of a shard, in order. They lie in the index, so that no shard is opened for them."""
+    wanted: dict[str, Any] = {"columns": ["key", "simple", "complex"], "filters": [("shard", "=", shard)]}
+    try:
+        with build.open("shards/index.parquet") as file:
+            # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26).
+            table = pq.read_table(file, use_threads=False, **wanted)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        why = " ".join(str(error).split())[:200]
+        raise SurdError(
+            f"{build.path('shards/index.parquet')} does not give the prompts ({why}); run surd build again"
+        ) from None
+    return {row["key"]: row for row in table.to_pylist()}
+
+
+def _fingerprint(column: Column, shard: ShardInfo, prompts: Prompts, models: Models) -> str:
+    """Of all that a column's tar follows from. A column of prompts follows from those alone, whatever the images."""
+    read: Any = shard.sha256
+    if column.text:
+        read = [(key, row[column.text]) for key, row in prompts.items()]
+    basis = {
+        "version": _VERSION,
+        "column": column.name,
+        "weights": column.revision or column.models(models).weights(column.role),
+        "dtype": models.dtype if column.kind == "llm" else None,
+        "read": read,
+    }
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+def _check_revision(column: Column, models: Models) -> None:
+    """What is there of a column must go on with the same weights. Raises SurdError when the model has changed."""
+    try:
+        now = column.models(models).weights(column.role)
+    except SurdError as error:
+        raise SurdError(f"column {column.name!r} must follow the shards: {error}; or drop the column") from None
+    if column.revision not in (None, now):
+        raise SurdError(
+            f"column {column.name!r} was made by {column.model!r} as it was ({column.revision}), which is now {now};"
+            f" drop the column and add it again"
+        )
+
+
+def _write_tars(
+    build: Build, shard: str, prompts: Prompts, columns: Sequence[Column], settings: EmbedConfig, models: Models
+) -> None:
+    """Make the arrays of columns that share a pass, and write them in the shard's order."""
+    text = columns[0].text
+    item_of = {key: row[text] if text else key for key, row in prompts.items()}
+    with ExitStack() as stack:
+        # Arrays come in the order that suits the model, and may be more than memory holds.
+        folder = build.local_path("columns")
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        spools = {column: _Spool(stack.enter_context(tempfile.TemporaryFile(dir=folder))) for column in columns}
+        for item, arrays in _made(build, shard, list(item_of.values()), columns, settings, models):
+            for column, of_column in arrays.items():
+                spools[column].add(item, of_column)
+        for column, spool in spools.items():
+            with build.writing(f"columns/{column.name}/{shard}") as file, writing_tar(file) as tar:
+                for key, item in item_of.items():
+                    for suffix, data in spool.read(item):
+                        add_member(tar, f"{key}.{suffix}", data)
+
+
+def _made(
+    build: Build, shard: str, items: list[str], columns: Sequence[Column], settings: EmbedConfig, models: Models
+) -> Found:
+    from pipeline.column_arrays import (
+        clip_arrays,
+        latent_arrays,
+        llm_arrays,
+    )  # only here: a skipped build loads no torch
+
+    mine = columns[0].models(models)
+    if columns[0].kind == "llm":
+        return llm_arrays(columns, items, settings, mine)
+    if columns[0].kind == "clip":
+        return clip_arrays(columns, items, settings, mine)
+    return latent_arrays(columns, build, shard, settings, mine)
+
+
+class _Spool:
+    """Arrays by the item they belong to, as the bytes of .npy files, on disk until their turn has come."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._places: dict[str, list[tuple[str, int, int]]] = {}
+
+    def add(self, item: str, arrays: Arrays) -> None:
+        places = self._places.setdefault(item, [])
+        for suffix, array in arrays.items():
+            start = self._file.tell()
+            np.lib.format.write_array(self._file, np.ascontiguousarray(array), (1, 0), allow_pickle=False)
+            places.append((suffix, start, self._file.tell() - start))
+
+    def read(self, item: str) -> list[tuple[str, bytes]]:
+        """Suffix and bytes of each array of an item."""
+        members = []
+        for suffix, start, size in self._places[item]:
+            self._file.seek(start)
+            members.append((suffix, self._file.read(size)))
+        return members
+
+
+def _shard_info(build: Build, number: int, column: Column, shard: ShardInfo) -> ShardInfo:
+    relative = f"columns/{column.name}/{shard.name}"
+    marker = build.marker(marked(column.name), number)
+    assert marker is not None, "a column is described after every shard of it is written"
+    return ShardInfo(name=shard.name, count=shard.count, bytes=build.size(relative), sha256=marker.outputs[relative])
+
+
+def _kind_of_arrays(build: Build, folder: str, shards: list[str], column: Column) -> tuple[list[int | None], DType]:
+    """Shape and dtype of a column, from the first array of each shard."""
+    kinds = {}
+    for shard in shards:
+        array = _first_array(build, f"{folder}/{shard}")
+        shape = (None, array.shape[-1]) if column.pooling == "tokens" else array.shape
+        kinds[shape, "bfloat16" if array.dtype == np.uint16 else array.dtype.name] = shard
+    if len(kinds) > 1:
+        raise SurdError(
+            f"column {column.name!r}: its shards {sorted(kinds.values())} differ ({list(kinds)});"
+            " set models.dtype, drop the column and add it again"
+        )
+    for found, dtype in kinds:
+        return list(found), dtype  # type: ignore[return-value]  # NumPy's name of one of the three
+    return [], "float32"
+
+
+def _first_array(build: Build, file: str) -> npt.NDArray[Any]:
+    with build.open(file) as raw, tarfile.open(fileobj=raw, mode="r|") as tar:
+        member = tar.extractfile(tar.next())  # type: ignore[arg-type]  # a shard is never empty
+        assert member is not None
+        array: npt.NDArray[Any] = np.load(io.BytesIO(member.read()), allow_pickle=False)
+        return array

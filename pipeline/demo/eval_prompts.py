@@ -1,0 +1,79 @@
+"""Turns scenes never trained on into prompts to evaluate by: `python -m pipeline.demo.eval_prompts --out FILE`.
+
+Each line holds the plain sentence (`prompt`), the keyword prompt of the same scene (`complex`), its facts, the category
+the line is there for, and the scene's true picture, drawn into the folder `FILE` names without its suffix.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+from .fact_space import labels
+from .prompts import complex_prompt, narrative
+from .render import render
+from .scenes import Scene, scene
+
+#: No training, held-out set or benchmark draws from this world.
+SEED = 5000
+SIZE = 64
+#: What a scene must show to be asked for in a category. One thing alone is no counting.
+SUITS: dict[str, Callable[[Scene], bool]] = {
+    "action": lambda one: one.action is not None,
+    "colour": lambda one: one.tint is not None,
+    "counting": lambda one: one.kind == "count" and one.count > 1,
+    "relation": lambda one: one.relation is not None,
+    "subject": lambda one: one.kind == "count" and one.tint is None,
+    "style": lambda one: one.style != "none",
+}
+
+
+def choose(seed: int, each: int) -> Iterator[tuple[str, int, Scene]]:
+    """(category, index, scene): the first scenes of world `seed` that fill every category with `each`, none twice."""
+    left = dict.fromkeys(SUITS, each)
+    for index in count():
+        if not any(left.values()):
+            return
+        one = scene(seed, index)
+        fitting = [category for category, suits in SUITS.items() if left[category] and suits(one)]
+        if fitting:
+            category = max(fitting, key=lambda name: left[name])
+            left[category] -= 1
+            yield category, index, one
+
+
+def write(out: Path, seed: int = SEED, each: int = 40) -> int:
+    """Write the prompt file and its pictures; returns the number of prompts."""
+    pictures = out.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    chosen = sorted(choose(seed, each), key=lambda row: (list(SUITS).index(row[0]), row[1]))
+    lines = []
+    for category, index, one in chosen:
+        rng = random.Random(f"eval:{seed}:{index}")
+        picture = pictures / f"{index:05d}.png"
+        render(one, SIZE).save(picture)
+        lines.append({
+            "prompt": narrative(one, rng),
+            "category": category,
+            "facts": {group: str(value) for group, value in labels(one).items()},
+            "complex": complex_prompt(one, rng, markup=False),
+            "image": f"{pictures.name}/{picture.name}",
+        })  # fmt: skip
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return len(lines)
+
+
+def main() -> None:
+    """Reads the command line and writes the file."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.demo.eval_prompts", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines; pictures go into a folder beside it")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"world to draw scenes from (default {SEED})")
+    parser.add_argument("--each", type=int, default=40, help="prompts per category (default 40)")
+    args = parser.parse_args()
+    print(f"{write(args.out, args.seed, args.each)} prompts in {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The encoders of a diffusion model: turn prompts into what its UNet attends to, and pictures into latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+_MOST_PIXELS = 1 << 20  # in one pass of the VAE, whose first layers take over a kilobyte a pixel
+
+
+class DiffusionEncoders:
+    """Tokenizer, text encoder and VAE of a diffusers pipeline with one text encoder, in float32; no UNet.
+
+    ``image_size``: pixels a side of the images the UNet was made for. ``scaling_factor`` and ``shift_factor``: what
+    the pipeline makes of a latent, ``(latent - shift_factor) * scaling_factor``.
+    """
+
+    def __init__(self, ref: str, device: str) -> None:
+        from diffusers import DiffusionPipeline, UNet2DConditionModel
+        from diffusers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        if Path(ref).exists() and not (Path(ref) / "model_index.json").is_file():
+            raise ValueError("it has no model_index.json; name a diffusers pipeline folder")
+        # The safety checker judges drawn pictures, and nothing is drawn here.
+        without: dict[str, Any] = {"unet": None, "safety_checker": None, "requires_safety_checker": False}
+        pipe: Any = DiffusionPipeline.from_pretrained(ref, use_safetensors=True, **without)
+        if getattr(pipe, "text_encoder_2", None) is not None:
+            raise ValueError("it has two text encoders; name a model with one, such as Stable Diffusion 1.5")
+        self._device = torch.device(device)
+        self._tokenizer, self._text, self._vae = pipe.tokenizer, pipe.text_encoder.eval(), pipe.vae.eval()
+        self._text.to(self._device)
+        self._vae.to(self._device)
+        sample_size = UNet2DConditionModel.load_config(ref, subfolder="unet")["sample_size"]
+        self.image_size = int(sample_size * pipe.vae_scale_factor)
+        self.scaling_factor = float(self._vae.config.scaling_factor)
+        shift = getattr(self._vae.config, "shift_factor", None)
+        self.shift_factor = None if shift is None else float(shift)
+
+    @torch.inference_mode()
+    def text_states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """States [B, T, width] float32 as the pipeline makes them, and mask [B, T] uint8: 1 where a token is real."""
+        tokens = self._tokenizer(
+            list(texts),
+            padding="max_length",
+            max_length=self._tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        uses_mask = getattr(self._text.config, "use_attention_mask", False)
+        mask = tokens.attention_mask.to(self._device) if uses_mask else None
+        states: Tensor = self._text(tokens.input_ids.to(self._device), attention_mask=mask)[0]
+        return states.cpu(), tokens.attention_mask.to(torch.uint8)
+
+    def prepare(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
+        """The picture resized and centre-cropped to the model's size, [size, size, 3]."""
+        return np.asarray(ImageOps.fit(picture, (self.image_size, self.image_size), Image.Resampling.LANCZOS))
+
+    def images_at_once(self, most: int) -> int:
+        """How many pictures go through the VAE together: ``most``, or fewer where they are large."""
+        return max(1, min(most, _MOST_PIXELS // self.image_size**2))
+
+    @torch.inference_mode()
+    def latents(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+        """Mean and, after it, standard deviation of the VAE's posterior: [B, 2C, h, w] float32, not scaled."""
+        pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        posterior = self._vae.encode(pixels).latent_dist
+        return torch.cat([posterior.mean, posterior.std], dim=1).cpu()

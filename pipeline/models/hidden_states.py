@@ -1,0 +1,162 @@
+"""Turns sentences into hidden states of an LLM: any layers in one pass, nothing computed above the highest."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.columns import Pooling
+from schemas import SurdError
+
+Wanted = tuple[int, Pooling]
+_ON_CPU, _ON_GPU = 512, 16_384  # tokens in one pass: what fits a core's caches, and what keeps a GPU busy
+_AHEAD = 2  # batches whose results are on their way to the host while the next one is computed
+
+
+class HiddenStates:
+    """The layers of one causal LM, and no head.
+
+    Sentences of like length share a batch, padded on the right. What comes later never reaches an earlier token of a
+    causal model, so no mask is needed, and the fastest attention serves.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, device: str) -> None:
+        self._backbone, self._tokenizer, self._device = model.base_model, tokenizer, torch.device(device)
+        self.depth = int(model.config.num_hidden_layers)
+        stacks = (module for module in self._backbone.modules() if isinstance(module, nn.ModuleList))
+        self._layers = next((stack for stack in stacks if len(stack) == self.depth), None)
+        self._longest = getattr(model.config, "max_position_embeddings", None)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token numbers, special tokens included, cut where the model's positions end; never none."""
+        cut = {"truncation": True, "max_length": self._longest} if self._longest else {}
+        rows: list[list[int]] = self._tokenizer(list(texts), **cut).input_ids
+        return [row or [self._tokenizer.pad_token_id] for row in rows]
+
+    def read(
+        self, texts: Sequence[str], wanted: Sequence[Wanted], batch_tokens: int | None
+    ) -> Iterator[tuple[int, dict[Wanted, Tensor]]]:
+        """Every text's number and states on the host: ``tokens`` [tokens, width] and ``last`` [width] as computed,
+        ``mean`` [width] in float32. They come in order of length. Layer ``depth`` has the final norm applied.
+
+        Raises SurdError when the model keeps its layers where none are found.
+        """
+        if self._layers is None:
+            raise SurdError(
+                f"the LLM ({type(self._backbone).__name__}) has no list of layers to read from; name another"
+            )
+        tokens = self.tokens(texts)
+        pending: deque[_Batch] = deque()
+        for members in batches(tokens, batch_tokens or (_ON_GPU if self._device.type == "cuda" else _ON_CPU)):
+            pending.append(self._start([tokens[at] for at in members], members, wanted))
+            if len(pending) > _AHEAD:
+                yield from pending.popleft().rows()
+        while pending:
+            yield from pending.popleft().rows()
+
+    def _start(self, rows: list[list[int]], members: list[int], wanted: Sequence[Wanted]) -> _Batch:
+        """Compute one batch; on a GPU, only order its computation, and the way of its results to the host."""
+        width = max(map(len, rows))
+        padded = torch.tensor([row + [row[0]] * (width - len(row)) for row in rows])
+        lengths = torch.tensor([len(row) for row in rows])
+        real = (torch.arange(width) < lengths[:, None]).flatten().nonzero().flatten()
+        padded, on_device, real = (self._to_device(tensor) for tensor in (padded, lengths, real))
+        states = self._forward(padded, sorted({layer for layer, _ in wanted}))
+        with torch.inference_mode():
+            found = {one: self._to_host(_pool(states[one[0]], one[1], on_device, real)) for one in wanted}
+        return _Batch(members, lengths.tolist(), found, self._mark())
+
+    @torch.inference_mode()
+    def _forward(self, tokens_BT: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
+        """Layer -> [batch, tokens, width]. State i is what layer i gets, so the pass ends where the highest begins."""
+        thread, seen, hooks = threading.get_ident(), dict[int, Tensor](), []
+
+        def watch(layer: int, module: nn.Module) -> None:
+            def keep(_: nn.Module, args: Any, kwargs: Any) -> None:
+                if threading.get_ident() == thread:  # another thread may be using the same model
+                    seen[layer] = args[0] if args else kwargs["hidden_states"]
+                    if layer == layers[-1]:
+                        raise _Reached
+
+            hooks.append(module.register_forward_pre_hook(keep, with_kwargs=True))
+
+        try:
+            for layer, module in enumerate(self._layers or ()):
+                if layer in layers:
+                    watch(layer, module)
+            seen[self.depth] = self._backbone(input_ids=tokens_BT, use_cache=False).last_hidden_state
+        except _Reached:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return seen
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        if self._device.type != "cuda":
+            return tensor.to(self._device)
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def _to_host(self, tensor: Tensor) -> Tensor:
+        if self._device.type != "cuda":
+            return tensor.cpu()
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+
+    def _mark(self) -> torch.cuda.Event | None:
+        if self._device.type != "cuda":
+            return None
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+
+def batches(tokens: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
+    """Numbers of rows, shortest first, in groups that with their padding have at most ``most`` tokens."""
+    group: list[int] = []
+    for at in sorted(range(len(tokens)), key=lambda at: (len(tokens[at]), tokens[at])):
+        if group and (len(group) + 1) * len(tokens[at]) > most:
+            yield group
+            group = []
+        group.append(at)
+    if group:
+        yield group
+
+
+class _Reached(Exception):
+    """The highest layer that was asked for has its input: the rest of the model need not run."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of one batch, their lengths and their states, which are on the host once ``arrived``."""
+
+    members: list[int]
+    lengths: list[int]
+    states: dict[Wanted, Tensor]
+    arrived: torch.cuda.Event | None
+
+    def rows(self) -> Iterator[tuple[int, dict[Wanted, Tensor]]]:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        parts = {
+            one: states.split(self.lengths) if one[1] == "tokens" else states.unbind()
+            for one, states in self.states.items()
+        }
+        for row, member in enumerate(self.members):
+            yield member, {one: of_rows[row] for one, of_rows in parts.items()}
+
+
+def _pool(states_BTD: Tensor, pooling: Pooling, lengths_B: Tensor, real: Tensor) -> Tensor:
+    """``tokens``: the real tokens of all rows, one after the other; otherwise [batch, width]."""
+    if pooling == "tokens":
+        return states_BTD.flatten(0, 1)[real]
+    if pooling == "last":
+        return states_BTD[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+    padding = torch.arange(states_BTD.shape[1], device=lengths_B.device) >= lengths_B[:, None]
+    return states_BTD.float().masked_fill_(padding[..., None], 0).sum(1) / lengths_B[:, None]

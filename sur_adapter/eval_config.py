@@ -1,0 +1,86 @@
+"""What an evaluation is asked for and what it answers: light enough to import without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEMO_JUDGE = "package:pipeline/demo/models/judge"
+
+
+class EvalConfig(BaseModel):
+    """Everything ``sur-eval`` can be told; every flag's help is the description here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: Path = Field(
+        description="Prompts: JSON lines with prompt, category and facts, or a file of GenEval, T2I-CompBench or "
+        "PartiPrompts."
+    )
+    adapter: Path = Field(description="Folder of a trained adapter (sur-train's --out).")
+    out: Path = Field(default=Path("runs/eval"), description="Folder for pictures, result.json and grid.png.")
+    base: str | None = Field(default=None, description="Diffusion model. Default: the one the adapter was trained for.")
+    judge: str = Field(
+        default=DEMO_JUDGE,
+        description="Who says what a picture shows: a classifier whose labels read group:value (folder or hub id), "
+        "clip:MODEL/WEIGHTS of open_clip, or vqa:MODEL of t2v-metrics.",
+    )
+    seeds: int = Field(default=3, ge=1, description="Pictures of each prompt, each from noise of its own.")
+    steps: int = Field(default=20, ge=1, description="Denoising steps.")
+    guidance_scale: float = Field(default=4.0, ge=0, description="Classifier-free guidance; up to 1 switches it off.")
+    eta: float | None = Field(default=None, ge=0, le=1, description="Adapter strength. Default: as trained; 0: none.")
+    complex: bool = Field(
+        default=False, description="Draw the base model's pictures of the file's complex prompts too: a ceiling."
+    )
+    limit: int | None = Field(default=None, ge=1, description="Only this many prompts of each category.")
+    quality: list[str] = Field(
+        default=[], description="No-reference metrics of pyiqa, such as brisque, clipiqa, musiq; repeat the flag."
+    )
+    batch_size: int = Field(default=64, ge=1, description="Pictures drawn at once.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Of the UNet and VAE; auto: bfloat16 where the processor computes in it."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to run.")
+
+
+class Interval(BaseModel):
+    """A mean and the 95% interval around it."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Compared(BaseModel):
+    """A score of every arm on the same prompts and noise; ``difference`` is adapter minus base, paired."""
+
+    prompts: int
+    arms: dict[str, Interval]
+    difference: Interval
+
+
+class EvalResult(BaseModel):
+    """What an evaluation found; written to ``result.json``."""
+
+    prompts: str
+    adapter: str
+    base: str
+    judge: str
+    unit: str = Field(description="What the judge's score is: accuracy, CLIP score or VQA score.")
+    judge_accuracy: dict[str, float] | None = Field(description="As the judge's own config states it.")
+    judge_on_real: dict[str, float] | None = Field(
+        description="Its mean score on the real pictures of the same prompts, by category; null: the file has none."
+    )
+    seeds: int
+    steps: int
+    guidance_scale: float
+    categories: dict[str, Compared]
+    average: Compared = Field(description="Mean over action, colour and counting, or over all where one is missing.")
+    facts: dict[str, dict[str, float]] = Field(
+        description="Group of facts -> arm -> share shown right, over all prompts that state one."
+    )
+    kid: Compared | None = Field(description="Distance to the prompts' real pictures, in the judge's features.")
+    quality: dict[str, Compared] = Field(description="No-reference metrics.")
+    seconds: float

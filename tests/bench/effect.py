@@ -1,0 +1,144 @@
+"""make bench-effect: does the adapter help, and which part of it does the work?
+
+Every arm is trained with several seeds on the same demo data, and draws the same prompts from the same noise; a judge
+that no training saw says what the pictures show. A finished (arm, seed) leaves a JSON file and is not done again.
+Prints a table, writes it with all that is needed to repeat it to docs/effect.md, and ends with one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from schemas import SurdError
+from sur_adapter.train_config import TrainConfig
+from tests.bench.effect_arms import ARMS, RECIPE
+from tests.bench.effect_data import datasets, prompt_file, rewritten
+from tests.bench.effect_job import Job, run_job
+from tests.bench.effect_table import Effect
+
+BASE = "package:pipeline/demo/models/diffusion"
+JUDGE = "package:pipeline/demo/models/judge"
+
+
+def main() -> int:
+    """Make the data, run the jobs that are not done, write the table; 1 when a figure misses its goal."""
+    args = _arguments()
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    logging.disable(logging.WARNING)
+    try:
+        jobs = _jobs(args, console)
+        _run(jobs, args.workers, console)
+    except (SurdError, ValidationError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    effect = Effect.read([job for job in jobs if job.done()])
+    console.print(effect.table())
+    for figure in effect.figures():
+        console.print(f"{figure.name}: {figure.value} (goal {figure.goal}) {'met' if figure.met else 'MISSED'}")
+    if args.write:
+        args.write.write_text(effect.document(_command(), vars(args)), encoding="utf-8")
+        console.print(f"written to {args.write}")
+    met = all(figure.met for figure in effect.figures())
+    print(json.dumps({"met": met, "figures": {figure.name: figure.document() for figure in effect.figures()}}))
+    return 0 if met else 1
+
+
+def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
+    chosen = [arm for arm in ARMS if args.trials or not arm.trial]
+    chosen = [arm for arm in chosen if not args.arms or any(part in arm.name for part in args.arms)]
+    if args.shards:
+        patterns = {True: args.shards, False: args.shards_not_corrected or args.shards}
+    else:
+        patterns = datasets(args.out, args.data_seed, args.count, args.defects, console)
+    prompts = prompt_file(args.out, args.prompt_seed, args.each)
+    if any(arm.prompts == "rewritten" for arm in chosen):
+        rewritten(prompts)
+    drawing = {"seeds": args.noise_seeds, "steps": args.drawing_steps, "guidance_scale": args.guidance_scale}
+    TrainConfig.model_validate({"shards": "", **args.recipe})  # a mistake is told before anything is trained
+    return [
+        Job(
+            arm=arm,
+            seed=seed,
+            shards="" if arm.training is None else patterns[arm.corrected],
+            prompts=prompts,
+            training={} if arm.training is None else (args.recipe if arm.recipe else {}) | dict(arm.training),
+            out=args.out / "results",
+            base=args.base,
+            judge=args.judge,
+            drawing=drawing,
+        )
+        for arm in chosen
+        for seed in range(1 if arm.training is None else args.train_seeds)
+    ]
+
+
+def _run(jobs: list[Job], workers: int, console: Console) -> None:
+    """The jobs that are not done, several at a time, each process on one core."""
+    left = [job for job in jobs if not job.done()]
+    console.print(f"{len(jobs)} jobs, {len(jobs) - len(left)} done before", highlight=False)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("jobs"), TimeElapsedColumn(), TimeRemainingColumn())
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_core)
+    with Progress(*columns, console=console) as progress, pool:
+        task = progress.add_task("", total=len(left))
+        running = {pool.submit(run_job, job): job for job in left}
+        try:
+            for future in as_completed(running):
+                job = running[future]
+                console.print(f"{job.arm.name}, seed {job.seed}: {future.result()}", highlight=False)
+                progress.update(task, advance=1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _one_core() -> None:
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+
+
+def _command() -> str:
+    return " ".join(["python -m tests.bench.effect", *sys.argv[1:]])
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.effect", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("data/effect"), help="data, adapters, pictures and results")
+    parser.add_argument("--arms", nargs="*", default=[], help="only arms whose name holds one of these")
+    parser.add_argument("--trials", action="store_true", help="the arms named trial too")
+    parser.add_argument("--train-seeds", type=int, default=3)
+    parser.add_argument("--noise-seeds", type=int, default=1, help="pictures of each prompt")
+    parser.add_argument("--each", type=int, default=40, help="prompts of each category")
+    parser.add_argument("--steps", type=int, default=300, help="training steps")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="over the recipe, such as eta=0.5")
+    parser.add_argument("--drawing-steps", type=int, default=20)
+    parser.add_argument("--guidance-scale", type=float, default=4.0)
+    parser.add_argument("--count", type=int, default=1500, help="pictures in the demo gallery to learn from")
+    parser.add_argument("--defects", type=float, default=0.5, help="share of them with a planted defect")
+    parser.add_argument("--data-seed", type=int, default=6000)
+    parser.add_argument("--prompt-seed", type=int, default=5000)
+    parser.add_argument("--shards", help="a dataset of your own instead, with columns of all layers")
+    parser.add_argument("--shards-not-corrected")
+    parser.add_argument("--base", default=BASE)
+    parser.add_argument("--judge", default=JUDGE)
+    parser.add_argument("--workers", type=int, default=2, help="jobs at once, a core each")
+    parser.add_argument("--write", type=Path, default=Path("docs/effect.md"), help="where the document goes")
+    args = parser.parse_args()
+    args.recipe = RECIPE | {"steps": args.steps} | dict(pair.split("=", 1) for pair in args.set)
+    return args
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    sys.exit(main())

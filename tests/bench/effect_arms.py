@@ -1,0 +1,61 @@
+"""What make bench-effect compares: every arm as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+#: The adapter's settings that all trained arms share; an arm's own lie over them.
+RECIPE: dict[str, Any] = {"batch_size": 16, "lr": 1e-3, "eta": 1.0, "lr_schedule": "cosine", "mixed_precision": "bf16"}
+LAYERS = {"early": 5, "ours": 20, "middle": 15, "last": 30}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """``training`` (None: the base model alone) lies over RECIPE, or alone; ``layer``: of the LLM; ``corrected``: the
+    data; ``trial``: another way to train, run only when asked for."""
+
+    name: str
+    training: Mapping[str, Any] | None = None
+    recipe: bool = True
+    prompts: Literal["narrative", "complex", "rewritten"] = "narrative"
+    layer: int = LAYERS["ours"]
+    corrected: bool = True
+    trial: bool = False
+    says: str = field(default="", compare=False)
+
+    @property
+    def slug(self) -> str:
+        """The name as a file may bear it."""
+        return "-".join("".join(letter if letter.isalnum() else " " for letter in self.name.lower()).split())
+
+
+CEILING, FLOOR, OURS = "base, complex prompts", "base", "ours"
+ARMS = (
+    Arm(name=CEILING, prompts="complex", says="the ceiling: what the base model was trained on"),
+    Arm(name=FLOOR, says="the floor: narrative prompts, no adapter"),
+    Arm(name=OURS, training={}, says="all three losses, corrected data"),
+    Arm(name="no LLM distillation", training={"w_llm": 0.0}),
+    Arm(name="no prompt alignment", training={"w_prompt": 0.0}),
+    Arm(name="no denoising", training={"w_denoise": 0.0}),
+    # At one prompt a batch, as they trained, their attention across the batch is attention to oneself.
+    Arm(name="authors' objective", training={"objective": "authors", "attention_axis": "self"},
+        says="their losses and network, with our learning rate, strength, steps and batch"),
+    Arm(name="authors' settings", training={"objective": "authors"}, recipe=False,
+        says="all as they did it: 5,000 steps of 4 prompts, learning rate 1e-5, strength 0.1"),
+    Arm(name="LLM layer, early", training={}, layer=LAYERS["early"]),
+    Arm(name="LLM layer, middle", training={}, layer=LAYERS["middle"]),
+    Arm(name="LLM layer, last", training={}, layer=LAYERS["last"]),
+    Arm(name="data not corrected", training={}, corrected=False),
+    Arm(name="LLM rewrite, no adapter", prompts="rewritten",
+        says="the LLM turns each narrative prompt into keywords, at inference"),
+    Arm(name="trial: strength 0.5", training={"eta": 0.5}, trial=True),
+    Arm(name="trial: strength 0.1", training={"eta": 0.1}, trial=True, says="the paper's strength"),
+    Arm(name="trial: KL reversed", training={"kl_direction": "reverse"}, trial=True),
+    Arm(name="trial: temperature 4", training={"kl_temperature": 4.0}, trial=True),
+    Arm(name="trial: LLM tokens", training={"llm_targets": "tokens"}, trial=True,
+        says="each token meets the LLM's state at its own place"),
+    Arm(name="trial: more alignment", training={"w_prompt": 10.0}, trial=True),
+    Arm(name="trial: min-SNR", training={"min_snr_gamma": 5.0}, trial=True),
+)  # fmt: skip

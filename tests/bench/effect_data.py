@@ -1,0 +1,92 @@
+"""Turns sizes and seeds into what the arms of bench-effect need: two datasets, a prompt file, and rewritten prompts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows.console import Terminal
+from flows.in_process import run_build
+from flows.request import resolve
+from pipeline.build import Build
+from pipeline.demo import eval_prompts
+from pipeline.models import Models
+from pipeline.sentences.rewrite_template import RewriteTemplate, read_template
+from pipeline.stages import STAGES, finish, run_unit, units
+from schemas import BuildConfig
+from sur_adapter.eval_prompts import read_eval_prompts
+from tests.bench.effect_arms import LAYERS
+
+#: No sentence is repaired, none is judged against its image, no two are joined: the first candidate it is.
+NOT_CORRECTED: dict[str, Any] = {"correct.rounds": 0, "correct.tolerance": 1000.0, "correct.fuse": False}
+TAG_WORDS = "You turn a sentence about a picture into the short comma-separated tags that image generators like. "
+
+
+def datasets(out: Path, seed: int, count: int, defects: float, console: Console) -> dict[bool, str]:
+    """Corrected or not -> shard pattern. Both of the same pictures, a share of them with a planted defect."""
+    params: dict[str, Any] = {
+        "source": "demo", "seed": seed, "demo.count": count, "demo.defects": defects,
+        "embed.layers": sorted(set(LAYERS.values())), "embed.pooling": ["mean", "tokens"],
+        "embed.columns": ["latents", "clip-simple", "clip-complex"],
+    }  # fmt: skip
+    corrected, plain = out / "data", out / "data-not-corrected"
+    terminal = Terminal(console)
+    try:
+        run_build(resolve("demo", params), "demo", str(corrected.resolve()), terminal)
+    finally:
+        terminal.close()
+    _continue(corrected, plain, resolve("demo", params, NOT_CORRECTED), console)
+    return {True: _pattern(corrected), False: _pattern(plain)}
+
+
+def _continue(whole: Path, copy: Path, config: BuildConfig, console: Console) -> None:
+    """A build of its own from the candidates of another, whose files up to there it shares."""
+    names = [stage.name for stage in STAGES]
+    first = names.index("correct")
+    if not copy.exists():
+        partial = copy.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for name in names[:first]:
+            shutil.copytree(whole / name, partial / name, copy_function=os.link)
+        partial.rename(copy)
+    for stage in STAGES[first : names.index("embed") + 1]:
+        for unit in range(units(stage, Build(str(copy)))):
+            run_unit(stage, unit, str(copy.resolve()), config)
+        finish(stage, str(copy.resolve()), config)
+        console.print(f"not corrected: {stage.name} done", highlight=False)
+
+
+def _pattern(build: Path) -> str:
+    shards = sorted((build / "shards").glob("surd-*.tar"))
+    return f"{build.resolve()}/shards/surd-{{00000..{len(shards) - 1:05d}}}.tar"
+
+
+def prompt_file(out: Path, seed: int, each: int) -> Path:
+    """The prompts to evaluate by, with their true pictures."""
+    file = out / f"prompts-{seed}-{each}.jsonl"
+    if not file.exists():
+        eval_prompts.write(file, seed, each)
+    return file
+
+
+def rewritten(prompts: Path) -> list[str]:
+    """The file's prompts as keywords, by the demo's LLM: the shipped examples the other way round."""
+    file = prompts.with_suffix(".rewritten.json")
+    if not file.exists():
+        template = read_template(None)
+        backwards = RewriteTemplate(
+            version=1,
+            system=TAG_WORDS + "Keep what is shown, how many, the colours and the style.",
+            ask="{prompt}",
+            examples=tuple({"prompt": one.sentence, "sentence": one.prompt} for one in template.examples),
+        )
+        texts = [one.prompt for one in read_eval_prompts(prompts)]
+        answers = Models(resolve("demo").models).llm.answer([backwards.chat(text) for text in texts], 40)
+        tags = [(answer or "").strip() or text for answer, text in zip(answers, texts, strict=True)]
+        file.write_text(json.dumps(tags, indent=1) + "\n", encoding="utf-8")
+    return list(json.loads(file.read_text(encoding="utf-8")))

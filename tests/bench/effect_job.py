@@ -1,0 +1,134 @@
+"""Turns one arm and one training seed of bench-effect into a JSON file: what the judge sees in its pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas import SurdError
+from schemas.model_ref import resolve_model
+from sur_adapter.base_model import load_base
+from sur_adapter.draw import Drawing, draw
+from sur_adapter.eval_prompts import read_eval_prompts
+from sur_adapter.evaluate import judge_files
+from sur_adapter.generate import with_adapter
+from sur_adapter.judge import load_judge
+from sur_adapter.pipeline import load_adapter
+from sur_adapter.train_config import TrainConfig
+from sur_adapter.trainer import train
+from tests.bench.effect_arms import Arm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One arm with one training seed, and everything that decides its result."""
+
+    arm: Arm
+    seed: int
+    shards: str
+    prompts: Path
+    training: dict[str, Any]
+    out: Path
+    base: str
+    judge: str
+    drawing: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        return self.out / f"{self.arm.slug}-{self.seed}.json"
+
+    def identity(self) -> str:
+        """Hash of all that decides the result: settings, prompts, data and the models' weights."""
+        told = asdict(self)
+        del told["out"], told["arm"]["says"]
+        told["files"] = [_content(str(self.prompts)), *(_content(ref) for ref in (self.base, self.judge))]
+        if self.arm.training is not None:
+            told["data"] = _content(str(Path(self.shards).parent / "manifest.json"))
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+    def done(self) -> bool:
+        try:
+            return json.loads(self.file.read_text(encoding="utf-8"))["identity"] == self.identity()
+        except (OSError, ValueError, KeyError):
+            return False
+
+
+def run_job(job: Job) -> str:
+    """Train (where the arm does), draw, judge, write the job's JSON and its features; returns a line to show."""
+    prompts = read_eval_prompts(job.prompts)
+    folder = job.out / f"{job.arm.slug}-{job.seed}"
+    shutil.rmtree(folder / "pictures", ignore_errors=True)
+    started = time.perf_counter()
+    trained, adapter = {}, None
+    if job.arm.training is not None:
+        trained = _train(job, folder / "adapter")
+        adapter = load_adapter(folder / "adapter")
+    training_seconds = time.perf_counter() - started
+    pipe, judge = _models(job.base, job.judge)
+    judge.check(prompts)
+    files = draw(with_adapter(pipe, adapter), _texts(job), Drawing(**job.drawing), folder / "pictures", lambda _: None)
+    judged = judge_files(judge, files, prompts)
+    assert judged.features is not None
+    np.save(folder / "features.npy", judged.features.numpy().astype(np.float16))
+    document = {
+        "identity": job.identity(), "arm": job.arm.name, "seed": job.seed, "training": job.training, "trained": trained,
+        "training_seconds": round(training_seconds, 1), "seconds": round(time.perf_counter() - started, 1),
+        "scores": judged.scores.tolist(), "facts": {name: float(np.nanmean(v)) for name, v in judged.facts.items()},
+    }  # fmt: skip
+    partial = job.file.with_suffix(".partial")
+    partial.write_text(json.dumps(document), encoding="utf-8")
+    partial.replace(job.file)
+    return f"{100 * judged.scores.mean():.1f}% of the pictures right, {document['seconds']:.0f} s"
+
+
+def _train(job: Job, folder: Path) -> dict[str, Any]:
+    column = {} if job.training.get("w_llm") == 0 else {"llm_column": _column(job)}
+    settings = {"shards": job.shards, "base": job.base, "out": folder, "seed": job.seed, "device": "cpu"}
+    settings |= {"checkpoint_every": 0, "resume": False}
+    return train(TrainConfig.model_validate(settings | column | job.training)).model_dump(mode="json")
+
+
+def _column(job: Job) -> str:
+    """The LLM column of the arm's layer; of a build that has but one kind of pooling, the mean."""
+    columns = Path(job.shards).parent.parent / "columns"
+    tail = "-tokens" if job.training.get("llm_targets") == "tokens" else ""
+    found = [path.name for path in columns.glob(f"llm-*-l{job.arm.layer}{tail}")]
+    if len(found) != 1:
+        raise SurdError(f"--shards: {columns} holds no column of the LLM's layer {job.arm.layer}; embed it")
+    return found[0]
+
+
+def _texts(job: Job) -> list[str]:
+    if job.arm.prompts == "rewritten":
+        return list(json.loads(job.prompts.with_suffix(".rewritten.json").read_text(encoding="utf-8")))
+    prompts = read_eval_prompts(job.prompts)
+    return [str(one.complex if job.arm.prompts == "complex" else one.prompt) for one in prompts]
+
+
+@lru_cache(maxsize=1)
+def _models(base: str, judge: str) -> tuple[Any, Any]:
+    return load_base(base), load_judge(judge)
+
+
+@lru_cache(maxsize=64)
+def _content(ref: str) -> str:
+    """Hash of a file, or of the files in a model's folder."""
+    path = Path(resolve_model(ref))
+    digest = hashlib.sha256()
+    for file in sorted(_files(path)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    told = (".json", ".safetensors")
+    yield from [path] if path.is_file() else (file for file in path.rglob("*") if file.suffix in told)

@@ -1,0 +1,110 @@
+"""Makes a build of synthetic pictures, shards and columns, written by what writes those of any build."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import tarfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.build import Build, add_member, part_tar
+from pipeline.models import Models
+from pipeline.pack import Planned, describe_shards, write_samples
+from schemas import ColumnManifest, Pair, Sample, ShardInfo, ShardManifest, load_config
+from tests.bench.memory import prompt
+
+#: Column -> kind, text, shape and dtype: what Stable Diffusion 1.5 and a 2,048 wide LLM give.
+COLUMNS = {
+    "latents": ("latents", None, [8, 64, 64], "float16"),
+    "clip-simple": ("clip", "simple", [77, 768], "float16"),
+    "clip-complex": ("clip", "complex", [77, 768], "float16"),
+    "llm-large-l20": ("llm", "simple", [2048], "float32"),
+}
+PICTURES = 8
+
+
+def picture(rng: np.random.Generator) -> bytes:
+    """A 512 pixel JPEG of some 90 KB: smooth colours and a grain."""
+    smooth = Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).resize((512, 512), Image.BICUBIC)
+    grain = np.asarray(smooth).astype(int) + rng.integers(-12, 12, (512, 512, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(grain.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+def plan(build: Build, seed: int, counts: list[int]) -> list[list[Planned]]:
+    """The samples of each shard, in key order; their pictures lie in the tar that fetch would have written."""
+    pictures = [picture(np.random.default_rng([seed, number])) for number in range(PICTURES)]
+    words = random.Random(seed)
+    keys = sorted(hashlib.sha256(f"{seed} {number}".encode()).hexdigest()[:16] for number in range(sum(counts)))
+    planned = []
+    with build.writing(part_tar("fetch", 0)) as file, tarfile.open(fileobj=file, mode="w|") as tar:  # type: ignore[call-overload]
+        for number, key in enumerate(keys):
+            data = pictures[number % PICTURES]
+            add_member(tar, f"{key}.jpg", data)
+            offset = tar.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            known = {"key": key, "sha256": hashlib.sha256(data).hexdigest(), "ext": "jpg", "width": 512, "height": 512}
+            sample = Sample(simple=prompt(words), complex=prompt(words) + ", best quality, sharp focus",
+                            method="caption", source="synthetic", source_id=str(number), **known)  # fmt: skip
+            pair = Pair(size=len(data), offset=offset, **known)
+            planned.append(Planned(part=0, pair=pair, sample=sample, scores={}))
+    ends = np.cumsum([0, *counts])
+    return [planned[first:last] for first, last in pairwise(ends)]
+
+
+def write_shards(build: Build, groups: list[list[Planned]]) -> None:
+    """``shards/`` as pack writes it."""
+    shards, index = [], []
+    for number, group in enumerate(groups):
+        name = f"surd-{number:05d}.tar"
+        with build.writing(f"shards/{name}") as file:
+            index += write_samples(build, file, name, group)
+        shards.append(ShardInfo(name=name, count=len(group), bytes=file.size, sha256=file.sha256))
+    describe_shards(build, shards, index, Models(load_config({}).models))
+
+
+def write_columns(build: Build, groups: list[list[Planned]]) -> None:
+    """Random numbers of the right shapes, under the right keys."""
+    for name, (kind, text, shape, dtype) in COLUMNS.items():
+        random_numbers = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+        array = _npy(random_numbers)
+        mask = _npy(np.ones(shape[0], np.uint8)) if kind == "clip" else None
+        shards = []
+        for number, group in enumerate(groups):
+            path = f"columns/{name}/surd-{number:05d}.tar"
+            with build.writing(path) as file, tarfile.open(fileobj=file, mode="w|") as tar:  # type: ignore[call-overload]
+                for item in group:
+                    add_member(tar, f"{item.pair.key}.npy", array)
+                    if mask:
+                        add_member(tar, f"{item.pair.key}.mask.npy", mask)
+            shards.append(ShardInfo(name=Path(path).name, count=len(group), bytes=file.size, sha256=file.sha256))
+        told = {"column": name, "kind": kind, "text": text, "shape": shape, "width": shape[-1], "dtype": dtype}
+        rest = {"mask": mask is not None, "count": sum(map(len, groups)), "shards": shards}
+        manifest = ColumnManifest.model_validate({"model": "synthetic", "revision": "0", **told, **rest})
+        build.write_json(f"columns/{name}/manifest.json", manifest)
+
+
+def multiply(build: Build, to: Build, times: int) -> str:
+    """A build of every shard ``times`` times, as links: its pattern."""
+    one = ShardManifest.model_validate_json(build.read_bytes("shards/manifest.json"))
+    shards = []
+    folder = Path(to.path("shards"))
+    folder.mkdir(parents=True)
+    for number in range(times * len(one.shards)):
+        source = one.shards[number % len(one.shards)]
+        shards.append(source.model_copy(update={"name": f"surd-{number:05d}.tar"}))
+        (folder / shards[-1].name).hardlink_to(build.path(f"shards/{source.name}"))
+    more = one.model_copy(update={"count": times * one.count, "shards": shards})
+    to.write_json("shards/manifest.json", more)
+    return f"{folder}/surd-{{00000..{len(shards) - 1:05d}}}.tar"
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,203 @@
+"""make bench-train: what columns save a training, and what the trainer costs beside the mathematics.
+
+Two models are trained for a few steps from columns and computing latents and text states on the fly, turn by turn: the
+demo's, and one that is Stable Diffusion 1.5 in shape at a quarter of its widths, where the VAE is as dear beside the
+UNet as in the original. Beside every step of the trainer a bare loop takes one of its own: the same adapter, losses,
+batch, backward pass, clipping and AdamW, but batches that lie ready in memory, and nothing else. Ratios are of
+processor time, which does not change with what else the machine does. Memory is the peak of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from sur_adapter.base_model import load_base, text_width
+from sur_adapter.conditions import Conditioner
+from sur_adapter.objective import make_objective
+from sur_adapter.run import make_adapter
+from sur_adapter.train_config import TrainConfig
+from sur_adapter.trainer import train
+from sur_adapter.training_data import open_data
+from tests.bench.figures import Figure
+from tests.bench.train_data import DEMO, quarter_of_sd15, write_dataset
+
+MB = 1 << 20
+WARM_UP = 3
+LONG_RUN, MOST_MINUTES = 2000, 15
+
+
+def config(shards: str, out: Path, steps: int, **more: Any) -> TrainConfig:
+    given = {"shards": shards, "out": out, "steps": WARM_UP + steps, "checkpoint_every": 0, "device": "cpu"}
+    return TrainConfig.model_validate(given | more)
+
+
+class BareLoop:
+    """One training step on batches in memory, with nothing around the mathematics."""
+
+    def __init__(self, asked: TrainConfig) -> None:
+        data, base = open_data(asked)
+        self.conditioner = Conditioner(asked, data.reads, base, torch.device("cpu"), print)
+        self.adapter = make_adapter(asked, text_width(self.conditioner.pipe), data, base).train()
+        self.objective = make_objective(self.conditioner.pipe, asked)
+        self.optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=asked.lr)
+        self.batches = list(islice(data.loader(batch_size=asked.batch_size, seed=asked.seed), asked.steps))
+        self.taken = 0
+
+    def step(self) -> float:
+        """Seconds of one step."""
+        began = time.process_time()
+        torch.manual_seed(self.taken)
+        loss = self.objective(self.adapter, self.conditioner(self.batches[self.taken % len(self.batches)]))["loss"]
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), 1.0)
+        self.optimizer.step()
+        self.taken += 1
+        return time.process_time() - began
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of one step of the trainer, by the clock and of processor time, and of the bare loop's right after it."""
+
+    wall: float
+    cpu: float
+    bare: float
+
+
+def seconds_a_step(asked: TrainConfig, bare: BareLoop | None = None) -> list[Step]:
+    """Every step of a training but the first few."""
+    times: list[Step] = []
+    wall = cpu = 0.0
+
+    def on_step(step: int, losses: dict[str, float]) -> None:
+        nonlocal wall, cpu
+        took = time.perf_counter() - wall, time.process_time() - cpu
+        alone = bare.step() if bare else 0.0
+        if step > WARM_UP:
+            times.append(Step(*took, alone))
+        wall, cpu = time.perf_counter(), time.process_time()
+
+    train(asked, on_step, warn=lambda _: None)
+    return times
+
+
+def peak_memory(shards: str, columns: bool, batch: int) -> float:
+    """Peak resident MB of the steps of a short training in a process of its own, loading left out."""
+    flags = ["--measure-memory", shards, "--batch-size", str(batch), *([] if columns else ["--no-columns"])]
+    command = [sys.executable, "-m", "tests.bench.train", *flags]
+    # A fixed threshold: what is freed goes back to the system, so that the peak is of what is in use.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return float(done.stdout.split()[-1])
+
+
+def forget_loading(step: int, losses: dict[str, float]) -> None:
+    """Let the peak begin anew after the first step: from there on it is what training needs."""
+    if step == 1:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def measure(shards: str, work: Path, steps: int, rounds: int, batch: int) -> dict[str, float]:
+    """Median processor seconds a step of every way to train, and the peaks of memory."""
+    ways: dict[str, dict[str, Any]] = {
+        "columns": {},
+        "on the fly": {"columns": False},
+        "authors' objective, columns": {"objective": "authors", "accumulate": 1},
+    }
+    times: dict[str, list[Step]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name, more in ways.items():
+            asked = config(shards, work / f"{number} {name}", steps, batch_size=batch, **more)
+            times[name] += seconds_a_step(asked)
+    asked = config(shards, work / "beside", steps * rounds, batch_size=batch)
+    beside = seconds_a_step(asked, BareLoop(asked))
+    median = statistics.median
+    found = {name: median(step.cpu for step in some) for name, some in times.items()}
+    found["trainer beside the bare loop"] = median(step.cpu for step in beside)
+    found["bare loop"] = median(step.bare for step in beside)
+    found["columns, by the clock"] = median(step.wall for step in times["columns"])
+    found["MB, columns"], found["MB, on the fly"] = (peak_memory(shards, on, batch) for on in (True, False))
+    return found
+
+
+def encoders_mb(base: str) -> float:
+    """MB of the frozen encoders that columns make needless, in float32."""
+    pipe = load_base(base, unet=False)
+    sizes = (weight.numel() * 4 for part in (pipe.vae, pipe.text_encoder) for weight in part.parameters())
+    return sum(sizes) / MB
+
+
+def figures_of(name: str, base: str, found: dict[str, float]) -> list[Figure]:
+    saved = found["MB, on the fly"] - found["MB, columns"]
+    outside = 1 - found["bare loop"] / found["trainer beside the bare loop"]
+    return [
+        Figure(f"{name}_steps_per_second_columns_to_on_the_fly", found["on the fly"] / found["columns"], ">=", 1.4),
+        Figure(f"{name}_memory_saved_mb", saved, ">=", round(encoders_mb(base), 1)),
+        Figure(f"{name}_time_outside_the_mathematics", outside, "<", 0.05),
+    ]
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.train", description=__doc__)
+    parser.add_argument("--steps", type=int, default=20, help="measured steps of each way and round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--size", type=int, default=128, help="samples")
+    parser.add_argument("--seed", type=int, default=6001, help="of the demo world")
+    parser.add_argument("--measure-memory", metavar="SHARDS", help=argparse.SUPPRESS)
+    parser.add_argument("--no-columns", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        if args.measure_memory:
+            columns = not args.no_columns
+            asked = config(args.measure_memory, work, 3, batch_size=args.batch_size, columns=columns)
+            train(asked, forget_loading, warn=lambda _: None)
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+            return
+        models = {"demo": (DEMO, args.batch_size), "quarter_sd15": (quarter_of_sd15(work / "quarter"), 2)}
+        figures, measured = [], {}
+        for name, (base, batch) in models.items():
+            shards = write_dataset(work / name, base, args.size, args.seed)
+            fewer = 1 if base == DEMO else 4  # its steps are long and differ little
+            rounds = max(1, args.rounds // fewer)
+            measured[name] = found = measure(shards, work / f"{name} runs", args.steps // fewer, rounds, batch)
+            figures += figures_of(name, base, found)
+            console.print(table(f"{name}, batch {batch}, {torch.get_num_threads()} threads", found))
+        minutes = measured["demo"]["columns, by the clock"] * LONG_RUN / 60
+        figures.append(Figure("demo_minutes_of_2000_steps", minutes, "<", MOST_MINUTES))
+    for figure in figures:
+        console.print(f"{'met ' if figure.met else 'MISS'} {figure.name} {figure.value:.3f}, goal {figure.goal}")
+    print(json.dumps({figure.name: figure.document() for figure in figures} | {"measured": measured}))
+    sys.exit(0 if all(figure.met for figure in figures) else 1)
+
+
+def table(title: str, found: dict[str, float]) -> Table:
+    """What was measured, for a person."""
+    drawn = Table("", "median", title=title)
+    for name, value in found.items():
+        drawn.add_row(name, f"{value:.0f}" if name.startswith("MB") else f"{value * 1000:.0f} ms a step")
+    return drawn
+
+
+if __name__ == "__main__":
+    main()

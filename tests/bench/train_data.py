@@ -1,0 +1,142 @@
+"""Makes a small dataset of the demo world with every column a training can read, without building one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from pipeline.build import add_member
+from pipeline.demo.prompts import complex_prompt, narrative
+from pipeline.demo.render import render
+from pipeline.demo.scenes import scene
+from schemas import ColumnManifest, ShardInfo, ShardManifest
+from sur_adapter.base_model import encode_prompts, image_size, load_base
+
+DEMO = "package:pipeline/demo/models/diffusion"
+LLM_WIDTH = 576  # of the demo's LLM; what the numbers are does not change how long a step takes
+
+
+def quarter_of_sd15(folder: Path) -> str:
+    """Stable Diffusion 1.5 in shape, at a quarter of its widths and 256 pixels, with random weights: its folder.
+
+    Work grows with the square of every width, so that its parts cost each other's share of a step as in the original.
+    """
+    demo = load_base(DEMO, unet=False, vae=False)
+    words = CLIPTextConfig.from_dict(
+        demo.text_encoder.config.to_dict() | {"hidden_size": 192, "num_hidden_layers": 12, "intermediate_size": 768}
+    )
+    torch.manual_seed(0)
+    StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(32, 64, 128, 128),
+            layers_per_block=2,
+            latent_channels=4,
+            sample_size=256,
+        ),
+        text_encoder=CLIPTextModel(words),
+        tokenizer=demo.tokenizer,
+        unet=UNet2DConditionModel(
+            sample_size=32, block_out_channels=(80, 160, 320, 320), cross_attention_dim=192, norm_num_groups=16
+        ),
+        scheduler=DDPMScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1, clip_sample=False
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+def write_dataset(build: Path, base: str, count: int, seed: int) -> str:
+    """One shard of ``count`` scenes and its columns for ``base`` under ``build``; returns its pattern."""
+    pipe = load_base(base)
+    size = image_size(pipe)
+    shard: dict[str, bytes] = {}
+    columns: dict[str, dict[str, bytes]] = {name: {} for name in ("latents", "clip-simple", "clip-complex", "llm-x-l1")}
+    for number in range(count):
+        one, rng = scene(seed, number), random.Random(f"{seed} {number}")
+        key = f"{number:016x}"
+        texts = {"clip-simple": narrative(one, rng), "clip-complex": complex_prompt(one, rng, markup=False)}
+        picture = render(one, size).convert("RGB")
+        shard |= {
+            f"{key}.png": _png(picture),
+            f"{key}.simple.txt": texts["clip-simple"].encode(),
+            f"{key}.complex.txt": texts["clip-complex"].encode(),
+            f"{key}.json": b"{}",
+        }
+        for name, text in texts.items():
+            encoded = encode_prompts(pipe, [text])
+            columns[name][f"{key}.npy"] = _npy(encoded.states[0].half().numpy())
+            columns[name][f"{key}.mask.npy"] = _npy(encoded.mask[0].numpy().astype(np.uint8))
+        columns["latents"][f"{key}.npy"] = _npy(_latents(pipe, picture))
+        columns["llm-x-l1"][f"{key}.npy"] = _npy(np.random.default_rng([seed, number]).normal(size=LLM_WIDTH))
+    info = _write_tar(build / "shards/surd-00000.tar", shard, count)
+    _write_json(build / "shards", ShardManifest(count=count, diffusion=base, shards=[info]))
+    for name, members in columns.items():
+        info = _write_tar(build / f"columns/{name}/surd-00000.tar", members, count)
+        _write_json(build / "columns" / name, _describe(name, base, pipe, info))
+    return f"{build}/shards/surd-{{00000..00000}}.tar"
+
+
+def _describe(name: str, base: str, pipe: Any, info: ShardInfo) -> ColumnManifest:
+    width, tokens = pipe.text_encoder.config.hidden_size, pipe.tokenizer.model_max_length
+    side, channels = pipe.unet.config.sample_size, 2 * pipe.vae.config.latent_channels
+    fields: dict[str, dict[str, Any]] = {
+        "latents": {
+            "kind": "latents", "width": side, "shape": [channels, side, side], "dtype": "float16",
+            "scaling_factor": pipe.vae.config.scaling_factor, "image_size": image_size(pipe),
+        },
+        "llm-x-l1": {
+            "kind": "llm", "width": LLM_WIDTH, "dtype": "float32", "text": "simple", "layer": 1, "pooling": "mean",
+            "model": "x",
+        },
+    }  # fmt: skip
+    text = {"kind": "clip", "width": width, "shape": [tokens, width], "dtype": "float16", "mask": True}
+    text["text"] = name.removeprefix("clip-")
+    common = {"column": name, "model": base, "revision": "0", "count": info.count, "shards": [info]}
+    return ColumnManifest.model_validate(common | fields.get(name, text))
+
+
+@torch.no_grad()
+def _latents(pipe: Any, picture: Image.Image) -> np.ndarray:
+    pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    posterior = pipe.vae.encode(pixels).latent_dist
+    return torch.cat([posterior.mean, posterior.std], dim=1)[0].half().numpy()
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(array.astype(np.float32) if array.dtype == np.float64 else array))
+    return stream.getvalue()
+
+
+def _write_tar(path: Path, members: dict[str, bytes], count: int) -> ShardInfo:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
+        for name, data in members.items():
+            add_member(tar, name, data)
+    data = path.read_bytes()
+    return ShardInfo(name=path.name, count=count, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _write_json(folder: Path, document: Any) -> None:
+    (folder / "manifest.json").write_text(document.model_dump_json())

@@ -1,0 +1,85 @@
+"""What is broken is rebuilt with the same bytes, alone; what cannot be is said and left as it is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.build import Build
+from pipeline.columns import columns_present
+from pipeline.repair import repair
+from schemas import BuildRecord
+from tests.pipeline.finished_sets import POOLED, SHARD, files, findings, rewrite, told
+
+
+def mended(root: Path) -> dict[str, str | None]:
+    return {one.file: one.problem for one in repair(Build(str(root)), findings(root))}
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:3000], lambda data: b"", lambda data: data[:-1] + b"x"])
+def test_a_broken_shard_is_rebuilt_with_the_same_bytes_and_nothing_else_is_touched(breakable, imported_set, damage):
+    path = breakable / SHARD
+    path.write_bytes(damage(path.read_bytes()))
+    times = {name: (breakable / name).stat().st_mtime_ns for name in files(breakable) if name != SHARD}
+    assert mended(breakable) == {SHARD: None}
+    assert files(breakable) == files(imported_set)
+    assert {name: (breakable / name).stat().st_mtime_ns for name in times} == times
+
+
+def test_a_lost_shard_manifest_and_index_are_written_again_and_the_tars_stay(breakable, imported_set):
+    times = {path: path.stat().st_mtime_ns for path in (breakable / "shards").glob("*.tar")}
+    (breakable / "shards" / "index.parquet").unlink()
+    assert mended(breakable) == {"shards/index.parquet": None}
+    (breakable / "shards" / "manifest.json").write_text("{")
+    assert mended(breakable)["shards/manifest.json"] is None
+    assert files(breakable / "shards") == files(imported_set / "shards") and findings(breakable) == []
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_what_cannot_be_repaired_is_said_and_left_as_it_is(breakable):
+    shutil.rmtree(breakable / "fetch")
+    (breakable / SHARD).write_bytes(b"")
+    assert "part-00000.tar" in mended(breakable)[SHARD] or "missing" in mended(breakable)[SHARD]
+    assert (breakable / SHARD).read_bytes() == b""
+    (breakable / "build.json").unlink()
+    assert "its stages are not here" in mended(breakable)[SHARD]
+
+
+def test_a_shard_is_not_rebuilt_from_fetched_bytes_that_have_changed(breakable):
+    fetched = breakable / "fetch" / "part-00000.tar"
+    fetched.write_bytes(fetched.read_bytes().replace(b"IDAT", b"IDAX"))
+    before = {name: (breakable / name).read_bytes()[:1000] for name in ("shards/surd-00000.tar", SHARD)}
+    for name, data in before.items():
+        (breakable / name).write_bytes(data)
+    assert any("has changed since" in (problem or "") for problem in mended(breakable).values())
+
+
+def test_an_imported_column_has_no_model_to_make_it_again_and_a_strange_file_no_maker(breakable):
+    file = f"columns/{POOLED}/surd-00000.tar"
+    (breakable / file).write_bytes(b"")
+    (breakable / "shards" / "strange").write_bytes(b"")
+    problems = mended(breakable)
+    assert "drop the column" in problems[file] and "surd did not make it" in problems["shards/strange"]
+    assert f"{file}: " in told(breakable) and list((breakable / "embed" / POOLED).glob("*00000.done.json"))
+
+
+def test_broken_columns_of_every_kind_are_made_again_with_the_same_bytes(built, tmp_path):
+    root = tmp_path / "build"
+    shutil.copytree(built.root, root)
+    record = BuildRecord(config=built.config.model_dump(mode="json"), versions={}, models={})
+    Build(str(root)).write_json("build.json", record)
+    before = files(root)
+    kinds = {manifest.kind: name for name, manifest in columns_present(built.build).items()}
+    broken = {f"columns/{name}/surd-00000.tar" for name in kinds.values()}
+    for file in broken:
+        rewrite(root / file, lambda members: members[1:])
+    tars = [name for name in before if name.endswith(".tar") and name not in broken]
+    times = {name: (root / name).stat().st_mtime_ns for name in tars}
+    assert mended(root) == dict.fromkeys(broken)
+    after = files(root)
+    markers = {f"embed/{name}/part-00000.done.json" for name in kinds.values()}  # they hold how long it took
+    assert {name for name in before if after.get(name) != before[name]} <= markers
+    assert findings(root, stages=True) == [] and kinds
+    assert {name: (root / name).stat().st_mtime_ns for name in times} == times
