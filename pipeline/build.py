@@ -199,9 +199,17 @@ class HashingFile:
         self.size += len(data)
         return self._raw.write(data)
 
+    def tell(self) -> int:
+        return self.size
+
     @property
     def sha256(self) -> str:
         return self._hash.hexdigest()
+
+
+def tar_writer(file: HashingFile) -> tarfile.TarFile:
+    """A tar written through ``file``, each member's bytes at one go: tarfile would take them 10 KB at a time."""
+    return tarfile.open(fileobj=file, mode="w", copybufsize=2**24)  # type: ignore[call-overload, no-any-return]
 
 
 def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
