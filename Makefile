@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help env demo test test-slow bench bench-curation bench-effect bench-embed bench-shards bench-stages bench-train lint clean
+.PHONY: help env demo test test-slow bench bench-curation bench-effect bench-embed bench-fetch bench-files bench-hostile
+.PHONY: bench-metadata bench-shards bench-stages bench-train lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,6 +34,21 @@ bench-curation: SEED ?= 9100
 bench-curation: SIZE ?= 1000
 bench-curation: env  ## how right curation is, on planted defects: SEED=9100 SIZE=1000
 	@$(BIN)/python -m tests.bench.curation --seed $(SEED) --size $(SIZE) --models
+
+bench-fetch: SIZE ?= 20000
+bench-fetch: env  ## how fast fetch is beside img2dataset and bare loops; needs nginx (about 15 minutes): SIZE=20000
+	@$(BIN)/python -m tests.bench.fetch --size $(SIZE)
+
+bench-files: env  ## what becomes of a folder of files made to hurt, and in how much memory (under a minute)
+	@$(BIN)/python -m tests.bench.files
+
+bench-metadata: SAMPLES ?=
+bench-metadata: env  ## how many files tell their prompt, beside sd-parsers and sd-prompt-reader: SAMPLES=folder of real ones
+	@$(BIN)/python -m tests.bench.metadata $(if $(SAMPLES),--samples $(SAMPLES))
+
+bench-hostile: SIZE ?= 1000
+bench-hostile: env  ## what fetch gets from a hostile server, whom it contacts and how hard (about 3 minutes): SIZE=1000
+	@$(BIN)/python -m tests.bench.hostile --size $(SIZE)
 
 bench-stages: SEED ?= 8001
 bench-stages: SIZE ?= 256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from typing import Any
 from uuid import UUID
@@ -16,10 +17,14 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
+from flows.fetch_table import table, tell
 from flows.progress import Listener
 from flows.summary import funnel
+from pipeline.fetch_progress import MOST_HOSTS, FetchProgress
 from pipeline.stages import STAGES, Outcome
 from schemas import SurdError
+
+TABLE_EVERY = 30.0  # seconds between two tables of hosts while fetch is at work
 
 
 class RunPage(Listener):
@@ -27,7 +32,7 @@ class RunPage(Listener):
 
     def __init__(self) -> None:
         self._log = get_run_logger()
-        self._stages, self._units, self._done = 0, 1, 0
+        self._stages, self._units, self._done, self._told = 0, 1, 0, time.monotonic()
         self._artifact = create_progress_artifact(0.0, key="surd-progress", description="Stages of the build")
 
     def stage_started(self, stage: str, units: int) -> None:
@@ -37,6 +42,16 @@ class RunPage(Listener):
         self._done += 1
         self._publish()
 
+    def fetching(self, progress: FetchProgress) -> None:
+        """The bar moves with every word; the table of hosts is published when it is done, and now and then before."""
+        images = progress.all_hosts.images
+        is_done, now = images == progress.total, time.monotonic()
+        self._publish(within=images / max(progress.total, 1))
+        if is_done or now - self._told >= TABLE_EVERY:
+            self._told = now
+            create_table_artifact([*table(progress, MOST_HOSTS)], key="surd-fetch", description=tell(progress))
+            self._log.info("fetch: %d of %d images, %s", images, progress.total, tell(progress))
+
     def stage_done(self, stage: str, outcomes: list[Outcome]) -> None:
         self._stages, self._done = self._stages + 1, 0
         self._publish()
@@ -45,8 +60,9 @@ class RunPage(Listener):
         reasons = "".join(f", {count} {reason}" for reason, count in sorted(rejected.items()))
         self._log.info("%s: %d unit(s), %d already done%s", stage, len(outcomes), skipped, reasons)
 
-    def _publish(self) -> None:
-        done = (self._stages + self._done / self._units) / len(STAGES)
+    def _publish(self, within: float = 0.0) -> None:
+        """How much of the build is done; ``within`` the stage at work, where that is known better than by its units."""
+        done = (self._stages + max(within, self._done / self._units)) / len(STAGES)
         assert isinstance(self._artifact, UUID), "in a sync flow the artifact is there at once"
         update_progress_artifact(self._artifact, progress=min(100.0, round(100 * done, 1)))
 

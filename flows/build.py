@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from prefect.tasks import Task, exponential_backoff
 from pydantic import BaseModel
 
 from flows.artifacts import RunPage, hide_refusals, publish_result
-from flows.progress import LISTENER
+from flows.fetch_table import FetchWatch
+from flows.progress import LISTENER, Listener
 from flows.record import check
 from flows.request import default_out, resolve
 from flows.summary import summarise
@@ -105,10 +107,15 @@ def _build(config: BuildConfig, root: str) -> dict[str, Any]:
             for listener in listeners:
                 listener.stage_started(stage.name, count)
             done = []
-            for outcome in _run_stage(stage, count, root, config, runner):
+            watch = FetchWatch(build) if stage.name == "fetch" else None
+            meanwhile = partial(_tell, watch, listeners) if watch else None
+            for outcome in _run_stage(stage, count, root, config, runner, meanwhile):
                 done.append(outcome)
                 for listener in listeners:
                     listener.unit_done(outcome)
+                if watch:
+                    watch.unit_done(outcome)
+                    _tell(watch, listeners)
             if stage.scope == "shard":  # nobody else has anything to finish, and to ask would import torch
                 finish(stage, root, config)
             for listener in listeners:
@@ -130,8 +137,21 @@ def _check_source(build: Build, config: BuildConfig) -> None:
         raise SurdError(f"source is {shown!r} and gives no records; check it, or name another source")
 
 
-def _run_stage(stage: Stage, count: int, root: str, config: BuildConfig, runner: TaskRunner[Any]) -> Iterator[Outcome]:
-    """Run all units of a stage and yield what became of each, in order.
+def _tell(watch: FetchWatch, listeners: Iterable[Listener]) -> None:
+    progress = watch.now()
+    for listener in listeners:
+        listener.fetching(progress)
+
+
+def _run_stage(
+    stage: Stage,
+    count: int,
+    root: str,
+    config: BuildConfig,
+    runner: TaskRunner[Any],
+    meanwhile: Callable[[], None] | None,
+) -> Iterator[Outcome]:
+    """Run all units of a stage and yield what became of each, in order; call ``meanwhile`` every second.
 
     Every unit is waited for before a failed one raises: an unfinished neighbour would be lost, and a future that is
     only handed on would turn a failure into a None.
@@ -142,7 +162,10 @@ def _run_stage(stage: Stage, count: int, root: str, config: BuildConfig, runner:
     futures = [runner.submit(unit_task, values) for values in parameters]
     failed = []
     for future in futures:
-        future.wait()
+        future.wait(timeout=1.0 if meanwhile else None)
+        while meanwhile and not future.state.is_final():
+            meanwhile()
+            future.wait(timeout=1.0)
         if future.state.is_completed():
             yield Outcome(**future.result())
         else:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from flows.fetch_table import table, tell
 from flows.progress import Listener
 from flows.summary import funnel
+from pipeline.fetch_progress import FetchProgress
 from pipeline.stages import Outcome
 
 
@@ -21,25 +24,34 @@ class Terminal(Listener):
     """A bar for the stage at work and a line for each that is done."""
 
     def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._console = console
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = _Bar(console)
         self._task: TaskID | None = None
         self._started = 0.0
 
     def stage_started(self, stage: str, units: int) -> None:
         self._started = time.perf_counter()
         self._bar.start()
-        self._task = self._bar.add_task(stage, total=units)
+        self._task = self._bar.add_task(stage, total=units, said="")
 
     def unit_done(self, outcome: Outcome) -> None:
         assert self._task is not None, "a stage starts before its units end"
-        self._bar.advance(self._task)
+        if outcome.stage != "fetch":  # that tells of its images
+            self._bar.advance(self._task)
+
+    def fetching(self, progress: FetchProgress) -> None:
+        assert self._task is not None, "a stage starts before its units end"
+        self._bar.hosts = host_table(progress)
+        self._bar.update(
+            self._task, total=progress.total, completed=progress.all_hosts.images, said=tell(progress), refresh=True
+        )
 
     def stage_done(self, stage: str, outcomes: list[Outcome]) -> None:
         self.close()
         seconds = time.perf_counter() - self._started
         self._console.print(f"{stage:8} {_tell(outcomes)}  {seconds:.1f} s", highlight=False, soft_wrap=True)
+        if stage == "fetch" and self._bar.hosts and self._bar.hosts.row_count > 1:
+            self._console.print(Padding(self._bar.hosts, (0, 0, 0, 9)))
 
     def close(self) -> None:
         """Take the bar off the screen, also when the stage failed."""
@@ -56,6 +68,31 @@ def counting(console: Console, what: str, total: int) -> Iterator[Callable[[int]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+class _Bar(Progress):
+    """A line with a bar, and below it the hosts while there are any to show."""
+
+    def __init__(self, console: Console) -> None:
+        self.hosts: Table | None = None
+        columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        said = TextColumn("{task.fields[said]}")
+        super().__init__(*columns, said, console=console, transient=True, disable=not console.is_terminal)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.hosts and self.tasks:
+            yield self.hosts
+
+
+def host_table(progress: FetchProgress) -> Table:
+    """The hosts of a fetch as a table for a terminal."""
+    found = Table("host", "images", "kept", "MB", "reasons", box=None, pad_edge=False)
+    for column in found.columns[1:4]:
+        column.justify = "right"
+    for row in table(progress):
+        found.add_row(*(str(value) for value in row.values()))
+    return found
 
 
 def _tell(outcomes: list[Outcome]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
+from pipeline.fetch_progress import FetchProgress
 from pipeline.stages import Outcome
 
 
@@ -15,6 +16,9 @@ class Listener:
 
     def unit_done(self, outcome: Outcome) -> None:
         """One unit ended well."""
+
+    def fetching(self, progress: FetchProgress) -> None:
+        """How far fetch is, about once a second, and once more when it is done."""
 
     def stage_done(self, stage: str, outcomes: list[Outcome]) -> None:
         """All units of a stage ended well."""

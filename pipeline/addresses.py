@@ -78,11 +78,17 @@ class AddressGuard:
         return (host, port) == self._own
 
     async def resolve(self, host: str, port: int) -> list[str]:
+        """``resolve_now`` without holding up the loop."""
+        if _literal(host) is not None:
+            return self.resolve_now(host, port)
+        return await asyncio.get_running_loop().run_in_executor(None, self.resolve_now, host, port)
+
+    def resolve_now(self, host: str, port: int) -> list[str]:
         """Every address of a host, all of them checked. Raises ForbiddenAddress, or OSError when there is none."""
         if (literal := _literal(host)) is not None:
             found = [literal]
         else:
-            infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             found = [ipaddress.ip_address(info[4][0]) for info in infos]
         if not (self.is_own(host, port) or host.lower().rstrip(".") in self._names):
             for address in found:
@@ -90,12 +96,16 @@ class AddressGuard:
         return [str(address) for address in dict.fromkeys(found)]
 
     async def check_name(self, host: str, port: int) -> None:
+        """``check_name_now`` without holding up the loop."""
+        await asyncio.get_running_loop().run_in_executor(None, self.check_name_now, host, port)
+
+    def check_name_now(self, host: str, port: int) -> None:
         """The same check for a request that goes through a proxy, which resolves the name itself.
 
         What this machine can resolve must be allowed; a name that only the proxy knows is left to the proxy.
         """
         try:
-            await self.resolve(host, port)
+            self.resolve_now(host, port)
         except (OSError, UnicodeError):
             if host == "localhost" or host.endswith(".localhost"):
                 raise ForbiddenAddress(f"{host} is this machine") from None
@@ -142,8 +152,35 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
+class GuardedSyncBackend(httpcore.SyncBackend):
+    """The same for a client without a loop."""
+
+    def __init__(self, guard: AddressGuard) -> None:
+        self._guard = guard
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            addresses = self._guard.resolve_now(host, port)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"the name {host} does not resolve ({error})") from None
+        for last, address in enumerate(addresses, start=1 - len(addresses)):
+            try:
+                return super().connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if last == 0:
+                    raise
+        raise httpcore.ConnectError(f"the name {host} has no address")
+
+
 def _literal(host: str) -> Address | None:
     try:
-        return ipaddress.ip_address(host.strip("[]"))
+        return ipaddress.ip_address(host.strip("[]").rstrip("."))
     except ValueError:
         return None

@@ -21,7 +21,6 @@ from pydantic import BaseModel, ValidationError
 from schemas import Marker, Pair, SurdError, arrow_schema, from_table, to_table
 
 M = TypeVar("M", bound=BaseModel)
-_WHOLE = 1 << 24  # bytes
 
 
 class Build:
@@ -214,9 +213,9 @@ class HashingFile:
         return self._hash.hexdigest()
 
 
-def writing_tar(file: HashingFile) -> tarfile.TarFile:
-    """A tar to be filled. A member is written and hashed in one piece; tarfile's own stream cuts it into small ones."""
-    return tarfile.open(fileobj=file, mode="w", copybufsize=_WHOLE)  # type: ignore[no-any-return, call-overload]
+def tar_writer(file: HashingFile) -> tarfile.TarFile:
+    """A tar written through ``file``, each member's bytes at one go: tarfile would take them 10 KB at a time."""
+    return tarfile.open(fileobj=file, mode="w", copybufsize=2**24)  # type: ignore[call-overload, no-any-return]
 
 
 def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:

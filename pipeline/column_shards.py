@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.build import Build, add_member, marker_file, writing_tar
+from pipeline.build import Build, add_member, marker_file, tar_writer
 from pipeline.columns import Column, columns_present, marked, shard_manifest
 from pipeline.models import Models
 from schemas import ColumnManifest, Marker, ShardInfo, SurdError
@@ -106,7 +106,7 @@ def take_in_column_shard(
     shards = shard_manifest(build).shards
     prompts = _prompts(build, shards[number].name)
     file = f"columns/{column.name}/{shards[number].name}"
-    with build.writing(file) as raw, writing_tar(raw) as tar:
+    with build.writing(file) as raw, tar_writer(raw) as tar:
         for key, row in prompts.items():
             member = io.BytesIO()
             array = np.ascontiguousarray(array_of(row[column.text or "simple"]))
@@ -191,7 +191,7 @@ def _write_tars(
             for column, of_column in arrays.items():
                 spools[column].add(item, of_column)
         for column, spool in spools.items():
-            with build.writing(f"columns/{column.name}/{shard}") as file, writing_tar(file) as tar:
+            with build.writing(f"columns/{column.name}/{shard}") as file, tar_writer(file) as tar:
                 for key, item in item_of.items():
                     for suffix, data in spool.read(item):
                         add_member(tar, f"{key}.{suffix}", data)

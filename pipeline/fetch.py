@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import os
 import tarfile
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from pipeline import foreign_json
-from pipeline.build import Build, add_member, part_journal, part_miniatures, part_tar
+from pipeline.build import Build, add_member, part_journal, part_miniatures, part_tar, tar_writer
 from pipeline.download import Download, Downloader
 from pipeline.fetch_journal import Journal
+from pipeline.fetch_progress import Reporter, progress_file
 from pipeline.inspect_image import inspect
 from pipeline.models import Models
 from pipeline.refusal import Refused
+from pipeline.shelf import NOTHING, Laid, Shelf
 from pipeline.sources import AtAnAddress, Readable, Source, open_source
 from pipeline.twins.look_alike import SIDE, Pixels
 from schemas import BuildConfig, Pair, Reason, SourceRecord
 from schemas.config import FetchConfig
 
-log = logging.getLogger(__name__)
 S = TypeVar("S")
 T = TypeVar("T")
+AHEAD = 2000  # records under way before the first of them is done: what a slow host holds up is not held up for long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +41,31 @@ class Fetched:
     """A row and, where it was kept, its original bytes and its miniature."""
 
     pair: Pair
-    data: bytes = b""
+    data: Laid = NOTHING
     miniature: Pixels | None = None
 
 
 def fetch(build: Build, unit: int, settings: BuildConfig, models: Models) -> list[Pair]:
     """One partition's images: rows in the order of the records, bytes as ``{key}.{ext}`` in ``fetch/part-NNNNN.tar``.
 
-    Downloads overlap and decoding uses every core, but bytes are written in row order as they come: at most
-    2 x ``concurrency`` images are in memory. Every record that fails becomes a row with a reason. Beside the tar lie
-    the miniatures that dedup compares, uint8 [rows, 32, 32, 3], black where a row was not kept, and the journal by
-    which a partition that was killed, or had transient failures, goes on without downloading anything again.
+    Downloads overlap and decoding uses every core. A host that is slow, or asks for a pause, holds up nobody else's
+    images: bytes are written in row order, and what comes before its turn waits in memory, 2 x ``concurrency`` images
+    at most, or in a file. Every record that fails becomes a row with a reason. Beside the tar lie the miniatures that
+    dedup compares, uint8 [rows, 32, 32, 3], black where a row was not kept, and the journal by which a partition that
+    was killed, or had transient failures, goes on without downloading anything again.
     """
     records = build.read_rows("collect", unit, SourceRecord)
-    with open_source(settings) as source, _journal(build, unit, records, source, settings.fetch) as journal:
+    with (
+        open_source(settings) as source,
+        _journal(build, unit, records, source, settings.fetch) as journal,
+        closing(Reporter(progress_file(build, unit), len(records))) as reporter,
+    ):
         with (
             build.writing(part_tar("fetch", unit)) as file,
-            tarfile.open(fileobj=file, mode="w|") as tar,  # type: ignore[call-overload]  # it only needs write()
+            tar_writer(file) as tar,
         ):
-            pairs, miniatures = asyncio.run(_fetch_all(records, source, settings.fetch, tar, journal))
+            fetcher = Fetcher(source, settings.fetch, journal, build.local_path("fetch"), reporter)
+            pairs, miniatures = asyncio.run(_fetch_all(records, fetcher, tar))
         if journal:
             journal.finish(pairs)
     array = io.BytesIO()
@@ -86,58 +94,81 @@ def _is_on_the_web(source: Source, record: SourceRecord) -> bool:
         return False
 
 
-async def _fetch_all(
-    records: list[SourceRecord], source: Source, settings: FetchConfig, tar: tarfile.TarFile, journal: Journal | None
-) -> tuple[list[Pair], Pixels]:
+async def _fetch_all(records: list[SourceRecord], fetcher: Fetcher, tar: tarfile.TarFile) -> tuple[list[Pair], Pixels]:
     pairs: list[Pair] = []
     miniatures = np.zeros((len(records), SIDE, SIDE, 3), np.uint8)
-    own = source.own_address if isinstance(source, AtAnAddress) else None
-    async with Downloader(settings, own) as downloader:
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            one = partial(_fetch_one, source, settings, downloader, journal, threads)
-            async with aclosing(_in_order(one, records, window=2 * settings.concurrency)) as results:
-                async for fetched in results:
-                    if fetched.miniature is not None:
-                        miniatures[len(pairs)] = fetched.miniature
-                    pairs.append(_store(tar, fetched))
-                    if len(pairs) % 100 == 0:
-                        log.info("fetched %d of %d", len(pairs), len(records))
+    async with fetcher, aclosing(_in_order(fetcher.one, enumerate(records), AHEAD)) as results:
+        async for fetched in results:
+            if fetched.miniature is not None:
+                miniatures[len(pairs)] = fetched.miniature
+            pairs.append(_store(tar, fetched.pair, fetcher.shelf.take(fetched.data)))
     return pairs, miniatures
 
 
-async def _fetch_one(
-    source: Source,
-    settings: FetchConfig,
-    downloader: Downloader,
-    journal: Journal | None,
-    threads: Executor,
-    record: SourceRecord,
-) -> Fetched:
-    """Get and inspect one record's image. A record rejected before passes as it is."""
-    row = Pair(**record.verdict())
-    if not row.kept:
-        return Fetched(pair=row)
-    in_thread = partial(asyncio.get_running_loop().run_in_executor, threads)
-    try:
-        place = _locate(source, record)
-        if isinstance(place, str):
-            download = await _download(downloader, journal, record.key, place)
-        else:
-            download = Download(data=await in_thread(_read_file, place, settings.max_bytes))
-        found, small = await in_thread(inspect, download.data, settings)
-    except Refused as refused:
-        rejected = row.reject("fetch", refused.reason, foreign_json.text_of(refused.detail))
-        return Fetched(pair=rejected.model_copy(update={"transient": refused.transient or None}))
-    found |= _prompts(record, found) | {"opt_out": download.opt_out}
-    return Fetched(pair=row.model_copy(update=found), data=download.data, miniature=small)
+class Fetcher:
+    """Gets and inspects the images of one partition, many at a time. Use it in an async with block."""
+
+    def __init__(
+        self, source: Source, settings: FetchConfig, journal: Journal | None, folder: Path | None, reporter: Reporter
+    ) -> None:
+        self._source, self._settings, self._journal, self._reporter = source, settings, journal, reporter
+        self.shelf = Shelf(folder, room=2 * settings.concurrency)
+        self._threads = ThreadPoolExecutor(os.cpu_count())
+        self._files = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+
+    async def __aenter__(self) -> Self:
+        own = self._source.own_address if isinstance(self._source, AtAnAddress) else None
+        self._downloader = Downloader(self._settings, own)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._downloader.aclose()
+        self._threads.shutdown()
+        self.shelf.close()
+
+    async def one(self, numbered: tuple[int, SourceRecord]) -> Fetched:
+        """Get and inspect one record's image, and say so. A record rejected before passes as it is."""
+        number, record = numbered
+        earlier = self._journal is not None and self._journal.holds(record.key)
+        fetched = await self._one(number, record)
+        self._reporter.note(record.url, fetched.pair, earlier=earlier)
+        return fetched
+
+    async def _one(self, number: int, record: SourceRecord) -> Fetched:
+        row = Pair(**record.verdict())
+        if not row.kept:
+            return Fetched(pair=row)
+        try:
+            place = _locate(self._source, record)
+            if isinstance(place, str):
+                download = await _download(self._downloader, self._journal, record.key, place)
+                with self._downloader.slots.in_hand():
+                    found, small, kept = await self._in_thread(inspect, download.data, self._settings)
+                    laid = self.shelf.lay(number, kept)
+                found["opt_out"] = download.opt_out
+            else:
+                async with self._files:
+                    found, small, kept = await self._in_thread(_inspect_file, place, self._settings)
+                    laid = self.shelf.lay(number, kept)
+        except Refused as refused:
+            rejected = row.reject("fetch", refused.reason, foreign_json.text_of(refused.detail))
+            return Fetched(pair=rejected.model_copy(update={"transient": refused.transient or None}))
+        return Fetched(pair=row.model_copy(update=found | _prompts(record, found)), data=laid, miniature=small)
+
+    def _in_thread(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 
 async def _download(downloader: Downloader, journal: Journal | None, key: str, url: str) -> Download:
     """The bytes that an earlier run got, or new ones, which are in the journal before anything is done with them."""
-    if journal and (known := journal.outcome(key)):
-        return known
+    if journal and journal.holds(key):
+        async with downloader.slots.request():  # they take as much memory as new ones
+            if known := journal.outcome(key):
+                return known
     try:
-        download = await downloader.get(url)
+        download = await downloader.get(url, journal.known(key) if journal else None)
     except Refused as refused:
         if journal:
             journal.refuse(key, refused)
@@ -165,6 +196,10 @@ def _locate(source: Source, record: SourceRecord) -> str | Readable:
         raise Refused(Reason.UNREADABLE_FILE, str(error)) from None
 
 
+def _inspect_file(path: Readable, settings: FetchConfig) -> tuple[dict[str, Any], Pixels, bytes]:
+    return inspect(_read_file(path, settings.max_bytes), settings)
+
+
 def _read_file(path: Readable, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
@@ -177,25 +212,45 @@ def _read_file(path: Readable, max_bytes: int) -> bytes:
 
 
 async def _in_order(work: Callable[[S], Awaitable[T]], items: Iterable[S], window: int) -> AsyncGenerator[T, None]:
-    """``work`` on every item, up to ``window`` at once, results in the order of the items."""
+    """``work`` on every item, up to ``window`` at once, results in the order of the items.
+
+    An exception of any item ends all of it at once: it is a full disk or a bug, and not to be waited for.
+    """
     pending: deque[asyncio.Future[T]] = deque()
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def note(task: asyncio.Future[T]) -> None:
+        if not task.cancelled() and (error := task.exception()) and not failed.done():
+            failed.set_exception(error)
+
+    async def first() -> T:
+        task = pending[0]
+        if not task.done():
+            await asyncio.wait((task, failed), return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            await failed
+        pending.popleft()
+        return task.result()
+
     try:
         for item in items:
             pending.append(asyncio.ensure_future(work(item)))
+            pending[-1].add_done_callback(note)
             if len(pending) == window:
-                yield await pending.popleft()
+                yield await first()
         while pending:
-            yield await pending.popleft()
+            yield await first()
     finally:
         for task in pending:
             task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        failed.cancel()
 
 
-def _store(tar: tarfile.TarFile, fetched: Fetched) -> Pair:
+def _store(tar: tarfile.TarFile, pair: Pair, data: bytes) -> Pair:
     """Append the bytes of a kept pair; returns it with their offset in the tar."""
-    pair = fetched.pair
     if not pair.kept:
         return pair
-    add_member(tar, f"{pair.key}.{pair.ext}", fetched.data)
-    padded = -(-len(fetched.data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    add_member(tar, f"{pair.key}.{pair.ext}", data)
+    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     return pair.model_copy(update={"offset": tar.offset - padded})

@@ -9,13 +9,43 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from pipeline.refusal import Refused
 from schemas import Reason
 
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
+
+class Slots:
+    """What one event loop bears: ``size`` requests at once, and none begins while ``size`` bodies wait to be used."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._in_hand = size, 0
+        self._requests = asyncio.Semaphore(size)
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @asynccontextmanager
+    async def request(self) -> AsyncIterator[None]:
+        """The slot of one request."""
+        async with self._requests:
+            await self._room.wait()
+            yield
+
+    @contextmanager
+    def in_hand(self) -> Iterator[None]:
+        """A body from its arrival until it is used."""
+        self._in_hand += 1
+        if self._in_hand >= self._size:
+            self._room.clear()
+        try:
+            yield
+        finally:
+            self._in_hand -= 1
+            if self._in_hand < self._size:
+                self._room.set()
 
 
 class HostLimit:
@@ -29,17 +59,25 @@ class HostLimit:
         self._lock = threading.Lock()  # loops of several threads meet here
 
     @asynccontextmanager
-    async def request(self, patience: float) -> AsyncIterator[None]:
-        """The place and time of one request. Raises Refused where the host wants a longer pause than ``patience``
-        seconds, also when it says so while this request is waiting."""
+    async def request(self, patience: float, slots: Slots) -> AsyncIterator[None]:
+        """The place and time of one request, and one of the ``slots`` that all hosts share.
+
+        A slot is taken when the time has come, so that a host that makes wait keeps none from the others, and given
+        back if by then the time is another's. Raises Refused where the host wants a longer pause than ``patience``
+        seconds, also when it says so while this request is waiting.
+        """
         await self._enter()
         try:
-            while (wait := self._reserve()) > 0:
-                if wait > patience:
-                    detail = f"the host wants no request for {wait:.0f} more seconds"
-                    raise Refused(Reason.HTTP_ERROR, detail, transient=True)
-                await asyncio.sleep(wait)
-            yield
+            while True:
+                while (wait := self._until_due()) > 0:
+                    if wait > patience:
+                        detail = f"the host wants no request for {wait:.0f} more seconds"
+                        raise Refused(Reason.HTTP_ERROR, detail, transient=True)
+                    await asyncio.sleep(wait)
+                async with slots.request():
+                    if self._start():
+                        yield
+                        return
         finally:
             self._leave()
 
@@ -53,14 +91,19 @@ class HostLimit:
         with self._lock:
             self._interval = max(self._interval, interval)
 
-    def _reserve(self) -> float:
-        """Take the next start if it is due, else the seconds until it may be."""
+    def _until_due(self) -> float:
+        """Seconds until the next start."""
+        with self._lock:
+            return self._next_start - time.monotonic()
+
+    def _start(self) -> bool:
+        """Take the next start if it is due."""
         with self._lock:
             now = time.monotonic()
             if self._next_start > now:
-                return self._next_start - now
+                return False
             self._next_start = now + self._interval
-            return 0.0
+            return True
 
     async def _enter(self) -> None:
         with self._lock:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +12,14 @@ from typing import Any
 from PIL import Image
 
 from pipeline import foreign_json
-from pipeline.metadata import read_metadata
-from pipeline.pixels import to_rgb
+from pipeline.chunks import end_of
+from pipeline.metadata.exif import orientation
+from pipeline.metadata.reader import GenerationMetadata, read_texts
+from pipeline.metadata.texts import texts_of
+from pipeline.pixels import SIDEWAYS, open_image, upright_rgb
+from pipeline.reencode import Recoded, fitted, recode
 from pipeline.refusal import Refused
-from pipeline.twins.look_alike import Pixels, miniature, perceptual_hash
+from pipeline.twins.look_alike import SIDE, Pixels, miniature, perceptual_hash
 from pipeline.web import describe
 from schemas import Reason
 from schemas.config import FetchConfig
@@ -35,8 +37,9 @@ _OTHER_FILES = (
     b"<script",
     b"<?php",
 )
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # one that ends coded pixels: neither stuffing nor restart
+_ENOUGH = (2 * SIDE, 2 * SIDE)  # pixels to make a miniature of
 _ZIP_END = b"PK\x05\x06"
+_PIXELS_A_LETTER = 9  # what parsing a text may take of memory, as many pixels of 8 bytes
 
 
 class _Room:
@@ -62,22 +65,16 @@ class _Room:
 _ROOM = _Room()
 
 
-def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], Pixels]:
-    """What the bytes are, as columns of a pair: sniffed, bounded by the header, metadata read, then fully decoded; and
-    the picture in miniature.
+def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], Pixels, bytes]:
+    """What the bytes are, as columns of a pair: sniffed, bounded by the header, metadata read, decoded to their end;
+    the picture in miniature; and the bytes to keep, which are the same or, where the config asks, a smaller JPEG.
 
     Of an animation the first frame counts. Width and height are those of the upright picture. Raises Refused.
     """
     ext = sniff(data)
     try:
-        with Image.open(io.BytesIO(data), formats=(_FORMATS[ext],)) as header:
-            width, height = header.size
-        if width * height > settings.max_pixels:
-            raise Refused(Reason.TOO_LARGE, f"{width}x{height} pixels, more than max_pixels {settings.max_pixels}")
-        metadata = read_metadata(data)
-        with _ROOM.of(width * height, settings.max_pixels):
-            picture = to_rgb(data)
-            small = miniature(picture)
+        with open_image(data, formats=(_FORMATS[ext],)) as image:
+            metadata, (width, height), small, smaller = _looked_at(image, data, settings)
     except Refused:
         raise
     except Image.DecompressionBombError as error:
@@ -85,21 +82,61 @@ def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], Pixels]
     except Exception as error:  # Pillow on damaged bytes raises all sorts: OSError, SyntaxError, struct.error ...
         detail = re.sub(r" ?<_io\.[^>]*>", "", describe(error))  # an address in memory differs from run to run
         raise Refused(Reason.BROKEN_IMAGE, detail) from None
-    if other := other_file(data, ext):
+    end = end_of(data)
+    if end is None and ext != "jpg":  # a JPEG that breaks off does not decode
+        raise Refused(Reason.BROKEN_IMAGE, "the file breaks off before its end")
+    if other := other_file(data[end or len(data) :]):
         raise Refused(Reason.POLYGLOT, f"behind the end of the image begins {other}")
     columns = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "ext": ext,
         "size": len(data),
-        "width": picture.width,
-        "height": picture.height,
+        "width": width,
+        "height": height,
         "phash": perceptual_hash(small),
         "prompt": metadata and metadata.prompt,
         "negative_prompt": metadata and metadata.negative_prompt,
         "tool": metadata and metadata.tool,
         "params": foreign_json.dump(metadata.params) if metadata and metadata.params else None,
+        "models": metadata and metadata.models,
+        "loras": metadata and metadata.loras,
     }
-    return columns, small
+    if smaller is None:
+        return columns, small, data
+    original = {f"original_{name}": columns[name] for name in ("sha256", "width", "height")}
+    return columns | original | smaller.columns(), small, smaller.data
+
+
+def _looked_at(
+    image: Image.Image, data: bytes, settings: FetchConfig
+) -> tuple[GenerationMetadata | None, tuple[int, int], Pixels, Recoded | None]:
+    """What an opened image says of its making, its upright size, its miniature and, where the config asks, a smaller
+    JPEG of it; all else of it is forgotten."""
+    (width, height), max_pixels = image.size, settings.max_pixels
+    room = int(width * height * (weight := _weight(image)))
+    if room > max_pixels:
+        times = f", each counting {weight:g} times" if weight > 1 else ""
+        raise Refused(Reason.TOO_LARGE, f"{width}x{height} pixels{times}, more than max_pixels {max_pixels}")
+    texts = texts_of(data)
+    letters = sum(map(len, texts.values()))
+    with _ROOM.of(max(room, _PIXELS_A_LETTER * letters), max_pixels):
+        if image.format == "JPEG":  # every code is read whatever the scale, so that damage shows, in half the time
+            image.draft(None, fitted(width, height, settings.image_size) if settings.image_size else _ENOUGH)
+        image.load()
+        metadata = read_texts(texts, None if image.format == "JPEG" else image)
+        turned = orientation(data)
+        picture = upright_rgb(image, turned)
+        smaller = recode(picture, settings.image_size, settings.quality) if settings.image_size else None
+        small = miniature(picture)
+        picture.close()
+    return metadata, (height, width) if turned in SIDEWAYS else (width, height), small, smaller
+
+
+def _weight(image: Image.Image) -> float:
+    """What decoding takes of memory, in shares of 8 bytes a pixel."""
+    if image.format == "WEBP":
+        return 2
+    return 1.5 if image.mode == "CMYK" or "progressive" in image.info else 1
 
 
 def sniff(data: bytes) -> str:
@@ -115,12 +152,11 @@ def sniff(data: bytes) -> str:
     raise Refused(Reason.NOT_AN_IMAGE, f"the bytes begin with {what}" if data else "the file is empty")
 
 
-def other_file(data: bytes, ext: str) -> str | None:
-    """What other file lies behind the end of a sound image, by its first bytes, or a ZIP by its last; None: none.
+def other_file(tail: bytes) -> str | None:
+    """What other file lies behind the end of an image, by its first bytes, or a ZIP by its last; None: none.
 
     Padding, thumbnails and text that cameras and tools append are no such file.
     """
-    tail = data[_end(data, ext) :]
     start = tail[:1024].lstrip(b"\0 \r\n\t")
     if found := next((mark for mark in _OTHER_FILES if start.lower().startswith(mark.lower())), None):
         return repr(found.decode("latin-1"))
@@ -128,31 +164,3 @@ def other_file(data: bytes, ext: str) -> str | None:
     if position >= 0 and position + 22 + int.from_bytes(tail[position + 20 : position + 22], "little") == len(tail):
         return "a ZIP"
     return None
-
-
-def _end(data: bytes, ext: str) -> int:
-    """Where the image ends and anything else begins."""
-    if ext == "webp":
-        size = int.from_bytes(data[4:8], "little")
-        return 8 + size + size % 2
-    if ext == "png":
-        position = 8
-        while position + 12 <= len(data):
-            length, kind = struct.unpack_from(">I4s", data, position)
-            position += 12 + length
-            if kind == b"IEND":
-                return position
-        return len(data)
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        kind = data[position + 1]
-        if kind == 0xD9:
-            return position + 2
-        if kind == 0xFF:  # fill
-            position += 1
-            continue
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if kind == 0xDA:  # start of scan: coded pixels follow, to the next marker
-            marker = _JPEG_MARKER.search(data, position)
-            position = marker.start() if marker else len(data)
-    return len(data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline.build import Build, HashingFile, add_member, part_file, writing_tar
+from pipeline.build import Build, HashingFile, add_member, part_file, tar_writer
 from pipeline.dataset_card import dataset_card
 from pipeline.models import Models
 from schemas import Cleaned, Corrected, Pair, Row, Safe, Sample, Selected, ShardInfo, ShardManifest, SourceRecord
@@ -65,7 +65,7 @@ def planned_shards(build: Build, settings: PackConfig) -> Iterator[tuple[str, li
 def write_samples(build: Build, file: HashingFile, name: str, group: list[Planned]) -> list[dict[str, object]]:
     """Write the tar of one shard; returns its rows of the index."""
     index = []
-    with writing_tar(file) as tar:
+    with tar_writer(file) as tar:
         for item, data in zip(group, _read(build, group), strict=True):
             add_member(tar, f"{item.pair.key}.{item.pair.ext}", data)
             index.append(_index_row(item, name, tar.offset - _padded(len(data))))

@@ -11,11 +11,27 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from pipeline.chunks import bare
+from pipeline.metadata.exif import orientation
 
 S = TypeVar("S")
 T = TypeVar("T")
 _STRIP = 256  # rows
+# Pillow's blocks of 16 MB stay with the process when freed, one heap a thread; those over 32 MB go back to the system.
+Image.core.set_block_size(64 << 20)
+_TURN = Image.Transpose
+_UPRIGHT = {
+    2: _TURN.FLIP_LEFT_RIGHT,
+    3: _TURN.ROTATE_180,
+    4: _TURN.FLIP_TOP_BOTTOM,
+    5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_270,
+    7: _TURN.TRANSVERSE,
+    8: _TURN.ROTATE_90,
+}
+SIDEWAYS = (5, 6, 7, 8)  # orientations in which width and height change places
 
 
 def to_rgb(data: bytes) -> Image.Image:
@@ -26,23 +42,47 @@ def to_rgb(data: bytes) -> Image.Image:
     At most 8 bytes a pixel are in memory. Raises what Pillow raises on bytes that do not decode (OSError, ValueError,
     SyntaxError ...).
     """
-    with Image.open(io.BytesIO(data)) as image:
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):  # convert() would clip what is above 255 to white
-            return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            return _over_white(image)
-        return image.convert("RGB")
+    with open_image(data) as image:
+        return upright_rgb(image, orientation(data))
 
 
-def _over_white(image: Image.Image) -> Image.Image:
+def open_image(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """The picture of a file with its header read and its pixels not yet; of its texts and profiles Pillow sees none."""
+    return Image.open(io.BytesIO(bare(data)), formats=formats)
+
+
+def upright_rgb(image: Image.Image, orientation: int) -> Image.Image:
+    """An opened picture by the rule of ``to_rgb``, and closes it; ``orientation`` as EXIF counts."""
+    image.load()
+    if image.mode.startswith("I"):  # convert() would clip what is above 255 to white
+        picture = _in_strips(image, _upper_eight_bits)
+    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        picture = _in_strips(image, _over_white)
+    elif image.mode == "RGB":
+        picture = image
+    else:
+        picture = image.convert("RGB")
+    if picture is not image:
+        image.close()  # its pixels: turning needs the room
+    return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
+
+
+def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """Strip by strip: whole layers of a large image would take three times the memory."""
     opaque = Image.new("RGB", image.size)
     for top in range(0, image.height, _STRIP):
-        layer = image.crop((0, top, image.width, min(top + _STRIP, image.height))).convert("RGBA")
-        opaque.paste(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"), (0, top))
+        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
+        opaque.paste(convert(strip), (0, top))
     return opaque
+
+
+def _over_white(strip: Image.Image) -> Image.Image:
+    layer = strip.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _upper_eight_bits(strip: Image.Image) -> Image.Image:
+    return Image.fromarray((np.asarray(strip).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
 
 
 def ahead(function: Callable[[S], T], items: Iterable[S], window: int) -> Iterator[T]:

@@ -203,7 +203,8 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
     scores = prompts.candidate_scores or []
     short = {
         "detail": verdict.detail, "source": source.source, "source_id": source.source_id, "url": source.url,
-        "author": source.author, "licence": source.licence, "created_at": source.created_at, "tool": pair.tool,
+        "author": source.author, "licence": source.licence, "terms": source.terms, "created_at": source.created_at,
+        "tool": pair.tool,
     }  # fmt: skip
     entry: dict[str, object] = {
         "key": source.key,

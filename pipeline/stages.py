@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import json
@@ -37,11 +38,12 @@ from schemas import (
     Status,
     SurdError,
 )
-from schemas.config import CleanConfig, ModelsConfig
+from schemas.config import CleanConfig, FetchConfig, ModelsConfig
 
 log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 Scope = Literal["source", "partition", "build", "shard"]
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +87,12 @@ STAGES: tuple[Stage, ...] = (
             urls=c.urls,
             civitai=c.civitai,
             lexica=c.lexica,
+            fetch=FetchConfig(allow_hosts=c.fetch.allow_hosts),
         ),
     ),
     Stage(
         name="fetch",
-        version=3,
+        version=4,
         scope="partition",
         row=Pair,
         reads=("collect",),
@@ -185,7 +188,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="report",
-        version=2,
+        version=3,
         scope="build",
         reads=(
             "collect",
@@ -234,6 +237,18 @@ def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome
     Raises SurdError for what is the user's to mend; anything else that is raised is a bug or a passing fault, and
     running again continues from the last marker.
     """
+    try:
+        return _run_unit(stage, unit, root, config)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        why = (error.strerror or "full").lower()
+        raise SurdError(
+            f"out is {root!r} and takes no more ({why}); make room and run again: it continues where it stopped"
+        ) from error
+
+
+def _run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome:
     started = time.perf_counter()
     build, models, settings = Build(root), Models(config.models), stage.settings(config)
     fingerprint = _fingerprint(stage, unit, build, settings, models)

@@ -1,7 +1,8 @@
 """What a record, a shard, a build and a config are. This room imports nothing of the project."""
 
-from schemas.config import BuildConfig, load_config, read_profile
+from schemas.config import BuildConfig
 from schemas.errors import SurdError
+from schemas.load_config import load_config, read_profile
 from schemas.manifest import (
     BuildRecord,
     Calibration,

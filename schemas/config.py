@@ -1,26 +1,25 @@
-"""What a build is asked to do: every field described once, read from a YAML profile, overridden by name."""
+"""What a build is asked to do: every field described once."""
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
-import re
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field
 
-from schemas.errors import SurdError
+from schemas.acquisition_config import (
+    CivitaiConfig,
+    CollectConfig,
+    DemoConfig,
+    FetchConfig,
+    LexicaConfig,
+    UrlsConfig,
+)
+from schemas.section import Section
 
 CONFIG_VERSION = 1
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
-
-
-class ServerConfig(_Section):
+class ServerConfig(Section):
     """How an OpenAI-compatible LLM server is asked; its API key is in the environment as SURD_LLM_API_KEY."""
 
     concurrency: int = Field(default=8, ge=1, description="Requests under way at once.")
@@ -29,7 +28,7 @@ class ServerConfig(_Section):
     cache: str | None = Field(default=None, description="File of answers got before; null: in the user's cache folder.")
 
 
-class ModelsConfig(_Section):
+class ModelsConfig(Section):
     """Which model fills each role: a hub id, a local path, or ``package:<module>/<path>``."""
 
     clip: str = Field(
@@ -60,95 +59,7 @@ class ModelsConfig(_Section):
         return self.llm if ref is None else ref
 
 
-class DemoConfig(_Section):
-    """The embedded demo world, served by a local gallery when source is ``demo``."""
-
-    count: int = Field(default=480, ge=0, description="Images in the gallery.")
-    defects: float = Field(
-        default=0.0, ge=0, le=1, description="Share of the records with a planted defect, its kinds evenly mixed."
-    )
-
-
-class CollectConfig(_Section):
-    """Paging through a source."""
-
-    page_size: int = Field(default=100, ge=1, le=200, description="Records per request (galleries cap it at 200).")
-    retries: int = Field(default=4, ge=0, description="Further tries of a failed request, with exponential backoff.")
-    timeout: float = Field(default=30.0, gt=0, description="Seconds per request.")
-
-
-class UrlsConfig(_Section):
-    """Columns of a list of images, for sources that read one: urls, img2dataset, huggingface."""
-
-    url_column: str | None = Field(default=None, description="Column of the image URL; null: guessed by its name.")
-    prompt_column: str | None = Field(default=None, description="Column of the prompt; null: guessed by its name.")
-    simple_column: str | None = Field(
-        default=None, description="Column of the simple prompt, which surd import takes; null: guessed by its name."
-    )
-    whole_rows: bool = Field(default=False, description="Keep each column in extra, unshortened, as surd import does.")
-
-
-class CivitaiConfig(_Section):
-    """The source civitai; its API key is in the environment as CIVITAI_API_KEY."""
-
-    url: str = Field(default="https://civitai.com/api/v1", description="Address of the API, without images or models.")
-    original: bool = Field(
-        default=False, description="Ask for the file as it was uploaded, not for the size that the API names."
-    )
-
-
-class LexicaConfig(_Section):
-    """The source lexica."""
-
-    url: str = Field(default="https://lexica.art/api", description="Address of the API.")
-    endless: bool = Field(
-        default=False, description="Page through infinite-prompts, as the site itself does, not v1/search (50 images)."
-    )
-
-
-class FetchConfig(_Section):
-    """Getting and verifying the bytes."""
-
-    concurrency: int = Field(default=8, ge=1, description="Requests under way at once.")
-    per_host_concurrency: int = Field(default=8, ge=1, description="Requests under way at once at one host.")
-    per_host_rate: float | None = Field(
-        default=None,
-        gt=0,
-        description="Requests a second to one host; null: 10, but no limit where the source is this machine.",
-    )
-    retries: int = Field(default=3, ge=0, description="Further tries of a failed request, with exponential backoff.")
-    connect_timeout: float = Field(default=10.0, gt=0, description="Seconds until a connection stands.")
-    first_byte_timeout: float = Field(default=20.0, gt=0, description="Seconds until an answer begins or goes on.")
-    timeout: float = Field(default=30.0, gt=0, description="Seconds for each try of an image as a whole.")
-    allow_hosts: list[str] = Field(
-        default=[],
-        description="Host names, addresses and networks (10.0.0.0/8) that may be fetched from although not public.",
-    )
-    respect_robots: bool = Field(default=True, description="Leave what a site's robots.txt disallows.")
-    respect_opt_outs: bool = Field(
-        default=True, description="Leave images whose answer says noai, noimageai or TDM-Reservation: 1."
-    )
-    max_bytes: int = Field(default=50_000_000, gt=0, description="Larger files are rejected while streaming.")
-    max_pixels: int = Field(default=36_000_000, gt=0, description="Larger images are rejected before decoding.")
-
-    @field_validator("allow_hosts")
-    @classmethod
-    def _are_hosts(cls, entries: list[str]) -> list[str]:
-        for entry in entries:
-            if not _is_host(entry):
-                raise ValueError(f"{entry!r} is no host name, address or network; give example.org or 10.0.0.0/8")
-        return entries
-
-
-def _is_host(entry: str) -> bool:
-    try:
-        ipaddress.ip_network(entry.strip("[]"), strict=False)
-    except ValueError:
-        return bool(re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", entry))
-    return True
-
-
-class CleanConfig(_Section):
+class CleanConfig(Section):
     """Prompt cleaning."""
 
     min_words: int = Field(default=1, ge=1, description="A cleaned prompt with fewer words is empty.")
@@ -159,7 +70,7 @@ class CleanConfig(_Section):
     )
 
 
-class DedupConfig(_Section):
+class DedupConfig(Section):
     """Duplicate images and prompts. Of a cluster the row with most pixels stays, then most bytes, then smallest key."""
 
     radius: int = Field(
@@ -184,7 +95,7 @@ class DedupConfig(_Section):
     )
 
 
-class SafetyConfig(_Section):
+class SafetyConfig(Section):
     """What is not safe for work. The prompt's words and the source's level are judged by clean."""
 
     enabled: bool = Field(default=True, description="Judge images, and prompts where text_model is set.")
@@ -196,14 +107,14 @@ class SafetyConfig(_Section):
     batch_size: int = Field(default=16, ge=1)
 
 
-class ScoreConfig(_Section):
+class ScoreConfig(Section):
     """CLIP scores."""
 
     batch_size: int = Field(default=64, ge=1)
     quality: list[Literal["sharpness"]] = Field(default=[], description="Further columns on the picture's quality.")
 
 
-class CaptionConfig(_Section):
+class CaptionConfig(Section):
     """Captions of the image."""
 
     k: int = Field(default=3, ge=1, description="Captions per image: one by beam search, the rest sampled.")
@@ -213,7 +124,7 @@ class CaptionConfig(_Section):
     seed: int = Field(default=0, description="Of the sampled captions.")
 
 
-class RewriteConfig(_Section):
+class RewriteConfig(Section):
     """The complex prompt as a plain sentence, by the LLM."""
 
     enabled: bool = Field(default=True, description="False: captions are the only candidates.")
@@ -225,7 +136,7 @@ class RewriteConfig(_Section):
     max_new_tokens: int = Field(default=40, ge=1)
 
 
-class CorrectConfig(_Section):
+class CorrectConfig(Section):
     """Semantic correction."""
 
     rule: Literal["facts", "paper"] = Field(
@@ -259,7 +170,7 @@ class CorrectConfig(_Section):
     batch_size: int = Field(default=256, ge=1)
 
 
-class SelectConfig(_Section):
+class SelectConfig(Section):
     """Thresholds on the score table: free to change."""
 
     min_clip_simple: float = Field(default=-1.0, ge=-1, le=1, description="Least cosine of image and simple prompt.")
@@ -284,14 +195,14 @@ class SelectConfig(_Section):
     )
 
 
-class PackConfig(_Section):
+class PackConfig(Section):
     """Shards."""
 
     max_count: int = Field(default=1000, ge=1, description="Samples per shard at most.")
     max_bytes: int = Field(default=300_000_000, ge=1, description="Bytes per shard at most (one sample may exceed it).")
 
 
-class EmbedConfig(_Section):
+class EmbedConfig(Section):
     """Columns: LLM hidden states of the simple prompt, and what the diffusion model's own encoders give."""
 
     layers: list[int] = Field(
@@ -309,7 +220,7 @@ class EmbedConfig(_Section):
     batch_size: int = Field(default=32, ge=1, description="Prompts or images in one pass of the diffusion encoders.")
 
 
-class ReportConfig(_Section):
+class ReportConfig(Section):
     """The report page."""
 
     samples: int = Field(default=300, ge=0, description="Samples and rejects shown with their picture.")
@@ -317,7 +228,7 @@ class ReportConfig(_Section):
     thumbnail: int = Field(default=128, ge=16, le=512, description="Pixels on the longer side.")
 
 
-class BuildConfig(_Section):
+class BuildConfig(Section):
     """Everything a build depends on."""
 
     schema_version: Literal[1] = 1
@@ -351,67 +262,3 @@ class BuildConfig(_Section):
     pack: PackConfig = PackConfig()
     embed: EmbedConfig = EmbedConfig()
     report: ReportConfig = ReportConfig()
-
-
-def load_config(profile: dict[str, Any], overrides: dict[str, Any] | None = None) -> BuildConfig:
-    """A profile's values with overrides laid over them; override keys may be dotted (``fetch.retries``).
-
-    Raises SurdError naming the field, the value and the nearest right name.
-    """
-    merged = profile
-    for dotted, value in (overrides or {}).items():
-        merged = _overlay(merged, dotted.split("."), value)
-    try:
-        return BuildConfig.model_validate(merged)
-    except ValidationError as error:
-        raise SurdError(explain(error)) from None
-
-
-def read_profile(path: Path) -> dict[str, Any]:
-    """A YAML profile as a mapping. Raises SurdError when it is missing or is no mapping."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SurdError(
-            f"profile {str(path)!r} cannot be read ({error.__class__.__name__}); give a YAML file"
-        ) from None
-    except yaml.YAMLError as error:
-        raise SurdError(f"profile {str(path)!r} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise SurdError(f"profile {str(path)!r} holds {type(values).__name__}, not a mapping of config fields")
-    return values
-
-
-def explain(error: ValidationError) -> str:
-    """The first fault of a config as one sentence: field, value, mend."""
-    fault = error.errors()[0]
-    names = [str(part) for part in fault["loc"]]
-    field = ".".join(names)
-    if fault["type"] == "extra_forbidden":
-        known = _fields_at(names[:-1])
-        near = difflib.get_close_matches(names[-1], known, n=1)
-        mend = f"did you mean {near[0]!r}?" if near else f"the fields here are: {', '.join(known)}"
-        return f"config field {field!r} does not exist; {mend}"
-    return f"config field {field!r} is {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
-
-
-def _fields_at(names: list[str]) -> list[str]:
-    section: type[BaseModel] = BuildConfig
-    for name in names:
-        annotation = section.model_fields[name].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        section = annotation
-    return list(section.model_fields)
-
-
-def _overlay(values: Any, names: list[str], value: Any) -> dict[str, Any]:
-    base = dict(values) if isinstance(values, dict) else {}
-    if len(names) > 1:
-        base[names[0]] = _overlay(base.get(names[0]), names[1:], value)
-    elif isinstance(value, dict) and isinstance(base.get(names[0]), dict):
-        for inner, inner_value in value.items():
-            base[names[0]] = _overlay(base[names[0]], [inner], inner_value)
-    else:
-        base[names[0]] = value
-    return base

@@ -90,19 +90,24 @@ class Pair(Row):
     """An acquired image with its complex prompt (stage *fetch*). Bytes lie in ``fetch/part-NNNNN.tar``."""
 
     transient: bool | None = Field(default=None, description="Rejected for what may pass: the next run asks again.")
-    opt_out: str | None = Field(default=None, description="The header that keeps it out of training data, if any.")
-    sha256: str | None = Field(default=None, description="Of the original bytes.")
+    opt_out: str | None = Field(default=None, description="The header, or rule, that keeps it out of training data.")
+    sha256: str | None = Field(default=None, description="Of the bytes as they are kept.")
     ext: str | None = Field(default=None, description="png, jpg or webp, sniffed from the bytes.")
     size: int | None = Field(default=None, description="Bytes.")
     offset: int | None = Field(default=None, description="Of the bytes in the partition's tar.")
     width: int | None = Field(default=None, description="Pixels.")
     height: int | None = Field(default=None, description="Pixels.")
     phash: str | None = Field(default=None, description="64-bit perceptual hash (DCT) of the miniature, 16 hex digits.")
+    original_sha256: str | None = Field(default=None, description="Before re-encoding; null: the bytes are original.")
+    original_width: int | None = Field(default=None, description="Before re-encoding.")
+    original_height: int | None = Field(default=None, description="Before re-encoding.")
     prompt: str | None = Field(default=None, description="The prompt: the source's word, else the file's.")
     negative_prompt: str | None = None
     prompt_origin: str | None = Field(default=None, description="source or file.")
     tool: str | None = Field(default=None, description="The program that wrote the file's metadata.")
     params: str | None = Field(default=None, description="Generation parameters found in the file, JSON.")
+    models: list[str] | None = Field(default=None, description="Names of the models that the file states.")
+    loras: list[str] | None = Field(default=None, description="Names of the LoRAs that the file states.")
 
 
 class Cleaned(Row):

@@ -34,12 +34,12 @@ LABELS = {
 def build() -> Any:
     """The untrained classifier: 64x64 pixels in, one logit a fact out; groups of facts exclude each other."""
     torch.manual_seed(3)
-    settings: dict[str, Any] = dict(
-        image_size=SIZE, patch_size=8, hidden_size=192, num_hidden_layers=6, num_attention_heads=3,
-        intermediate_size=768, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=NOTHING,
-        id2label=LABELS, label2id={label: place for place, label in LABELS.items()}, attn_implementation="eager",
-        problem_type="multi_label_classification",
-    )  # fmt: skip
+    settings: dict[str, Any] = {
+        "image_size": SIZE, "patch_size": 8, "hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3,
+        "intermediate_size": 768, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        "num_labels": NOTHING, "id2label": LABELS, "label2id": {label: place for place, label in LABELS.items()},
+        "attn_implementation": "eager", "problem_type": "multi_label_classification",
+    }  # fmt: skip
     return ViTForImageClassification(ViTConfig(**settings))
 
 

@@ -31,11 +31,12 @@ def build() -> Any:
     """The untrained encoder: a CLIP text tower, causal, 4 layers, 192 wide."""
     torch.manual_seed(0)
     last = train_clip.VOCABULARY - 1
-    settings: dict[str, Any] = dict(
-        vocab_size=train_clip.VOCABULARY, hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=4,
-        num_attention_heads=3, projection_dim=WIDTH, hidden_act="gelu", max_position_embeddings=TOKENS,
-        bos_token_id=last - 1, eos_token_id=last, pad_token_id=last, attn_implementation="eager",
-    )  # fmt: skip
+    settings: dict[str, Any] = {
+        "vocab_size": train_clip.VOCABULARY, "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH,
+        "num_hidden_layers": 4, "num_attention_heads": 3, "projection_dim": WIDTH, "hidden_act": "gelu",
+        "max_position_embeddings": TOKENS, "bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": last,
+        "attn_implementation": "eager",
+    }  # fmt: skip
     return CLIPTextModel(CLIPTextConfig(**settings))
 
 

@@ -36,6 +36,8 @@ class Civitai(Gallery):
     and only over https or to this machine.
     """
 
+    _crawling = False
+
     def __init__(self, rest: str, settings: BuildConfig) -> None:
         path, _, query = rest.partition("?")
         self._kind = path.strip("/") or "images"

@@ -11,13 +11,17 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
 
 import httpx
-import stamina
 
-from pipeline import comfyui, foreign_json
+from pipeline import foreign_json
+from pipeline.addresses import ForbiddenAddress
+from pipeline.api_client import ApiClient
 from pipeline.foreign_json import text_of
 from pipeline.links import is_http, without_secrets
+from pipeline.metadata import comfyui
+from pipeline.metadata.a1111 import parse_a1111
+from pipeline.refusal import Refused
 from pipeline.sources import Page, new_record
-from pipeline.web import client_settings, describe, retry_wait
+from pipeline.web import describe
 from schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 log = logging.getLogger(__name__)
@@ -32,15 +36,17 @@ class Gallery:
     gallery sit at any port, without a record changing.
     """
 
+    _crawling = True  # an API documented for programs invites them; of any other its site's robots.txt speaks
+
     def __init__(self, api_url: str, settings: BuildConfig, name: str | None = None) -> None:
         self.name = name or f"gallery:{without_secrets(api_url)}"
         if not is_http(api_url):
             raise SurdError(f"config field 'source' is {self.name!r}; after gallery: give an http(s) URL")
-        self._settings = settings.collect
+        self._settings = settings
         self._set_address(api_url)
         page_size = settings.collect.page_size
         self._size = page_size if settings.limit is None else max(1, min(page_size, settings.limit))
-        self._client: httpx.Client | None = None
+        self._client: ApiClient | None = None
 
     def fingerprint(self) -> str:
         """A gallery counts as unchanged, since asking costs as much as collecting. Pages of one size fit together."""
@@ -91,7 +97,7 @@ class Gallery:
         return urljoin(self._api, url)
 
     def __enter__(self) -> Self:
-        self._client = httpx.Client(**client_settings(self._settings.timeout))
+        self._client = ApiClient(self._api, self._settings, crawling=self._crawling)
         return self
 
     def __exit__(
@@ -109,16 +115,16 @@ class Gallery:
         """The JSON answer to one request, with retries. Raises SurdError when there is none."""
         assert self._client is not None, "a gallery is used inside its with block"
         try:
-            for attempt in stamina.retry_context(
-                on=retry_wait, attempts=self._settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
-            ):
-                with attempt:
-                    response = self._client.request(method, self._api, **request)
-                    response.raise_for_status()
-                    return foreign_json.parse(response.content)
+            return self._client.ask(method, self._api, **request)
+        except ForbiddenAddress as error:
+            raise SurdError(f"{self._shown} cannot be asked: {error}") from error
+        except Refused as refused:
+            if refused.transient:
+                raise SurdError(f"{self._shown} cannot be asked now ({refused.detail}); try later") from refused
+            mend = "where its owner lets you, set collect.respect_robots to false"
+            raise SurdError(f"{self._shown} does not want to be asked: {refused.detail}; {mend}") from refused
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise self._failure(error) from error
-        raise AssertionError("stamina either returns or raises")
 
     def _failure(self, error: Exception) -> SurdError:
         return SurdError(f"{self._shown} failed ({describe(error)}); try later or mend the address")
@@ -178,8 +184,6 @@ def _meta(value: Any) -> dict[str, Any]:
         try:
             value = foreign_json.parse(value)
         except ValueError:
-            from pipeline.metadata import parse_a1111
-
             if found := parse_a1111(value):
                 return {"prompt": found.prompt, "negativePrompt": found.negative_prompt, **found.params}
     if not isinstance(value, dict):

@@ -84,6 +84,8 @@ def test_the_prefect_page_shows_progress_funnel_and_report(built):
     funnel = {"collected": 6, "kept": summary["kept"], **summary["rejected"]}
     assert 100.0 in shown("surd-progress")
     assert funnel in [{row["rows"]: row["count"] for row in json.loads(table)} for table in shown("surd-funnel")]
+    hosts = {"host": "(the source)", "images": 6, "kept": "100 %", "reasons": ""}
+    assert [hosts] in [[row | hosts for row in json.loads(table) if row.pop("MB") < 1] for table in shown("surd-fetch")]
     assert any(str(out / "report.html") in link for link in shown("surd-report"))
     assert any(str(out / "report.html") in text for text in shown("surd-summary"))
 

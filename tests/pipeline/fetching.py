@@ -12,7 +12,7 @@ from pipeline.build import Build
 from pipeline.fetch import fetch
 from pipeline.models import Models
 from pipeline.sources import open_source
-from schemas import BuildConfig, Pair, Reason, SourceRecord
+from schemas import BuildConfig, Marker, Pair, Reason, SourceRecord
 from schemas.config import ModelsConfig
 
 
@@ -54,3 +54,20 @@ def run(root: Path, config: BuildConfig, records: list[SourceRecord] | None = No
 def reasons(rows: dict[str, Pair]) -> dict[str, Reason | None]:
     assert all(row.detail for row in rows.values() if not row.kept), "a rejected row says what happened"
     return {name: row.reason for name, row in rows.items()}
+
+
+def collected(root: Path, server, paths: list[str], **settings) -> BuildConfig:
+    """A build whose collect is done: one partition of these paths."""
+    config = BuildConfig(source=f"gallery:{server.url}/api", fetch={"retries": 0, **settings})
+    build = Build(str(root))
+    records = [open_source(config)._record({"id": path, "url": path}) for path in paths]
+    build.write_rows("collect", 0, SourceRecord, records)
+    marker = Marker(
+        stage="collect", part=0, parts=1, fingerprint="-", outputs=build.written, rows=len(paths), seconds=0
+    )
+    build.write_json("collect/part-00000.done.json", marker)
+    return config
+
+
+def rows(root: Path) -> list[Pair]:
+    return Build(str(root)).read_rows("fetch", 0, Pair)

@@ -38,8 +38,9 @@ class Server(ThreadingHTTPServer):
     """``requests`` are the paths asked for, in order; ``closing`` is set when the test is over."""
 
     daemon_threads = True
+    request_queue_size = 128
 
-    def __init__(self, answer: Callable[[Request], None]) -> None:
+    def __init__(self, answer: Callable[[Request], None], host: str = "127.0.0.1", port: int = 0) -> None:
         self.requests: list[str] = []
         self.headers_seen: list[dict[str, str]] = []
         self.closing = threading.Event()
@@ -55,7 +56,7 @@ class Server(ThreadingHTTPServer):
                 self.body = self.rfile.read(int(self.headers["Content-Length"]))
                 self.do_GET()
 
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__((host, port), Handler)
 
     @property
     def url(self) -> str:

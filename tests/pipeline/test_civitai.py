@@ -171,7 +171,7 @@ def test_a_key_is_not_carried_to_another_host(serve, tmp_path, monkeypatch):
     monkeypatch.setenv("CIVITAI_API_KEY", KEY)
     other = serve(answer_pages(images(1)))
     server = serve(lambda request: request.send(302, Location=f"{other.url}/api/v1/images"))
-    run(tmp_path, config_of(server))
+    run(tmp_path, config_of(server, fetch={"allow_hosts": ["127.0.0.1"]}))
     assert "Authorization" in server.headers_seen[0] and "Authorization" not in other.headers_seen[0]
 
 

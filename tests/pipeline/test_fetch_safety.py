@@ -59,9 +59,9 @@ SPELLINGS = [
     "http://169.254.169.254/latest/meta-data/", "http://[fd00:ec2::254]/latest/", "http://168.63.129.16/",
     "http://100.100.100.200/", "http://10.0.0.1/", "http://192.168.1.1/", "http://172.16.0.1/", "http://224.0.0.1/",
     "http://240.0.0.1/", "http://255.255.255.255/", "http://[fe80::1]/", "http://[ff02::1]/", "http://[fec0::1]/",
-    "file:///etc/passwd", "ftp://127.0.0.1:{port}/", "gopher://127.0.0.1:{port}/",
+    "file:///etc/passwd", "ftp://127.0.0.1:{port}/", "gopher://127.0.0.1:{port}/", "data:image/png;base64,AA",
 ]  # fmt: skip
-NO_URLS = ["http://0177.0.0.1:{port}/", "http://127.0.0.1:{port}:80/", "data:image/png;base64,AA", "http://[::1:{port}"]
+NO_URLS = ["http://0177.0.0.1:{port}/", "http://127.0.0.1:{port}:80/", "http://[::1:{port}"]
 
 
 def test_no_redirect_leads_to_a_forbidden_address_however_it_is_written(tmp_path, serve, secret):
@@ -147,7 +147,9 @@ def test_the_connection_goes_to_the_address_that_was_checked_when_the_name_chang
     url = f"http://rebind:{server.server_port}/"
     names = Names(monkeypatch, rebind=["127.0.0.1", "127.0.0.99"])
     with connections() as made:
-        rows = from_server(tmp_path, server, [url], allow_hosts=["127.0.0.1"], respect_robots=False)
+        rows = from_server(
+            tmp_path, server, [url], allow_hosts=["127.0.0.1"], respect_robots=False, respect_opt_outs=False
+        )
     assert rows[url].kept and names.asked == 1 and made == [("127.0.0.1", server.server_port)]
     assert server.headers_seen[0]["Host"] == f"rebind:{server.server_port}"
 

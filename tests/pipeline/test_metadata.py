@@ -4,49 +4,29 @@ from __future__ import annotations
 
 import io
 import json
-import struct
+import time
+import tracemalloc
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import foreign_json
-from pipeline.comfyui import read_graph
-from pipeline.metadata import parse_a1111, read_metadata
+from pipeline.metadata.a1111 import parse_a1111
+from pipeline.metadata.comfyui import read_graph
+from pipeline.metadata.comfyui_workflow import api_graph
+from pipeline.metadata.reader import read_metadata
+from pipeline.metadata.stealth import read_stealth
+from tests.pipeline.fetching import from_folder
+from tests.pipeline.image_bytes import chunk, png, stealth, text_chunk, with_exif
+from tests.pipeline.tool_files import corpus, node
 
 pytest_plugins = ["tests.pipeline.served"]
 
 A1111 = "a fox, ふわふわ\nbest quality\nNegative prompt: blurry,\nbad hands\nSteps: 20, Sampler: Euler a, Seed: 7"
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(*chunks: bytes, late: bool = False) -> bytes:
-    """A 1x1 PNG with these chunks before or after its pixels."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
-    pixels, end, extra = chunk(b"IDAT", zlib.compress(b"\0\0")), chunk(b"IEND", b""), b"".join(chunks)
-    return b"\x89PNG\r\n\x1a\n" + header + (pixels + extra if late else extra + pixels) + end
-
-
-def text_chunk(keyword: str, text: str | bytes) -> bytes:
-    body = text.encode() if isinstance(text, str) else text
-    return chunk(b"tEXt", keyword.encode() + b"\0" + body)
-
-
-def with_exif(format_: str, tag: int, value: bytes | str) -> bytes:
-    exif = Image.Exif()
-    exif[0x0131] = "some tool"  # Pillow writes no EXIF into a PNG for the sake of a sub-directory alone
-    if tag == 0x9286:
-        exif.get_ifd(0x8769)[tag] = value
-    else:
-        exif[tag] = value
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, format_, exif=exif)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -102,10 +82,6 @@ def test_a1111_text_is_parsed_with_its_quirks(text, prompt, negative, params):
         assert found is None
     else:
         assert (found.prompt, found.negative_prompt, found.params) == (prompt, negative, params)
-
-
-def node(class_type: str, **inputs) -> dict:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 SAMPLER = {"seed": 1, "sampler_name": "euler"}
@@ -209,6 +185,25 @@ def test_text_that_is_utf8_where_latin1_is_promised_is_no_mojibake():
     assert read_metadata(png(text_chunk("parameters", "café\nSteps: 1".encode("latin-1")))).prompt == "café"
 
 
+@pytest.mark.parametrize("file", [*corpus()], ids=lambda file: file.name)
+def test_every_tool_is_read_right_prompts_models_and_loras(file):
+    with Image.open(io.BytesIO(file.data)) as picture:
+        found = read_metadata(file.data, picture)
+    if file.prompt is None:
+        assert found is None or found.prompt is None
+    else:
+        told = (file.prompt, file.negative_prompt, file.models, file.loras)
+        assert (found.prompt, found.negative_prompt, found.models, found.loras) == told
+
+
+def test_a_row_says_what_the_file_was_made_with(tmp_path):
+    file = next(file for file in corpus() if file.name == "invokeai-5-0.png")
+    (row,) = from_folder(tmp_path, {file.name: file.data}).values()
+    assert (row.tool, row.models, row.loras) == ("InvokeAI", ["dream"], ["ink"])
+    assert (row.prompt, row.negative_prompt) == (file.prompt, file.negative_prompt)
+    assert json.loads(row.params)["cfg_scale"] == 7.0
+
+
 def test_a_photograph_has_none(samples):
     assert read_metadata(with_exif("JPEG", 0x010F, "Canon")) is None
     assert read_metadata((samples / "metadata/enslo_sd-metadata/webp_gimp.webp").read_bytes()) is None
@@ -230,14 +225,17 @@ def test_every_real_image_that_carries_metadata_gives_its_listed_prompt(samples)
 
 
 def test_the_files_of_twenty_tools_give_a_prompt(samples):
+    def read(path):
+        data = path.read_bytes()
+        return read_metadata(data, Image.open(io.BytesIO(data)) if data else None)
+
     without = {
         path.name
         for path in (samples / "metadata").rglob("*")
-        if path.suffix in (".png", ".jpg", ".jpeg", ".webp")
-        and not ((found := read_metadata(path.read_bytes())) and found.prompt)
+        if path.suffix in (".png", ".jpg", ".jpeg", ".webp") and not ((found := read(path)) and found.prompt)
     }
     carry_none = {"empty_file.png", "empty_image.png", "jpg_empty.jpg", "webp_gimp.webp"}
-    assert without <= carry_none | {"automatic1111_stealth.png"}  # its text is in the lowest bits of the alpha channel
+    assert without <= carry_none | {"jpg_comfyui-comfy-image-saver.jpeg"}  # whose prompt is the word "unknown"
 
 
 @pytest.mark.parametrize(
@@ -248,6 +246,14 @@ def test_the_files_of_twenty_tools_give_a_prompt(samples):
         '{"a":' * 5_000 + "1" + "}" * 5_000,
         "Steps: 1, " + "a: [" * 250_000,
         "Steps: 1, " + 'a: "' * 250_000,
+        "Steps: 1, " + "a: [1, " * 150_000,
+        "Steps: 1, " + 'a: "b, ' * 150_000,
+        "Steps: 1, " + 'a: {"b": "c", ' * 70_000,
+        "<lora:" * 150_000,
+        '{"prompt": "a", "loras": [' + '{"model":' * 90 + "1" + "}" * 90 + ', "b"' * 200_000 + "]}",
+        '{"sui_image_params":' * 50_000,
+        '"' + "[" * 1_000_000 + '" -s 1 -A k',
+        '"a" ' + "-s 1 " * 200_000,
         "Negative prompt:" * 60_000,
         " " * 1_000_000 + "x{",
         "\n" * 500_000 + "Steps:" * 80_000,
@@ -260,7 +266,11 @@ def test_the_files_of_twenty_tools_give_a_prompt(samples):
     ids=lambda text: text[:12].strip() or "blank",
 )
 def test_a_megabyte_of_malice_is_read_in_moments(text):
-    read_metadata(png(text_chunk("parameters", text), text_chunk("prompt", text)))
+    names = ("parameters", "prompt", "Dream", "Comment", "sd-metadata", "XML:com.adobe.xmp")
+    started = time.process_time()
+    for name in names:
+        read_metadata(png(text_chunk(name, text), text_chunk("Description", "a"), text_chunk("Source", text)))
+    assert time.process_time() - started < 10 * len(names)
 
 
 pieces = st.sampled_from(
@@ -304,6 +314,32 @@ names = st.sampled_from(
         "ckpt_name",
     ]
 )
+socket = st.fixed_dictionaries({"name": names, "link": st.integers(0, 5)})
+editor_node = st.fixed_dictionaries(
+    {"id": st.integers(1, 4), "type": st.sampled_from(["K", "sub"]), "mode": st.sampled_from([0, 2, 4]),
+     "inputs": st.lists(socket, max_size=3), "widgets_values": st.lists(st.sampled_from(["a", 1]), max_size=2)}
+)  # fmt: skip
+link = st.tuples(st.integers(0, 5), st.sampled_from([-10, 1, 2, 3, 4]), st.integers(-1, 2)).map(list) | st.builds(
+    lambda id, origin, target: {"id": id, "origin_id": origin, "origin_slot": 0, "target_id": target, "target_slot": 0},
+    st.integers(0, 5), st.sampled_from([-10, 1, 2, 3, 4]), st.sampled_from([-20, 1]),
+)  # fmt: skip
+levels = st.fixed_dictionaries({"nodes": st.lists(editor_node, max_size=4), "links": st.lists(link, max_size=6)})
+
+
+@settings(max_examples=100, deadline=None)
+@given(levels, levels)
+def test_no_workflow_of_the_editor_makes_it_raise_or_go_round_for_ever(outer, inner):
+    workflow = outer | {"definitions": {"subgraphs": [inner | {"id": "sub"}]}}
+    graph = api_graph(workflow)
+    assert len(graph) < 10_000
+    read_metadata(png(text_chunk("workflow", json.dumps(workflow))))
+
+
+def test_subgraphs_within_subgraphs_do_not_unfold_without_end():
+    many = {"nodes": [{"id": number, "type": "sub"} for number in range(50)], "links": []}
+    assert len(api_graph(many | {"definitions": {"subgraphs": [many | {"id": "sub"}]}})) <= 5_000
+
+
 graphs = st.recursive(
     st.none() | st.booleans() | st.integers(-1, 4) | st.floats() | st.sampled_from(["1", "2", "text", "a"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=5),
@@ -324,6 +360,60 @@ def test_no_text_makes_it_raise_and_what_it_finds_can_be_stored(text, kind):
         for value in (found.prompt, found.negative_prompt, found.tool, foreign_json.dump(found.params)):
             (value or "").encode("utf-8")
         json.loads(foreign_json.dump(found.params), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+repeated = pieces | st.sampled_from(["a: ", "<lora:", "\n\n", "{{", "<rdf:li>", "0", " ", '"a', "\\"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(repeated, min_size=1, max_size=4),
+    st.sampled_from(["parameters", "prompt", "Dream", "Comment", "XML:com.adobe.xmp"]),
+    st.sampled_from(["", "Steps: 1, ", '{"prompt": ', '"', "<exif:UserComment>"]),
+)
+def test_no_repetition_takes_long_or_much(fragments, keyword, start):
+    text = (start + "".join(fragments) * 200_000)[:200_000]
+    tracemalloc.start()
+    started = time.process_time()
+    read_metadata(png(chunk(b"zTXt", keyword.encode() + b"\0\0" + zlib.compress(text.encode("utf-8", "replace")))))
+    seconds, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seconds < 10 and peak < 40_000_000
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["RGBA", "RGB", "L", "P", "CMYK"]), st.integers(1, 40), st.integers(1, 40), st.data())
+def test_no_picture_makes_it_raise(mode, width, height, draw):
+    mark = draw.draw(st.sampled_from([b"stealth_pnginfo", b"stealth_pngcomp", b"stealth_rgbinfo", b"stealth_rgbcomp"]))
+    hidden = mark + draw.draw(st.binary(max_size=40))
+    bits = np.resize(np.unpackbits(np.frombuffer(hidden, np.uint8)), (width, height))
+    picture = Image.new(mode, (width, height))
+    if mode == "RGBA":
+        picture.putalpha(Image.fromarray(bits.T.astype(np.uint8)))
+    elif mode == "RGB":
+        picture = Image.fromarray(np.resize(bits, (width, height, 3)).swapaxes(0, 1).astype(np.uint8))
+    found = read_metadata(png(), picture)
+    assert found is None or isinstance(found.prompt, str | None)
+
+
+def test_a_hidden_text_is_read_only_where_nothing_else_has_a_prompt():
+    data = stealth(b"a hidden fox\nSteps: 3")
+    with Image.open(io.BytesIO(data)) as picture:
+        assert read_metadata(data, picture).prompt == "a hidden fox"
+        assert read_metadata(png(text_chunk("parameters", A1111)), picture).prompt == "a fox, ふわふわ\nbest quality"
+    assert read_metadata(data) is None
+
+
+def test_a_hidden_bomb_unpacks_to_no_more_than_the_limit():
+    with Image.open(io.BytesIO(stealth(bytes(50_000_000)))) as picture:
+        assert len(read_stealth(picture, 1000)) == 1000
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\x60\0\0\0WEBP",
+                                               b"RIFF\x60\0\0\0WEBPEXIF\x50\0\0\0II*\0\x08\0\0\0"]))  # fmt: skip
+def test_no_bytes_make_it_raise(rest, start):
+    read_metadata(start + rest)
 
 
 REAL = [png(text_chunk("parameters", A1111)), with_exif("JPEG", 0x9286, b"UNICODE\0" + A1111.encode("utf-16-be")),

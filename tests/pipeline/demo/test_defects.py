@@ -18,7 +18,7 @@ from pipeline.demo.prompts import FILLER, QUALITY, truth
 from pipeline.demo.scenes import ATTRIBUTES, scene
 from pipeline.demo.server import serve_gallery
 from pipeline.demo.translations import LANGUAGES, translatable, translated
-from pipeline.metadata import read_metadata
+from pipeline.metadata.reader import read_metadata
 from schemas import Reason
 
 SEED, COUNT, SHARE = 11, 500, 0.5

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.demo.files import demo_file, identity, write_folder, write_truth
 from pipeline.demo.scenes import scene
 from pipeline.demo.server import serve_gallery
-from pipeline.metadata import read_metadata
+from pipeline.metadata.reader import read_metadata
 
 COUNT, SEED = 25, 11
 

@@ -6,12 +6,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
-from pipeline.demo import train_captioner, train_clip
+from pipeline.demo import train_captioner, train_clip, train_judge
 from pipeline.demo.checkpoint import MODELS
 
 # What semantic correction needs of the models to mean anything; the model cards report more.
 TWO_WAY = {"subject": 0.97, "count": 0.93, "colour": 0.97, "action": 0.97, "relation": 0.97, "style": 0.97}
 ALL_FACTS = 0.9
+JUDGE = 0.9
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def test_together_they_stay_under_60_megabytes_in_safetensors_with_a_card_each()
     files = [path for path in MODELS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 60_000_000
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
-    for role in ("clip", "captioner", "diffusion"):
+    for role in ("clip", "captioner", "diffusion", "judge"):
         assert f"python -m pipeline.demo.train {role}" in (MODELS / role / "README.md").read_text()
 
 
@@ -60,3 +61,8 @@ def test_the_diffusion_model_is_a_pipeline_that_draws_64x64_from_words():
     assert [picture.size for picture in pictures] == [(64, 64)] * 2
     red, blue = (picture.resize((1, 1)).getpixel((0, 0)) for picture in pictures)
     assert red[0] > red[2] and blue[2] > blue[0], "the background is not of the colour asked for"
+
+
+def test_the_judge_sees_the_facts_of_a_world_it_never_saw():
+    right = train_judge.accuracy(train_judge.load(), 300, seed=31)
+    assert all(share >= JUDGE for share in right.values()), right

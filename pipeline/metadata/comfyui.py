@@ -22,7 +22,11 @@ _PICTURE = re.compile(r"(images?|samples?|latents?|pixels|latent_image|video|any
 _NOT_WORDS = re.compile(
     r"(clip|clip_vision.*|.*model|vae|.*image|images|.*latent|samples|stage_c|control_?net|mask|pixels)"
 )
-_LOADED = {"models": ("ckpt_name", "unet_name"), "loras": ("lora_name",)}
+#: Inputs that name what a node loads; a LoRA's may be an object with a switch.
+_LOADED = {
+    "models": re.compile(r"(base_|refiner_)?(ckpt|unet)_name"),
+    "loras": re.compile(r"lora(_name)?(_?\d{1,2})?"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +56,19 @@ def read_graph(graph: dict[str, Any]) -> GraphPrompt | None:
     inputs = walk.nodes[sampler]
     params: dict[str, Any] = {name: value for name, value in inputs.items() if isinstance(value, str | int | float)}
     for kind, names in _LOADED.items():
-        loaded = [node[name] for node in walk.nodes.values() for name in names if isinstance(node.get(name), str)]
-        params |= {kind: loaded} if loaded else {}
+        given = (value for node in walk.nodes.values() for name, value in node.items() if names.fullmatch(name))
+        loaded = [name for name in map(_loaded, given) if name]
+        params |= {kind: list(dict.fromkeys(loaded))} if loaded else {}
     return GraphPrompt(
         prompt=walk.words(sampler, "positive"), negative_prompt=walk.words(sampler, "negative"), params=params
     )
+
+
+def _loaded(value: Any) -> str | None:
+    """The file that an input names, unless it says none or is switched off."""
+    if isinstance(value, dict):
+        value = value.get("lora") if value.get("on", True) else None
+    return value if isinstance(value, str) and value.lower() not in ("", "none") else None
 
 
 class _Walk:

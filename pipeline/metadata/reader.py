@@ -1,0 +1,200 @@
+"""Turns an image file's own bytes into the prompt, parameters, models and LoRAs that its tool wrote there."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from PIL import Image
+from sd_parsers.parsers import FooocusParser, InvokeAIParser, NovelAIParser
+
+from pipeline import foreign_json
+from pipeline.foreign_json import text_of
+from pipeline.metadata import comfyui
+from pipeline.metadata.a1111 import parse_a1111
+from pipeline.metadata.comfyui_workflow import api_graph, is_workflow
+from pipeline.metadata.resources import models_and_loras
+from pipeline.metadata.stealth import read_stealth
+from pipeline.metadata.texts import MAX_TEXT, decode, texts_of
+
+_PROMPT_KEYS = ("prompt", "positive_prompt", "PositivePrompt", "positivePrompt", "Prompt")
+_NEGATIVE_KEYS = ("negative_prompt", "negativeprompt", "negativePrompt", "NegativePrompt", "Negative Prompt", "uc")
+# sd-parsers' own manager is left aside: it keeps the last image's text in a global by id(), which threads would mix up.
+_LIBRARY = (FooocusParser(), InvokeAIParser(), NovelAIParser())
+_HASH = re.compile(r" [0-9A-F]{8}\Z")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationMetadata:
+    """What a file says about its making. ``prompt`` is None where only parameters were found."""
+
+    prompt: str | None
+    negative_prompt: str | None = None
+    tool: str
+    params: dict[str, Any] = field(default_factory=dict)
+    models: list[str] = field(default_factory=list)
+    loras: list[str] = field(default_factory=list)
+
+
+def read_metadata(data: bytes, picture: Image.Image | None = None) -> GenerationMetadata | None:
+    """The generation metadata of a PNG, JPEG or WebP file, or None when it carries none. Never raises.
+
+    Reads A1111 text (and its many heirs), ComfyUI graphs, SwarmUI, Fooocus, InvokeAI, NovelAI, Easy Diffusion, Draw
+    Things and plain JSON, from PNG text chunks wherever they stand, EXIF, XMP and comments. Of several kinds in one
+    file, the first with a prompt counts. Decodes no pixel; given the decoded ``picture``, text hidden in its lowest
+    bits is read too where the rest has no prompt.
+    """
+    return read_texts(texts_of(data), picture)
+
+
+def read_texts(texts: dict[str, str], picture: Image.Image | None = None) -> GenerationMetadata | None:
+    """What a file's texts say, as ``read_metadata``. Takes up to 70 bytes of memory a letter."""
+    found = _first(_candidates(texts))
+    if picture is not None and not (found and found.prompt) and (hidden := read_stealth(picture, MAX_TEXT)):
+        found = _first(_candidates({"parameters": decode(hidden)})) or found
+    return found
+
+
+def _first(readings: Iterator[GenerationMetadata]) -> GenerationMetadata | None:
+    first: GenerationMetadata | None = None
+    for found in readings:
+        first = first or found
+        if found.prompt:
+            first = found
+            break
+    if first is None:
+        return None
+    models, loras = models_and_loras(first.params, first.prompt)
+    return replace(first, models=models, loras=loras)
+
+
+def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
+    """Every reading of a file's texts, the most telling first."""
+    yield from _from_library(texts)
+    documents: dict[str, dict[str, Any]] = {}
+    for name, text in texts.items():
+        label, brace, rest = text.partition("{")
+        document = _object(brace + rest) if label.strip().lower() in ("", "prompt:", "workflow:") else None
+        if document is not None:
+            documents[name] = document
+        elif found := _from_a1111(text):
+            yield found
+        elif name == "parameters" and text.strip():
+            yield GenerationMetadata(prompt=text.strip(), tool="unknown")
+    for name in sorted(documents, key=lambda name: (is_workflow(documents[name]), name != "parameters")):
+        yield from _from_document(name, documents[name])
+    yield from _from_fields({name: text for name, text in texts.items() if name not in documents})
+
+
+def _from_a1111(text: str) -> GenerationMetadata | None:
+    found = parse_a1111(text)
+    if found is None:
+        return None
+    nameless = "Civitai" if "Civitai resources" in found.params else "AUTOMATIC1111"
+    prompt, negative = (  # "unknown" is what ComfyUI's Image Saver says when it sees none
+        text if text != "unknown" else None for text in (found.prompt, found.negative_prompt)
+    )
+    return GenerationMetadata(
+        prompt=prompt,
+        negative_prompt=negative,
+        tool=_word(found.params, "App") or nameless,
+        params=found.params,
+    )
+
+
+def _from_document(name: str, document: dict[str, Any]) -> Iterator[GenerationMetadata]:
+    """A JSON object in a text whose name may tell its tool."""
+    tool = {"invokeai_metadata": "InvokeAI", "XMP": "Draw Things"}.get(name)
+    if name == "XMP" and isinstance(document.get("c"), str):
+        document = {"prompt" if key == "c" else key: value for key, value in document.items()}
+    for found in _from_json(document):
+        yield replace(found, tool=tool or found.tool)
+
+
+def _from_json(document: dict[str, Any]) -> Iterator[GenerationMetadata]:
+    """A JSON object: a ComfyUI graph, an object holding one, or one with the prompt under a usual name."""
+    if is_workflow(document):
+        document = api_graph(document)
+    if comfyui.is_graph(document):
+        if graph := comfyui.read_graph(document):
+            yield GenerationMetadata(
+                prompt=graph.prompt, negative_prompt=graph.negative_prompt, tool="ComfyUI", params=graph.params
+            )
+        return
+    for name, tool in (("sui_image_params", "SwarmUI"), ("Comment", "NovelAI"), ("prompt", "ComfyUI")):
+        inner = document.get(name)
+        if isinstance(inner, str) and inner.lstrip().startswith("{"):
+            inner = _object(inner)
+        if isinstance(inner, dict):
+            source = _word(document, "Source") if tool == "NovelAI" else None
+            model = {"model": _HASH.sub("", source)} if source else {}
+            for found in _from_json(inner):
+                yield found if name == "prompt" else replace(found, tool=tool, params=model | found.params)
+    prompt = next((text for key in _PROMPT_KEYS if (text := _prose(document.get(key)))), None)
+    if prompt:
+        negative = next((text for key in _NEGATIVE_KEYS if (text := _text(document.get(key)))), None)
+        params = {key: value for key, value in document.items() if key not in _PROMPT_KEYS + _NEGATIVE_KEYS}
+        tool = _word(document, "software", "app", "version") or "unknown"
+        yield GenerationMetadata(prompt=prompt, negative_prompt=negative, tool=tool, params=params)
+
+
+def _from_fields(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
+    """Easy Diffusion and diffusers scripts: every parameter is a text of its own."""
+    if any(name in texts for name in _PROMPT_KEYS):
+        tool = "Easy Diffusion" if any("stable_diffusion_model" in name for name in texts) else "unknown"
+        for found in _from_json(dict(texts)):
+            yield replace(found, tool=tool)
+
+
+def _from_library(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
+    """What sd-parsers reads right: Fooocus, InvokeAI in its first two eras, NovelAI's PNG chunks."""
+    texts = {name: text for name, text in texts.items() if name != "invokeai_metadata"}  # of which it loses the models
+    for parser in _LIBRARY:
+        try:
+            info = parser.parse(texts)
+            prompt, negative = (", ".join(str(p) for p in prompts) for prompts in (info.prompts, info.negative_prompts))
+            params = dict(info.metadata)
+            for sampler in info.samplers:
+                model = {"model": sampler.model.name, "model_hash": sampler.model.hash} if sampler.model else {}
+                params |= {"sampler": sampler.name, **model, **sampler.parameters}
+            params = foreign_json.parse(foreign_json.dump(params))
+        except Exception as error:  # a parser of hostile text, not ours: whatever it raises means that it read nothing
+            log.debug("%s: %r", type(parser).__name__, error)
+            continue
+        yield GenerationMetadata(
+            prompt=text_of(prompt.strip()) or None,
+            negative_prompt=text_of(negative.strip()) or None,
+            tool=parser.generator.value,
+            params={key: value for key, value in params.items() if value is not None},
+        )
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = foreign_json.parse(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _word(params: dict[str, Any], *names: str) -> str | None:
+    """The first of some fields that is a word, cut to a name's length."""
+    return next((text[:100] for name in names if (text := _text(params.get(name)))), None)
+
+
+def _prose(value: Any) -> str | None:
+    """A prompt's text, unless it is itself a JSON object: a graph is no prompt."""
+    text = _text(value)
+    return None if text and text.startswith("{") and _object(text) is not None else text
+
+
+def _text(value: Any) -> str | None:
+    """A prompt under a JSON key: a string, or a list of strings."""
+    if isinstance(value, list):
+        value = ", ".join(part for part in value if isinstance(part, str))
+    return text_of(value.strip()) or None if isinstance(value, str) else None

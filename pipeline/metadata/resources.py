@@ -1,0 +1,71 @@
+"""Turns generation parameters of any tool, and the tags in a prompt, into the names of the models and LoRAs used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pipeline.foreign_json import text_of
+
+_MODEL = re.compile(
+    r"(base|refiner|sd|ckpt|checkpoint|unet|use_stable_diffusion)?[ _]?models?([ _](name|weights))?(_filename)?"
+    r"|ckpt_name|unet_name|refiner|model_filename",
+    re.IGNORECASE,
+)
+_LORA = re.compile(r"(use[ _])?lora(s|[ _]?models?|[ _]names?|[ _]combined)?([ _]?\d{1,2})?", re.IGNORECASE)
+_TAG = re.compile(r"<(?:lora|lyco|locon|loha):([^<>:]{1,200})[:>]", re.IGNORECASE)
+_NAME_KEYS = ("name", "model_name", "modelName", "modelFileName", "model", "lora", "file", "filename", "label")
+_ENDING = re.compile(r"\.(safetensors|sft|ckpt|pt|pth|bin|gguf)\Z", re.IGNORECASE)
+_WEIGHT = re.compile(r"\s+[:-]\s+-?[\d.]+\Z")  # "name : 0.8", as Fooocus writes it
+_MOST = 100
+
+
+def models_and_loras(params: dict[str, Any], prompt: str | None) -> tuple[list[str], list[str]]:
+    """Names without folders and file endings, in the order in which they are stated, each once."""
+    models: list[str] = []
+    loras: list[str] = []
+    for key, value in params.items():
+        if _MODEL.fullmatch(key):
+            models += _names(value)
+        elif _LORA.fullmatch(key):
+            loras += _names(value)
+        elif key == "Lora hashes" and isinstance(value, str):  # "name: hash, other: hash"
+            loras += [part.partition(":")[0] for part in value.split(",")]
+        elif key.lower() == "hashes" and isinstance(value, dict):
+            loras += [name.partition(":")[2] for name in value if name.lower().startswith("lora:")]
+        elif key == "Civitai resources" and isinstance(value, list):
+            models += _resources(value, "checkpoint")
+            loras += _resources(value, "lora")
+    return _distinct(models), _distinct([*loras, *_TAG.findall(prompt or "")])
+
+
+def _resources(entries: list[Any], kind: str) -> Iterator[str]:
+    for entry in entries:
+        if isinstance(entry, dict) and str(entry.get("type", "")).lower().startswith(kind):
+            yield from _names(entry)
+
+
+def _names(value: Any, depth: int = 0) -> Iterator[str]:
+    """The name in a string, in an object under a usual key, or those of a list: of names, of objects, of pairs."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            key = next((key for key in _NAME_KEYS if isinstance(value.get(key), str | dict)), None)
+            if key and depth < 3:
+                yield from _names(value[key], depth + 1)
+        case [str() as name, int() | float(), *_]:  # a name and its weight
+            yield name
+        case list() if depth < 3:
+            for entry in value[:_MOST]:
+                yield from _names(entry, depth + 1)
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    found: dict[str, None] = {}
+    for name in names:
+        name = _ENDING.sub("", _WEIGHT.sub("", (text_of(name) or "").strip())).replace("\\", "/").rpartition("/")[2]
+        if name and name.lower() not in ("none", "null", "unknown"):
+            found[name[:200]] = None
+    return list(found)[:_MOST]

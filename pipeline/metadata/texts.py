@@ -1,0 +1,93 @@
+"""Turns an image file's bytes into the named texts it carries: PNG chunks, EXIF fields, JPEG comments, XMP."""
+
+from __future__ import annotations
+
+import html
+import re
+import zlib
+from collections.abc import Iterator
+
+from pipeline.chunks import Chunk, chunks
+from pipeline.metadata.exif import exif_block, exif_texts
+
+#: Bytes of all texts of a file together, unpacked; the longest real workflow seen is under 1 MB.
+MAX_TEXT = 4_000_000
+_MOST_TEXTS = 200
+_XMP_COMMENT = re.compile(r"<exif:UserComment>.{0,200}?<rdf:li[^<>]{0,100}>([^<]*)</rdf:li>", re.DOTALL)
+
+
+def texts_of(data: bytes) -> dict[str, str]:
+    """Every named text of a PNG, JPEG or WebP file; of several of one name the last. Never raises.
+
+    Together they are cut at ``MAX_TEXT`` bytes, so that no compressed text unpacks to more.
+    """
+    texts: dict[str, str] = {}
+    room = MAX_TEXT
+    for name, value in _raw_texts(data):
+        texts[name] = _user_comment(value[:room]) if name == "UserComment" else decode(value[:room])
+        room -= len(value)
+        if room <= 0 or len(texts) == _MOST_TEXTS:
+            break
+    if xmp := texts.pop("XML:com.adobe.xmp", None):
+        for comment in _XMP_COMMENT.findall(xmp[:MAX_TEXT]):
+            texts.setdefault("XMP", html.unescape(comment))
+    return texts
+
+
+def decode(data: bytes) -> str:
+    """PNG and EXIF promise latin-1 or ASCII, yet most tools write UTF-8 and some UTF-16, marked or not."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return _plain(data.decode("utf-16", "replace"))
+    try:
+        return _plain(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return _plain(data.decode("latin-1"))
+
+
+def _raw_texts(data: bytes) -> Iterator[tuple[str, bytes]]:
+    for chunk in chunks(data):
+        if chunk.kind in (b"tEXt", b"zTXt", b"iTXt"):
+            yield from _png_text(data, chunk)
+        elif chunk.kind == b"\xff\xfe":
+            yield "comment", data[chunk.body : chunk.body_end]
+        elif chunk.kind == b"XMP ":
+            yield "XML:com.adobe.xmp", data[chunk.body : chunk.body_end]
+    for name, value in exif_texts(exif_block(data), MAX_TEXT).items():
+        yield name, _from_windows(value) if name == "XPComment" else value
+
+
+def _png_text(data: bytes, chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+    """Keyword and text of a tEXt, zTXt or iTXt chunk; one that does not unpack is left out."""
+    keyword, _, rest = data[chunk.body : chunk.body_end].partition(b"\0")
+    packed = chunk.kind == b"zTXt" or (chunk.kind == b"iTXt" and rest[:1] == b"\1")
+    if chunk.kind == b"zTXt":
+        rest = rest[1:]
+    elif chunk.kind == b"iTXt":
+        rest = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+    try:
+        yield decode(keyword[:100]), zlib.decompressobj().decompress(rest, MAX_TEXT) if packed else rest
+    except zlib.error:
+        return
+
+
+def _user_comment(value: bytes) -> str:
+    """An EXIF UserComment: eight bytes name its encoding, or none do."""
+    prefix, body = value[:8], value[8:]
+    if prefix == b"UNICODE\0":
+        return _utf16(body)
+    return decode(body if prefix in (b"ASCII\0\0\0", b"JIS\0\0\0\0\0", b"\0" * 8) else value)
+
+
+def _utf16(data: bytes) -> str:
+    # The byte order is the file's, the writer's or neither's: the reading with more plain letters is the right one.
+    both = [data.decode(encoding, "replace") for encoding in ("utf-16-be", "utf-16-le")]
+    return _plain(max(both, key=lambda text: sum(char.isascii() and char != "\0" for char in text)))
+
+
+def _from_windows(value: bytes) -> bytes:
+    """Windows' own fields are UTF-16, little end first."""
+    return value.decode("utf-16-le", "replace").encode("utf-8")
+
+
+def _plain(text: str) -> str:
+    return text.replace("\0", "").removeprefix("\ufeff").encode("utf-8", "replace").decode("utf-8")

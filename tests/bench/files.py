@@ -1,0 +1,122 @@
+"""make bench-files: what becomes of a folder of files made to hurt, and how much memory fetching it takes.
+
+The folder is written, then collected and fetched by a process of its own as a build does it, threads and all. Its peak
+is what the system counted as resident at most (VmHWM), interpreter and libraries included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.build import Build
+from pipeline.stages import BY_NAME, finish, run_unit, units
+from schemas import Pair, SourceRecord, load_config
+from tests.bench.figures import Figure
+from tests.pipeline.broken_files import BrokenFile, write_folder
+
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a run over the folder ended: the rows by file name (None: the file has none), the exit status, the peak."""
+
+    rows: dict[str, Pair | None]
+    status: int
+    peak_mb: int
+    stderr: str
+
+    def wrong(self, files: Iterable[BrokenFile]) -> list[str]:
+        """Files that did not end as they must: with one of their reasons and a detail, or kept."""
+        return [file.name for file in files if not _ended_well(file, self.rows[file.name])]
+
+
+def _ended_well(file: BrokenFile, row: Pair | None) -> bool:
+    if row is None:
+        return False
+    return row.reason in file.reasons and bool(row.detail) if file.reasons else row.kept
+
+
+def run(folder: Path, root: Path, names: Iterable[str]) -> Ended:
+    """Collect and fetch a folder in a process of its own, into a build at ``root``."""
+    command = [sys.executable, "-m", "tests.bench.files", "--folder", str(folder), "--build", str(root)]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    rows: dict[str, Pair | None] = dict.fromkeys(names)
+    if done.returncode == 0:
+        build = Build(str(root))
+        for part in range(build.part_count()):
+            records, pairs = build.read_rows("collect", part, SourceRecord), build.read_rows("fetch", part, Pair)
+            rows |= {record.source_id: pair for record, pair in zip(records, pairs, strict=True)}
+    peak = int(done.stdout.split()[-1]) if done.returncode == 0 else 0
+    return Ended(rows=rows, status=done.returncode, peak_mb=peak, stderr=done.stderr)
+
+
+def _collect_and_fetch(folder: str, root: str) -> None:
+    config = load_config({}, {"source": f"folder:{folder}"})
+    for name in ("collect", "fetch"):
+        stage = BY_NAME[name]
+        for unit in range(units(stage, Build(root))):
+            run_unit(stage, unit, root, config)
+        finish(stage, root, config)
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak
+    print(int(peak.group(1)) // 1024)
+
+
+def main() -> int:
+    """Print what became of the files and one JSON line of every figure beside its goal; 1 when one misses."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)  # the process that is measured
+    parser.add_argument("--build", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.folder:
+        _collect_and_fetch(asked.folder, asked.build)
+        return 0
+    console = Console()
+    with tempfile.TemporaryDirectory() as root:
+        files = write_folder(Path(root) / "broken")
+        ended = run(Path(root) / "broken", Path(root) / "build", files)
+    wrong = ended.wrong(files.values())
+    _show(console, files, ended)
+    for name in wrong:
+        row, goal = ended.rows[name], "/".join(files[name].reasons) or "kept"
+        console.print(f"[red]{name}[/] is {(row and row.reason) or 'kept'}, not {goal}: {row and row.detail}")
+    figures = [
+        Figure("files_that_end_otherwise", len(wrong), "<=", 0),
+        Figure("crashes", int(ended.status != 0), "<=", 0),
+        Figure("peak_mb", ended.peak_mb or None, "<=", 512),
+    ]
+    missed = [figure.name for figure in figures if not figure.met]
+    document = {figure.name: figure.document() for figure in figures}
+    print(json.dumps({"files": len(files), "figures": document, "missed": missed}))
+    return 1 if missed else 0
+
+
+def _show(console: Console, files: dict[str, BrokenFile], ended: Ended) -> None:
+    table = Table("what became of it", "files", "for example")
+    outcomes = {name: (row.reason or "kept") if row else "no row" for name, row in ended.rows.items() if name in files}
+    for outcome, many in Counter(outcomes.values()).most_common():
+        name = next(name for name in files if outcomes[name] == outcome)
+        row = ended.rows[name]
+        table.add_row(outcome, str(many), f"{name}: {row.detail}" if row and row.detail else name)
+    console.print(table)
+    console.print(f"peak {ended.peak_mb} MB; exit status {ended.status}", highlight=False)
+    if ended.status:
+        console.print(ended.stderr[-2000:], markup=False)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(_ROOT))
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""What sd-prompt-reader reads from files: paths in, JSON out, a line each. Runs where that is installed."""
+
+import json
+import logging
+import sys
+
+from sd_prompt_reader.image_data_reader import ImageDataReader  # type: ignore[import-not-found]
+
+
+def read(path: str) -> dict[str, object]:
+    try:
+        reader = ImageDataReader(path)
+        sdxl = [*reader.positive_sdxl.values()] if reader.positive_sdxl else []
+    except Exception as error:  # to be counted, whatever it is
+        return {"error": repr(error)[:200]}
+    return {"prompts": [text for text in (reader.positive, *sdxl) if isinstance(text, str) and text]}
+
+
+if __name__ == "__main__":
+    logging.disable()
+    answers, sys.stdout = sys.stdout, sys.stderr  # its parsers print what they stumble over
+    for line in sys.stdin:
+        print(json.dumps(read(line.rstrip("\n"))), file=answers, flush=True)
