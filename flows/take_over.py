@@ -41,7 +41,8 @@ def take_over(wanted: Import, listener: Listener) -> dict[str, Any]:
     record = check(config, wanted.out)
     outcomes = [*_run("collect", config, build, listener)]
     build.write_json("build.json", record)
-    outcomes += _run("fetch", config, build, listener)
+    for name in ("fetch", "decode"):
+        outcomes += _run(name, config, build, listener)
     adopt(build)
     outcomes += _run("pack", config, build, listener)
     if not shard_manifest(build).count:

@@ -1,8 +1,8 @@
-"""Turns what collect and fetch got of finished samples into the rows of all curation stages, as if those had made them.
+"""Turns fetched and decoded images of finished samples into the rows of all curation stages, as if those had made them.
 
-Nothing is judged and nothing is computed: every fetched record is kept with the prompts and scores it came with. So an
-imported dataset is a build like any other: pack makes its shards, ``surd inspect`` tells a record, ``surd report``
-shows it, ``surd verify --repair`` rebuilds a shard from the fetched bytes.
+Nothing is judged and nothing is computed: every record whose image decodes is kept with the prompts and scores it came
+with. So an imported dataset is a build like any other: pack makes its shards, ``surd inspect`` tells a record, ``surd
+report`` shows it, ``surd verify --repair`` rebuilds a shard from the fetched bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.build import Build, marker_file
 from pipeline.select import SELECTION, Selection
 from pipeline.sources.finished import exported_sample
 from pipeline.stages import STAGES, Stage
-from schemas import Calibration, Marker, Pair, Row, Selected, SelectionRule, SourceRecord
+from schemas import Calibration, Decoded, Marker, Pair, Row, Selected, SelectionRule, SourceRecord
 
 IMPORTED = "imported"
 _NAMES = [stage.name for stage in STAGES]
@@ -31,10 +31,11 @@ def adopt(build: Build) -> None:
     for part in range(parts):
         records = build.read_rows("collect", part, SourceRecord)
         pairs = build.read_rows("fetch", part, Pair)
+        decodings = build.read_rows("decode", part, Decoded)
         told = [_told(record, pair) for record, pair in zip(records, pairs, strict=True)]
         for stage in CURATION:
-            assert stage.row is not None, "a stage between fetch and pack has rows"
-            rows = [_row(stage.row, pair, known) for pair, known in zip(pairs, told, strict=True)]
+            assert stage.row is not None, "a stage between decode and pack has rows"
+            rows = [_row(stage.row, decoded, known) for decoded, known in zip(decodings, told, strict=True)]
             written = Build(build.root)
             written.write_rows(stage.name, part, stage.row, rows)
             outputs[stage.name].append(written.written)
@@ -76,6 +77,6 @@ def _told(record: SourceRecord, pair: Pair) -> dict[str, Any]:
     return {name: value for name, value in row.items() if isinstance(value, float)} | told | {"method": exported.method}
 
 
-def _row(model: type[Row], pair: Pair, told: dict[str, Any]) -> Row:
-    known = {name: value for name, value in told.items() if name in model.model_fields} if pair.kept else {}
-    return model.model_validate(pair.verdict() | known)
+def _row(model: type[Row], before: Row, told: dict[str, Any]) -> Row:
+    known = {name: value for name, value in told.items() if name in model.model_fields} if before.kept else {}
+    return model.model_validate(before.verdict() | known)

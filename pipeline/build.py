@@ -238,7 +238,7 @@ def part_journal(part: int) -> str:
 
 
 def part_miniatures(part: int) -> str:
-    return f"fetch/part-{part:05d}.miniatures.npy"
+    return f"decode/part-{part:05d}.miniatures.npy"
 
 
 def marker_file(stage: str, part: int) -> str:

@@ -17,7 +17,7 @@ from pipeline.prompts.grammar import Prompt, parse_prompt
 from pipeline.prompts.injection import find_injection
 from pipeline.prompts.language import detect_language
 from pipeline.prompts.words import Split, prompt_words
-from schemas import Cleaned, Pair, Reason, SourceRecord
+from schemas import Cleaned, Decoded, Pair, Reason, SourceRecord
 from schemas.config import CleanConfig
 
 _WORD = re.compile(r"[^\W\d_](?:\.?[^\W\d_])+|[\u3040-\u9fff\uac00-\ud7af]")
@@ -34,12 +34,17 @@ def clean(build: Build, part: int, settings: CleanConfig, models: Models) -> lis
     """One partition's prompts, cleaned. Rejects what is missing, unsafe, hostile or says nothing of the picture."""
     records = build.read_rows("collect", part, SourceRecord)
     pairs = build.read_rows("fetch", part, Pair)
+    decodings = build.read_rows("decode", part, Decoded)
     tokenizer = clip_tokenizer(models.config.clip)
-    return [_clean_row(record, pair, settings, tokenizer) for record, pair in zip(records, pairs, strict=True)]
+    return [
+        _clean_row(Cleaned(**decoded.verdict()), record, pair, settings, tokenizer)
+        for record, pair, decoded in zip(records, pairs, decodings, strict=True)
+    ]
 
 
-def _clean_row(record: SourceRecord, pair: Pair, settings: CleanConfig, tokenizer: ClipTokenizer) -> Cleaned:
-    row = Cleaned(**pair.verdict())
+def _clean_row(
+    row: Cleaned, record: SourceRecord, pair: Pair, settings: CleanConfig, tokenizer: ClipTokenizer
+) -> Cleaned:
     if not row.kept:
         return row
     if not pair.prompt or not pair.prompt.strip():

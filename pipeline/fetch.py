@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import tarfile
 from collections import deque
@@ -15,10 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import numpy as np
-
 from pipeline import foreign_json
-from pipeline.build import Build, add_member, part_journal, part_miniatures, part_tar, tar_writer
+from pipeline.build import Build, add_member, part_journal, part_tar, tar_writer
 from pipeline.download import Download, Downloader
 from pipeline.fetch_journal import Journal
 from pipeline.fetch_progress import Reporter, progress_file
@@ -27,7 +24,6 @@ from pipeline.models import Models
 from pipeline.refusal import Refused
 from pipeline.shelf import NOTHING, Laid, Shelf
 from pipeline.sources import AtAnAddress, Readable, Source, open_source
-from pipeline.twins.look_alike import SIDE, Pixels
 from schemas import BuildConfig, Pair, Reason, SourceRecord
 from schemas.config import FetchConfig
 
@@ -38,21 +34,20 @@ AHEAD = 2000  # records under way before the first of them is done: what a slow 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A row and, where it was kept, its original bytes and its miniature."""
+    """A row and, where it was kept, its bytes."""
 
     pair: Pair
     data: Laid = NOTHING
-    miniature: Pixels | None = None
 
 
 def fetch(build: Build, unit: int, settings: BuildConfig, models: Models) -> list[Pair]:
     """One partition's images: rows in the order of the records, bytes as ``{key}.{ext}`` in ``fetch/part-NNNNN.tar``.
 
-    Downloads overlap and decoding uses every core. A host that is slow, or asks for a pause, holds up nobody else's
-    images: bytes are written in row order, and what comes before its turn waits in memory, 2 x ``concurrency`` images
-    at most, or in a file. Every record that fails becomes a row with a reason. Beside the tar lie the miniatures that
-    dedup compares, uint8 [rows, 32, 32, 3], black where a row was not kept, and the journal by which a partition that
-    was killed, or had transient failures, goes on without downloading anything again.
+    Downloads overlap, and what arrives is verified as far as that needs no pixels: those are for the stage decode. A
+    host that is slow, or asks for a pause, holds up nobody else's images: bytes are written in row order, and what
+    comes before its turn waits in memory, 2 x ``concurrency`` images at most, or in a file. Every record that fails
+    becomes a row with a reason. Beside the tar lies the journal by which a partition that was killed, or had transient
+    failures, goes on without downloading anything again.
     """
     records = build.read_rows("collect", unit, SourceRecord)
     with (
@@ -65,12 +60,9 @@ def fetch(build: Build, unit: int, settings: BuildConfig, models: Models) -> lis
             tar_writer(file) as tar,
         ):
             fetcher = Fetcher(source, settings.fetch, journal, build.local_path("fetch"), reporter)
-            pairs, miniatures = asyncio.run(_fetch_all(records, fetcher, tar))
+            pairs = asyncio.run(_fetch_all(records, fetcher, tar))
         if journal:
             journal.finish(pairs)
-    array = io.BytesIO()
-    np.save(array, miniatures, allow_pickle=False)
-    build.write_bytes(part_miniatures(unit), array.getvalue())
     return pairs
 
 
@@ -94,15 +86,12 @@ def _is_on_the_web(source: Source, record: SourceRecord) -> bool:
         return False
 
 
-async def _fetch_all(records: list[SourceRecord], fetcher: Fetcher, tar: tarfile.TarFile) -> tuple[list[Pair], Pixels]:
+async def _fetch_all(records: list[SourceRecord], fetcher: Fetcher, tar: tarfile.TarFile) -> list[Pair]:
     pairs: list[Pair] = []
-    miniatures = np.zeros((len(records), SIDE, SIDE, 3), np.uint8)
     async with fetcher, aclosing(_in_order(fetcher.one, enumerate(records), AHEAD)) as results:
         async for fetched in results:
-            if fetched.miniature is not None:
-                miniatures[len(pairs)] = fetched.miniature
             pairs.append(_store(tar, fetched.pair, fetcher.shelf.take(fetched.data)))
-    return pairs, miniatures
+    return pairs
 
 
 class Fetcher:
@@ -145,17 +134,17 @@ class Fetcher:
             if isinstance(place, str):
                 download = await _download(self._downloader, self._journal, record.key, place)
                 with self._downloader.slots.in_hand():
-                    found, small, kept = await self._in_thread(inspect, download.data, self._settings)
+                    found, kept = await self._in_thread(inspect, download.data, self._settings)
                     laid = self.shelf.lay(number, kept)
                 found["opt_out"] = download.opt_out
             else:
                 async with self._files:
-                    found, small, kept = await self._in_thread(_inspect_file, place, self._settings)
+                    found, kept = await self._in_thread(_inspect_file, place, self._settings)
                     laid = self.shelf.lay(number, kept)
         except Refused as refused:
             rejected = row.reject("fetch", refused.reason, foreign_json.text_of(refused.detail))
             return Fetched(pair=rejected.model_copy(update={"transient": refused.transient or None}))
-        return Fetched(pair=row.model_copy(update=found | _prompts(record, found)), data=laid, miniature=small)
+        return Fetched(pair=row.model_copy(update=found | _prompts(record, found)), data=laid)
 
     def _in_thread(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
@@ -196,7 +185,7 @@ def _locate(source: Source, record: SourceRecord) -> str | Readable:
         raise Refused(Reason.UNREADABLE_FILE, str(error)) from None
 
 
-def _inspect_file(path: Readable, settings: FetchConfig) -> tuple[dict[str, Any], Pixels, bytes]:
+def _inspect_file(path: Readable, settings: FetchConfig) -> tuple[dict[str, Any], bytes]:
     return inspect(_read_file(path, settings.max_bytes), settings)
 
 

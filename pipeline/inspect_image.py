@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-
-from PIL import Image
 
 from pipeline import foreign_json
 from pipeline.chunks import end_of
+from pipeline.decoding import ROOM, check_size, decoded, refusing
+from pipeline.header import Header, read_header
 from pipeline.metadata.exif import orientation
-from pipeline.metadata.reader import GenerationMetadata, read_texts
+from pipeline.metadata.reader import GenerationMetadata, hidden_texts, read_texts
+from pipeline.metadata.stealth import may_hide_text
 from pipeline.metadata.texts import texts_of
-from pipeline.pixels import SIDEWAYS, open_image, upright_rgb
+from pipeline.pixels import SIDEWAYS, upright_rgb
 from pipeline.reencode import Recoded, fitted, recode
 from pipeline.refusal import Refused
-from pipeline.twins.look_alike import SIDE, Pixels, miniature, perceptual_hash
-from pipeline.web import describe
 from schemas import Reason
 from schemas.config import FetchConfig
 
-_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 #: How a file begins that somebody could hide behind an image: archives, programs, documents, pages.
 _OTHER_FILES = (
     b"PK\x03\x04",
@@ -37,63 +31,34 @@ _OTHER_FILES = (
     b"<script",
     b"<?php",
 )
-_ENOUGH = (2 * SIDE, 2 * SIDE)  # pixels to make a miniature of
 _ZIP_END = b"PK\x05\x06"
 _PIXELS_A_LETTER = 9  # what parsing a text may take of memory, as many pixels of 8 bytes
 
 
-class _Room:
-    """Lets threads decode together only as many pixels as one image may have, so that memory stays bounded."""
+def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], bytes]:
+    """What the bytes are, as columns of a pair: sniffed, bounded by the header, whole as far as their structure tells,
+    metadata read; and the bytes to keep, which are the same or, where the config asks, a smaller JPEG.
 
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._taken = 0
-
-    @contextmanager
-    def of(self, pixels: int, most: int) -> Iterator[None]:
-        with self._condition:
-            self._condition.wait_for(lambda: not self._taken or self._taken + pixels <= most)
-            self._taken += pixels
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._taken -= pixels
-                self._condition.notify_all()
-
-
-_ROOM = _Room()
-
-
-def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], Pixels, bytes]:
-    """What the bytes are, as columns of a pair: sniffed, bounded by the header, metadata read, decoded to their end;
-    the picture in miniature; and the bytes to keep, which are the same or, where the config asks, a smaller JPEG.
-
-    Of an animation the first frame counts. Width and height are those of the upright picture. Raises Refused.
+    Pixels are decoded only where they are needed here: to make them fewer, to find a text hidden in them, and to tell
+    whether a JPEG without its end mark is all there. That all others decode is for the stage decode to prove. Width and
+    height are those of the upright picture. Raises Refused.
     """
     ext = sniff(data)
-    try:
-        with open_image(data, formats=(_FORMATS[ext],)) as image:
-            metadata, (width, height), small, smaller = _looked_at(image, data, settings)
-    except Refused:
-        raise
-    except Image.DecompressionBombError as error:
-        raise Refused(Reason.TOO_LARGE, str(error)) from None
-    except Exception as error:  # Pillow on damaged bytes raises all sorts: OSError, SyntaxError, struct.error ...
-        detail = re.sub(r" ?<_io\.[^>]*>", "", describe(error))  # an address in memory differs from run to run
-        raise Refused(Reason.BROKEN_IMAGE, detail) from None
-    end = end_of(data)
-    if end is None and ext != "jpg":  # a JPEG that breaks off does not decode
-        raise Refused(Reason.BROKEN_IMAGE, "the file breaks off before its end")
-    if other := other_file(data[end or len(data) :]):
+    with refusing():
+        header = read_header(data, ext)
+        check_size(header, settings.max_pixels)
+        metadata = _metadata(data, ext, header, settings)
+        smaller = _smaller(data, ext, header, settings) if settings.image_size else None
+        end = _end(data, ext, header, settings)
+    if other := other_file(data[end:]):
         raise Refused(Reason.POLYGLOT, f"behind the end of the image begins {other}")
+    turned = orientation(data) in SIDEWAYS
     columns = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "ext": ext,
         "size": len(data),
-        "width": width,
-        "height": height,
-        "phash": perceptual_hash(small),
+        "width": header.height if turned else header.width,
+        "height": header.width if turned else header.height,
         "prompt": metadata and metadata.prompt,
         "negative_prompt": metadata and metadata.negative_prompt,
         "tool": metadata and metadata.tool,
@@ -102,41 +67,46 @@ def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], Pixels,
         "loras": metadata and metadata.loras,
     }
     if smaller is None:
-        return columns, small, data
+        return columns, data
     original = {f"original_{name}": columns[name] for name in ("sha256", "width", "height")}
-    return columns | original | smaller.columns(), small, smaller.data
+    return columns | original | smaller.columns(), smaller.data
 
 
-def _looked_at(
-    image: Image.Image, data: bytes, settings: FetchConfig
-) -> tuple[GenerationMetadata | None, tuple[int, int], Pixels, Recoded | None]:
-    """What an opened image says of its making, its upright size, its miniature and, where the config asks, a smaller
-    JPEG of it; all else of it is forgotten."""
-    (width, height), max_pixels = image.size, settings.max_pixels
-    room = int(width * height * (weight := _weight(image)))
-    if room > max_pixels:
-        times = f", each counting {weight:g} times" if weight > 1 else ""
-        raise Refused(Reason.TOO_LARGE, f"{width}x{height} pixels{times}, more than max_pixels {max_pixels}")
+def _metadata(data: bytes, ext: str, header: Header, settings: FetchConfig) -> GenerationMetadata | None:
+    """What a file says of its making, in its texts or, where they have no prompt, in its pixels."""
     texts = texts_of(data)
-    letters = sum(map(len, texts.values()))
-    with _ROOM.of(max(room, _PIXELS_A_LETTER * letters), max_pixels):
-        if image.format == "JPEG":  # every code is read whatever the scale, so that damage shows, in half the time
-            image.draft(None, fitted(width, height, settings.image_size) if settings.image_size else _ENOUGH)
-        image.load()
-        metadata = read_texts(texts, None if image.format == "JPEG" else image)
-        turned = orientation(data)
-        picture = upright_rgb(image, turned)
-        smaller = recode(picture, settings.image_size, settings.quality) if settings.image_size else None
-        small = miniature(picture)
+    found = _read(texts, settings.max_pixels)
+    if (found and found.prompt) or not may_hide_text(data):
+        return found
+    with decoded(data, header, ext, settings.max_pixels) as image:
+        hidden = hidden_texts(image)
+    return _read(hidden, settings.max_pixels) or found
+
+
+def _read(texts: dict[str, str], max_pixels: int) -> GenerationMetadata | None:
+    with ROOM.of(_PIXELS_A_LETTER * sum(map(len, texts.values())), max_pixels):
+        return read_texts(texts)
+
+
+def _smaller(data: bytes, ext: str, header: Header, settings: FetchConfig) -> Recoded:
+    assert settings.image_size, "only where the config asks"
+    enough = fitted(header.width, header.height, settings.image_size)
+    with decoded(data, header, ext, settings.max_pixels, enough) as image:
+        picture = upright_rgb(image, orientation(data))
+        smaller = recode(picture, settings.image_size, settings.quality)
         picture.close()
-    return metadata, (height, width) if turned in SIDEWAYS else (width, height), small, smaller
+    return smaller
 
 
-def _weight(image: Image.Image) -> float:
-    """What decoding takes of memory, in shares of 8 bytes a pixel."""
-    if image.format == "WEBP":
-        return 2
-    return 1.5 if image.mode == "CMYK" or "progressive" in image.info else 1
+def _end(data: bytes, ext: str, header: Header, settings: FetchConfig) -> int:
+    """Where the image ends."""
+    end = end_of(data)
+    if end is not None:
+        return end
+    if ext != "jpg":
+        raise Refused(Reason.BROKEN_IMAGE, "the file breaks off before its end")
+    with decoded(data, header, ext, settings.max_pixels, (1, 1)):  # some writers forget the mark and nothing else
+        return len(data)
 
 
 def sniff(data: bytes) -> str:

@@ -161,8 +161,8 @@ def choose(verdicts: Iterable[Selected], limit: int) -> set[str]:
 
 
 def _thumbnails(build: Build, part: int, records: list[Record], pixels: int) -> dict[str, str]:
-    """Key -> WebP data URI for every record whose image was fetched."""
-    pairs = [record.pair for record in records if record.pair.offset is not None and record.pair.kept]
+    """Key -> WebP data URI for every record whose image decodes."""
+    pairs = [record.pair for record in records if record.pair.offset is not None and record.decoded.kept]
     if not pairs:
         return {}
     images = zip(pairs, build.images(part, pairs), strict=True)

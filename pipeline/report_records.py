@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from pipeline.build import Build
 from pipeline.embeddings import columns_of, read_columns
-from schemas import Captioned, Cleaned, Corrected, Deduped, Pair, Rewritten, Selected, SourceRecord, from_table
+from schemas import Captioned, Cleaned, Corrected, Decoded, Deduped, Pair, Rewritten, Selected, SourceRecord, from_table
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -21,6 +21,7 @@ class Record:
 
     source: SourceRecord
     pair: Pair
+    decoded: Decoded
     cleaned: Cleaned
     deduped: Deduped
     captioned: Captioned
@@ -32,6 +33,7 @@ class Record:
 READS: dict[str, type[BaseModel]] = {
     "collect": SourceRecord,
     "fetch": Pair,
+    "decode": Decoded,
     "clean": Cleaned,
     "dedup": Deduped,
     "caption": Captioned,

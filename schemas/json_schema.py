@@ -23,6 +23,7 @@ from schemas.records import (
     Captioned,
     Cleaned,
     Corrected,
+    Decoded,
     Deduped,
     Pair,
     Rewritten,
@@ -36,6 +37,7 @@ from schemas.records import (
 ROWS: tuple[type[BaseModel], ...] = (
     SourceRecord,
     Pair,
+    Decoded,
     Cleaned,
     Deduped,
     Safe,

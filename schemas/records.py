@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.reason import Reason, Status
 
-RECORD_SCHEMA_VERSION = 1
+RECORD_SCHEMA_VERSION = 2
 
 M = TypeVar("M", bound=BaseModel)
 Embedding = Annotated[list[float], pa.list_(pa.float32())]
@@ -97,7 +97,6 @@ class Pair(Row):
     offset: int | None = Field(default=None, description="Of the bytes in the partition's tar.")
     width: int | None = Field(default=None, description="Pixels.")
     height: int | None = Field(default=None, description="Pixels.")
-    phash: str | None = Field(default=None, description="64-bit perceptual hash (DCT) of the miniature, 16 hex digits.")
     original_sha256: str | None = Field(default=None, description="Before re-encoding; null: the bytes are original.")
     original_width: int | None = Field(default=None, description="Before re-encoding.")
     original_height: int | None = Field(default=None, description="Before re-encoding.")
@@ -108,6 +107,12 @@ class Pair(Row):
     params: str | None = Field(default=None, description="Generation parameters found in the file, JSON.")
     models: list[str] | None = Field(default=None, description="Names of the models that the file states.")
     loras: list[str] | None = Field(default=None, description="Names of the LoRAs that the file states.")
+
+
+class Decoded(Row):
+    """An image that decodes to its end (stage *decode*). Its miniature lies in ``decode/part-NNNNN.miniatures.npy``."""
+
+    phash: str | None = Field(default=None, description="64-bit perceptual hash (DCT) of the miniature, 16 hex digits.")
 
 
 class Cleaned(Row):

@@ -49,15 +49,21 @@ def read_metadata(data: bytes, picture: Image.Image | None = None) -> Generation
     file, the first with a prompt counts. Decodes no pixel; given the decoded ``picture``, text hidden in its lowest
     bits is read too where the rest has no prompt.
     """
-    return read_texts(texts_of(data), picture)
-
-
-def read_texts(texts: dict[str, str], picture: Image.Image | None = None) -> GenerationMetadata | None:
-    """What a file's texts say, as ``read_metadata``. Takes up to 70 bytes of memory a letter."""
-    found = _first(_candidates(texts))
-    if picture is not None and not (found and found.prompt) and (hidden := read_stealth(picture, MAX_TEXT)):
-        found = _first(_candidates({"parameters": decode(hidden)})) or found
+    found = read_texts(texts_of(data))
+    if picture is not None and not (found and found.prompt):
+        found = read_texts(hidden_texts(picture)) or found
     return found
+
+
+def read_texts(texts: dict[str, str]) -> GenerationMetadata | None:
+    """What a file's texts say, as ``read_metadata``. Takes up to 70 bytes of memory a letter."""
+    return _first(_candidates(texts))
+
+
+def hidden_texts(picture: Image.Image) -> dict[str, str]:
+    """The text hidden in the lowest bits of a decoded picture, if any, under a name."""
+    hidden = read_stealth(picture, MAX_TEXT)
+    return {"parameters": decode(hidden)} if hidden else {}
 
 
 def _first(readings: Iterator[GenerationMetadata]) -> GenerationMetadata | None:

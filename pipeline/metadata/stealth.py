@@ -6,10 +6,14 @@ right: a mark of 15 letters, the text's length in bits as 32 bits, the text, gzi
 
 from __future__ import annotations
 
+import struct
 import zlib
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
+
+from pipeline.chunks import PNG, chunks
 
 #: mark -> (the channels it lies in, whether the text is gzipped)
 _MARKS = {
@@ -20,6 +24,47 @@ _MARKS = {
 }
 _MARK = 15
 _HEAD = _MARK + 4  # bytes
+_ROWS = 8  # of pixels: in their first column lies the first letter of the mark, which all marks share
+_FIRST = next(iter(_MARKS))[0]
+
+
+def may_hide_text(data: bytes) -> bool:
+    """Whether a file's pixels are worth decoding for a hidden text: no more than the first rows of a PNG are unpacked.
+
+    JPEG, and WebP without a lossless plane, keep no lowest bits.
+    """
+    if not data.startswith(PNG):
+        return any(chunk.kind in (b"VP8L", b"ALPH", b"ANMF") for chunk in chunks(data))
+    if len(data) < 29 or data[25] not in (2, 6):  # Pillow makes RGB and RGBA of these colour types alone
+        return False
+    width, height, depth, colours = struct.unpack_from(">IIBB", data, 16)
+    if depth != 8 or data[28] or height < _ROWS:  # rare: 16 bits, interlaced
+        return True
+    channels = 3 if colours == 2 else 4
+    column = _first_column(data, 1 + width * channels, channels)
+    letters = [np.packbits(column[:, 3] & 1)[0]] if channels == 4 else []
+    return _FIRST in (*letters, np.packbits(column[:, :3].ravel()[:8] & 1)[0])
+
+
+def _first_column(data: bytes, stride: int, channels: int) -> npt.NDArray[np.uint8]:
+    """The first pixels of the first rows of a PNG, [rows, channels]; black where its data end before.
+
+    To the left of them is nothing, so that of every filter only what lies above counts.
+    """
+    inflate, rows = zlib.decompressobj(), b""
+    try:
+        for chunk in chunks(data):
+            if chunk.kind == b"IDAT" and len(rows) < _ROWS * stride:
+                rows += inflate.decompress(data[chunk.body : chunk.body_end], _ROWS * stride - len(rows))
+    except zlib.error:
+        pass  # whoever decodes it will say so
+    column = np.zeros((_ROWS, channels), np.uint8)
+    for number in range(min(_ROWS, len(rows) // stride)):
+        row = rows[number * stride : number * stride + 1 + channels]
+        above = column[number - 1] if number else column[0]
+        predicted = above if row[0] in (2, 4) else above // 2 if row[0] == 3 else np.uint8(0)
+        column[number] = np.frombuffer(row, np.uint8, channels, 1) + predicted
+    return column
 
 
 def read_stealth(picture: Image.Image, most: int) -> bytes | None:

@@ -1,7 +1,7 @@
-"""make bench-files: what becomes of a folder of files made to hurt, and how much memory fetching it takes.
+"""make bench-files: what becomes of a folder of files made to hurt, and how much memory fetching and decoding it takes.
 
-The folder is written, then collected and fetched by a process of its own as a build does it, threads and all. Its peak
-is what the system counted as resident at most (VmHWM), interpreter and libraries included.
+The folder is written, then collected, fetched and decoded by a process of its own as a build does it, threads and all.
+Its peak is what the system counted as resident at most (VmHWM), interpreter and libraries included.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from pipeline.build import Build
 from pipeline.stages import BY_NAME, finish, run_unit, units
-from schemas import Pair, SourceRecord, load_config
+from schemas import Decoded, SourceRecord, load_config
 from tests.bench.figures import Figure
 from tests.pipeline.broken_files import BrokenFile, write_folder
 
@@ -33,7 +33,7 @@ _ROOT = Path(__file__).parents[2]
 class Ended:
     """How a run over the folder ended: the rows by file name (None: the file has none), the exit status, the peak."""
 
-    rows: dict[str, Pair | None]
+    rows: dict[str, Decoded | None]
     status: int
     peak_mb: int
     stderr: str
@@ -43,29 +43,29 @@ class Ended:
         return [file.name for file in files if not _ended_well(file, self.rows[file.name])]
 
 
-def _ended_well(file: BrokenFile, row: Pair | None) -> bool:
+def _ended_well(file: BrokenFile, row: Decoded | None) -> bool:
     if row is None:
         return False
     return row.reason in file.reasons and bool(row.detail) if file.reasons else row.kept
 
 
 def run(folder: Path, root: Path, names: Iterable[str]) -> Ended:
-    """Collect and fetch a folder in a process of its own, into a build at ``root``."""
+    """Collect, fetch and decode a folder in a process of its own, into a build at ``root``."""
     command = [sys.executable, "-m", "tests.bench.files", "--folder", str(folder), "--build", str(root)]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
-    rows: dict[str, Pair | None] = dict.fromkeys(names)
+    rows: dict[str, Decoded | None] = dict.fromkeys(names)
     if done.returncode == 0:
         build = Build(str(root))
         for part in range(build.part_count()):
-            records, pairs = build.read_rows("collect", part, SourceRecord), build.read_rows("fetch", part, Pair)
-            rows |= {record.source_id: pair for record, pair in zip(records, pairs, strict=True)}
+            records, decoded = build.read_rows("collect", part, SourceRecord), build.read_rows("decode", part, Decoded)
+            rows |= {record.source_id: row for record, row in zip(records, decoded, strict=True)}
     peak = int(done.stdout.split()[-1]) if done.returncode == 0 else 0
     return Ended(rows=rows, status=done.returncode, peak_mb=peak, stderr=done.stderr)
 
 
-def _collect_and_fetch(folder: str, root: str) -> None:
+def _up_to_decode(folder: str, root: str) -> None:
     config = load_config({}, {"source": f"folder:{folder}"})
-    for name in ("collect", "fetch"):
+    for name in ("collect", "fetch", "decode"):
         stage = BY_NAME[name]
         for unit in range(units(stage, Build(root))):
             run_unit(stage, unit, root, config)
@@ -82,7 +82,7 @@ def main() -> int:
     parser.add_argument("--build", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.folder:
-        _collect_and_fetch(asked.folder, asked.build)
+        _up_to_decode(asked.folder, asked.build)
         return 0
     console = Console()
     with tempfile.TemporaryDirectory() as root:

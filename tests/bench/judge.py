@@ -14,7 +14,7 @@ from pipeline.build import Build, part_file
 from pipeline.demo.defects import KINDS, Kind
 from tests.bench.facts import is_true
 
-BEFORE_DEDUP = ("collect", "fetch", "clean")
+BEFORE_DEDUP = ("collect", "fetch", "decode", "clean")
 SAME_PICTURE = KINDS["exact_duplicate"].reasons
 FACTS = ("subject", "count", "background", "style", "tint", "action", "relation", "other")
 #: No prompt that is kept is longer than this, however long it came.

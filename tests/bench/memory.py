@@ -24,6 +24,7 @@ from schemas import (
     Captioned,
     Cleaned,
     Corrected,
+    Decoded,
     Marker,
     Pair,
     Rewritten,
@@ -56,6 +57,7 @@ def row_of(stage: Stage, key: str, rng: random.Random) -> Row:
     unit = (vector / np.linalg.norm(vector)).tolist()
     given: dict[type[Row], dict[str, Any]] = {
         SourceRecord: {"source": "synthetic", "source_id": key, "prompt": text},
+        Decoded: {"phash": f"{rng.getrandbits(64):016x}"},
         Cleaned: {"complex": text, "keywords": text.split(", ")},
         Scored: {"image_embedding": unit, "complex_embedding": unit, "clip_complex": 0.5},
         Captioned: {"captions": [text]},
@@ -65,7 +67,7 @@ def row_of(stage: Stage, key: str, rng: random.Random) -> Row:
     assert stage.row
     if stage.row is Pair:
         given[Pair] = {"sha256": hashlib.sha256(key.encode()).hexdigest(), "ext": "png", "size": 1, "offset": 0,
-                       "width": 32, "height": 32, "phash": f"{rng.getrandbits(64):016x}", "prompt": text,
+                       "width": 32, "height": 32, "prompt": text,
                        "prompt_origin": "source"}  # fmt: skip
     known = {name: value for name, value in given.get(stage.row, {}).items() if name in stage.row.model_fields}
     return stage.row(key=key, **known)

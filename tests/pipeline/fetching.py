@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
 
 from pipeline.build import Build
+from pipeline.decode import decode
 from pipeline.fetch import fetch
 from pipeline.models import Models
 from pipeline.sources import open_source
-from schemas import BuildConfig, Marker, Pair, Reason, SourceRecord
-from schemas.config import ModelsConfig
+from schemas import BuildConfig, Decoded, Marker, Pair, Reason, Row, SourceRecord
+from schemas.config import FetchConfig, ModelsConfig
 
 
 def picture(format_="PNG", size=(48, 32), mode="RGB", seed=0, **options) -> bytes:
@@ -51,7 +53,15 @@ def run(root: Path, config: BuildConfig, records: list[SourceRecord] | None = No
     return {record.source_id: pair for record, pair in zip(records, pairs, strict=True)}
 
 
-def reasons(rows: dict[str, Pair]) -> dict[str, Reason | None]:
+def decodings(root: Path) -> dict[str, Decoded]:
+    """What decode makes of the images that one of these fetched last; rows by the source's id."""
+    build = Build(str(root / "build"))
+    records = build.read_rows("collect", 0, SourceRecord)
+    rows = decode(build, 0, FetchConfig(), Models(ModelsConfig()))
+    return {record.source_id: row for record, row in zip(records, rows, strict=True)}
+
+
+def reasons(rows: Mapping[str, Row]) -> dict[str, Reason | None]:
     assert all(row.detail for row in rows.values() if not row.kept), "a rejected row says what happened"
     return {name: row.reason for name, row in rows.items()}
 

@@ -14,7 +14,7 @@ from pipeline.prompts.gibberish import is_gibberish
 from pipeline.prompts.injection import find_injection
 from pipeline.prompts.language import detect_language
 from pipeline.prompts.words import prompt_words
-from schemas import Pair, Reason, SourceRecord, load_config
+from schemas import Decoded, Pair, Reason, SourceRecord, load_config
 
 
 @pytest.fixture
@@ -28,6 +28,7 @@ def cleaned(tmp_path):
         records = [SourceRecord(key=key, source="s", source_id=key, nsfw_level=nsfw_level) for key in keys]
         build.write_rows("collect", 0, SourceRecord, records)
         build.write_rows("fetch", 0, Pair, [Pair(key=key, prompt=p) for key, p in zip(keys, prompts, strict=True)])
+        build.write_rows("decode", 0, Decoded, [Decoded(key=key) for key in keys])
         return clean(build, 0, config.clean, Models(config.models))
 
     return run

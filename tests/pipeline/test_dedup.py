@@ -118,7 +118,7 @@ class Rows:
         self, name: int, shade: int = 0, *, keywords: list[str] | None = None, width=64, size=100, sha=None, kept=True
     ) -> str:
         key = f"{name:016x}"
-        pair = Pair(key=key, sha256=sha or key, phash="0" * 16, width=width, height=64, size=size)
+        pair = Pair(key=key, sha256=sha or key, width=width, height=64, size=size)
         cleaned = Cleaned(key=key, keywords=keywords or [f"thing {name}"])
         mini = np.full((SIDE, SIDE, 3), shade, np.uint8)
         self.parts[-1].append((pair, cleaned if kept else cleaned.reject("clean", Reason.NSFW, "no"), mini))

@@ -28,6 +28,7 @@ from schemas import (
     Cleaned,
     ColumnManifest,
     Corrected,
+    Decoded,
     Deduped,
     Marker,
     Pair,
@@ -54,13 +55,13 @@ HOSTILE = (
 LOSSES = (
     ("collect", Reason.NO_IMAGE),
     ("fetch", Reason.HTTP_ERROR),
-    ("fetch", Reason.BROKEN_IMAGE),
+    ("decode", Reason.BROKEN_IMAGE),
     ("clean", Reason.NSFW),
     ("dedup", Reason.DUPLICATE_IMAGE),
     ("correct", Reason.MISMATCH),
     ("select", Reason.BELOW_THRESHOLD),
 )
-STAGES = ("collect", "fetch", "clean", "dedup", "caption", "rewrite", "correct", "select")
+STAGES = ("collect", "fetch", "decode", "clean", "dedup", "caption", "rewrite", "correct", "select")
 
 
 def key_of(index: int) -> str:
@@ -92,7 +93,7 @@ def write_build(root: Path, count: int, per_part: int = 20, prompts: tuple[str, 
                     rows[stage].append(row)
         build.write_bytes(part_tar("fetch", part), tar_bytes.getvalue())
         for stage, some in rows.items():
-            models = (SourceRecord, Pair, Cleaned, Deduped, Captioned, Rewritten, Corrected, Selected)
+            models = (SourceRecord, Pair, Decoded, Cleaned, Deduped, Captioned, Rewritten, Corrected, Selected)
             build.write_rows(stage, part, models[STAGES.index(stage)], some)
     marker = Marker(stage="collect", part=0, parts=parts, fingerprint="", outputs={}, rows=count, seconds=1)
     build.write_json(marker_file("collect", 0), marker)
@@ -131,6 +132,7 @@ def record(
             "author": prompt or "Ada", "licence": "CC0-1.0",
         }),
         "fetch": (Pair, pair),
+        "decode": (Decoded, {"phash": "0" * 16}),
         "clean": (Cleaned, {"complex": prompt or ", ".join(keywords), "keywords": [prompt] if prompt else keywords,
                             "weights": [1.0], "loras": ["add_detail"]}),
         "dedup": (Deduped, {"cluster": key_of(index - (lost == ("dedup", Reason.DUPLICATE_IMAGE))), "distance": 2}),
@@ -217,12 +219,12 @@ def test_the_funnel_adds_up_to_what_was_collected(tmp_path: Path) -> None:
     verdicts = [row for part in range(3) for row in build.read_rows("select", part, Selected)]
     steps = funnel(verdicts)
     assert [step.stage for step in steps] == [
-        "collect", "fetch", "clean", "dedup", "safety", "score", "caption", "rewrite", "correct", "select",
+        "collect", "fetch", "decode", "clean", "dedup", "safety", "score", "caption", "rewrite", "correct", "select",
     ]  # fmt: skip
     assert steps[0].came == 60 and steps[-1].went_on == 45
     assert all(before.went_on == after.came for before, after in pairwise(steps))
     assert sum(count for step in steps for _, count in step.rejected) == 15
-    assert (Reason.HTTP_ERROR, 2) in steps[1].rejected and (Reason.BROKEN_IMAGE, 2) in steps[1].rejected
+    assert (Reason.HTTP_ERROR, 2) in steps[1].rejected and (Reason.BROKEN_IMAGE, 2) in steps[2].rejected
 
 
 def test_the_page_says_how_many_were_kept_and_why_the_rest_were_not(page: Page) -> None:

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from schemas import Pair, Reason, Row, SourceRecord, Status, arrow_schema, from_table, to_table
+from schemas import BuildConfig, Pair, Reason, Row, SourceRecord, Status, arrow_schema, from_table, to_table
+from schemas.config import CONFIG_VERSION
 from schemas.json_schema import DOCUMENTS, ROWS, write_json_schemas
 from schemas.manifest import FORMAT_VERSION
+from schemas.records import RECORD_SCHEMA_VERSION
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 FLOAT32 = st.floats(allow_nan=False, width=32)
@@ -64,7 +66,8 @@ def test_every_schema_is_written_as_json_schema(model: type[BaseModel], tmp_path
     schema = json.loads((tmp_path / f"{model.__name__}.schema.json").read_text())
     assert set(model.model_fields) == set(schema["properties"])
     documents = {one.__name__ for one in DOCUMENTS[1:]}  # all but the config, which has a version of its own
-    assert schema["x-version"] == (FORMAT_VERSION if model.__name__ in documents else 1)
+    others = CONFIG_VERSION if model is BuildConfig else RECORD_SCHEMA_VERSION
+    assert schema["x-version"] == (FORMAT_VERSION if model.__name__ in documents else others)
 
 
 def test_the_reasons_are_written_with_their_meaning(tmp_path):
@@ -75,7 +78,7 @@ def test_the_reasons_are_written_with_their_meaning(tmp_path):
 
 
 def test_a_table_carries_the_models_name_and_version():
-    assert arrow_schema(Pair).metadata == {b"surd.model": b"Pair", b"surd.version": b"1"}
+    assert arrow_schema(Pair).metadata == {b"surd.model": b"Pair", b"surd.version": b"2"}
 
 
 @pytest.mark.parametrize(
