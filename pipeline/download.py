@@ -8,16 +8,19 @@ import zlib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 import stamina
+from multidict import MultiMapping
 
 from pipeline.addresses import AddressGuard, ForbiddenAddress
 from pipeline.host_limits import HostLimit, Slots, host_limit
 from pipeline.opt_outs import ROBOTS_BYTES, Reservations, Robots, opt_out
 from pipeline.refusal import Refused
-from pipeline.transport import GuardedTransport
+from pipeline.target import Origin, Target
+from pipeline.transport import Answer, ByHttpx, GuardedTransport, Patience, Transport
 from pipeline.web import MAX_REDIRECTS, MAX_WAIT, describe, is_transient, retry_after, retry_wait, user_agent
 from schemas import Reason
 from schemas.config import FetchConfig
@@ -35,10 +38,11 @@ class Version:
     last_modified: str | None = None
 
     @classmethod
-    def of(cls, url: httpx.URL, headers: httpx.Headers) -> Version | None:
-        """The version of an answer, or None where its server names none."""
-        etag, modified = headers.get("ETag"), headers.get("Last-Modified")
-        return cls(url=str(url), etag=etag, last_modified=modified) if etag or modified else None
+    def of(cls, url: str, headers: MultiMapping[str]) -> Version | None:
+        """The version of an answer, or None where its server names none, or in other letters than it may."""
+        stated = (headers.get("ETag"), headers.get("Last-Modified"))
+        etag, modified = (value if value and value.isascii() else None for value in stated)
+        return cls(url=url, etag=etag, last_modified=modified) if etag or modified else None
 
     def conditions(self) -> dict[str, str]:
         """Headers that ask for the body only where it has changed since."""
@@ -72,6 +76,13 @@ class _Wanted:
     known: Known | None = None
 
 
+class _Host(NamedTuple):
+    """What is known of an origin: its limits, and whether it is the user's own."""
+
+    limit: HostLimit
+    own: bool
+
+
 class Downloader:
     """Downloads in one event loop. ``own``: the origin that the user named as the source, see AddressGuard.
 
@@ -84,14 +95,9 @@ class Downloader:
         self.slots = Slots(settings.concurrency)
         self._robots, self._reservations = Robots(self._read_for_robots), Reservations(self._read_for_robots)
         self._proxies = urllib.request.getproxies()
-        self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
-        self._headers = httpx.Headers(
-            {"User-Agent": user_agent(), "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
-        )
-        timeout = httpx.Timeout(
-            settings.timeout, connect=settings.connect_timeout, read=settings.first_byte_timeout
-        ).as_dict()
-        self._extensions = {"timeout": timeout}
+        self._transports: dict[str | None, Transport] = {}
+        self._hosts: dict[Origin, _Host] = {}
+        self._headers = {"User-Agent": user_agent(), "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
         self._stack = AsyncExitStack()
 
     async def aclose(self) -> None:
@@ -104,11 +110,10 @@ class Downloader:
 
     async def _tried(self, url: str, wanted: _Wanted) -> Download:
         try:
-            async for attempt in stamina.retry_context(
-                on=retry_wait, attempts=self._settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
-            ):
-                with attempt:
-                    return await self._follow(url, wanted)
+            try:
+                return await self._follow(url, wanted)
+            except (httpx.HTTPError, TimeoutError) as error:  # most succeed at once, and stamina costs 0.1 ms a time
+                return await self._tried_again(url, wanted, error)
         except httpx.HTTPStatusError as error:
             raise Refused(Reason.HTTP_ERROR, describe(error), transient=is_transient(error.response)) from None
         except ForbiddenAddress as error:
@@ -117,70 +122,68 @@ class Downloader:
             raise Refused(Reason.FETCH_FAILED, describe(error)) from None
         except (httpx.HTTPError, TimeoutError) as error:
             raise Refused(Reason.FETCH_FAILED, describe(error), transient=True) from None
+
+    async def _tried_again(self, url: str, wanted: _Wanted, failed: Exception) -> Download:
+        """What a first try that ``failed`` may still come to."""
+        async for attempt in stamina.retry_context(
+            on=retry_wait, attempts=self._settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
+        ):
+            with attempt:
+                if attempt.num == 1:
+                    raise failed
+                return await self._follow(url, wanted)
         raise AssertionError("stamina either returns or raises")
 
     async def _follow(self, url: str, wanted: _Wanted) -> Download:
         """One try: the URL and its redirects, each hop checked like the first."""
         seen: set[str] = set()
-        target = httpx.URL(url)
+        target = Target.of(url)
         for _ in range(MAX_REDIRECTS + 1):
-            if target.fragment:
-                target = target.copy_with(fragment=None)
-            if str(target) in seen:
+            if target.url in seen:
                 raise Refused(Reason.TOO_MANY_REDIRECTS, "the redirects go in a circle")
-            seen.add(str(target))
+            seen.add(target.url)
             answer = await self._hop(target, wanted)
             if isinstance(answer, Download):
                 return answer
             target = target.join(answer)
         raise Refused(Reason.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 
-    async def _hop(self, url: httpx.URL, wanted: _Wanted) -> Download | str:
+    async def _hop(self, target: Target, wanted: _Wanted) -> Download | str:
         """One request: the body, or where the answer redirects to."""
-        if url.scheme not in ("http", "https") or not url.host:
-            raise Refused(Reason.FORBIDDEN_ADDRESS, f"not an http(s) URL: {url}"[:300])
-        host, port = _host_and_port(str(url))
-        own = self._guard.is_own(host, port)
-        rate = self._settings.per_host_rate or (None if own else DEFAULT_RATE)
-        limit = host_limit(f"{host}:{port}", self._settings.per_host_concurrency, rate)
+        host = self._hosts.get(target.origin) or self._hosts.setdefault(target.origin, self._host(target.origin))
         reserved = None
-        if wanted.heed and not own:
-            if self._settings.respect_robots and (delay := await self._robots.check(str(url))):
-                limit.slow_down(delay)
-            reserved = await self._reservations.check(str(url)) if self._settings.respect_opt_outs else None
-        transport = await self._transport_for(url, host, port)
-        async with limit.request(MAX_WAIT, self.slots), asyncio.timeout(self._settings.timeout):
-            return await self._request(transport, url, wanted, limit, reserved)
+        if wanted.heed and not host.own:
+            if self._settings.respect_robots and (delay := await self._robots.check(target)):
+                host.limit.slow_down(delay)
+            reserved = await self._reservations.check(target) if self._settings.respect_opt_outs else None
+        transport = await self._transport_for(target.origin, host.own)
+        async with host.limit.request(MAX_WAIT, self.slots), asyncio.timeout(self._settings.timeout):
+            return await self._request(transport, target, wanted, host.limit, reserved)
+
+    def _host(self, origin: Origin) -> _Host:
+        own = self._guard.is_own(origin.host, origin.port)
+        rate = self._settings.per_host_rate or (None if own else DEFAULT_RATE)
+        limit = host_limit(f"{origin.host}:{origin.port}", self._settings.per_host_concurrency, rate)
+        return _Host(limit, own)
 
     async def _request(
-        self, transport: httpx.AsyncBaseTransport, url: httpx.URL, wanted: _Wanted, limit: HostLimit,
-        reserved: str | None,
-    ) -> Download | str:  # fmt: skip
-        known = wanted.known if wanted.known and wanted.known.version.url == str(url) else None
-        headers = self._headers
-        if known:
-            headers = httpx.Headers([*headers.items(), *known.version.conditions().items()])
-        request = httpx.Request("GET", url, headers=headers, extensions=self._extensions)
-        async with asyncio.timeout(self._settings.first_byte_timeout):
-            response = await transport.handle_async_request(request)
-        response.request = request
+        self, transport: Transport, target: Target, wanted: _Wanted, limit: HostLimit, reserved: str | None
+    ) -> Download | str:
+        known = wanted.known if wanted.known and wanted.known.version.url == target.url else None
+        answer = await transport.send(target, self._headers | known.version.conditions() if known else self._headers)
         try:
-            if response.is_error and (wait := retry_after(response)):
-                limit.pause(wait)
-            if response.has_redirect_location:
-                return str(response.headers["Location"])
-            unchanged = known if response.status_code == httpx.codes.NOT_MODIFIED else None
-            if not unchanged:
-                response.raise_for_status()
-            objection = opt_out(response.headers, reserved)
+            unchanged = known if answer.status == httpx.codes.NOT_MODIFIED else None
+            if not (unchanged or 200 <= answer.status < 300):
+                return _led_on(answer, target, limit)
+            objection = opt_out(answer.headers, reserved)
             if objection and self._settings.respect_opt_outs:
                 raise Refused(Reason.OPTED_OUT, objection)
             if unchanged:
                 return _from_before(unchanged, objection, wanted.max_bytes)
-            data = await _body(response, wanted.max_bytes)
-            return Download(data=data, opt_out=objection, version=Version.of(url, response.headers))
+            data = await _body(answer, wanted.max_bytes)
+            return Download(data=data, opt_out=objection, version=Version.of(target.url, answer.headers))
         finally:
-            await response.aclose()
+            await answer.aclose()
 
     async def _read_for_robots(self, url: str) -> tuple[int, bytes]:
         """Status and body of a file that a site writes for robots: 404 for whatever says that there is none."""
@@ -191,22 +194,42 @@ class Downloader:
                 raise
             return 404, b""
 
-    async def _transport_for(self, url: httpx.URL, host: str, port: int) -> httpx.AsyncBaseTransport:
-        """What connects by itself, or through the environment's proxy for this URL."""
-        proxy = self._proxies and (self._proxies.get(url.scheme) or self._proxies.get("all"))
-        if self._guard.is_own(host, port) or not proxy or urllib.request.proxy_bypass(host):
+    async def _transport_for(self, origin: Origin, own: bool) -> Transport:
+        """What connects by itself, or through the environment's proxy for this origin."""
+        proxy = self._proxies and (self._proxies.get(origin.scheme) or self._proxies.get("all"))
+        if own or not proxy or urllib.request.proxy_bypass(origin.host):
             proxy = None
         else:
-            await self._guard.check_name(host, port)
+            await self._guard.check_name(origin.host, origin.port)
         if proxy not in self._transports:
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=2 * self._settings.concurrency)
-            transport = (
-                httpx.AsyncHTTPTransport(proxy=proxy, verify=httpx.create_ssl_context(), http2=True, limits=limits)
+            patience = Patience(connect=self._settings.connect_timeout, first_byte=self._settings.first_byte_timeout)
+            transport: Transport = (
+                ByHttpx(
+                    httpx.AsyncHTTPTransport(proxy=proxy, verify=httpx.create_ssl_context(), http2=True, limits=limits),
+                    patience,
+                )
                 if proxy
-                else GuardedTransport(self._guard, limits)
+                else GuardedTransport(self._guard, limits, patience)
             )
-            self._transports[proxy] = await self._stack.enter_async_context(transport)
+            self._stack.push_async_callback(transport.aclose)
+            self._transports[proxy] = transport
         return self._transports[proxy]
+
+
+def _led_on(answer: Answer, target: Target, limit: HostLimit) -> str:
+    """Where an answer without a body redirects to. Raises httpx.HTTPStatusError where it does not."""
+    response = httpx.Response(
+        answer.status,
+        headers=list(answer.raw_headers),
+        request=httpx.Request("GET", target.url),
+        extensions={"reason_phrase": answer.reason.encode("latin-1", "replace")},
+    )
+    if response.is_error and (wait := retry_after(response)):
+        limit.pause(wait)
+    if not response.has_redirect_location:
+        response.raise_for_status()
+    return str(response.headers["Location"])
 
 
 def _from_before(known: Known, objection: str | None, max_bytes: int) -> Download:
@@ -219,22 +242,31 @@ def _from_before(known: Known, objection: str | None, max_bytes: int) -> Downloa
     return Download(data=data, opt_out=objection, version=known.version)
 
 
-async def _body(response: httpx.Response, max_bytes: int) -> bytes:
+async def _body(answer: Answer, max_bytes: int) -> bytes:
     too_large = Refused(Reason.TOO_LARGE, f"more than max_bytes {max_bytes}")
-    length = response.headers.get("Content-Length", "")
-    if length.isdecimal() and int(length[:20]) > max_bytes:
+    length = answer.headers.get("Content-Length", "")
+    bounded = length.isdecimal() and int(length[:20]) <= max_bytes
+    if length.isdecimal() and not bounded:
         raise too_large
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > max_bytes:
-            raise too_large
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if bounded and "Transfer-Encoding" not in answer.headers:
+        body = await answer.read()
+    else:
+        body = await _read_up_to(answer, max_bytes, too_large)
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("gzip", "x-gzip", "deflate"):  # not asked for; unpacked no further than the limit
         try:
-            body = bytearray(zlib.decompressobj(47).decompress(body, max_bytes + 1))
+            body = zlib.decompressobj(47).decompress(body, max_bytes + 1)
         except zlib.error as error:
             raise Refused(Reason.NOT_AN_IMAGE, f"Content-Encoding {encoding} that does not unpack: {error}") from None
+    if len(body) > max_bytes:
+        raise too_large
+    return body
+
+
+async def _read_up_to(answer: Answer, max_bytes: int, too_large: Refused) -> bytes:
+    body = bytearray()
+    async for chunk in answer.chunks():
+        body += chunk
         if len(body) > max_bytes:
             raise too_large
     return bytes(body)

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from pipeline import foreign_json
-from pipeline.chunks import end_of
+from pipeline.chunks import chunks, end_of
 from pipeline.decoding import ROOM, check_size, decoded, refusing
 from pipeline.header import Header, read_header
 from pipeline.metadata.exif import orientation
@@ -32,6 +32,9 @@ _OTHER_FILES = (
     b"<?php",
 )
 _ZIP_END = b"PK\x05\x06"
+_LIGHT = 1_000_000  # bytes
+#: Chunks that hold texts, EXIF, or pixels in which a text may hide.
+_HEAVY = {b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"EXIF", b"XMP ", b"VP8L", b"ALPH", b"ANMF", b"\xff\xe1", b"\xff\xfe"}
 _PIXELS_A_LETTER = 9  # what parsing a text may take of memory, as many pixels of 8 bytes
 
 
@@ -70,6 +73,13 @@ def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], bytes]:
         return columns, data
     original = {f"original_{name}": columns[name] for name in ("sha256", "width", "height")}
     return columns | original | smaller.columns(), smaller.data
+
+
+def is_light(data: bytes, settings: FetchConfig) -> bool:
+    """Whether to inspect a file takes a fraction of a millisecond: it is not large, and nothing is to be unpacked,
+    decoded or read in it."""
+    kinds = {chunk.kind for chunk in chunks(data)} if len(data) <= _LIGHT and not settings.image_size else _HEAVY
+    return kinds.isdisjoint(_HEAVY)
 
 
 def _metadata(data: bytes, ext: str, header: Header, settings: FetchConfig) -> GenerationMetadata | None:

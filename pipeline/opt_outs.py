@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import httpx
+from multidict import MultiMapping
 from protego import Protego
 
 from pipeline import foreign_json
 from pipeline.refusal import Refused
+from pipeline.target import Origin, Target
 from schemas import Reason
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ _NO = ("noai", "noimageai")
 _DIRECTIVES_WITH_VALUE = {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
 
 
-def opt_out(headers: httpx.Headers, reserved: str | None = None) -> str | None:
+def opt_out(headers: MultiMapping[str], reserved: str | None = None) -> str | None:
     """The header by which a site keeps its images out of training data, as it stands there, or None.
 
     ``X-Robots-Tag: noai`` and ``noimageai``, for all robots or for us by name, and the TDM Reservation Protocol's
@@ -31,14 +32,14 @@ def opt_out(headers: httpx.Headers, reserved: str | None = None) -> str | None:
     stated = headers.get("TDM-Reservation", "").strip()
     if stated == "1":
         return "TDM-Reservation: 1"
-    for value in headers.get_list("X-Robots-Tag"):
+    for value in headers.getall("X-Robots-Tag", ()):
         robot = ""
         for part in value.lower().split(","):
             name, colon, rest = part.strip().partition(":")
             if colon and name.strip() not in _DIRECTIVES_WITH_VALUE:
                 robot, part = name.strip(), rest
             if part.strip() in _NO and robot in ("", "*", _TOKEN):
-                return f"X-Robots-Tag: {value}"[:200]
+                return foreign_json.text_of(f"X-Robots-Tag: {value}")[:200]
     return None if stated == "0" else reserved
 
 
@@ -58,12 +59,13 @@ class Robots:
     def __init__(self, read: Read) -> None:
         self._rules = _OncePerOrigin("/robots.txt", lambda url: _load_robots(read, url))
 
-    async def check(self, url: str) -> float | None:
+    async def check(self, target: Target) -> float | None:
         """Seconds that the site wants between requests, or None. Raises Refused when it does not want this one.
 
         As RFC 9309 says: no robots.txt (4xx) allows everything; one that cannot be read now allows nothing, for now.
         """
-        return may_ask(await self._rules.of(url), url)
+        rules = await self._rules.of(target.origin)
+        return may_ask(rules, target.url) if rules else None
 
 
 class Reservations:
@@ -72,15 +74,18 @@ class Reservations:
     def __init__(self, read: Read) -> None:
         self._rules = _OncePerOrigin("/.well-known/tdmrep.json", lambda url: _load_tdmrep(read, url))
 
-    async def check(self, url: str) -> str | None:
+    async def check(self, target: Target) -> str | None:
         """The rule by which the site reserves this URL from text and data mining, or None.
 
         Of its rules the first that matches counts. A file that is absent, unreadable or no list of rules reserves
         nothing. https://www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240510/
         """
-        parts = urlsplit(url)
+        rules = await self._rules.of(target.origin)
+        if not rules:
+            return None
+        parts = urlsplit(target.url)
         path = unquote(parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        for rule in await self._rules.of(url):
+        for rule in rules:
             if _matches(rule.location, path):
                 return f"tdmrep.json: {rule.location} is reserved"[:200] if rule.reserved else None
         return None
@@ -91,17 +96,17 @@ class _OncePerOrigin(Generic[T]):
 
     def __init__(self, path: str, load: Callable[[str], Coroutine[Any, Any, T]]) -> None:
         self._path, self._load = path, load
-        self._loaded: dict[str, asyncio.Future[T]] = {}
+        self._loaded: dict[Origin, asyncio.Future[T]] = {}
 
-    async def of(self, url: str) -> T:
-        parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.netloc}"
-        if origin not in self._loaded:
-            self._loaded[origin] = asyncio.ensure_future(self._load(origin + self._path))
-        return await asyncio.shield(self._loaded[origin])
+    async def of(self, origin: Origin) -> T:
+        loaded = self._loaded.get(origin)
+        if loaded is None:
+            loaded = self._loaded[origin] = asyncio.ensure_future(self._load(origin.text + self._path))
+        return loaded.result() if loaded.done() else await asyncio.shield(loaded)
 
 
-async def _load_robots(read: Read, url: str) -> Protego:
+async def _load_robots(read: Read, url: str) -> Protego | None:
+    """The rules, or None where there are none."""
     try:
         status, body = await read(url)
     except Refused as refused:
@@ -109,7 +114,7 @@ async def _load_robots(read: Read, url: str) -> Protego:
             raise
         raise Refused(refused.reason, f"robots.txt cannot be read: {refused.detail}", transient=True) from None
     text = body[:ROBOTS_BYTES].decode("utf-8", "replace") if status < 300 else ""
-    return Protego.parse(text)
+    return Protego.parse(text) if text.strip() else None
 
 
 class _Rule(NamedTuple):

@@ -2,102 +2,169 @@
 
 aiohttp parses HTTP/1.1 in C: an image of 170 KB costs it 0.3 ms of processor time, where httpcore takes 2.5 ms. It does
 not speak HTTP/2, so an https origin is first asked through httpcore, which offers both; one that answers in HTTP/1.1 is
-left to aiohttp from then on.
+left to aiohttp from then on. What httpx builds around a request (URL, headers, request, response) would cost as much
+again as the request itself, so it is built only where something went wrong.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import httpcore
 import httpx
 import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
+from multidict import CIMultiDict, MultiMapping
 
 from pipeline.addresses import AddressGuard, ForbiddenAddress, GuardedBackend
+from pipeline.target import Origin, Target
 
 _READ_BUFFER = 2**18  # bytes of one answer that may wait to be read
 _ADDED_BY_AIOHTTP = ("User-Agent", "Accept", "Accept-Encoding")  # our own go out, or none
 
 
-class GuardedTransport(httpx.AsyncBaseTransport):
-    """Sends requests of an httpx client. Raises httpx's errors, and ForbiddenAddress before anything is contacted."""
+class Answer(Protocol):
+    """A server's answer once its headers are there. Close it after use."""
 
-    def __init__(self, guard: AddressGuard, limits: httpx.Limits) -> None:
-        self._http1 = _Http1(guard, limits)
-        self._http2 = _Http2(guard, limits)
-        self._only_http1: set[tuple[str, int | None]] = set()
+    status: int
+    reason: str
+    http_version: str
+    headers: MultiMapping[str]
+    raw_headers: Sequence[tuple[bytes, bytes]]
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        origin = (request.url.host, request.url.port)
-        if request.url.scheme == "http" or origin in self._only_http1:
-            return await self._http1.handle_async_request(request)
-        response = await self._http2.handle_async_request(request)
-        if response.http_version.startswith("HTTP/1"):
-            self._only_http1.add(origin)
-        return response
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives."""
+
+    async def read(self) -> bytes:
+        """All of the body, however much that is."""
+
+    async def aclose(self) -> None: ...
+
+
+class Transport(Protocol):
+    """Sends GET requests. Raises httpx's errors, and ForbiddenAddress before anything is contacted."""
+
+    async def send(self, target: Target, headers: Mapping[str, str]) -> Answer: ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """Seconds until a connection stands, and until an answer begins or goes on; None: forever."""
+
+    connect: float | None = None
+    first_byte: float | None = None
+
+
+class GuardedTransport:
+    """The Transport that connects by itself, by the client that fits."""
+
+    def __init__(self, guard: AddressGuard, limits: httpx.Limits, patience: Patience) -> None:
+        self._http1 = _Http1(guard, limits, patience)
+        self._http2 = ByHttpx(_guarded(guard, limits), patience)
+        self._only_http1: set[Origin] = set()
+
+    async def send(self, target: Target, headers: Mapping[str, str]) -> Answer:
+        if target.origin.scheme == "http" or target.origin in self._only_http1:
+            return await self._http1.send(target, headers)
+        answer = await self._http2.send(target, headers)
+        if answer.http_version.startswith("HTTP/1"):
+            self._only_http1.add(target.origin)
+        return answer
 
     async def aclose(self) -> None:
         await self._http1.aclose()
         await self._http2.aclose()
 
 
-class _Http2(httpx.AsyncHTTPTransport):
+class ByHttpx:
+    """httpx as a Transport."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, patience: Patience) -> None:
+        self._inner, self._patience = inner, patience.first_byte
+        timeout = httpx.Timeout(patience.first_byte, connect=patience.connect)
+        self._extensions = {"timeout": timeout.as_dict()}
+
+    async def send(self, target: Target, headers: Mapping[str, str]) -> Answer:
+        request = httpx.Request("GET", target.url, headers=headers, extensions=self._extensions)
+        async with asyncio.timeout(self._patience):
+            return _HttpxAnswer(await self._inner.handle_async_request(request))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _HttpxAnswer:
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status, self.reason, self.http_version = (
+            response.status_code, response.reason_phrase, response.http_version
+        )  # fmt: skip
+        self.raw_headers = response.headers.raw
+        self.headers = CIMultiDict(response.headers.multi_items())
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self._response.aiter_raw()
+
+    async def read(self) -> bytes:
+        return b"".join([chunk async for chunk in self.chunks()])
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _guarded(guard: AddressGuard, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
     """httpx's transport with connections opened by GuardedBackend: httpx itself has no place to hand one over."""
+    transport: Any = httpx.AsyncHTTPTransport(verify=_tls(2), http2=True, limits=limits)
+    transport._pool = httpcore.AsyncConnectionPool(
+        ssl_context=_tls(2),
+        max_connections=limits.max_connections,
+        max_keepalive_connections=limits.max_keepalive_connections,
+        keepalive_expiry=limits.keepalive_expiry,
+        http2=True,
+        network_backend=GuardedBackend(guard),
+    )
+    return transport  # type: ignore[no-any-return]
 
-    def __init__(self, guard: AddressGuard, limits: httpx.Limits) -> None:
-        super().__init__(verify=_tls(2), http2=True, limits=limits)
-        self._pool: Any = httpcore.AsyncConnectionPool(
-            ssl_context=_tls(2),
-            max_connections=limits.max_connections,
-            max_keepalive_connections=limits.max_keepalive_connections,
-            keepalive_expiry=limits.keepalive_expiry,
-            http2=True,
-            network_backend=GuardedBackend(guard),
-        )
 
+class _Http1:
+    """aiohttp as a Transport, its names resolved by the guard."""
 
-class _Http1(httpx.AsyncBaseTransport):
-    """aiohttp behind httpx's interface, its names resolved by the guard."""
-
-    def __init__(self, guard: AddressGuard, limits: httpx.Limits) -> None:
+    def __init__(self, guard: AddressGuard, limits: httpx.Limits, patience: Patience) -> None:
         self._resolver = _GuardedResolver(guard)
         self._limits = limits
+        self._timeout = aiohttp.ClientTimeout(connect=patience.connect, sock_read=patience.first_byte)
         self._sockets: list[socket.socket] = []
+        self._literals: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, target: Target, headers: Mapping[str, str]) -> Answer:
         self._session = self._session or self._new_session()
-        url = yarl.URL(str(request.url), encoded=True)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.raw}
+        url = yarl.URL(target.url, encoded=True)
         if url.raw_host and (":" in url.raw_host or url.raw_host.replace(".", "").isdigit()):
             # What looks like an address aiohttp hands to the system unresolved, and that reads 2130706433 as 127.0.0.1.
-            url = url.with_host((await self._resolver.addresses(url.raw_host, url.port or 0))[0])
+            url = url.with_host(await self._literal(url.raw_host, url.port or 0))
         if self._is_crowded():
-            headers["Connection"] = "close"
-        asked = request.extensions.get("timeout", {})
-        timeout = aiohttp.ClientTimeout(connect=asked.get("connect"), sock_read=asked.get("read"))
+            headers = {**headers, "Connection": "close"}
         with _errors_of_httpx():
-            response = await self._session.request(
-                request.method, url, headers=headers, timeout=timeout, allow_redirects=False
-            )
-        return httpx.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=_Body(response),
-            request=request,
-            extensions={
-                "http_version": b"HTTP/1.1",
-                "reason_phrase": (response.reason or "").encode("latin-1", "replace"),
-            },
-        )
+            response = await self._session.get(url, headers=headers, timeout=self._timeout, allow_redirects=False)
+        return _AiohttpAnswer(response)
+
+    async def _literal(self, host: str, port: int) -> str:
+        """The address that a host which looks like one is: always the same, so that one look is enough."""
+        if (found := self._literals.get(f"{host}:{port}")) is None:
+            found = self._literals[f"{host}:{port}"] = (await self._resolver.addresses(host, port))[0]
+        return found
 
     async def aclose(self) -> None:
         if self._session:
@@ -176,16 +243,22 @@ class _GuardedResolver(AbstractResolver):
         pass
 
 
-class _Body(httpx.AsyncByteStream):
-    """The bytes of an answer as they arrive."""
+class _AiohttpAnswer:
+    http_version = "HTTP/1.1"
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self.status, self.reason = response.status, response.reason or ""
+        self.headers, self.raw_headers = response.headers, response.raw_headers
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
         with _errors_of_httpx():
             async for chunk in self._response.content.iter_any():
                 yield chunk
+
+    async def read(self) -> bytes:
+        with _errors_of_httpx():
+            return await self._response.content.read()
 
     async def aclose(self) -> None:
         self._response.close()  # an answer read to its end has given its connection back by then
