@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -41,12 +41,15 @@ def chunks(data: bytes, *, whole: bool = False) -> Iterator[Chunk]:
     return iter(())
 
 
-def end_of(data: bytes) -> int | None:
-    """Where the image ends and anything else begins; None when the file breaks off before."""
+def end_of(data: bytes, parts: Iterable[Chunk] | None = None) -> int | None:
+    """Where the image ends and anything else begins; None when the file breaks off before.
+
+    ``parts``: the chunks of the ``whole`` file, where they are known.
+    """
     if data[:4] == b"RIFF":
         size = int.from_bytes(data[4:8], "little")
         return 8 + size + size % 2 if 8 + size <= len(data) else None
-    return next((chunk.end for chunk in chunks(data, whole=True) if chunk.kind in (b"IEND", _END)), None)
+    return next((chunk.end for chunk in parts or chunks(data, whole=True) if chunk.kind in (b"IEND", _END)), None)
 
 
 def bare(data: bytes) -> bytes:

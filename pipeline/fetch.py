@@ -19,7 +19,7 @@ from pipeline.build import Build, add_member, part_journal, part_tar, tar_writer
 from pipeline.download import Download, Downloader
 from pipeline.fetch_journal import Journal
 from pipeline.fetch_progress import Reporter, progress_file
-from pipeline.inspect_image import inspect, is_light
+from pipeline.inspect_image import inspect, inspect_at_once
 from pipeline.models import Models
 from pipeline.refusal import Refused
 from pipeline.shelf import NOTHING, Laid, Shelf
@@ -134,10 +134,9 @@ class Fetcher:
             if isinstance(place, str):
                 download = await _download(self._downloader, self._journal, record.key, place)
                 with self._downloader.slots.in_hand():
-                    if is_light(download.data, self._settings):  # a thread would cost more than the work
-                        found, kept = inspect(download.data, self._settings)
-                    else:
-                        found, kept = await self._in_thread(inspect, download.data, self._settings)
+                    given = (download.data, self._settings, download.sha256)
+                    # A thread would cost more than what can be done at once.
+                    found, kept = inspect_at_once(*given) or await self._in_thread(inspect, *given)
                     laid = self.shelf.lay(number, kept)
                 found["opt_out"] = download.opt_out
             else:

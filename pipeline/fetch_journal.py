@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import tarfile
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +27,7 @@ from pipeline.refusal import Refused
 from schemas import Pair, Reason, SourceRecord
 from schemas.config import FetchConfig
 
-VERSION = 1
+VERSION = 2
 #: Settings that change how fast bytes come, not which.
 _PACE = {
     "concurrency", "per_host_concurrency", "per_host_rate", "retries", "connect_timeout", "first_byte_timeout",
@@ -87,8 +86,8 @@ class Journal:
 
     def keep(self, key: str, download: Download) -> None:
         """Note a download; it is in the file when this returns."""
-        size, check = len(download.data), zlib.crc32(download.data)
-        entry = {"key": key, "size": size, "crc32": check, "opt_out": download.opt_out, **_stated(download.version)}
+        told = {"opt_out": download.opt_out, **_stated(download.version)}
+        entry = {"key": key, "size": len(download.data), "sha256": download.sha256, **told}
         self._mine.append(entry, download.data)
 
     def refuse(self, key: str, refused: Refused) -> None:
@@ -167,16 +166,15 @@ class _Held:
         file = self._tar if entry["in_tar"] else self._journal
         assert file is not None, "what is in a tar was read from one"
         data = os.pread(file.fileno(), entry["size"], entry["offset"])
-        sound = len(data) == entry["size"] and zlib.crc32(data) == entry.get("crc32", zlib.crc32(data))
-        if "sha256" in entry and entry["sha256"] != hashlib.sha256(data).hexdigest():
-            return None
-        return data if sound else None
+        known = entry.get("sha256")
+        return data if len(data) == entry["size"] and known in (None, hashlib.sha256(data).hexdigest()) else None
 
     def append(self, entry: dict[str, Any], data: bytes = b"") -> None:
         line = _line(entry)
         start = self._journal.seek(0, os.SEEK_END)
-        rest = memoryview(line + data)
         try:
+            written = os.writev(self._journal.fileno(), (line, data))
+            rest = memoryview(line + data)[written:] if written < len(line) + len(data) else b""
             while rest:  # an unbuffered file may take less than all of it
                 rest = rest[self._journal.write(rest) :]
         except OSError:  # half an entry would hide those behind it

@@ -57,6 +57,15 @@ class FetchProgress:
     def add(self, host: str, count: HostCount) -> None:
         self.hosts.setdefault(host, HostCount()).add(count)
 
+    def count(self, host: str, kept: bool, reason: str | None, size: int | None) -> None:
+        """One more row."""
+        of_host = self.hosts.get(host) or self.hosts.setdefault(host, HostCount())
+        of_host.images += 1
+        of_host.kept += kept
+        of_host.size += size or 0
+        if reason:
+            of_host.reasons[str(reason)] += 1
+
     def join(self, other: FetchProgress) -> None:
         """Add what another partition says."""
         self.total, self.earlier = self.total + other.total, self.earlier + other.earlier
@@ -87,7 +96,7 @@ class Reporter:
 
     def note(self, url: str | None, pair: Pair, *, earlier: bool) -> None:
         """One more row is done."""
-        self._progress.add(host_of(url), _count(pair.kept, pair.reason, pair.size))
+        self._progress.count(host_of(url), pair.kept, pair.reason, pair.size)
         self._progress.earlier += earlier
         now = time.monotonic()
         if self._path and now - self._told >= EVERY:
@@ -123,7 +132,7 @@ def of_rows(build: Build, unit: int) -> FetchProgress:
     rows = build.read_table(part_file("fetch", unit), columns=["status", "reason", "size"]).to_pylist()
     progress = FetchProgress(total=len(rows))
     for url, row in zip(urls, rows, strict=True):
-        progress.add(host_of(url), _count(row["status"] == Status.KEPT, row["reason"], row["size"]))
+        progress.count(host_of(url), row["status"] == Status.KEPT, row["reason"], row["size"])
     return progress
 
 
@@ -137,7 +146,3 @@ def host_of(url: str | None) -> str:
         return urlsplit(url or "").hostname or SOURCE
     except ValueError:
         return SOURCE
-
-
-def _count(kept: bool, reason: str | None, size: int | None) -> HostCount:
-    return HostCount(1, int(kept), size or 0, Counter([str(reason)] if reason else []))

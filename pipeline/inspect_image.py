@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from pipeline import foreign_json
-from pipeline.chunks import chunks, end_of
+from pipeline.chunks import Chunk, chunks, end_of
 from pipeline.decoding import ROOM, check_size, decoded, refusing
 from pipeline.header import Header, read_header
 from pipeline.metadata.exif import orientation
@@ -33,31 +33,47 @@ _OTHER_FILES = (
 )
 _ZIP_END = b"PK\x05\x06"
 _LIGHT = 1_000_000  # bytes
-#: Chunks that hold texts, EXIF, or pixels in which a text may hide.
-_HEAVY = {b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"EXIF", b"XMP ", b"VP8L", b"ALPH", b"ANMF", b"\xff\xe1", b"\xff\xfe"}
+#: Chunks that hold texts, EXIF, or pixels in which a text may hide that is not found without decoding them.
+_TELLING = {b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"EXIF", b"XMP ", b"VP8L", b"ALPH", b"ANMF", b"\xff\xe1", b"\xff\xfe"}
 _PIXELS_A_LETTER = 9  # what parsing a text may take of memory, as many pixels of 8 bytes
 
 
-def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], bytes]:
+def inspect(data: bytes, settings: FetchConfig, sha256: str | None = None) -> tuple[dict[str, Any], bytes]:
     """What the bytes are, as columns of a pair: sniffed, bounded by the header, whole as far as their structure tells,
     metadata read; and the bytes to keep, which are the same or, where the config asks, a smaller JPEG.
 
     Pixels are decoded only where they are needed here: to make them fewer, to find a text hidden in them, and to tell
     whether a JPEG without its end mark is all there. That all others decode is for the stage decode to prove. Width and
-    height are those of the upright picture. Raises Refused.
+    height are those of the upright picture. ``sha256``: of the bytes, where it is known. Raises Refused.
     """
     ext = sniff(data)
+    return _inspect(data, ext, [*chunks(data, whole=True)], settings, sha256)
+
+
+def inspect_at_once(data: bytes, settings: FetchConfig, sha256: str | None) -> tuple[dict[str, Any], bytes] | None:
+    """The same where that takes a fraction of a millisecond, else None: of files that are not large and have no text to
+    read, nothing to unpack and nothing to decode."""
+    if len(data) > _LIGHT or settings.image_size:
+        return None
+    ext = sniff(data)
+    parts = [*chunks(data, whole=True)]
+    return _inspect(data, ext, parts, settings, sha256) if end_of(data, parts) and not _tell(parts) else None
+
+
+def _inspect(
+    data: bytes, ext: str, parts: list[Chunk], settings: FetchConfig, sha256: str | None
+) -> tuple[dict[str, Any], bytes]:
     with refusing():
         header = read_header(data, ext)
         check_size(header, settings.max_pixels)
-        metadata = _metadata(data, ext, header, settings)
+        metadata = _metadata(data, ext, header, settings) if _tell(parts) or may_hide_text(data) else None
         smaller = _smaller(data, ext, header, settings) if settings.image_size else None
-        end = _end(data, ext, header, settings)
+        end = end_of(data, parts) or _end(data, ext, header, settings)
     if other := other_file(data[end:]):
         raise Refused(Reason.POLYGLOT, f"behind the end of the image begins {other}")
-    turned = orientation(data) in SIDEWAYS
+    turned = _tell(parts) and orientation(data) in SIDEWAYS
     columns = {
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": sha256 or hashlib.sha256(data).hexdigest(),
         "ext": ext,
         "size": len(data),
         "width": header.height if turned else header.width,
@@ -75,11 +91,9 @@ def inspect(data: bytes, settings: FetchConfig) -> tuple[dict[str, Any], bytes]:
     return columns | original | smaller.columns(), smaller.data
 
 
-def is_light(data: bytes, settings: FetchConfig) -> bool:
-    """Whether to inspect a file takes a fraction of a millisecond: it is not large, and nothing is to be unpacked,
-    decoded or read in it."""
-    kinds = {chunk.kind for chunk in chunks(data)} if len(data) <= _LIGHT and not settings.image_size else _HEAVY
-    return kinds.isdisjoint(_HEAVY)
+def _tell(parts: list[Chunk]) -> bool:
+    """Whether there are texts or EXIF in a file, or pixels of a kind in which a text is looked for by decoding them."""
+    return any(chunk.kind in _TELLING for chunk in parts)
 
 
 def _metadata(data: bytes, ext: str, header: Header, settings: FetchConfig) -> GenerationMetadata | None:
@@ -109,10 +123,7 @@ def _smaller(data: bytes, ext: str, header: Header, settings: FetchConfig) -> Re
 
 
 def _end(data: bytes, ext: str, header: Header, settings: FetchConfig) -> int:
-    """Where the image ends."""
-    end = end_of(data)
-    if end is not None:
-        return end
+    """Where an image without an end mark ends. Raises Refused where it breaks off."""
     if ext != "jpg":
         raise Refused(Reason.BROKEN_IMAGE, "the file breaks off before its end")
     with decoded(data, header, ext, settings.max_pixels, (1, 1)):  # some writers forget the mark and nothing else
