@@ -214,8 +214,11 @@ class HashingFile:
 
 
 def tar_writer(file: HashingFile) -> tarfile.TarFile:
-    """A tar written through ``file``, each member's bytes at one go: tarfile would take them 10 KB at a time."""
-    return tarfile.open(fileobj=file, mode="w", copybufsize=2**24)  # type: ignore[call-overload, no-any-return]
+    """A tar written through ``file``, each member's bytes at one go: tarfile would take them 10 KB at a time.
+
+    Its headers are those of plain ustar, which are the same bytes as tarfile's default and made in half the time.
+    """
+    return tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=2**24)  # type: ignore[call-overload, no-any-return]
 
 
 def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:

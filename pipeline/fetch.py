@@ -136,7 +136,8 @@ class Fetcher:
                 with self._downloader.slots.in_hand():
                     given = (download.data, self._settings, download.sha256)
                     # A thread would cost more than what can be done at once.
-                    found, kept = inspect_at_once(*given) or await self._in_thread(inspect, *given)
+                    at_once = inspect_at_once(*given)
+                    found, kept = at_once or await self._in_thread(inspect, *given)
                     laid = self.shelf.lay(number, kept)
                 found["opt_out"] = download.opt_out
             else:
@@ -244,4 +245,5 @@ def _store(tar: tarfile.TarFile, pair: Pair, data: bytes) -> Pair:
         return pair
     add_member(tar, f"{pair.key}.{pair.ext}", data)
     padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return pair.model_copy(update={"offset": tar.offset - padded})
+    pair.offset = tar.offset - padded
+    return pair

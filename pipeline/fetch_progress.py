@@ -6,6 +6,7 @@ partitions on threads, in processes or on other machines of one file system can 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from contextlib import suppress
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.build import Build, part_file
 from schemas import Pair, Status
 
+_PLAIN = re.compile(r"https?://([a-z0-9.-]+)(?::\d{1,5})?/")  # of which urlsplit would say the same
 EVERY = 1.0  # seconds between two words of a partition
 MOST_HOSTS = 50  # told by name; the others are told together
 OTHERS, SOURCE = "other hosts", "(the source)"
@@ -142,6 +144,8 @@ def progress_file(build: Build, unit: int) -> Path | None:
 
 def host_of(url: str | None) -> str:
     """The host of a record's URL; one without a host lies with the source."""
+    if plain := _PLAIN.match(url or ""):
+        return plain[1]
     try:
         return urlsplit(url or "").hostname or SOURCE
     except ValueError:

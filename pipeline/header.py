@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from PIL import Image
 
-from pipeline.chunks import chunks
+from pipeline.chunks import Chunk, chunks
 from pipeline.pixels import open_image
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
@@ -30,9 +31,12 @@ class Header(NamedTuple):
         return int(self.width * self.height * self.weight)
 
 
-def read_header(data: bytes, ext: str) -> Header:
-    """The header by a look at a few bytes, or where that tells nothing by Pillow, which raises what it raises."""
-    found = {"png": _png, "jpg": _jpeg, "webp": _webp}[ext](data)
+def read_header(data: bytes, ext: str, parts: Iterable[Chunk] | None = None) -> Header:
+    """The header by a look at a few bytes, or where that tells nothing by Pillow, which raises what it raises.
+
+    ``parts``: the chunks of the file, where they are known.
+    """
+    found = _png(data) if ext == "png" else _webp(data) if ext == "webp" else _jpeg(data, parts or chunks(data))
     if found and found.width and found.height:
         return found
     with open_image(data, formats=(FORMATS[ext],)) as image:
@@ -50,8 +54,8 @@ def _png(data: bytes) -> Header | None:
     return Header(*struct.unpack_from(">II", data, 16)) if sound else None
 
 
-def _jpeg(data: bytes) -> Header | None:
-    for chunk in chunks(data):
+def _jpeg(data: bytes, parts: Iterable[Chunk]) -> Header | None:
+    for chunk in parts:
         if chunk.kind in _FRAMES and chunk.body_end - chunk.body >= 6:
             height, width, channels = struct.unpack_from(">xHHB", data, chunk.body)
             progressive = chunk.kind in (b"\xff\xc2", b"\xff\xc6", b"\xff\xca")

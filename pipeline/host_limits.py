@@ -30,9 +30,23 @@ class Slots:
     @asynccontextmanager
     async def request(self) -> AsyncIterator[None]:
         """The slot of one request."""
-        async with self._requests:
-            await self._room.wait()
+        await self.take()
+        try:
             yield
+        finally:
+            self.give_back()
+
+    async def take(self) -> None:
+        """Take a slot, once there is one and room for a body."""
+        await self._requests.acquire()
+        try:
+            await self._room.wait()
+        except BaseException:
+            self._requests.release()
+            raise
+
+    def give_back(self) -> None:
+        self._requests.release()
 
     @contextmanager
     def in_hand(self) -> Iterator[None]:
@@ -58,14 +72,17 @@ class HostLimit:
         self._waiting: deque[_Waiter] = deque()
         self._lock = threading.Lock()  # loops of several threads meet here
 
-    @asynccontextmanager
-    async def request(self, patience: float, slots: Slots) -> AsyncIterator[None]:
-        """The place and time of one request, and one of the ``slots`` that all hosts share.
+    def request(self, patience: float, slots: Slots) -> _Turn:
+        """The place and time of one request, and one of the ``slots`` that all hosts share: an async context manager.
 
         A slot is taken when the time has come, so that a host that makes wait keeps none from the others, and given
         back if by then the time is another's. Raises Refused where the host wants a longer pause than ``patience``
         seconds, also when it says so while this request is waiting.
         """
+        return _Turn(self, patience, slots)
+
+    async def begin(self, patience: float, slots: Slots) -> None:
+        """Wait for the turn of a request; whoever gets it calls ``end``."""
         await self._enter()
         try:
             while True:
@@ -74,12 +91,18 @@ class HostLimit:
                         detail = f"the host wants no request for {wait:.0f} more seconds"
                         raise Refused(Reason.HTTP_ERROR, detail, transient=True)
                     await asyncio.sleep(wait)
-                async with slots.request():
-                    if self._start():
-                        yield
-                        return
-        finally:
+                await slots.take()
+                if self._start():
+                    return
+                slots.give_back()
+        except BaseException:
             self._leave()
+            raise
+
+    def end(self, slots: Slots) -> None:
+        """The request is over."""
+        slots.give_back()
+        self._leave()
 
     def pause(self, seconds: float) -> None:
         """Start nothing for so long: the host asked for it."""
@@ -129,12 +152,37 @@ class HostLimit:
         with self._lock:
             while self._waiting:
                 loop, turn = self._waiting.popleft()
+                if loop is _running_loop():  # to wake a loop from within takes two system calls
+                    _wake(turn)
+                    return
                 try:
                     loop.call_soon_threadsafe(_wake, turn)
                     return
                 except RuntimeError:  # that loop is closed; nobody waits there any more
                     continue
             self._free += 1
+
+
+class _Turn:
+    """The turn of one request at a host, as an async context manager (one by contextlib costs more than the rest)."""
+
+    __slots__ = ("_limit", "_patience", "_slots")
+
+    def __init__(self, limit: HostLimit, patience: float, slots: Slots) -> None:
+        self._limit, self._patience, self._slots = limit, patience, slots
+
+    async def __aenter__(self) -> None:
+        await self._limit.begin(self._patience, self._slots)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._limit.end(self._slots)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _wake(turn: asyncio.Future[None]) -> None:

@@ -57,21 +57,23 @@ def inspect_at_once(data: bytes, settings: FetchConfig, sha256: str | None) -> t
         return None
     ext = sniff(data)
     parts = [*chunks(data, whole=True)]
-    return _inspect(data, ext, parts, settings, sha256) if end_of(data, parts) and not _tell(parts) else None
+    at_once = end_of(data, parts) is not None and _TELLING.isdisjoint([chunk.kind for chunk in parts])
+    return _inspect(data, ext, parts, settings, sha256) if at_once else None
 
 
 def _inspect(
     data: bytes, ext: str, parts: list[Chunk], settings: FetchConfig, sha256: str | None
 ) -> tuple[dict[str, Any], bytes]:
+    telling = not _TELLING.isdisjoint([chunk.kind for chunk in parts])
     with refusing():
-        header = read_header(data, ext)
+        header = read_header(data, ext, parts)
         check_size(header, settings.max_pixels)
-        metadata = _metadata(data, ext, header, settings) if _tell(parts) or may_hide_text(data) else None
+        metadata = _metadata(data, ext, header, settings) if telling or may_hide_text(data) else None
         smaller = _smaller(data, ext, header, settings) if settings.image_size else None
         end = end_of(data, parts) or _end(data, ext, header, settings)
     if other := other_file(data[end:]):
         raise Refused(Reason.POLYGLOT, f"behind the end of the image begins {other}")
-    turned = _tell(parts) and orientation(data) in SIDEWAYS
+    turned = telling and orientation(data) in SIDEWAYS
     columns = {
         "sha256": sha256 or hashlib.sha256(data).hexdigest(),
         "ext": ext,
@@ -89,11 +91,6 @@ def _inspect(
         return columns, data
     original = {f"original_{name}": columns[name] for name in ("sha256", "width", "height")}
     return columns | original | smaller.columns(), smaller.data
-
-
-def _tell(parts: list[Chunk]) -> bool:
-    """Whether there are texts or EXIF in a file, or pixels of a kind in which a text is looked for by decoding them."""
-    return any(chunk.kind in _TELLING for chunk in parts)
 
 
 def _metadata(data: bytes, ext: str, header: Header, settings: FetchConfig) -> GenerationMetadata | None:

@@ -39,7 +39,7 @@ def opt_out(headers: MultiMapping[str], reserved: str | None = None) -> str | No
             if colon and name.strip() not in _DIRECTIVES_WITH_VALUE:
                 robot, part = name.strip(), rest
             if part.strip() in _NO and robot in ("", "*", _TOKEN):
-                return foreign_json.text_of(f"X-Robots-Tag: {value}")[:200]
+                return f"X-Robots-Tag: {value}".encode("utf-8", "replace").decode()[:200]
     return None if stated == "0" else reserved
 
 

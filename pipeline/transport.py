@@ -38,8 +38,12 @@ class Answer(Protocol):
     status: int
     reason: str
     http_version: str
-    headers: MultiMapping[str]
-    raw_headers: Sequence[tuple[bytes, bytes]]
+
+    @property
+    def headers(self) -> MultiMapping[str]: ...
+
+    @property
+    def raw_headers(self) -> Sequence[tuple[bytes, bytes]]: ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives."""
@@ -110,8 +114,8 @@ class _HttpxAnswer:
         self.status, self.reason, self.http_version = (
             response.status_code, response.reason_phrase, response.http_version
         )  # fmt: skip
-        self.raw_headers = response.headers.raw
-        self.headers = CIMultiDict(response.headers.multi_items())
+        self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers.raw
+        self.headers: MultiMapping[str] = CIMultiDict(response.headers.multi_items())
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._response.aiter_raw()
@@ -249,7 +253,8 @@ class _AiohttpAnswer:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self.status, self.reason = response.status, response.reason or ""
-        self.headers, self.raw_headers = response.headers, response.raw_headers
+        self.headers: MultiMapping[str] = response.headers
+        self.raw_headers: Sequence[tuple[bytes, bytes]] = response.raw_headers
 
     async def chunks(self) -> AsyncIterator[bytes]:
         with _errors_of_httpx():

@@ -33,6 +33,8 @@ def may_hide_text(data: bytes) -> bool:
 
     JPEG, and WebP without a lossless plane, keep no lowest bits.
     """
+    if data.startswith(b"\xff\xd8"):
+        return False
     if not data.startswith(PNG):
         return any(chunk.kind in (b"VP8L", b"ALPH", b"ANMF") for chunk in chunks(data))
     if len(data) < 29 or data[25] not in (2, 6):  # Pillow makes RGB and RGBA of these colour types alone
