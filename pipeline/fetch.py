@@ -135,9 +135,10 @@ class Fetcher:
                 download = await _download(self._downloader, self._journal, record.key, place)
                 with self._downloader.slots.in_hand():
                     given = (download.data, self._settings, download.sha256)
-                    # A thread would cost more than what can be done at once.
-                    at_once = inspect_at_once(*given)
-                    found, kept = at_once or await self._in_thread(inspect, *given)
+                    inspected = inspect_at_once(*given)  # for little work a thread would cost more than the work
+                    if inspected is None:
+                        inspected = await self._in_thread(inspect, *given)
+                    found, kept = inspected
                     laid = self.shelf.lay(number, kept)
                 found["opt_out"] = download.opt_out
             else:

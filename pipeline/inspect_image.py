@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import Any
 
 from pipeline import foreign_json
@@ -14,7 +15,7 @@ from pipeline.metadata.reader import GenerationMetadata, hidden_texts, read_text
 from pipeline.metadata.stealth import may_hide_text
 from pipeline.metadata.texts import texts_of
 from pipeline.pixels import SIDEWAYS, upright_rgb
-from pipeline.reencode import Recoded, fitted, recode
+from pipeline.reencode import Recoded, fitted, recode, recode_jpeg
 from pipeline.refusal import Refused
 from schemas import Reason
 from schemas.config import FetchConfig
@@ -112,6 +113,9 @@ def _read(texts: dict[str, str], max_pixels: int) -> GenerationMetadata | None:
 def _smaller(data: bytes, ext: str, header: Header, settings: FetchConfig) -> Recoded:
     assert settings.image_size, "only where the config asks"
     enough = fitted(header.width, header.height, settings.image_size)
+    if ext == "jpg" and header.weight == 1 and orientation(data) == 1:
+        with ROOM.of(header.room, settings.max_pixels), suppress(ValueError):  # of what it refuses Pillow is the judge
+            return recode_jpeg(data, enough, settings.quality)
     with decoded(data, header, ext, settings.max_pixels, enough) as image:
         picture = upright_rgb(image, orientation(data))
         smaller = recode(picture, settings.image_size, settings.quality)

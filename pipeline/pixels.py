@@ -18,7 +18,7 @@ from pipeline.metadata.exif import orientation
 
 S = TypeVar("S")
 T = TypeVar("T")
-_STRIP = 256  # rows
+_STRIP = 64  # rows
 # Pillow's blocks of 16 MB stay with the process when freed, one heap a thread; those over 32 MB go back to the system.
 Image.core.set_block_size(64 << 20)
 _TURN = Image.Transpose
