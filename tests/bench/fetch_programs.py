@@ -1,7 +1,8 @@
 """What the benchmark of fetch measures, each in a process of its own: python -m tests.bench.fetch_programs WHAT FOLDER.
 
-``stage``: pipeline.fetch on a build that is collected; ``plain``: an asyncio loop with aiohttp, a hash, a look at the
-header and a tar; ``bare``: decode, resize, encode on every core, nothing else.
+``stage``: pipeline.fetch on a build that is collected; ``decode``: pipeline.decode on one that is fetched; ``plain``: an
+asyncio loop with aiohttp, a hash, a look at the header and a tar; ``bare``: decode, resize, encode on every core, nothing
+else.
 """
 
 from __future__ import annotations
@@ -21,14 +22,23 @@ SIZE, QUALITY = 512, 95
 
 
 def stage(folder: Path) -> None:
-    """Every partition of a build, resumed where it is done."""
+    """Fetch every partition of a build, resumed where it is done."""
+    _run(folder, "collect", "fetch")
+
+
+def decode(folder: Path) -> None:
+    """Decode every partition of a build that is fetched."""
+    _run(folder, "decode")
+
+
+def _run(folder: Path, *stages: str) -> None:
     from pipeline.build import Build
     from pipeline.stages import BY_NAME, run_unit, units
     from schemas import load_config
 
     build = Build(str(folder))
     config = load_config(json.loads((folder / "config.json").read_text()))
-    for name in ("collect", "fetch"):
+    for name in stages:
         for unit in range(units(BY_NAME[name], build)):
             run_unit(BY_NAME[name], unit, str(folder), config)
 
@@ -87,4 +97,4 @@ def bare(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"stage": stage, "plain": plain, "bare": bare}[sys.argv[1]](Path(sys.argv[2]))
+    {"stage": stage, "decode": decode, "plain": plain, "bare": bare}[sys.argv[1]](Path(sys.argv[2]))
