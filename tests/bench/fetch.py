@@ -3,11 +3,11 @@
     python -m tests.bench.fetch --size 20000
 
 ``original``: images/s, processor time and memory while original bytes are kept, against img2dataset (``--resize_mode no
---skip_reencode True``, 2 processes, 32 threads) and against a plain asyncio loop; what the stage decode takes afterwards
-to prove the pixels is printed beside them. ``resized``: the same at 512 pixels and JPEG quality 95, against img2dataset
-and a loop that only decodes, resizes and encodes. ``flat``: cost per record of 1,000 and of 50,000 small images, and the
-time to find the latter finished. Each program runs as a process of its own; time and memory are those of its whole
-process tree, start-up included. img2dataset lives in ``.venv-bench``.
+--skip_reencode True``, 2 processes, 32 threads) and against a plain asyncio loop; what the stage decode takes
+afterwards to prove the pixels is printed beside them. ``resized``: the same at 512 pixels and JPEG quality 95, against
+img2dataset and a loop that only decodes, resizes and encodes. ``flat``: cost per record of 1,000 and of 50,000 small
+images, and the time to find the latter finished. Each program runs as a process of its own; time and memory are those
+of its whole process tree, start-up included. img2dataset lives in ``.venv-bench``.
 """
 
 from __future__ import annotations

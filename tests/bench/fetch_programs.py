@@ -1,8 +1,8 @@
 """What the benchmark of fetch measures, each in a process of its own: python -m tests.bench.fetch_programs WHAT FOLDER.
 
-``stage``: pipeline.fetch on a build that is collected; ``decode``: pipeline.decode on one that is fetched; ``plain``: an
-asyncio loop with aiohttp, a hash, a look at the header and a tar; ``bare``: decode, resize, encode on every core, nothing
-else.
+``stage``: pipeline.fetch on a build that is collected; ``decode``: pipeline.decode on one that is fetched; ``plain``:
+an asyncio loop with aiohttp, a hash, a look at the header and a tar; ``bare``: decode, resize, encode on every core,
+nothing else.
 """
 
 from __future__ import annotations
