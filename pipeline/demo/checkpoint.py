@@ -12,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pipeline.models import computes_bfloat16
+
 MODELS = Path(__file__).parent / "models"
 
 
@@ -85,8 +87,7 @@ def export(folder: Path, write: Callable[[Path], None]) -> None:
 @contextmanager
 def fast_computing() -> Iterator[None]:
     """Autocast to bfloat16 where the processor computes in it; elsewhere float32 is the faster of the two."""
-    features = torch.cpu.get_capabilities()
-    if not (features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16")):
+    if not computes_bfloat16("cpu"):
         yield
         return
     # In bf16 on a CPU the plain attention's backward pass is far faster than the fused one's.

@@ -237,8 +237,8 @@ def card(runs: list[dict[str, int]], right: dict[str, float], psnr: float) -> st
     pipeline = StableDiffusionPipeline.from_pretrained("<this folder>")
     pipeline(prompt, height=64, width=64, num_inference_steps=20, guidance_scale=4.0).images[0]
 
-- **Train it**: `python -m pipeline.demo.train vae`, the same with `text`, then `python -m pipeline.demo.train diffusion`
-  (after `judge`, which measures it); `--further` goes on from what lies here.
+- **Train it**: `python -m pipeline.demo.train vae`, the same with `text` and with `judge`, which measures it, then
+  `python -m pipeline.demo.train diffusion`; `--further` goes on from what lies here.
 - **Data**: {SCENES:,} scenes of the demo world (seed {TRAIN_SEED}), with keyword prompts made anew each time. Neither
   the UNet nor the text encoder ever read a plain sentence. One prompt in ten is dropped, for classifier-free guidance.
 - **UNet**: {checkpoint.told(runs)}, on one CPU core: velocity prediction, cosine

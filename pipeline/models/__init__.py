@@ -71,15 +71,7 @@ class Models:
         """The LLM's dtype: the config's, or for ``auto`` bfloat16 where this hardware computes in it, else float32."""
         if self.config.dtype != "auto":
             return self.config.dtype
-        import torch
-
-        kind = torch.device(self.device).type
-        if kind == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            features = torch.cpu.get_capabilities() if kind == "cpu" else {}
-            fast = bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
-        return "bfloat16" if fast else "float32"
+        return "bfloat16" if computes_bfloat16(self.device) else "float32"
 
     def revision(self, role: str) -> str:
         """What identifies a role's weights: a content hash for local files, the string itself for a hub id or server.
@@ -103,6 +95,17 @@ class Models:
 
         _refuse_server("embed_llm", ref)
         return _loaded(LLM, ref, self.device, self.dtype)
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether the hardware behind a torch device computes in bfloat16; where it does not, float32 is the faster."""
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    features = torch.cpu.get_capabilities() if kind == "cpu" else {}
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
 
 
 def _refuse_server(role: str, ref: str) -> None:

@@ -6,8 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
+
+from sur_adapter.draw import computes_bfloat16
+
+PRECISION = "bf16" if computes_bfloat16(torch.device("cpu")) else "no"
 #: The adapter's settings that all trained arms share; an arm's own lie over them.
-RECIPE: dict[str, Any] = {"batch_size": 16, "lr": 1e-3, "eta": 1.0, "lr_schedule": "cosine", "mixed_precision": "bf16"}
+RECIPE: dict[str, Any] = {
+    "batch_size": 16, "lr": 1e-3, "eta": 1.0, "lr_schedule": "cosine", "mixed_precision": PRECISION,
+}  # fmt: skip
 LAYERS = {"early": 5, "ours": 20, "middle": 15, "last": 30}
 
 
