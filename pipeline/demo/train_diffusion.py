@@ -115,7 +115,7 @@ def train(work: Path, steps: int, stop: float, further: bool = False) -> None:
     from the embedded model's weights where `further` asks for it; the running average of the weights is exported every
     20 minutes and at the end."""
     data, lesson, noising = _Data(work, further), _Lesson().to(memory_format=torch.channels_last), scheduler()
-    before, rate = (checkpoint.trainings(FOLDER), RATE_FURTHER) if further else ([], RATE)
+    before, rate = (checkpoint.trainings(FOLDER / "unet"), RATE_FURTHER) if further else ([], RATE)
     if further:
         lesson.unet.load_state_dict(UNet2DConditionModel.from_pretrained(FOLDER / "unet").float().state_dict())
     average = {name: value.clone() for name, value in lesson.unet.state_dict().items()}
@@ -199,7 +199,7 @@ def export(unet: Any, data: _Data, work: Path, runs: list[dict[str, int]], measu
         for part in (vae, data.encoder, unet):
             part.float()
         (folder / "README.md").write_text(text)
-        (folder / "trainings.json").write_text(json.dumps(runs) + "\n")
+        (folder / "unet" / "trainings.json").write_text(json.dumps(runs) + "\n")
 
     checkpoint.export(FOLDER, write)
 

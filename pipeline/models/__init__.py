@@ -82,13 +82,14 @@ class Models:
         return f"{self.weights(role)} {self.config.dtype}" if in_process else self.weights(role)
 
     def weights(self, role: str) -> str:
-        """``revision`` without the dtype."""
+        """``revision`` without the dtype. The diffusion model's UNet is left out: no column depends on it."""
         ref = self.config.ref(role)
         if server_ref(ref):
             _refuse_server(role, ref)
             return ref
         resolved = Path(resolve_model(ref))
-        return _content_hash(str(resolved)) if resolved.exists() else ref
+        unread = "unet" if role == "diffusion" else None
+        return _content_hash(str(resolved), unread) if resolved.exists() else ref
 
     def _in_process(self, ref: str) -> LLM:
         from pipeline.models.llm import LLM
@@ -134,10 +135,12 @@ def _server(server: ServerRef, settings: str) -> ChatModel:
 
 
 @lru_cache(maxsize=32)
-def _content_hash(path: str) -> str:
+def _content_hash(path: str, unread: str | None = None) -> str:
+    """Hash of a file, or of all in a folder but its card, and of its subfolder ``unread`` the config alone."""
     root, digest = Path(path), hashlib.sha256()
     for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
-        if file.is_file() and file.suffix != ".md":
+        passed_over = file.suffix == ".md" or (unread and file.parent == root / unread and file.name != "config.json")
+        if file.is_file() and not passed_over:
             digest.update(file.relative_to(root).as_posix().encode() + b"\0")
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
