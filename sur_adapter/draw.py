@@ -59,11 +59,16 @@ def draw(pipe: Pipeline, prompts: Sequence[str], how: Drawing, folder: Path, on_
 def computing_in(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """Autocast to bfloat16 where it was asked for, or where the processor computes in it and nothing was asked."""
     if precision == "auto":
-        cpu = torch.cpu.get_capabilities()
-        on_cpu = cpu.get("avx512_bf16") or cpu.get("amx_bf16") or cpu.get("bf16")
-        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else on_cpu
-        precision = "bfloat16" if native else "float32"
+        precision = "bfloat16" if computes_bfloat16(device) else "float32"
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16; where it does not, float32 is the faster."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    cpu = torch.cpu.get_capabilities()
+    return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16") or cpu.get("bf16"))
 
 
 def _noise(pipe: Pipeline, seed: int, place: int) -> Tensor:

@@ -17,6 +17,7 @@ TRAININGS = {
     "diffusion": ("train_diffusion", 60000, 720),
     "judge": ("train_judge", 6000, 40),
 }
+FURTHER = ("diffusion", "judge")
 
 
 def main() -> None:
@@ -26,14 +27,20 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("data/demo-train"), help="where pictures and checkpoints lie")
     parser.add_argument("--steps", type=int, help="stop after this many steps")
     parser.add_argument("--minutes", type=float, help="stop after this many minutes")
+    parser.add_argument(
+        "--further", action="store_true", help="begin with the embedded model's weights (diffusion and judge)"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     args = parser.parse_args()
+    if args.further and args.model not in FURTHER:
+        parser.error(f"--further: {args.model} always begins anew; only {' and '.join(FURTHER)} can be trained further")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
     module, steps, minutes = TRAININGS[args.model]
     training = importlib.import_module(f".{module}", __package__)
-    training.train(args.work, args.steps or steps, 60 * (args.minutes or minutes))
+    further = {"further": True} if args.further else {}
+    training.train(args.work, args.steps or steps, 60 * (args.minutes or minutes), **further)
 
 
 if __name__ == "__main__":

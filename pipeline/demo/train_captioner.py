@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from tokenizers import BertWordPieceTokenizer
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -152,7 +151,7 @@ def _loss(model: Any, prepare: Any, images: np.ndarray, texts: list[str]) -> tor
     ids = tokens.input_ids
     ids[:, 0] = model.config.text_config.bos_token_id
     labels = ids.masked_fill(tokens.attention_mask == 0, -100)
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+    with checkpoint.fast_computing():
         with torch.no_grad():
             seen = model.vision_model(normalised(images, MEAN, STD)).last_hidden_state
         logits = model.text_decoder(ids, tokens.attention_mask, encoder_hidden_states=seen).logits

@@ -14,7 +14,6 @@ import open_clip
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTokenizer
 
 from . import checkpoint, fact_space
@@ -179,7 +178,7 @@ def train(work: Path, steps: int, stop: float) -> None:
         texts, about, said = zip(
             *(lesson(scene(TRAIN_SEED, rng.randrange(10**9)), rng) for _ in range(BATCH)), strict=True
         )
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with checkpoint.fast_computing():
             embeddings = encode_text(model, tokenise(tokenizer, list(texts)))
         loss = fact_space.loss(embeddings, list(about), list(said))
         optimizer.zero_grad()

@@ -1,5 +1,6 @@
 """Turns demo pictures and their keyword prompts into a Stable Diffusion pipeline of 64x64 pixels."""
 
+import json
 import logging
 import math
 import random
@@ -8,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import checkpoint, train_judge, train_text, train_vae
 from .checkpoint import MODELS
@@ -24,6 +25,8 @@ from .train_eye import SCENES, patch_labels
 log = logging.getLogger(__name__)
 FOLDER = MODELS / "diffusion"
 BATCH, RATE, DROPPED = 64, 1e-3, 0.1
+RATE_FURTHER = 5e-4
+GUIDANCE = 2.5  # at 4 fewer subjects and actions come out right, at 7 fewer still
 WIDTH, LATENT = 208, train_vae.GRID
 WATCHED = 0.1  # weight of the patch head's loss
 
@@ -57,6 +60,7 @@ class _Lesson(torch.nn.Module):
         super().__init__()
         self.unet = build_unet()
         self.patch_head = torch.nn.Linear(WIDTH, 1 + len(names()))
+        torch.nn.init.zeros_(self.patch_head.weight)  # a UNet trained before is not disturbed by what it does not know
         self._middle: list[torch.Tensor] = []
         self.unet.mid_block.register_forward_hook(lambda module, args, output: self._middle.append(output))
 
@@ -68,23 +72,22 @@ class _Lesson(torch.nn.Module):
 class _Data:
     """Batches of latents, keyword prompts' states and patch labels, made as they are needed."""
 
-    def __init__(self, work: Path) -> None:
-        self.encoder, self.tokenizer = train_text.build().eval(), train_text.tokenizer()
-        checkpoint.weights(work / "text.safetensors", self.encoder)
+    def __init__(self, work: Path, further: bool) -> None:
+        self.encoder, self.tokenizer, self.vae = _frozen_parts(work, further)
         self._pictures = pictures(work, TRAIN_SEED, SCENES)
-        self._centre, self._projection = train_vae.components(self._pictures[: train_vae.FITTED])
-        self.scale = float(1 / self._latents(range(2000)).std())
+        self._projection, self._shift = train_vae.code_of(self.vae)
+        self.scale = self.vae.config.scaling_factor if further else float(1 / self._latents(range(2000)).std())
         self.empty = self.states([""])[0]
 
     def _latents(self, rows: Any) -> torch.Tensor:
         """[N, 24, 8, 8]: what the autoencoder's encoder computes, without its detours."""
         patches = train_vae.patches(np.asarray(self._pictures[list(rows)]))
-        return ((patches - self._centre) @ self._projection).permute(0, 3, 1, 2)
+        return (patches @ self._projection + self._shift).permute(0, 3, 1, 2)
 
     @torch.no_grad()
     def states(self, texts: list[str]) -> torch.Tensor:
         """Text states [N, 77, 192]."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with checkpoint.fast_computing():
             return train_text.encode(self.encoder, self.tokenizer, texts).last_hidden_state.float()
 
     def batch(self, step: int, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -96,12 +99,28 @@ class _Data:
         return self._latents(rows) * self.scale, states, torch.tensor([patch_labels(one) for one in scenes])
 
 
-def train(work: Path, steps: int, stop: float) -> None:
-    """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one; the
-    running average of the weights is exported every ten minutes and at the end."""
-    data, lesson, noising = _Data(work), _Lesson().to(memory_format=torch.channels_last), scheduler()
+def _frozen_parts(work: Path, further: bool) -> tuple[Any, Any, Any]:
+    """Text encoder, tokenizer and autoencoder: the embedded model's, or as their trainings left them under `work`."""
+    if further:
+        encoder: Any = CLIPTextModel.from_pretrained(FOLDER / "text_encoder", dtype=torch.float32)
+        vae: Any = AutoencoderKL.from_pretrained(FOLDER / "vae", torch_dtype=torch.float32)
+        return encoder.eval(), CLIPTokenizer.from_pretrained(FOLDER / "tokenizer"), vae.eval()
+    encoder, vae = train_text.build(), train_vae.build()
+    checkpoint.weights(work / "text.safetensors", encoder)
+    checkpoint.weights(work / "vae.safetensors", vae)
+    return encoder.eval(), train_text.tokenizer(), vae.eval()
+
+
+def train(work: Path, steps: int, stop: float, further: bool = False) -> None:
+    """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one, or
+    from the embedded model's weights where `further` asks for it; the running average of the weights is exported every
+    hour and at the end."""
+    data, lesson, noising = _Data(work, further), _Lesson().to(memory_format=torch.channels_last), scheduler()
+    before, rate = (checkpoint.trainings(FOLDER / "unet"), RATE_FURTHER) if further else ([], RATE)
+    if further:
+        lesson.unet.load_state_dict(UNet2DConditionModel.from_pretrained(FOLDER / "unet").float().state_dict())
     average = {name: value.clone() for name, value in lesson.unet.state_dict().items()}
-    optimizer = torch.optim.AdamW(lesson.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(lesson.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
     path = work / "diffusion.safetensors"
     first, extra = checkpoint.resume(path, lesson, optimizer)
     clock = checkpoint.Clock(float(extra.pop("seconds", 0)))
@@ -113,14 +132,15 @@ def train(work: Path, steps: int, stop: float) -> None:
     def put_out(step: int, measured: int) -> None:
         unet = build_unet()
         unet.load_state_dict(average)
-        export(unet, data, work, step, clock.seconds, measured)
+        run = {"steps": step, "batch": BATCH, "minutes": round(clock.seconds / 60)}
+        export(unet, data, work, [*before, run], measured)
 
     for step, rows in batches(TRAIN_SEED, SCENES, BATCH, first):
         done = max(step / steps, clock.seconds / stop)
         if done >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            group["lr"] = rate * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         velocity, patches = loss(fast, noising, *data.batch(step, rows), generator)
         optimizer.zero_grad()
         (velocity + WATCHED * patches).backward()
@@ -133,11 +153,11 @@ def train(work: Path, steps: int, stop: float) -> None:
             log.info("step %d, velocity %.4f, patches %.3f, %.0f s", step, velocity, patches, clock.seconds)
         if step % 250 == 249:
             checkpoint.save(path, step + 1, lesson, optimizer, seconds=torch.tensor(clock.seconds), **average)
-        if clock.seconds - exported > 600:
+        if clock.seconds - exported > 3600:
             exported = clock.seconds
             put_out(step + 1, measured=160)
     checkpoint.save(path, step, lesson, optimizer, seconds=torch.tensor(clock.seconds), **average)
-    put_out(step, measured=800)
+    put_out(step, measured=400)
 
 
 def loss(
@@ -148,8 +168,7 @@ def loss(
     noise = torch.randn(clean.shape, generator=generator)
     t = torch.randint(0, noising.config.num_train_timesteps, (len(clean),), generator=generator)
     noisy, velocity = noising.add_noise(clean, noise, t), noising.get_velocity(clean, noise, t)
-    # In bf16 on a CPU the plain attention's backward pass is far faster than the fused one's.
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+    with checkpoint.fast_computing():
         got, patches = lesson(noisy.contiguous(memory_format=torch.channels_last), t, words)
     signal = noising.alphas_cumprod[t]
     snr = signal / (1 - signal)
@@ -158,20 +177,19 @@ def loss(
     return velocities, cross_entropy(patches.flatten(0, 1).float(), labels.flatten())
 
 
-def export(unet: Any, data: _Data, work: Path, step: int, seconds: float, measured: int) -> None:
+def export(unet: Any, data: _Data, work: Path, runs: list[dict[str, int]], measured: int) -> None:
     """Writes the pipeline folder anew in fp16, measured on `measured` pictures, and leaves a grid of held-out prompts'
     pictures under `work`."""
-    vae = train_vae.build()
-    checkpoint.weights(work / "vae.safetensors", vae)
+    vae = data.vae
     vae.register_to_config(scaling_factor=data.scale)
     pipeline: Any = StableDiffusionPipeline(
-        vae.eval(), data.encoder, data.tokenizer, unet.eval(), scheduler(), None, None, requires_safety_checker=False,
+        vae, data.encoder, data.tokenizer, unet.eval(), scheduler(), None, None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     right, sheet = facts_right(pipeline, measured)
-    sheet.save(work / f"grid-{step}.png")
-    log.info("exported after %d steps, %.0f s: %s", step, seconds, right)
-    text = card(step, seconds, right, train_vae.psnr(vae), checkpoint.spent(work / "text.safetensors")[0])
+    sheet.save(work / f"grid-{runs[-1]['steps']}.png")
+    log.info("exported after %s: %s", checkpoint.told(runs), right)
+    text = card(runs, right, train_vae.psnr(vae))
 
     def write(folder: Path) -> None:
         for part in (vae, data.encoder, unet):
@@ -182,17 +200,18 @@ def export(unet: Any, data: _Data, work: Path, step: int, seconds: float, measur
         for part in (vae, data.encoder, unet):
             part.float()
         (folder / "README.md").write_text(text)
+        (folder / "unet" / "trainings.json").write_text(json.dumps(runs) + "\n")
 
     checkpoint.export(FOLDER, write)
 
 
 def generate(pipeline: Any, prompts: list[str], seed: int = 0, batch: int = 40) -> list[Image.Image]:
-    """One picture a prompt, 20 steps at guidance 4."""
+    """One picture a prompt, 20 steps at the guidance that suits this model."""
     generator, made = torch.Generator().manual_seed(seed), []
-    with torch.autocast("cpu", torch.bfloat16):
+    with checkpoint.fast_computing():
         for at in range(0, len(prompts), batch):
             made += pipeline(
-                prompts[at : at + batch], num_inference_steps=20, guidance_scale=4.0, height=64, width=64,
+                prompts[at : at + batch], num_inference_steps=20, guidance_scale=GUIDANCE, height=64, width=64,
                 generator=generator,
             ).images  # fmt: skip
     return made
@@ -210,22 +229,23 @@ def facts_right(pipeline: Any, count: int) -> tuple[dict[str, float], Image.Imag
     return train_judge.shares(train_judge.load(), np.stack([np.asarray(picture) for picture in made]), scenes), sheet
 
 
-def card(step: int, seconds: float, right: dict[str, float], psnr: float, text_steps: int) -> str:
+def card(runs: list[dict[str, int]], right: dict[str, float], psnr: float) -> str:
     """The model card, from what was measured."""
     rows = "".join(f"| {name} | {share:.3f} |\n" for name, share in right.items())
     return f"""# A small Stable Diffusion of the demo world
 64x64 pixels, 8x8x24 latents, fp16 on disk. Draws emoji scenes from keyword prompts; no use for anything else.
 
     pipeline = StableDiffusionPipeline.from_pretrained("<this folder>")
-    pipeline(prompt, height=64, width=64, num_inference_steps=20, guidance_scale=4.0).images[0]
+    pipeline(prompt, height=64, width=64, num_inference_steps=20, guidance_scale={GUIDANCE}).images[0]
 
-- **Train it**: `python -m pipeline.demo.train` with `vae`, `text`, then `diffusion` (after `judge`, which measures it).
+- **Train it**: `python -m pipeline.demo.train vae`, the same with `text` and with `judge`, which measures it, then
+  `python -m pipeline.demo.train diffusion`; `--further` goes on from what lies here.
 - **Data**: {SCENES:,} scenes of the demo world (seed {TRAIN_SEED}), with keyword prompts made anew each time. Neither
   the UNet nor the text encoder ever read a plain sentence. One prompt in ten is dropped, for classifier-free guidance.
-- **UNet**: {step:,} steps of {BATCH} in {seconds / 60:.0f} minutes on one CPU core (bf16): velocity prediction, cosine
+- **UNet**: {checkpoint.told(runs)}, on one CPU core: velocity prediction, cosine
   schedule with zero terminal SNR, min-SNR weights, running average of the weights. While training, a head on its middle
   named what each patch of the clean picture shows; it is not part of the model.
-- **Text encoder**: a CLIP text tower trained for {text_steps:,} steps on keyword prompts alone (`train_text.py`).
+- **Text encoder**: a CLIP text tower trained on keyword prompts alone (`train_text.py`).
 - **Autoencoder**: {psnr:.1f} dB on held-out pictures. Its encoder is fitted in closed form (principal components of
   8x8 patches), its decoder trained.
 - **Licence**: Apache-2.0; the pictures come from Noto Color Emoji (OFL-1.1).

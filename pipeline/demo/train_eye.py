@@ -9,7 +9,6 @@ from typing import Any
 
 import open_clip
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from . import checkpoint, fact_space
@@ -92,8 +91,7 @@ def train(work: Path, steps: int, stop: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         scenes = [scene(TRAIN_SEED, index) for index in indices]
-        # In bf16 on a CPU the plain attention's backward pass is far faster than the fused one's.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with checkpoint.fast_computing():
             embeddings, patches = fast(normalised(table[indices], MEAN, STD))
             seen = patch_head(patches)
         facts = fact_space.loss(embeddings, list(scenes), [fact_space.CLAUSES] * len(scenes))

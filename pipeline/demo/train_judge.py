@@ -3,6 +3,7 @@
 Nothing else is trained with it or against it, and it never saw a seed that anything else learns from.
 """
 
+import json
 import logging
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from torch.nn.functional import avg_pool2d, cross_entropy
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 FOLDER = MODELS / "judge"
 JUDGE_SEED, JUDGE_HELD_OUT_SEED = 3000, 4000
 SCENES, BATCH, RATE = 80_000, 128, 1e-3
+RATE_FURTHER = 4e-4
 MEAN = STD = (0.5, 0.5, 0.5)
 LABELS = {
     STARTS[group] + place: f"{group}:{value}" for group in GROUPS for place, value in enumerate(GROUPS[group].values)
@@ -56,9 +59,15 @@ class _Lesson(torch.nn.Module):
         return self.judge.classifier(states[:, 0]), self.patch_head(states[:, 1:])
 
 
-def worn(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Half of the pictures a little noisy, some a little blurred: generated ones are never as crisp as rendered."""
+@torch.no_grad()
+def worn(images: torch.Tensor, generator: torch.Generator, vae: Any) -> torch.Tensor:
+    """Half of the pictures a little noisy, some a little blurred, and a third drawn by the autoencoder `vae` from their
+    own latents, a little off: generated ones are never as crisp as rendered."""
     images = images.clone()
+    third = len(images) // 3
+    latents = vae.encode(images[:third]).latent_dist.mean
+    off = 0.15 * torch.rand(third, 1, 1, 1, generator=generator)
+    images[:third] = vae.decode(latents + off * torch.randn(latents.shape, generator=generator)).sample.clamp(-1, 1)
     noisy = torch.rand(len(images), generator=generator) < 0.5
     images[noisy] += 0.12 * torch.rand(1).item() * torch.randn(images[noisy].shape, generator=generator)
     soft = torch.rand(len(images), generator=generator) < 0.3
@@ -109,13 +118,18 @@ def accuracy(judge: Any, count: int, seed: int = JUDGE_HELD_OUT_SEED) -> dict[st
     return right
 
 
-def train(work: Path, steps: int, stop: float) -> None:
-    """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one."""
+def train(work: Path, steps: int, stop: float, further: bool = False) -> None:
+    """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one, or
+    from the embedded judge's weights where `further` asks for it."""
     lesson = _Lesson()
+    before, rate = (checkpoint.trainings(FOLDER), RATE_FURTHER) if further else ([], RATE)
+    if further:
+        lesson.judge.load_state_dict(load().state_dict())
+    vae: Any = AutoencoderKL.from_pretrained(MODELS / "diffusion" / "vae").eval()
     decayed = [p for p in lesson.parameters() if p.ndim >= 2]
     others = [p for p in lesson.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
     path = work / "judge.safetensors"
     first, extra = checkpoint.resume(path, lesson, optimizer)
     table = pictures(work, JUDGE_SEED, SCENES)
@@ -127,10 +141,10 @@ def train(work: Path, steps: int, stop: float) -> None:
         if done >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            group["lr"] = rate * min(1, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         scenes = [scene(JUDGE_SEED, index) for index in chosen]
-        images = worn(normalised(np.asarray(table[chosen]), MEAN, STD), generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        images = worn(normalised(np.asarray(table[chosen]), MEAN, STD), generator, vae)
+        with checkpoint.fast_computing():
             logits, patches = fast(images)
         facts = loss(logits.float(), [indices(one) for one in scenes])
         what = cross_entropy(patches.flatten(0, 1).float(), torch.tensor([patch_labels(s) for s in scenes]).flatten())
@@ -145,13 +159,14 @@ def train(work: Path, steps: int, stop: float) -> None:
         if step % 500 == 499:
             log.info("right after %d: %s", step + 1, accuracy(lesson.judge, 500))
     checkpoint.save(path, step, lesson, optimizer, seconds=torch.tensor(clock.seconds))
-    export(lesson.judge, step, clock.seconds)
+    run = {"steps": step, "batch": BATCH, "minutes": round(clock.seconds / 60)}
+    export(lesson.judge, [*before, run])
 
 
-def export(judge: Any, steps: int, seconds: float) -> None:
+def export(judge: Any, runs: list[dict[str, int]]) -> None:
     """Writes the judge's folder anew, in fp16, with what it gets right on held-out renders in config and card."""
     right = accuracy(judge, 2000)
-    log.info("right at the end, %d steps: %s", steps, right)
+    log.info("right at the end, %s: %s", checkpoint.told(runs), right)
     judge.config.accuracy = right
     processor = ViTImageProcessor(
         size={"height": SIZE, "width": SIZE}, image_mean=list(MEAN), image_std=list(STD), resample=3
@@ -160,20 +175,22 @@ def export(judge: Any, steps: int, seconds: float) -> None:
     def write(folder: Path) -> None:
         judge.half().save_pretrained(folder)
         processor.save_pretrained(folder)
-        (folder / "README.md").write_text(card(right, steps, seconds))
+        (folder / "README.md").write_text(card(right, runs))
+        (folder / "trainings.json").write_text(json.dumps(runs) + "\n")
 
     checkpoint.export(FOLDER, write)
 
 
-def card(right: dict[str, float], steps: int, seconds: float) -> str:
+def card(right: dict[str, float], runs: list[dict[str, int]]) -> str:
     """The model card, from what was measured."""
     rows = "".join(f"| {name} | {share:.4f} |\n" for name, share in right.items())
     return f"""# The judge of the demo world
 A ViT (64x64 pixels, patches of 8, 2.7 M weights, fp16) with one logit a fact (`group:value`); within a group the
 largest counts. It reads what a generated picture shows; no use outside the demo world.
 
-- **Train it**: `python -m pipeline.demo.train judge`. {SCENES:,} renders of seed {JUDGE_SEED}, half of them
-  made noisy or soft, {steps:,} steps of {BATCH} in {seconds / 60:.0f} minutes on one CPU core.
+- **Train it**: `python -m pipeline.demo.train judge` (`--further` goes on from what lies here). {SCENES:,} renders of
+  seed {JUDGE_SEED}, half of them made noisy or soft and a third taken through the embedded autoencoder, on one CPU
+  core: {checkpoint.told(runs)}.
 - **Independent**: no other model has seen its seed, and none is trained against it.
 - **Licence**: Apache-2.0; the pictures come from Noto Color Emoji (OFL-1.1).
 

@@ -92,7 +92,7 @@ def train(work: Path, steps: int, stop: float) -> None:
         rng = random.Random(f"text:{step}")
         scenes: list[Scene | None] = [scene(TRAIN_SEED, rng.randrange(10**9)) for _ in range(BATCH)]
         texts, said = zip(*(lesson(one, rng) for one in scenes if one), strict=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with checkpoint.fast_computing():
             pooled = encode(encoder, tokenize, list(texts), padding="longest").pooler_output
         loss = fact_space.loss(pooled.float(), scenes, list(said))
         optimizer.zero_grad()

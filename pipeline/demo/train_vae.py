@@ -50,6 +50,18 @@ def components(images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     return every.mean(dim=0), vectors.flip(1)[:, :CHANNELS] / values.flip(0)[:CHANNELS] ** 0.25
 
 
+def code_of(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The projection [192, 24] and shift [24] that `fit_encoder` wrote into an autoencoder: patches @ projection +
+    shift are its latents, before scaling."""
+    gather = model.encoder.down_blocks[2].downsamplers[0].conv
+    projection = torch.zeros(PATCH, PATCH, 3, CHANNELS)
+    for row in range(PATCH):
+        for column in range(PATCH):
+            inner = 3 * (row % 2 * 2 + column % 2) + 12 * (row // 2 % 2 * 2 + column // 2 % 2)
+            projection[row, column] = gather.weight[::4, inner : inner + 3, row // 4, column // 4].detach().T
+    return projection.flatten(0, 2), gather.bias[::4].detach().clone()
+
+
 @torch.no_grad()
 def fit_encoder(model: Any, images: np.ndarray) -> None:
     """Writes the principal components of `images` into the encoder, at no training at all.

@@ -71,15 +71,7 @@ class Models:
         """The LLM's dtype: the config's, or for ``auto`` bfloat16 where this hardware computes in it, else float32."""
         if self.config.dtype != "auto":
             return self.config.dtype
-        import torch
-
-        kind = torch.device(self.device).type
-        if kind == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            features = torch.cpu.get_capabilities() if kind == "cpu" else {}
-            fast = bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
-        return "bfloat16" if fast else "float32"
+        return "bfloat16" if computes_bfloat16(self.device) else "float32"
 
     def revision(self, role: str) -> str:
         """What identifies a role's weights: a content hash for local files, the string itself for a hub id or server.
@@ -90,19 +82,31 @@ class Models:
         return f"{self.weights(role)} {self.config.dtype}" if in_process else self.weights(role)
 
     def weights(self, role: str) -> str:
-        """``revision`` without the dtype."""
+        """``revision`` without the dtype. The diffusion model's UNet is left out: no column depends on it."""
         ref = self.config.ref(role)
         if server_ref(ref):
             _refuse_server(role, ref)
             return ref
         resolved = Path(resolve_model(ref))
-        return _content_hash(str(resolved)) if resolved.exists() else ref
+        unread = "unet" if role == "diffusion" else None
+        return _content_hash(str(resolved), unread) if resolved.exists() else ref
 
     def _in_process(self, ref: str) -> LLM:
         from pipeline.models.llm import LLM
 
         _refuse_server("embed_llm", ref)
         return _loaded(LLM, ref, self.device, self.dtype)
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether the hardware behind a torch device computes in bfloat16; where it does not, float32 is the faster."""
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    features = torch.cpu.get_capabilities() if kind == "cpu" else {}
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
 
 
 def _refuse_server(role: str, ref: str) -> None:
@@ -131,10 +135,12 @@ def _server(server: ServerRef, settings: str) -> ChatModel:
 
 
 @lru_cache(maxsize=32)
-def _content_hash(path: str) -> str:
+def _content_hash(path: str, unread: str | None = None) -> str:
+    """Hash of a file, or of all in a folder but its card, and of its subfolder ``unread`` the config alone."""
     root, digest = Path(path), hashlib.sha256()
     for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
-        if file.is_file() and file.suffix != ".md":
+        passed_over = file.suffix == ".md" or (unread and file.parent == root / unread and file.name != "config.json")
+        if file.is_file() and not passed_over:
             digest.update(file.relative_to(root).as_posix().encode() + b"\0")
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
