@@ -286,3 +286,14 @@ def test_the_first_batch_of_a_thousand_shards_opens_but_a_few(build: Any, monkey
     next(iter(stream(ShardDataset(f"{build.root}/shards/surd-{{00000..00999}}.tar"))))
     assert time.perf_counter() - began < 2
     assert len(opened) <= 4
+
+
+def test_a_damaged_index_is_named_with_what_mends_it(build: Any) -> None:
+    write_index(build)
+    file = build.root / "shards/index.parquet"
+    whole = file.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for harmed in (whole[:-30], whole[:footer] + b"\xff" * 20 + whole[footer + 20 :], b"no parquet"):
+        file.write_bytes(harmed)
+        with pytest.raises(SurdError, match=r"index.parquet: cannot be read .*; surd verify BUILD --repair makes it"):
+            list(ShardDataset(build.pattern, columns=["llm"], image=False).loader(batch_size=4, seed=0, epochs=1))
