@@ -48,11 +48,15 @@ def server_ref(ref: str) -> ServerRef | None:
 
 
 @lru_cache(maxsize=32)
-def content_hash(path: str) -> str:
-    """What tells a local model from another, wherever it lies: 16 hex digits over names and bytes of its files."""
+def content_hash(path: str, unread: str | None = None) -> str:
+    """What tells a local model from another, wherever it lies: 16 hex digits over names and bytes of its files.
+
+    Of a file, or of all in a folder but its card, and of its subfolder ``unread`` the config alone.
+    """
     root, digest = Path(path), hashlib.sha256()
     for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
-        if file.is_file() and file.suffix != ".md":
+        passed_over = file.suffix == ".md" or (unread and file.parent == root / unread and file.name != "config.json")
+        if file.is_file() and not passed_over:
             digest.update(file.relative_to(root).as_posix().encode() + b"\0")
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -76,6 +76,8 @@ def load_base(
     pipe.set_progress_bar_config(disable=True)
     for module in networks(pipe).values():
         module.requires_grad_(False).eval()
+    if pipe.unet is not None:
+        pipe.unet.to(memory_format=torch.channels_last)  # its convolutions run faster so, on CPUs and on tensor cores
     return pipe.to(device)
 
 

@@ -39,8 +39,9 @@ def open_data(config: TrainConfig, computed: Collection[str] = ()) -> tuple[Shar
 def _check_model(column: ColumnManifest, base: str) -> None:
     if column.model == base or resolve_model(base) == _resolved(column.model):
         return
-    if Path(resolve_model(base)).exists() and content_hash(resolve_model(base)) == column.revision:
-        return  # the same model, which lies elsewhere now: a build may have moved
+    # The same encoders that lie elsewhere now, for a build may move; no column depends on the UNet.
+    if Path(resolve_model(base)).exists() and content_hash(resolve_model(base), "unet") == column.revision:
+        return
     raise SurdError(
         f"--base: column {column.column} was made with {column.model!r}, not with {base!r}; "
         "name that one, or pass --no-columns"

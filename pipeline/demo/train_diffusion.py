@@ -113,9 +113,9 @@ def _frozen_parts(work: Path, further: bool) -> tuple[Any, Any, Any]:
 def train(work: Path, steps: int, stop: float, further: bool = False) -> None:
     """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one, or
     from the embedded model's weights where `further` asks for it; the running average of the weights is exported every
-    20 minutes and at the end."""
+    hour and at the end."""
     data, lesson, noising = _Data(work, further), _Lesson().to(memory_format=torch.channels_last), scheduler()
-    before, rate = (checkpoint.trainings(FOLDER), RATE_FURTHER) if further else ([], RATE)
+    before, rate = (checkpoint.trainings(FOLDER / "unet"), RATE_FURTHER) if further else ([], RATE)
     if further:
         lesson.unet.load_state_dict(UNet2DConditionModel.from_pretrained(FOLDER / "unet").float().state_dict())
     average = {name: value.clone() for name, value in lesson.unet.state_dict().items()}
@@ -152,11 +152,11 @@ def train(work: Path, steps: int, stop: float, further: bool = False) -> None:
             log.info("step %d, velocity %.4f, patches %.3f, %.0f s", step, velocity, patches, clock.seconds)
         if step % 250 == 249:
             checkpoint.save(path, step + 1, lesson, optimizer, seconds=torch.tensor(clock.seconds), **average)
-        if clock.seconds - exported > 1200:
+        if clock.seconds - exported > 3600:
             exported = clock.seconds
             put_out(step + 1, measured=160)
     checkpoint.save(path, step, lesson, optimizer, seconds=torch.tensor(clock.seconds), **average)
-    put_out(step, measured=800)
+    put_out(step, measured=400)
 
 
 def loss(
@@ -199,7 +199,7 @@ def export(unet: Any, data: _Data, work: Path, runs: list[dict[str, int]], measu
         for part in (vae, data.encoder, unet):
             part.float()
         (folder / "README.md").write_text(text)
-        (folder / "trainings.json").write_text(json.dumps(runs) + "\n")
+        (folder / "unet" / "trainings.json").write_text(json.dumps(runs) + "\n")
 
     checkpoint.export(FOLDER, write)
 

@@ -82,13 +82,14 @@ class Models:
         return f"{self.weights(role)} {self.config.dtype}" if in_process else self.weights(role)
 
     def weights(self, role: str) -> str:
-        """``revision`` without the dtype."""
+        """``revision`` without the dtype. The diffusion model's UNet is left out: no column depends on it."""
         ref = self.config.ref(role)
         if server_ref(ref):
             _refuse_server(role, ref)
             return ref
         resolved = Path(resolve_model(ref))
-        return _content_hash(str(resolved)) if resolved.exists() else ref
+        unread = "unet" if role == "diffusion" else None
+        return _content_hash(str(resolved), unread) if resolved.exists() else ref
 
     def _in_process(self, ref: str) -> LLM:
         from pipeline.models.llm import LLM

@@ -197,6 +197,20 @@ def test_a_column_whose_model_has_changed_is_not_continued_with_another(copied, 
             run_unit(BY_NAME["embed"], unit, str(copied.root), copied.config)
 
 
+def test_a_unet_trained_further_changes_no_column_but_another_text_encoder_does(tmp_path):
+    def weights(file: str = "README.md", content: str = "") -> str:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(content)
+        _content_hash.cache_clear()  # as in a process of its own
+        return Models(load_config({}, {"models.diffusion": str(tmp_path)}).models).weights("diffusion")
+
+    weights("unet/config.json", "{}"), weights("text_encoder/model.safetensors", "one")
+    before = weights("unet/diffusion_pytorch_model.safetensors", "one")
+    assert weights("unet/diffusion_pytorch_model.safetensors", "two") == before
+    assert weights("unet/config.json", '{"sample_size": 16}') != before
+    assert weights("unet/config.json", "{}") == before != weights("text_encoder/model.safetensors", "two")
+
+
 def test_a_prompt_that_many_samples_share_is_embedded_once(tiny_llm):
     config = load_config({}, {"models.embed_llm": tiny_llm, "embed.layers": [1]})
     texts = ["a red box", "the dog", "a red box", "the dog", "the dog"]

@@ -264,6 +264,14 @@ def test_llm_statistics_are_those_of_the_whole_column(build: Any) -> None:
     np.testing.assert_allclose(std, vectors.std(0), rtol=1e-4, atol=1e-6)
 
 
+def test_one_nan_in_the_llm_column_is_named_where_it_lies(build: Any, write_tar: Any, npy: Any) -> None:
+    sick = build.keys(1)[3]
+    states = arrays_of(build, lambda key: {f"{key}.npy": npy(np.full(24, np.nan if key == sick else 1, np.float16))})
+    add_column(build, write_tar, states, column="llm-n", kind="llm", width=24, shape=[24], dtype="float16")
+    with pytest.raises(SurdError, match=rf"llm-n/surd-00001.tar: member {sick}.npy holds NaN or infinity; embed again"):
+        ShardDataset(build.pattern, columns=["llm-n"], image=False).llm_statistics()
+
+
 def test_a_worker_tells_of_a_broken_shard_in_one_sentence(build: Any) -> None:
     shard = build.root / "shards/surd-00000.tar"
     shard.write_bytes(shard.read_bytes()[:1000])
