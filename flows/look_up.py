@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from pipeline.build import Build, part_file, part_tar
 from pipeline.stages import STAGES
@@ -15,11 +16,15 @@ INDEX = "shards/index.parquet"
 
 
 def open_build(root: str) -> tuple[Build, BuildRecord]:
-    """A build and its record. Raises SurdError when there is none at ``root``."""
+    """A build and its record. Raises SurdError when there is none at ``root``, or its record cannot be read."""
     build = Build(root)
     if not build.exists("build.json"):
         raise SurdError(f"build is {root!r} and holds no build.json; give the folder that `surd build --out` made")
-    return build, BuildRecord.model_validate_json(build.read_bytes("build.json"))
+    try:
+        return build, BuildRecord.model_validate_json(build.read_bytes("build.json"))
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise SurdError(f"{build.path('build.json')} cannot be read ({why}); run the same surd build again") from None
 
 
 def look_up(build: Build, key: str) -> dict[str, Any]:

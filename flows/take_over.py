@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from flows.progress import Listener
 from flows.record import check
 from flows.summary import summarise
@@ -75,7 +77,10 @@ def _run(name: str, config: BuildConfig, build: Build, listener: Listener) -> li
 def _refuse_another(build: Build, source: str) -> None:
     if not build.exists("build.json"):
         return
-    theirs = BuildRecord.model_validate_json(build.read_bytes("build.json")).config.get("source")
+    try:
+        theirs = BuildRecord.model_validate_json(build.read_bytes("build.json")).config.get("source")
+    except ValidationError:
+        raise SurdError(f"--out is {build.root!r}, whose build.json cannot be read; name another folder") from None
     if theirs != source:
         raise SurdError(f"--out is {build.root!r} and holds a build of {theirs!r}; name another folder")
 

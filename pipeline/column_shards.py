@@ -15,12 +15,12 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.build import Build, add_member, marker_file, tar_writer
 from pipeline.columns import Column, columns_present, marked, shard_manifest
 from pipeline.models import Models
+from pipeline.samples import is_text
 from schemas import ColumnManifest, Marker, ShardInfo, SurdError
 from schemas.config import EmbedConfig
 
@@ -41,7 +41,7 @@ def write_column_shards(
     """
     shards = shard_manifest(build).shards
     shard = shards[number]
-    prompts = _prompts(build, shard.name)
+    prompts = _prompts(build, shard)
     missing: dict[Column, str] = {}
     for column in columns:
         fingerprint = _fingerprint(column, shard, prompts, models)
@@ -104,7 +104,7 @@ def take_in_column_shard(
 ) -> None:
     """Write one shard's tar of a column of prompts whose arrays are at hand, and its marker, as if it had been made."""
     shards = shard_manifest(build).shards
-    prompts = _prompts(build, shards[number].name)
+    prompts = _prompts(build, shards[number])
     file = f"columns/{column.name}/{shards[number].name}"
     with build.writing(file) as raw, tar_writer(raw) as tar:
         for key, row in prompts.items():
@@ -132,19 +132,25 @@ def _mark(build: Build, number: int, column: Column, fingerprint: str, seconds: 
     del build.written[marker_file(marker.stage, number)]  # no output: its seconds differ from run to run
 
 
-def _prompts(build: Build, shard: str) -> Prompts:
+def _prompts(build: Build, shard: ShardInfo) -> Prompts:
     """Keys and prompts of a shard, in order. They lie in the index, so that no shard is opened for them."""
-    wanted: dict[str, Any] = {"columns": ["key", "simple", "complex"], "filters": [("shard", "=", shard)]}
+    wanted: dict[str, Any] = {"columns": ["key", "simple", "complex"], "filters": [("shard", "=", shard.name)]}
     try:
         with build.open("shards/index.parquet") as file:
             # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26).
             table = pq.read_table(file, use_threads=False, **wanted)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        table.validate(full=True)  # else text that is no UTF-8 is found much later
+        if any(column.null_count or not is_text(column.type) for column in table.columns):
+            raise ValueError("a key or prompt in it is no text")
+        prompts: Prompts = {row["key"]: row for row in table.to_pylist()}
+        if len(prompts) != shard.count:
+            raise ValueError(f"it has {len(prompts):,} samples of {shard.name}, not {shard.count:,}")
+    except (OSError, ValueError) as error:  # ValueError: Arrow's own are ones too
         why = " ".join(str(error).split())[:200]
         raise SurdError(
             f"{build.path('shards/index.parquet')} does not give the prompts ({why}); run surd build again"
         ) from None
-    return {row["key"]: row for row in table.to_pylist()}
+    return prompts
 
 
 def _fingerprint(column: Column, shard: ShardInfo, prompts: Prompts, models: Models) -> str:

@@ -10,9 +10,11 @@ from pydantic import ValidationError
 
 from pipeline.build import Build
 from pipeline.models import Models
+from pipeline.strict_tar import TAR_NAME
 from schemas import ColumnManifest, ShardManifest, SurdError
 from schemas.config import EmbedConfig, ModelsConfig
 
+_MEND = "; mend it with surd verify --repair"
 Pooling = Literal["mean", "last", "tokens"]
 
 
@@ -98,5 +100,12 @@ def marked(name: str) -> str:
 
 
 def shard_manifest(build: Build) -> ShardManifest:
-    """What shards a build has."""
-    return ShardManifest.model_validate_json(build.read_bytes("shards/manifest.json"))
+    """What shards a build has. Raises SurdError when the manifest is none, or one whose tars lie elsewhere."""
+    file = "shards/manifest.json"
+    try:
+        manifest = ShardManifest.model_validate_json(build.read_bytes(file))
+    except ValidationError as error:
+        raise SurdError(f"{build.path(file)} is no shard manifest ({error.errors()[0]['msg']}){_MEND}") from None
+    if odd := next((shard.name for shard in manifest.shards if not TAR_NAME.fullmatch(shard.name)), None):
+        raise SurdError(f"{build.path(file)}: {odd!r} is no name of a tar{_MEND}")
+    return manifest

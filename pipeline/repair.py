@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from pipeline.build import Build, HashingFile, marker_file
 from pipeline.column_shards import describe_column, write_column_shards
-from pipeline.columns import Column, columns_asked, marked, shard_manifest
+from pipeline.columns import Column, columns_asked, columns_present, marked, shard_manifest
 from pipeline.models import Models
 from pipeline.pack import describe_shards, planned_shards, write_samples
 from pipeline.stages import BY_NAME, run_unit
 from pipeline.verify import INDEX, SHARD_MANIFEST, Finding
-from schemas import BuildConfig, BuildRecord, ColumnManifest, ShardInfo, SurdError
+from schemas import BuildConfig, BuildRecord, ShardInfo, SurdError
 
 _NO_STAGES = "its stages are not here, only the dataset; get the file again from where the dataset came from"
 _OTHER_BYTES = "what it was packed from has changed since; pack again with surd build"
@@ -112,9 +112,14 @@ def _describe_shards(build: Build, config: BuildConfig, file: str) -> str | None
 
 def _embed_one(build: Build, config: BuildConfig, file: str) -> str | None:
     _, name, tar = file.split("/")
-    manifest = ColumnManifest.model_validate_json(build.read_bytes(f"columns/{name}/manifest.json"))
-    column, models = Column.of(manifest), Models(config.models)
-    number = [shard.name for shard in shard_manifest(build).shards].index(tar)
+    manifest = columns_present(build).get(name)
+    shards = [shard.name for shard in shard_manifest(build).shards]
+    if manifest is None or tar not in shards:  # a tar that no shard has, or in a folder that is no column
+        _leave(build, config, file)
+        return None
+    if [shard.name for shard in manifest.shards] != shards:
+        raise SurdError(f"the column's manifest lists other tars than shards/ has; drop it: surd columns drop {name}")
+    column, models, number = Column.of(manifest), Models(config.models), shards.index(tar)
     marker = marker_file(marked(name), number)
     before = build.read_bytes(marker) if build.exists(marker) else None
     build.remove(marker)

@@ -48,6 +48,11 @@ def fields_schema(build: Build) -> pa.Schema:
     return pa.schema([*(field for field in arrow_schema(Sample) if field.name not in ("simple", "complex")), *beyond])
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of an index holds text, whichever way Arrow counts its bytes."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def read_manifest(build: Build) -> ShardManifest:
     """Raises SurdError when there is no dataset, or one of another format."""
     try:
@@ -121,7 +126,9 @@ def read_scores(build: Build) -> pa.Table:
                 raise ValueError("it has no columns key and shard")
             beyond = [name for name in table.schema_arrow.names if name not in _KNOWN]
             # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26).
-            return table.read(columns=["key", "shard", *beyond], use_threads=False)
+            scores = table.read(columns=["key", "shard", *beyond], use_threads=False)
+            scores.validate(full=True)  # else text that is no UTF-8 is found only when it is asked for
+            return scores
     except (OSError, ValueError) as error:  # ValueError: no parquet, or without that column
         why = " ".join(str(error).split())[:200]
         raise SurdError(f"{build.path(_INDEX)}: it cannot be read ({why}){_MEND}") from None

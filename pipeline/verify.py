@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from pipeline.verify_shard import Index, ShardRule
 from schemas import ColumnManifest, ShardInfo, ShardManifest, SurdError
 
 M = TypeVar("M", bound=BaseModel)
+_MARKER = re.compile(r"part-\d{5}\.done\.json")
 SHARDS, INDEX, SHARD_MANIFEST = "shards", "shards/index.parquet", "shards/manifest.json"
 
 
@@ -109,7 +111,7 @@ def verify_stages(build: Build) -> Iterator[Checked]:
     """Every file that a stage's marker vouches for, against the hash in it: rows, fetched bytes, miniatures."""
     for stage in STAGES:
         for name in build.listdir(stage.name):
-            if not name.endswith(".done.json") or stage.name in ("pack", "embed"):
+            if not _MARKER.fullmatch(name) or stage.name in ("pack", "embed"):
                 continue
             marker = build.marker(stage.name, int(name[5:10]))
             if marker is None:
@@ -154,16 +156,19 @@ def _check_tar(
     """One tar, read once: its members by ``member``, what only its end shows by ``end``, then count, size and hash."""
     if not build.exists(file):
         return Checked(file, info.bytes, [Finding(file, None, "it is listed in the manifest and is not there")])
-    size = build.size(file)
     findings: list[Finding] = []
-    with build.open(file) as opened:
-        tar = StrictTar(opened, size)
-        try:
+    try:
+        size = build.size(file)
+        with build.open(file) as opened:
+            tar = StrictTar(opened, size)
             for found in tar:
                 findings += [Finding(file, name, problem) for name, problem in member(found)]
-        except Unsound as unsound:
-            findings.append(Finding(file, unsound.member, unsound.problem))
-            return Checked(file, info.bytes, findings)
+    except Unsound as unsound:
+        findings.append(Finding(file, unsound.member, unsound.problem))
+        return Checked(file, info.bytes, findings)
+    except OSError as error:  # a folder of that name, no rights, a failing disk
+        findings.append(Finding(file, None, f"it cannot be read ({error.strerror or error.__class__.__name__})"))
+        return Checked(file, info.bytes, findings)
     keys, problems = end()
     findings += [Finding(file, name, problem) for name, problem in problems]
     if len(keys) != info.count:

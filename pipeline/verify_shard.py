@@ -15,12 +15,13 @@ from pydantic import ValidationError
 from pipeline.build import Build
 from pipeline.inspect_image import sniff
 from pipeline.refusal import Refused
+from pipeline.samples import is_text
 from pipeline.strict_tar import Member
 from schemas import Sample
 
 _NAME = re.compile(r"([0-9a-f]{16})\.(png|jpg|webp|simple\.txt|complex\.txt|json)")
 _ORDER = ("image", "simple.txt", "complex.txt", "json")
-_NEEDED = ("key", "shard", "offset", "size", "sha256")
+_NEEDED = {"key": "text", "shard": "text", "offset": "a whole number", "size": "a whole number", "sha256": "text"}
 _SAMPLE = "key", "sha256", "simple", "complex", "clip_simple", "clip_complex"
 Fault = tuple[str, str]
 """A member's name and what is wrong with it."""
@@ -42,12 +43,17 @@ class Index:
         """The index, and what is wrong with it as a whole: ``counts`` are the samples of each shard, in order."""
         try:
             table = build.read_table(file)
+            table.validate(full=True)  # else text that is no UTF-8 is found only when it is asked for
         except FileNotFoundError:
             return cls(None), ["it is not there"]
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             return cls(None), [f"it is no parquet file ({' '.join(str(error).split())[:200]})"]
         if missing := [name for name in _NEEDED if name not in table.column_names]:
             return cls(None), [f"it has no column {missing[0]}"]
+        for name, kind in _NEEDED.items():
+            is_kind = pa.types.is_integer if kind == "a whole number" else is_text
+            if not is_kind(table[name].type) or table[name].null_count:
+                return cls(None), [f"its column {name} is not {kind} in every row"]
         index = cls(table)
         rows = {name: count for name, (_, count) in index._spans.items()}
         if rows != {name: count for name, count in counts.items() if count} or list(rows) != [

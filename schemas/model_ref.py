@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -43,6 +45,22 @@ def server_ref(ref: str) -> ServerRef | None:
     if not whole or not model or parts.query:
         raise SurdError(f"model {ref!r} is no server; write it as openai:http://HOST:PORT/v1#MODEL")
     return ServerRef(url=url.rstrip("/"), model=model)
+
+
+@lru_cache(maxsize=32)
+def content_hash(path: str, unread: str | None = None) -> str:
+    """What tells a local model from another, wherever it lies: 16 hex digits over names and bytes of its files.
+
+    Of a file, or of all in a folder but its card, and of its subfolder ``unread`` the config alone.
+    """
+    root, digest = Path(path), hashlib.sha256()
+    for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        passed_over = file.suffix == ".md" or (unread and file.parent == root / unread and file.name != "config.json")
+        if file.is_file() and not passed_over:
+            digest.update(file.relative_to(root).as_posix().encode() + b"\0")
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def resolve_model(ref: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,22 +50,28 @@ def load_base(
 
     quiet_diffusers()
     quiet_transformers()
-    path = resolve_model(ref)
+    try:
+        path = resolve_model(ref)
+    except SurdError as error:
+        raise SurdError(f"--base: {error}") from None
     if Path(path).exists() and not (Path(path) / "model_index.json").is_file():
         raise SurdError(f"--base: {ref!r} has no model_index.json; name a diffusers StableDiffusionPipeline folder")
     try:
         index = diffusers.DiffusionPipeline.load_config(path)
-        name = index["_class_name"]
+        name = index.get("_class_name") if isinstance(index, dict) else None
         if name not in CLASSES:
             raise SurdError(f"--base: {ref!r} is a {name}; name a {' or a '.join(CLASSES)}")
         left_out = {"unet": not unet, "vae": not vae} | dict.fromkeys(TEXT_PARTS, not text)
         options: dict[str, Any] = {part: None for part, out in left_out.items() if out and part in index}
+        _check_whole(ref, Path(path), index, options)
         options["dtype"] = {"default": dtype, "vae": torch.float32}
         if name == CLASSES[0]:
             options |= {"safety_checker": None, "requires_safety_checker": False}
         pipe = getattr(diffusers, name).from_pretrained(path, use_safetensors=True, **options)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except SurdError:
+        raise
+    except Exception as error:  # a folder that is damaged makes diffusers and transformers raise all sorts
+        reason = " ".join(str(error).split())[:300]
         raise SurdError(f"--base: {ref!r} cannot be loaded ({reason}); name a local diffusers folder") from error
     pipe.set_progress_bar_config(disable=True)
     for module in networks(pipe).values():
@@ -72,6 +79,21 @@ def load_base(
     if pipe.unet is not None:
         pipe.unet.to(memory_format=torch.channels_last)  # its convolutions run faster so, on CPUs and on tensor cores
     return pipe.to(device)
+
+
+def _check_whole(ref: str, folder: Path, index: dict[str, Any], left_out: Collection[str]) -> None:
+    """SurdError where a part's folder is not there: of a tokenizer, transformers would make an empty one instead."""
+    named = [part for part, of in index.items() if isinstance(of, list) and any(of) and part not in left_out]
+    missing = [part for part in named if part != "safety_checker" and not (folder / part).is_dir()]
+    if folder.is_dir() and missing:
+        raise SurdError(f"--base: {ref!r} has no folder {missing[0]!r}; copy the whole model, or name another")
+
+
+def pick_device(asked: str) -> str:
+    """``cpu`` or ``cuda``; auto: the GPU where there is one. SurdError where a GPU was asked for and there is none."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise SurdError("--device: 'cuda' was asked for but torch sees no GPU; use cpu or auto")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
 def networks(pipe: Pipeline) -> dict[str, torch.nn.Module]:

@@ -7,6 +7,7 @@ states the hash of its files: one that a crash or a full disk cut short is told 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from sur_adapter.state_dicts import Tensors
 
 Log = list[dict[str, float]]
 PREFIX = "step-"
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)  # of half a folder
 
 
 @dataclass(kw_only=True)
@@ -45,8 +47,23 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, state: State) -> None:
-        """Write ``step-{state.step}``, then drop all but the newest ``keep``."""
-        target = self.folder / f"{PREFIX}{state.step:06d}"
+        """Write ``step-{state.step}``, then drop all but the newest ``keep`` up to it.
+
+        What lies beyond it is damaged or of a longer run, and no reason to drop what was just written. Raises SurdError
+        where it cannot be written; those that are there stay.
+        """
+        try:
+            self._write(state, self.folder / f"{PREFIX}{state.step:06d}")
+        except (OSError, SafetensorError) as error:
+            raise SurdError(
+                f"--out: {self.folder} takes no checkpoint of step {state.step} ({_one_line(error)}); {self.newest()}; "
+                "make room or the folder writable, and the same command continues"
+            ) from error
+        upto = [folder for folder in self.steps() if _step(folder) <= state.step]
+        for old in upto[: -self.keep]:
+            shutil.rmtree(old)
+
+    def _write(self, state: State, target: Path) -> None:
         partial = self.folder / f".{target.name}.tmp"
         for leftover in (partial, target):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -60,8 +77,6 @@ class Checkpoints:
             _fsync(file)
         partial.rename(target)
         _fsync(self.folder)
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(old)
 
     def load(self, last: int, warn: Callable[[str], None]) -> State | None:
         """The newest whole checkpoint not beyond step ``last``; None where there is none.
@@ -70,21 +85,24 @@ class Checkpoints:
         model or other settings.
         """
         for folder in reversed(self.steps()):
-            if int(folder.name.removeprefix(PREFIX)) > last:
+            if _step(folder) > last:
                 continue
             try:
                 state, identity = _read(folder)
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-                warn(f"{folder} is damaged ({str(error).splitlines()[0]}); falling back to the one before")
+            except DAMAGE as error:
+                warn(f"{folder} is damaged ({_one_line(error)}); falling back to the one before")
                 continue
             self._compare(folder, identity)
             return state
         return None
 
     def newest(self) -> str:
-        """The newest checkpoint, in words."""
-        steps = self.steps()
-        return f"the last good checkpoint is {steps[-1]}" if steps else "there is no checkpoint yet"
+        """The newest whole checkpoint, in words."""
+        for folder in reversed(self.steps()):
+            with contextlib.suppress(*DAMAGE):
+                _read(folder)
+                return f"the last good checkpoint is {folder}"
+        return "there is no checkpoint yet"
 
     def steps(self) -> list[Path]:
         """The checkpoint folders, oldest first."""
@@ -118,6 +136,14 @@ def write_json(path: Path, value: Any) -> None:
     partial = path.with_name(f".{path.name}.tmp")
     partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix(PREFIX))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _sha256(path: Path) -> str:

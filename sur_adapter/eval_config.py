@@ -13,7 +13,7 @@ DEMO_JUDGE = "package:pipeline/demo/models/judge"
 class EvalConfig(BaseModel):
     """Everything ``sur-eval`` can be told; every flag's help is the description here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     prompts: Path = Field(
         description="Prompts: JSON lines with prompt, category and facts, or a file of GenEval, T2I-CompBench or "

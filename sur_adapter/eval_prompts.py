@@ -82,7 +82,12 @@ def _json_lines(text: str, path: Path) -> Iterator[EvalPrompt]:
 
 
 def _row(row: dict[str, Any], path: Path) -> EvalPrompt:
+    for name in ("prompt", "category", "tag", "complex", "image"):
+        if not isinstance(row.get(name), (str, type(None))):
+            raise TypeError(f"{name} is {row[name]!r}, no text")
     image = row.get("image")
+    if image is not None and not (path.parent / image).is_file():
+        raise ValueError(f"its image {str(path.parent / image)!r} is not there")
     return _prompt(
         row["prompt"],
         category=_ours(row.get("category") or row.get("tag") or OTHER),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from schemas.errors import SurdError
 from sur_adapter.adapter import SURAdapter
-from sur_adapter.base_model import Pipeline, load_base, networks
+from sur_adapter.base_model import Pipeline, load_base, networks, pick_device
 from sur_adapter.checkpoint import write_json
 from sur_adapter.draw import Drawing, draw
 from sur_adapter.eval_config import Compared, EvalConfig, EvalResult
@@ -28,7 +28,7 @@ from sur_adapter.intervals import bootstrap
 from sur_adapter.judge import Judge, load_judge
 from sur_adapter.kid import kid, paired_kernel
 from sur_adapter.pipeline import load_adapter
-from sur_adapter.quality import rate
+from sur_adapter.quality import Rater, load_rater
 
 #: The categories of the paper's own evaluation.
 PAPER_CATEGORIES = ("action", "colour", "counting")
@@ -58,10 +58,11 @@ def evaluate(config: EvalConfig, on_pictures: Callable[[int, int], None] | None 
     base = config.base or adapter.config["base_model"]
     if base is None:
         raise SurdError(f"--base: the adapter in {config.adapter} does not name its base model; name it here")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    device = pick_device(config.device)
     pipe = load_base(base, device)
     judge = load_judge(config.judge, device)
     judge.check(prompts)
+    raters = {metric: load_rater(metric) for metric in config.quality}
     arms: dict[str, tuple[list[str], Any]] = {
         "base": ([one.prompt for one in prompts], None),
         "adapter": ([one.prompt for one in prompts], torch.nn.Module.to(adapter, device)),
@@ -83,7 +84,7 @@ def evaluate(config: EvalConfig, on_pictures: Callable[[int, int], None] | None 
         name: draw(with_adapter(pipe, module), texts, how, config.out / "images" / name, count)
         for name, (texts, module) in arms.items()
     }
-    result = _result(config, base, judge, prompts, files)
+    result = _result(config, base, judge, raters, prompts, files)
     result = result.model_copy(update={"seconds": round(time.perf_counter() - began, 1)})
     _grid(config.out / "grid.png", prompts, files)
     write_json(config.out / "result.json", result.model_dump())
@@ -127,14 +128,19 @@ def compare_kid(features: Mapping[str, Tensor], real_PD: Tensor) -> Compared:
 
 
 def _result(
-    config: EvalConfig, base: str, judge: Judge, prompts: list[EvalPrompt], files: dict[str, np.ndarray]
+    config: EvalConfig,
+    base: str,
+    judge: Judge,
+    raters: dict[str, Rater],
+    prompts: list[EvalPrompt],
+    files: dict[str, np.ndarray],
 ) -> EvalResult:
     judged = {name: judge_files(judge, paths, prompts) for name, paths in files.items()}
     scores = {name: one.scores for name, one in judged.items()}
     places = by_category(prompts)
     headline = [places[name] for name in PAPER_CATEGORIES if name in places]
     on_real, distance = _against_real(judge, prompts, judged)
-    rated = {metric: {name: rate(metric, paths) for name, paths in files.items()} for metric in config.quality}
+    rated = {metric: {name: rate(paths) for name, paths in files.items()} for metric, rate in raters.items()}
     return EvalResult(
         prompts=str(config.prompts),
         adapter=str(config.adapter),
@@ -204,6 +210,8 @@ def _claim(config: EvalConfig, prompts: list[EvalPrompt], adapter: SURAdapter, p
         config.out.mkdir(parents=True, exist_ok=True)
         if file.exists():
             theirs = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(theirs, dict):
+                raise ValueError(f"{file.name} is of no run")
             changed = sorted(name for name in identity if identity[name] != theirs.get(name))
             if changed:
                 other = ", ".join(changed)

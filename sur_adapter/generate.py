@@ -15,7 +15,7 @@ from PIL import Image
 
 from schemas.errors import SurdError
 from sur_adapter.adapter import SURAdapter
-from sur_adapter.base_model import Pipeline, load_base
+from sur_adapter.base_model import Pipeline, load_base, pick_device
 from sur_adapter.generate_config import GenerateConfig
 from sur_adapter.grid import draw_grid
 from sur_adapter.pipeline import SURStableDiffusionPipeline, SURStableDiffusionXLPipeline, load_adapter
@@ -29,11 +29,12 @@ def generate(config: GenerateConfig) -> list[Path]:
     Raises SurdError for a missing adapter, base model or prompt, an adapter of another width, and an unwritable out.
     """
     prompts = read_prompts(config)
+    _make_folder(config.out)
     adapter = load_adapter(config.adapter, config.eta)
     base = config.base or adapter.config["base_model"]
     if base is None:
         raise SurdError(f"--base: the adapter in {config.adapter} does not name its base model; name it here")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    device = pick_device(config.device)
     pipe = load_base(base, device)
     arms = ({"without adapter": None} if config.compare else {}) | {"with adapter": adapter}
     columns = {}
@@ -114,10 +115,19 @@ def initial_noise(pipe: Pipeline, seed: int) -> torch.Tensor:
     return noise.to(device=pipe.device, dtype=pipe.unet.dtype)
 
 
+def _make_folder(out: Path) -> None:
+    """The folder of the pictures; before they are drawn, for that takes longest."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SurdError(f"--out: {str(out)!r} cannot be written ({error.strerror}); name another file") from error
+    if out.is_dir():
+        raise SurdError(f"--out: {str(out)!r} is a folder; name a file in it, such as {str(out / 'sur.png')!r}")
+
+
 def _write(images: list[Image.Image], out: Path) -> list[Path]:
     paths = [out] if len(images) == 1 else [out.with_stem(f"{out.stem}-{i:02d}") for i in range(len(images))]
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         for image, path in zip(images, paths, strict=True):
             image.save(path, format="PNG")
     except OSError as error:

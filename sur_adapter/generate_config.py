@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class GenerateConfig(BaseModel):
     """Everything ``sur-generate`` can be told; every flag's help is the description here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     adapter: Path = Field(description="Folder of a trained adapter (sur-train's --out).")
     prompt: list[str] = Field(default=[], description="A prompt; repeat the flag for more.")
@@ -24,6 +24,8 @@ class GenerateConfig(BaseModel):
     guidance_scale: float = Field(default=7.5, ge=0, description="Classifier-free guidance; up to 1 switches it off.")
     negative_prompt: str = Field(default="", description="What to steer away from; never passes the adapter.")
     eta: float | None = Field(default=None, ge=0, le=1, description="Adapter strength. Default: as trained; 0: none.")
-    seed: int = Field(default=0, ge=0, description="Noise seed of the first prompt; the next prompts count up from it.")
+    seed: int = Field(
+        default=0, ge=0, lt=1 << 63, description="Noise seed of the first prompt; the next prompts count up from it."
+    )
     seeds: int = Field(default=1, ge=1, description="Pictures of each prompt; their seeds go on counting up.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to run.")

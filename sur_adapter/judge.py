@@ -76,8 +76,10 @@ class FactJudge:
                 path, use_safetensors=True, dtype=torch.float32
             )
             self._processor: Any = AutoImageProcessor.from_pretrained(path)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except SurdError:
+            raise
+        except Exception as error:  # a folder that is damaged makes transformers raise all sorts
+            reason = " ".join(str(error).split())[:300]
             mend = "name a classifier of images, clip:NAME or vqa:NAME"
             raise SurdError(f"--judge: {ref!r} cannot be loaded ({reason}); {mend}") from error
         self._model.eval().to(device)
@@ -150,6 +152,9 @@ class ClipJudge:
 
         model, _, pretrained = name.partition("/")
         folder = resolve_model(name) if name.startswith(("package:", ".", "/", "~")) else None
+        mend = "write clip:MODEL/WEIGHTS as open_clip names them, such as clip:ViT-L-14/openai, or clip:FOLDER"
+        if not folder and not pretrained and model in open_clip.list_models():  # open_clip would make up weights
+            raise SurdError(f"--judge: clip:{name!r} names a model without its weights; {mend}")
         try:
             if folder:
                 model, pretrained = f"local-dir:{folder}", ""
@@ -159,10 +164,7 @@ class ClipJudge:
             self._tokenize = open_clip.get_tokenizer(model)
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0].split(" Available:")[0]
-            raise SurdError(
-                f"--judge: clip:{name!r} cannot be loaded ({reason}); "
-                "write clip:MODEL/WEIGHTS as open_clip names them, such as clip:ViT-L-14/openai, or clip:FOLDER"
-            ) from error
+            raise SurdError(f"--judge: clip:{name!r} cannot be loaded ({reason}); {mend}") from error
         self._model.eval()
         self._device = device
 
@@ -196,7 +198,12 @@ class VqaJudge:
             raise SurdError(
                 f"--judge: 'vqa:{name}' needs t2v-metrics, which is not installed; pip install t2v-metrics"
             ) from error
-        self._score = t2v_metrics.VQAScore(model=name or "clip-flant5-xxl", device=device)
+        try:
+            self._score = t2v_metrics.VQAScore(model=name or "clip-flant5-xxl", device=device)
+        except Exception as error:  # it loads by more than one library
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            mend = "name one that t2v-metrics lists, such as vqa:clip-flant5-xl, whose weights are at hand"
+            raise SurdError(f"--judge: 'vqa:{name}' cannot be loaded ({reason}); {mend}") from error
 
     def check(self, prompts: Sequence[EvalPrompt]) -> None:
         """Any prompt will do."""
@@ -209,5 +216,9 @@ class VqaJudge:
 
 
 def _open(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        return image.convert("RGB")
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        mend = "remove it: a drawn one is drawn again"
+        raise SurdError(f"{file}: the picture cannot be read ({error}); {mend}") from error

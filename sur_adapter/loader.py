@@ -146,7 +146,8 @@ class ShardDataset:
     def llm_statistics(self, most: int = 4096) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [llm_width] over the LLM column's first ``most`` samples, in shard order.
 
-        Of a token-level column, over all their tokens.
+        Of a token-level column, over all their tokens. Raises SurdError naming a member that is no number: in the mean
+        it would spoil every batch, and its own might be far off.
         """
         manifest = self.reads["llm"]
         total = squares = torch.zeros(manifest.width, dtype=torch.float64)
@@ -155,6 +156,9 @@ class ShardDataset:
             column = Column("llm", manifest, self._tar(url, info))
             for index in range(min(info.count, most - samples)):
                 values = to_float(column.read(index)[0].copy()).double().reshape(-1, manifest.width)
+                if not bool(values.isfinite().all()):
+                    where = f"{column.tar.name}: member {column.tar.keys[index]}.npy"
+                    raise SurdError(f"{where} holds NaN or infinity; embed again")
                 total, squares = total + values.sum(0), squares + values.square().sum(0)
                 vectors += len(values)
             column.tar.close()

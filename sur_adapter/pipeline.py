@@ -144,13 +144,30 @@ class SURStableDiffusionXLPipeline(_Adapting, StableDiffusionXLPipeline):  # typ
 
 
 def load_adapter(folder: Path, eta: float | None = None) -> SURAdapter:
-    """The adapter in ``folder``, in eval mode; ``eta`` overrides the strength it was trained with."""
+    """The adapter in ``folder``, in eval mode; ``eta`` overrides the strength it was trained with.
+
+    Raises SurdError where it is not there, not whole (diffusers would go on with random weights), or no adapter.
+    """
     if not (folder / "config.json").is_file():
         raise SurdError(f"--adapter: {str(folder)!r} holds no config.json; give the --out folder of a sur-train")
     try:
-        adapter = SURAdapter.from_pretrained(folder, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise SurdError(f"--adapter: {str(folder)!r} cannot be loaded ({error}); train it again") from error
+        adapter, found = SURAdapter.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SurdError(f"--adapter: {str(folder)!r} cannot be loaded ({reason}); train it again") from error
+    if fault := _fault(adapter, found):
+        raise SurdError(f"--adapter: {str(folder)!r} {fault}; train it again, or copy the whole folder")
     if eta is not None:
         adapter.register_to_config(eta=eta)
     return adapter
+
+
+def _fault(adapter: SURAdapter, found: dict[str, list[str]]) -> str | None:
+    """What is wrong with an adapter that was loaded, None where nothing is; ``found`` is what diffusers says of it."""
+    if odd := sorted([*found["missing_keys"], *found["unexpected_keys"]]):
+        return f"has a config.json and weights that are not each other's ({odd[0]})"
+    eta = adapter.config["eta"]
+    if not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
+        return f"states a strength eta of {eta!r}, which is no number from 0 to 1"
+    sick = next((name for name, weight in adapter.state_dict().items() if not weight.isfinite().all()), None)
+    return f"holds NaN or infinity in {sick}" if sick else None

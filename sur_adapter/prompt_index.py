@@ -24,12 +24,20 @@ class PromptIndex:
         self.groups: dict[str, int] = {}
         self.bounds: dict[str, tuple[str, str]] = {}
         try:
-            filesystem, path = fsspec.core.url_to_fs(self.name)
-            file = filesystem.open(path, "rb")
-            # Some servers send whole files only.
-            self._table = pq.ParquetFile(file if file.seekable() else pa.BufferReader(file.read()), pre_buffer=False)
-        except (FileNotFoundError, pa.ArrowInvalid):
+            self._open()
+        except FileNotFoundError:
             return  # the shards hold the prompts too
+        except Exception as error:  # every protocol raises its own, and Arrow on damage all sorts
+            why = " ".join(str(error).split())[:200]
+            mend = "surd verify BUILD --repair makes it anew; without it the prompts are read from the shards"
+            raise SurdError(f"{self.name}: cannot be read ({why}); {mend}") from error
+
+    def _open(self) -> None:
+        """Read the footer, and of it which row group is whose."""
+        filesystem, path = fsspec.core.url_to_fs(self.name)
+        file = filesystem.open(path, "rb")
+        # Some servers send whole files only.
+        self._table = pq.ParquetFile(file if file.seekable() else pa.BufferReader(file.read()), pre_buffer=False)
         names = self._table.schema_arrow.names
         if not {"shard", *COLUMNS} <= set(names):
             return
@@ -53,8 +61,10 @@ class PromptIndex:
         try:
             # Without Arrow's own threads: they do not outlive a fork.
             rows = self._table.read_row_group(self.groups[shard.name], columns=COLUMNS, use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise SurdError(f"{self.name}: the rows of {shard.name} are damaged ({error}); pack again") from error
+            columns = [rows[name].to_pylist() for name in COLUMNS]
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: text that is no UTF-8
+            why = " ".join(str(error).split())[:200]
+            raise SurdError(f"{self.name}: the rows of {shard.name} are damaged ({why}); pack again") from error
         if len(rows) != shard.count or any(rows[name].null_count for name in COLUMNS):
             raise SurdError(f"{self.name}: has {len(rows)} rows of {shard.name}, not {shard.count}; pack again")
-        return [rows[name].to_pylist() for name in COLUMNS]
+        return columns

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from schemas.errors import SurdError
 
+Rater = Callable[[np.ndarray], np.ndarray]
 
-def rate(metric: str, files_SP: np.ndarray) -> np.ndarray:
-    """Scores [S, P] of the pictures. SurdError when pyiqa, the metric or its weights are not there."""
+
+def load_rater(metric: str) -> Rater:
+    """What gives the scores [S, P] of picture files [S, P]. SurdError when pyiqa, the metric or its weights are not
+    there: better before the pictures are drawn than after."""
     try:
         import pyiqa
     except ImportError as error:
@@ -22,4 +27,4 @@ def rate(metric: str, files_SP: np.ndarray) -> np.ndarray:
             f"--quality: the weights of {metric!r} are not at hand and cannot be downloaded ({error}); "
             "load them once on a machine with a network, or leave it out"
         ) from error
-    return np.array([float(measure(str(file))) for file in files_SP.flat]).reshape(files_SP.shape)
+    return lambda files_SP: np.array([float(measure(str(file))) for file in files_SP.flat]).reshape(files_SP.shape)

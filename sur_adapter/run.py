@@ -14,10 +14,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 
 from schemas.errors import SurdError
 from sur_adapter.adapter import SURAdapter
-from sur_adapter.base_model import networks, text_width
+from sur_adapter.base_model import networks, pick_device, text_width
 from sur_adapter.batch import Batch
 from sur_adapter.checkpoint import Checkpoints, Log, State, write_json
 from sur_adapter.conditions import Conditioner
@@ -229,12 +230,16 @@ def make_adapter(config: TrainConfig, width: int, data: ShardDataset, base: str)
 
 
 def save_adapter(out: Path, adapter: SURAdapter) -> None:
-    """The adapter beside its final place first, then each file renamed into it."""
+    """The adapter beside its final place first, then each file renamed into it. SurdError where that fails."""
     partial = out / ".adapter.tmp"
-    adapter.save_pretrained(partial)
-    for file in sorted(partial.iterdir(), reverse=True):
-        file.replace(out / file.name)
-    partial.rmdir()
+    try:
+        adapter.save_pretrained(partial)
+        for file in sorted(partial.iterdir(), reverse=True):
+            file.replace(out / file.name)
+        partial.rmdir()
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SurdError(f"--out: {out} takes no adapter ({reason}); make room or the folder writable") from error
 
 
 def _make_folder(out: Path) -> None:
@@ -247,9 +252,7 @@ def _make_folder(out: Path) -> None:
 
 
 def _make_accelerator(config: TrainConfig) -> Accelerator:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise SurdError("--device: 'cuda' was asked for but torch sees no GPU; use cpu or auto")
-    on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+    on_cpu = pick_device(config.device) == "cpu"
     if config.mixed_precision == "fp16" and on_cpu:
         raise SurdError("--mixed-precision: 'fp16' needs a GPU; use bf16 or no")
     tracker = None if config.tracker == "none" else config.tracker

@@ -32,7 +32,7 @@ NOT_IDENTITY = {
 class TrainConfig(BaseModel):
     """Everything ``sur-train`` can be told; every flag's help is the description here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     shards: str = Field(description="Shards to train on; braces name a range: 'dir/shards/surd-{00000..00003}.tar'.")
     config: Path | None = Field(
@@ -115,7 +115,7 @@ class TrainConfig(BaseModel):
     )
     compile: bool = Field(default=False, description="torch.compile UNet and adapter; needs a C++ compiler.")
     workers: int = Field(default=0, ge=0, description="Processes that read samples ahead; 0: read between steps.")
-    seed: int = Field(default=0, ge=0, description="Decides weights, data order and noise.")
+    seed: int = Field(default=0, ge=0, lt=1 << 63, description="Decides weights, data order and noise.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train.")
 
     checkpoint_every: int = Field(default=500, ge=0, description="Steps between checkpoints; 0 writes none.")

@@ -31,6 +31,7 @@ class Validator:
     def __init__(self, config: TrainConfig, run: Run) -> None:
         self.config, self.run = config, run
         self.data = None
+        _check(config)
         if config.validate_every and config.validation_shards:
             shards = config.model_copy(update={"shards": config.validation_shards})
             self.data, _ = open_data(shards, run.conditioner.computed)
@@ -122,3 +123,25 @@ class Validator:
         best.mkdir(exist_ok=True)
         save_adapter(best, adapter)
         write_json(best / "best.json", {"step": step, name: value})
+
+
+def _check(config: TrainConfig) -> None:
+    """SurdError for what a validation would stumble over, which may be hours away: prompts, and a judge of them."""
+    asked = {
+        "--validation-shards": config.validation_shards,
+        "--validation-prompts": config.validation_prompts,
+        "--validation-judge": config.validation_judge,
+    }
+    flag = next((flag for flag, value in asked.items() if value), None)
+    if flag and not config.validate_every:
+        raise SurdError(f"{flag}: nothing is ever validated, as --validate-every is 0; give steps, such as 500")
+    if config.validation_judge and not config.validation_prompts:
+        raise SurdError("--validation-judge: there is nothing to judge; give --validation-prompts too")
+    if not config.validation_prompts:
+        return
+    from sur_adapter.eval_prompts import read_eval_prompts
+    from sur_adapter.judge import load_judge
+
+    prompts = read_eval_prompts(config.validation_prompts)
+    if config.validation_judge:
+        load_judge(config.validation_judge).check(prompts)

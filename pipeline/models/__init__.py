@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from schemas import SurdError, resolve_model
 from schemas.config import ModelsConfig, ServerConfig
 from schemas.model_ref import ServerRef, server_ref
+from schemas.model_ref import content_hash as _content_hash
 
 if TYPE_CHECKING:
     from pipeline.models.captioner import Captioner
@@ -120,9 +120,12 @@ def _loaded(kind, ref, device, *more):  # type: ignore[no-untyped-def]  # the pr
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    path = resolve_model(ref)
     try:
-        return kind(resolve_model(ref), device, *more)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        return kind(path, device, *more)
+    except SurdError:
+        raise
+    except Exception as error:  # a model that is damaged or of another kind makes its libraries raise all sorts
         why = " ".join(str(error).split())[:300]
         raise SurdError(f"model {ref!r} cannot be loaded as {kind.__name__}: {why}; see `surd models`") from error
 
@@ -132,16 +135,3 @@ def _server(server: ServerRef, settings: str) -> ChatModel:
     from pipeline.models.llm_server import LLMServer
 
     return LLMServer(server, ServerConfig.model_validate_json(settings))
-
-
-@lru_cache(maxsize=32)
-def _content_hash(path: str, unread: str | None = None) -> str:
-    """Hash of a file, or of all in a folder but its card, and of its subfolder ``unread`` the config alone."""
-    root, digest = Path(path), hashlib.sha256()
-    for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
-        passed_over = file.suffix == ".md" or (unread and file.parent == root / unread and file.name != "config.json")
-        if file.is_file() and not passed_over:
-            digest.update(file.relative_to(root).as_posix().encode() + b"\0")
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]

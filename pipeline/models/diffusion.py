@@ -29,6 +29,8 @@ class DiffusionEncoders:
         disable_progress_bar()
         if Path(ref).exists() and not (Path(ref) / "model_index.json").is_file():
             raise ValueError("it has no model_index.json; name a diffusers pipeline folder")
+        if Path(ref).exists() and not (Path(ref) / "tokenizer").is_dir():  # transformers would make an empty one
+            raise ValueError("it has no folder 'tokenizer'; copy the whole model, or name another")
         # The safety checker judges drawn pictures, and nothing is drawn here.
         without: dict[str, Any] = {"unet": None, "safety_checker": None, "requires_safety_checker": False}
         pipe: Any = DiffusionPipeline.from_pretrained(ref, use_safetensors=True, **without)

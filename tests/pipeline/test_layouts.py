@@ -211,6 +211,13 @@ def test_an_import_does_not_write_over_another_build(surd, build):
         imported(f"imagefolder:{surd}", build)
 
 
+def test_an_import_into_a_folder_whose_record_is_damaged_is_refused(build, tmp_path):
+    shutil.copytree(build, tmp_path / "build")
+    (tmp_path / "build" / "build.json").write_text("{")
+    with pytest.raises(SurdError, match=r"--out .* whose build.json cannot be read; name another"):
+        imported(f"authors:{authors_set(tmp_path / 'SURD')}", tmp_path / "build")
+
+
 def test_an_export_needs_a_known_layout_an_empty_folder_and_a_sound_dataset(build, tmp_path):
     with pytest.raises(SurdError, match="--to is 'zip'; give authors"):
         export(Build(str(build)), "zip", Build(str(tmp_path / "out")))

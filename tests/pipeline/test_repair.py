@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -60,9 +61,22 @@ def test_an_imported_column_has_no_model_to_make_it_again_and_a_strange_file_no_
     file = f"columns/{POOLED}/surd-00000.tar"
     (breakable / file).write_bytes(b"")
     (breakable / "shards" / "strange").write_bytes(b"")
+    strays = [f"columns/{POOLED}/surd-00009.tar", f"columns/{POOLED}/other.tar"]
+    for stray in strays:
+        (breakable / stray).write_bytes(b"")
     problems = mended(breakable)
+    assert all("surd did not make it" in problems[stray] for stray in strays)
     assert "drop the column" in problems[file] and "surd did not make it" in problems["shards/strange"]
     assert f"{file}: " in told(breakable) and list((breakable / "embed" / POOLED).glob("*00000.done.json"))
+
+
+def test_a_column_whose_manifest_lists_other_tars_than_the_shards_is_to_be_dropped(breakable):
+    file = breakable / "columns" / POOLED / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"shards": manifest["shards"][1:]}))
+    (breakable / "columns" / POOLED / "surd-00001.tar").write_bytes(b"")
+    problems = mended(breakable)
+    assert f"drop it: surd columns drop {POOLED}" in problems[f"columns/{POOLED}/surd-00001.tar"]
 
 
 def test_broken_columns_of_every_kind_are_made_again_with_the_same_bytes(built, tmp_path):

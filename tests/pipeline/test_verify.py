@@ -172,6 +172,12 @@ def test_an_index_that_is_wrong_is_told(breakable):
     assert "its 11 rows are not the 12 of the manifest" in told(breakable)
     pq.write_table(table.drop_columns(["key"]), path)
     assert "shards/index.parquet: it has no column key" in told(breakable)
+    put("key", range(12))
+    assert "shards/index.parquet: its column key is not text in every row" in told(breakable)
+    put("offset", [None, *table["offset"].to_pylist()[1:]])
+    assert "shards/index.parquet: its column offset is not a whole number in every row" in told(breakable)
+    put("simple", pa.array([b"\xff"] * 12).view(pa.string()))
+    assert "shards/index.parquet: it is no parquet file (" in told(breakable)
     path.write_bytes(sound[:100])
     assert "shards/index.parquet: it is no parquet file" in told(breakable)
     path.unlink()
@@ -186,3 +192,12 @@ def test_stages_are_told_when_asked_for(breakable):
     assert findings(breakable) == []
     broken = {finding.file for finding in findings(breakable, stages=True)}
     assert broken == {"fetch/part-00000.tar", "clean/part-00000.done.json"}
+
+
+def test_what_cannot_be_read_is_told_and_what_is_no_marker_is_passed_over(breakable):
+    (breakable / SHARD).unlink()
+    (breakable / SHARD).mkdir()
+    (breakable / "clean" / "mine.done.json").write_text("{}")
+    assert {(one.file, one.problem) for one in findings(breakable, stages=True)} == {
+        (SHARD, "it cannot be read (Is a directory)")
+    }

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from schemas.errors import SurdError
+from schemas.model_ref import content_hash
 from sur_adapter.conditions import Conditioner
 from sur_adapter.train_config import TrainConfig, TrainResult
 from sur_adapter.trainer import train
@@ -65,6 +66,22 @@ def test_columns_of_another_base_model_are_refused(config: Config, build: Any, b
     with pytest.raises(SurdError, match=r"--base: column latents was made with .* not with .*other.*--no-columns"):
         train(config(base=str(other)))
     assert train(config(steps=1, base=str(other), columns=False)).computed
+
+
+def test_columns_serve_the_same_encoders_that_lie_elsewhere(
+    config: Config, build: Any, base: Path, tmp_path: Path
+) -> None:
+    build.add_columns("latents")
+    file = build.root / "columns/latents/manifest.json"
+    made_by = {"model": str(tmp_path / "another machine"), "revision": content_hash(str(base), "unet")}
+    file.write_text(json.dumps(json.loads(file.read_text()) | made_by))
+    moved = shutil.copytree(base, tmp_path / "moved")
+    data, _ = open_data(config(base=str(moved)))
+    assert "latents" in data.reads
+    (moved / "vae/config.json").write_text("{}")
+    content_hash.cache_clear()
+    with pytest.raises(SurdError, match=r"--base: column latents was made with .*another machine"):
+        open_data(config(base=str(moved)))
 
 
 def test_what_no_column_holds_is_computed_and_said(config: Config, build: Any) -> None:

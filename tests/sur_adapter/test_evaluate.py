@@ -209,7 +209,17 @@ def test_mistakes_are_one_sentence(asked: Callable[..., EvalConfig], tmp_path: P
     (tmp_path / "plain.txt").write_text("a cat\n")
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n{"text": "b"}\n')
     (tmp_path / "odd.jsonl").write_text('{"prompt": "a", "category": "colour", "facts": {"background": "mauve"}}\n')
+    for name, row in {
+        "number.jsonl": {"prompt": "a", "category": 5},
+        "complex.jsonl": {"prompt": "a", "complex": ["b"]},
+        "gone.jsonl": {"prompt": "a", "image": "no/where.png"},
+    }.items():
+        (tmp_path / name).write_text(json.dumps(row))
     mistakes: list[tuple[dict[str, Any], str]] = [
+        ({"prompts": tmp_path / "number.jsonl"}, r"line 1 of .*category is 5, no text"),
+        ({"prompts": tmp_path / "complex.jsonl"}, r"line 1 of .*complex is \['b'\], no text"),
+        ({"prompts": tmp_path / "gone.jsonl"}, r"line 1 of .*its image .*no/where.png' is not there"),
+        ({"judge": "clip:ViT-B-32"}, r"--judge: clip:'ViT-B-32' names a model without its weights; write clip:MODEL/"),
         ({"prompts": tmp_path / "gone"}, r"--prompts: .*gone' cannot be read"),
         ({"prompts": tmp_path / "empty.txt"}, r"holds no prompt"),
         ({"prompts": tmp_path / "bad.jsonl"}, r"line 2 of .* is no prompt"),
@@ -221,9 +231,25 @@ def test_mistakes_are_one_sentence(asked: Callable[..., EvalConfig], tmp_path: P
         ({"judge": "vqa:clip-flant5-xl"}, r"needs t2v-metrics, which is not installed"),
         ({"adapter": tmp_path}, r"--adapter: .* holds no config.json"),
     ]
+    if not torch.cuda.is_available():
+        mistakes.append(({"device": "cuda"}, r"--device: 'cuda' .* no GPU"))
     for fields, sentence in mistakes:
         with pytest.raises(SurdError, match=sentence):
             evaluate(asked(**fields))
+    assert not list(tmp_path.rglob("eval/images/*")), "a mistake is found before a picture is drawn"
+
+
+def test_a_picture_that_cannot_be_read_is_named(asked: Callable[..., EvalConfig], tmp_path: Path) -> None:
+    evaluate(asked(limit=1))
+    spoilt = tmp_path / "eval/images/base/00000-0.png"
+    spoilt.write_bytes(b"no picture")
+    with pytest.raises(SurdError, match=r"base/00000-0.png: the picture cannot be read .* remove it"):
+        evaluate(asked(limit=1))
+    spoilt.unlink()
+    evaluate(asked(limit=1))
+    (tmp_path / "eval/run.json").write_text("[]")
+    with pytest.raises(SurdError, match=r"--out: .* cannot be used \(run.json is of no run\); name another folder"):
+        evaluate(asked(limit=1))
 
 
 def _save_clip(folder: Path, model: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 
 from schemas.errors import SurdError
 from sur_adapter.adapter import SURAdapter
@@ -149,7 +153,59 @@ def test_mistakes_are_one_sentence(asked: Callable[..., GenerateConfig], tmp_pat
         ({"prompts": tmp_path / "gone.txt"}, r"--prompts: .* cannot be read"),
         ({"base": str(tmp_path / "gone")}, r"gone.*no such folder"),
         ({"out": tmp_path / "file/image.png"}, r"--out: .* cannot be written"),
+        ({"out": tmp_path}, r"--out: .* is a folder; name a file in it"),
     ]
+    if not torch.cuda.is_available():
+        mistakes.append(({"device": "cuda"}, r"--device: 'cuda' .* no GPU"))
     for fields, sentence in mistakes:
         with pytest.raises(SurdError, match=sentence):
             generate(asked(**fields))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"width": "wide"}, r"cannot be loaded"),
+        ({"heads": 5}, r"cannot be loaded \(embed_dim must be divisible by num_heads\)"),
+        ({"depth": 3}, r"config.json and weights that are not each other's \(transformer_encoder.layers.2"),
+        ({"depth": 1}, r"config.json and weights that are not each other's \(transformer_encoder.layers.1"),
+        ({"eta": "much"}, r"strength eta of 'much', which is no number from 0 to 1"),
+        ({"eta": 5}, r"strength eta of 5"),
+    ],
+)
+def test_a_config_that_is_not_the_weights_is_refused(
+    asked: Callable[..., GenerateConfig], folder: Path, change: dict[str, Any], sentence: str
+) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(SurdError, match=f"--adapter: .*{sentence}.*train it again"):
+        generate(asked())
+
+
+def test_an_adapter_of_nan_draws_no_black_picture(asked: Callable[..., GenerateConfig], folder: Path) -> None:
+    file = folder / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights["fc.bias"][3] = float("nan")
+    save_file(weights, file)
+    with pytest.raises(SurdError, match=r"--adapter: .*NaN or infinity in fc.bias"):
+        generate(asked())
+
+
+@pytest.mark.parametrize("harm", ["index", "list", "tokenizer", "unet"])
+def test_a_base_model_that_is_not_whole_is_refused(
+    asked: Callable[..., GenerateConfig], base: Path, tmp_path: Path, harm: str
+) -> None:
+    part = shutil.copytree(base, tmp_path / "part")
+    if harm in ("index", "list"):
+        (part / "model_index.json").write_text("{}" if harm == "index" else "[]")
+    else:
+        shutil.rmtree(part / harm)
+    sentence = "is a None; name a" if harm in ("index", "list") else f"has no folder '{harm}'; copy the whole model"
+    with pytest.raises(SurdError, match=f"--base: .*{sentence}"):
+        generate(asked(base=str(part)))
+
+
+@pytest.mark.parametrize("fields", [{"seed": 1 << 63}, {"guidance_scale": float("inf")}])
+def test_numbers_that_no_run_can_use_are_refused(asked: Callable[..., GenerateConfig], fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        asked(**fields)

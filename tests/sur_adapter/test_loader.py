@@ -264,6 +264,14 @@ def test_llm_statistics_are_those_of_the_whole_column(build: Any) -> None:
     np.testing.assert_allclose(std, vectors.std(0), rtol=1e-4, atol=1e-6)
 
 
+def test_one_nan_in_the_llm_column_is_named_where_it_lies(build: Any, write_tar: Any, npy: Any) -> None:
+    sick = build.keys(1)[3]
+    states = arrays_of(build, lambda key: {f"{key}.npy": npy(np.full(24, np.nan if key == sick else 1, np.float16))})
+    add_column(build, write_tar, states, column="llm-n", kind="llm", width=24, shape=[24], dtype="float16")
+    with pytest.raises(SurdError, match=rf"llm-n/surd-00001.tar: member {sick}.npy holds NaN or infinity; embed again"):
+        ShardDataset(build.pattern, columns=["llm-n"], image=False).llm_statistics()
+
+
 def test_a_worker_tells_of_a_broken_shard_in_one_sentence(build: Any) -> None:
     shard = build.root / "shards/surd-00000.tar"
     shard.write_bytes(shard.read_bytes()[:1000])
@@ -286,3 +294,14 @@ def test_the_first_batch_of_a_thousand_shards_opens_but_a_few(build: Any, monkey
     next(iter(stream(ShardDataset(f"{build.root}/shards/surd-{{00000..00999}}.tar"))))
     assert time.perf_counter() - began < 2
     assert len(opened) <= 4
+
+
+def test_a_damaged_index_is_named_with_what_mends_it(build: Any) -> None:
+    write_index(build)
+    file = build.root / "shards/index.parquet"
+    whole = file.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for harmed in (whole[:-30], whole[:footer] + b"\xff" * 20 + whole[footer + 20 :], b"no parquet"):
+        file.write_bytes(harmed)
+        with pytest.raises(SurdError, match=r"index.parquet: cannot be read .*; surd verify BUILD --repair makes it"):
+            list(ShardDataset(build.pattern, columns=["llm"], image=False).loader(batch_size=4, seed=0, epochs=1))

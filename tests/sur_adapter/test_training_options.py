@@ -178,6 +178,23 @@ def test_validation_does_not_disturb_what_is_learned(config: Config, tmp_path: P
     assert far(weights(tmp_path / "without"), weights(tmp_path / "with")) == 0
 
 
+def test_what_a_validation_lacks_is_said_before_the_first_step(config: Config, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.txt"
+    plain.write_text("a cat")
+    mistakes: list[tuple[dict[str, object], str]] = [
+        ({"validation_prompts": tmp_path / "gone.txt", "validate_every": 2}, r"--prompts: .*gone.txt' cannot be read"),
+        ({"validation_prompts": plain}, r"--validation-prompts: nothing is ever validated, as --validate-every is 0"),
+        ({"validation_judge": "x", "validate_every": 2}, r"--validation-judge: .*; give --validation-prompts too"),
+        (
+            {"validation_prompts": plain, "validation_judge": str(tmp_path), "validate_every": 2},
+            r"--judge: .* cannot be loaded",
+        ),
+    ]
+    for fields, sentence in mistakes:
+        with pytest.raises(SurdError, match=sentence):
+            train(config(**fields), lambda *_: pytest.fail("it has begun"))
+
+
 def launched(build: Any, out: Path, processes: int, *more: str) -> subprocess.CompletedProcess[str]:
     flags = ["--heads", "4", "--feed-forward", "64", "--device", "cpu", "--steps", "4", *more]
     launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1"]
