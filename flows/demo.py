@@ -15,7 +15,7 @@ GRID_PROMPTS = 6
 # Two hundred steps are few: at the default rate and strength nobody would see a difference.
 # And always anew: a minute is less than the question what an older adapter in the folder was trained on.
 TRAINING = ("--lr", "5e-4", "--eta", "0.5", "--no-resume")
-DRAWING = ("--guidance-scale", "4", "--compare")  # the guidance that the demo's diffusion model was measured at
+DRAWING = ("--guidance-scale", "2.5", "--compare")  # the guidance that the demo's diffusion model was measured at
 
 
 class TrainingFailed(Exception):

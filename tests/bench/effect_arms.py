@@ -46,10 +46,11 @@ ARMS = (
     Arm(name="no LLM distillation", training={"w_llm": 0.0}),
     Arm(name="no prompt alignment", training={"w_prompt": 0.0}),
     Arm(name="no denoising", training={"w_denoise": 0.0}),
-    # At one prompt a batch, as they trained, their attention across the batch is attention to oneself.
-    Arm(name="authors' objective", training={"objective": "authors", "attention_axis": "self"},
+    # At one prompt a batch, as they trained, their attention across the batch is attention to oneself. Their denoising
+    # loss teaches the adapter nothing, so it is not computed.
+    Arm(name="authors' objective", training={"objective": "authors", "attention_axis": "self", "w_denoise": 0.0},
         says="their losses and network, with our learning rate, strength, steps and batch"),
-    Arm(name="authors' settings", training={"objective": "authors"}, recipe=False,
+    Arm(name="authors' settings", training={"objective": "authors", "w_denoise": 0.0}, recipe=False,
         says="all as they did it: 5,000 steps of 4 prompts, learning rate 1e-5, strength 0.1"),
     Arm(name="LLM layer, early", training={}, layer=LAYERS["early"]),
     Arm(name="LLM layer, middle", training={}, layer=LAYERS["middle"]),
