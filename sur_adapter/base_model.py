@@ -50,10 +50,7 @@ def load_base(
 
     quiet_diffusers()
     quiet_transformers()
-    try:
-        path = resolve_model(ref)
-    except SurdError as error:
-        raise SurdError(f"--base: {error}") from None
+    path = resolve_base(ref)
     if Path(path).exists() and not (Path(path) / "model_index.json").is_file():
         raise SurdError(f"--base: {ref!r} has no model_index.json; name a diffusers StableDiffusionPipeline folder")
     try:
@@ -79,6 +76,14 @@ def load_base(
     if pipe.unet is not None:
         pipe.unet.to(memory_format=torch.channels_last)  # its convolutions run faster so, on CPUs and on tensor cores
     return pipe.to(device)
+
+
+def resolve_base(ref: str) -> str:
+    """``resolve_model`` of the base model: a SurdError names the flag."""
+    try:
+        return resolve_model(ref)
+    except SurdError as error:
+        raise SurdError(f"--base: {error}") from None
 
 
 def _check_whole(ref: str, folder: Path, index: dict[str, Any], left_out: Collection[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from schemas.errors import SurdError
 from schemas.manifest import ColumnManifest
 from schemas.model_ref import content_hash, resolve_model
+from sur_adapter.base_model import resolve_base
 from sur_adapter.batch import slot_of
 from sur_adapter.conditions import LATENTS, needed_columns
 from sur_adapter.layout import Layout
@@ -37,10 +38,11 @@ def open_data(config: TrainConfig, computed: Collection[str] = ()) -> tuple[Shar
 
 
 def _check_model(column: ColumnManifest, base: str) -> None:
-    if column.model == base or resolve_model(base) == _resolved(column.model):
+    path = resolve_base(base)
+    if column.model == base or path == _resolved(column.model):
         return
     # The same encoders that lie elsewhere now, for a build may move; no column depends on the UNet.
-    if Path(resolve_model(base)).exists() and content_hash(resolve_model(base), "unet") == column.revision:
+    if Path(path).exists() and content_hash(path, "unet") == column.revision:
         return
     raise SurdError(
         f"--base: column {column.column} was made with {column.model!r}, not with {base!r}; "
