@@ -247,14 +247,20 @@ def _build(profile: str, out: str | None, config_file: Path | None, fields: dict
     from flows.console import Terminal
     from flows.in_process import run_build
     from flows.request import default_out, resolve
+    from pipeline.models import untaught
     from schemas import read_profile
 
     config = resolve(profile, read_profile(config_file) if config_file else {}, fields)
     terminal = Terminal(Console())
     try:
-        return run_build(config, profile, out or default_out(profile), terminal)
+        summary = run_build(config, profile, out or default_out(profile), terminal)
     finally:
         terminal.close()
+    if roles := untaught(config.models.model_dump(), config.source):
+        named = " and ".join(f"models.{role}" for role in roles)
+        said = f"{named} of the demo: what they say of pictures that are not its emoji scenes means nothing"
+        print(f"note: {said}; name real models, for example with --profile small", file=sys.stderr)
+    return summary
 
 
 def _print_summary(summary: dict[str, Any]) -> None:

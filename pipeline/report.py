@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel
 
 from pipeline.build import Build
-from pipeline.models import Models
+from pipeline.models import Models, untaught
 from pipeline.report_correction import Correction, repaired_entry, scales
 from pipeline.report_page import histogram, page
 from pipeline.report_records import Record, read_records, read_rows
@@ -130,6 +130,7 @@ def report(build: Build, settings: ReportConfig, models: Models) -> list[list[Se
         shards=_document(build, "shards/manifest.json", ShardManifest),
         columns=[column for column in columns if column],
         made_by=made_by,
+        untaught=untaught(made_by.models, made_by.config.get("source", "")) if made_by else [],
         config=yaml.safe_dump(made_by.config, sort_keys=False, allow_unicode=True) if made_by else "",
     )
     build.write_bytes("report.html", html.encode())

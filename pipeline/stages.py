@@ -75,7 +75,7 @@ class Stage:
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="collect",
-        version=2,
+        version=3,
         scope="source",
         row=SourceRecord,
         settings=lambda c: BuildConfig(
@@ -204,7 +204,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="report",
-        version=3,
+        version=4,
         scope="build",
         reads=(
             "collect",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from pipeline.models.llm import LLM
 
 ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
+
+
+def untaught(refs: Mapping[str, str], source: str) -> list[str]:
+    """Which of ``clip`` and ``captioner`` were trained on the demo world alone, where the pictures come from another
+    source: what they say of those means nothing. ``refs``: role -> model string."""
+    named = [role for role in ("clip", "captioner") if refs.get(role, "").startswith("package:pipeline/demo/")]
+    return named if source != "demo" else []
 
 
 class Models:

@@ -6,12 +6,14 @@ import difflib
 import hashlib
 import importlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self, runtime_checkable
 
-from pipeline.links import without_secrets
+from pipeline.links import is_http, without_secrets
 from schemas import BuildConfig, SourceRecord, SurdError
 
 PAGE = 1000  # records of a page where pages cost nothing
@@ -123,12 +125,25 @@ def open_source(settings: BuildConfig) -> Source:
     """The source that ``settings.source`` names. Raises SurdError when there is no such kind, URL or folder."""
     kind, colon, rest = settings.source.partition(":")
     if kind not in _KINDS or bool(rest) != bool(colon) or (not rest and kind not in _ALONE):
-        near = difflib.get_close_matches(kind, _KINDS, n=1)
-        mend = f"did you mean {near[0]}?" if near and near[0] != kind else f"give {KINDS}"
-        raise SurdError(f"config field 'source' is {without_secrets(settings.source)!r}; {mend}")
+        raise SurdError(
+            f"config field 'source' is {without_secrets(settings.source)!r}; {_mend(settings.source, kind)}"
+        )
     module, _, name = _KINDS[kind].partition(":")
     made: Source = getattr(importlib.import_module(f"pipeline.sources.{module}"), name)(rest, settings)
     return made
+
+
+def _mend(source: str, kind: str) -> str:
+    """What somebody may have meant who named no kind that there is, or one without what it needs."""
+    if is_http(source):
+        return f"for an API give gallery:{without_secrets(source)}, for a list of images urls: before it"
+    if near := next((near for near in difflib.get_close_matches(kind, _KINDS, n=1) if near != kind), None):
+        return f"did you mean {near}?"
+    with suppress(OSError, ValueError, RuntimeError):  # no path
+        path = Path(source).expanduser()
+        if path.is_dir() or path.is_file():
+            return f"did you mean {'folder' if path.is_dir() else 'urls'}:{source}?"
+    return f"give {KINDS}"
 
 
 def new_record(source: str, source_id: str, **fields: Any) -> SourceRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline import foreign_json
 from pipeline.foreign_json import text_of
 from pipeline.sources import RecordStream, new_record
+from pipeline.sources.on_disk import named_folder, stamps, why
 from pipeline.sources.table_rows import storable
 from schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -33,20 +33,14 @@ class DiffusionDb(RecordStream):
     """
 
     def __init__(self, path: str, settings: BuildConfig) -> None:
-        self._root = Path(path).expanduser().resolve()
-        if not self._root.is_dir():
-            raise SurdError(f"config field 'source' is 'diffusiondb:{path}' and no folder is there; give one that is")
+        self._root = named_folder("diffusiondb", path)
         self.name = "diffusiondb"  # an image's name is its own the world over
 
     def fingerprint(self) -> str:
         """Names, sizes and times of the parts' JSON files and of the tables."""
-        digest = hashlib.sha256()
-        tables = [self._root / name for name in _TABLES if (self._root / name).is_file()]
-        for path in [*tables, *(part / f"{part.name}.json" for part in self._parts())]:
-            if path.is_file():
-                stat = path.stat()
-                digest.update(f"{path.relative_to(self._root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        tables = [name for name in _TABLES if (self._root / name).is_file()]
+        documents = [(part / f"{part.name}.json").relative_to(self._root).as_posix() for part in self._parts()]
+        return stamps(self._root, [*tables, *documents])
 
     def records(self) -> Iterator[SourceRecord]:
         parts = self._parts()
@@ -79,7 +73,7 @@ class DiffusionDb(RecordStream):
             entries = foreign_json.parse(document.read_bytes())
             problem = None if isinstance(entries, dict) else "it is no JSON object"
         except (OSError, ValueError) as error:
-            entries, problem = {}, str(error)
+            entries, problem = {}, why(error)
         if problem:
             fault = f"{part.name}.json cannot be read: {text_of(problem)}"
             yield new_record(self.name, f"{part.name}.json").reject("collect", Reason.UNREADABLE_FILE, fault)

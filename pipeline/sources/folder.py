@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Self
 from pipeline import foreign_json
 from pipeline.foreign_json import text_of
 from pipeline.sources import PAGE, Page, new_record
+from pipeline.sources.on_disk import Found, closed_folders, files_below, named_folder, stamps, why
 from schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 PAIRS = "pairs.jsonl"
@@ -28,18 +27,12 @@ class Folder:
     """
 
     def __init__(self, path: str, settings: BuildConfig) -> None:
-        self._root = Path(path).expanduser().resolve()
-        if not self._root.is_dir():
-            raise SurdError(f"config field 'source' is 'folder:{path}' and no folder is there; give an existing one")
+        self._root = named_folder("folder", path)
         self.name = f"folder:{text_of(self._root.name)}"
 
     def fingerprint(self) -> str:
         """Names, sizes and times of all files."""
-        digest = hashlib.sha256()
-        for name in self._files:
-            stat = (self._root / name).lstat()
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+        return stamps(self._root, [*self._found.files, *self._found.closed])
 
     def page(self, cursor: str | None) -> Page:
         """A thousand records; the cursor is where the next thousand begin. Raises SurdError on an empty folder."""
@@ -67,29 +60,29 @@ class Folder:
         return None
 
     @cached_property
-    def _files(self) -> list[str]:
-        """Relative POSIX paths of all files that are not hidden, sorted; links to folders are not entered."""
-        found = []
-        for folder, folders, files in os.walk(self._root):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            below = Path(folder).relative_to(self._root)
-            found += [(below / name).as_posix() for name in files if not name.startswith(".")]
-        return sorted(found)
+    def _found(self) -> Found:
+        return files_below(self._root)
 
     @cached_property
     def _records(self) -> list[SourceRecord]:
-        listed = [*self._listed()] if PAIRS in self._files else []
+        files = self._found.files
+        listed = [*self._listed()] if PAIRS in files else []
         known = {record.source_id for record in listed}
-        images = {name.rpartition(".")[0] for name in self._files if Path(name).suffix.lower() in _IMAGES}
-        for name in self._files:
+        images = {name.rpartition(".")[0] for name in files if Path(name).suffix.lower() in _IMAGES}
+        for name in files:
             stem, suffix = name.rpartition(".")[0], Path(name).suffix.lower()
             if name != PAIRS and name not in known and not (suffix in _SIDECARS and stem in images):
                 listed.append(self._record(name, {}))
-        return listed
+        return listed + closed_folders(self.name, self._found)
 
     def _listed(self) -> Iterator[SourceRecord]:
         """One record a line of ``pairs.jsonl``; a line that names no image is one too, with a reason."""
-        for number, line in enumerate((self._root / PAIRS).read_bytes().splitlines(), start=1):
+        try:
+            lines = (self._root / PAIRS).read_bytes().splitlines()
+        except OSError as error:
+            shown = f"config field 'source' names the folder {str(self._root)!r}, whose {PAIRS} cannot be read"
+            raise SurdError(f"{shown} ({why(error)}); make it readable, or take it away") from None
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:

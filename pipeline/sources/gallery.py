@@ -65,7 +65,10 @@ class Gallery:
         document = self._ask("GET", params=query)
         items = document.get("items") if isinstance(document, dict) else None
         if not isinstance(items, list):
-            raise SurdError(f"{self._shown} lists no items; give the address of an API like Civitai's v1/images")
+            raise SurdError(
+                f"{self._shown} lists no items; its API has changed, or the address is not that of an API like "
+                "Civitai's v1/images"
+            )
         return Page([*self._records(items)], self._following(document.get("metadata"), query.get("page")))
 
     def _always(self) -> dict[str, Any]:

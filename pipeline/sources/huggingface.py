@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -17,6 +15,7 @@ import yaml
 from pipeline.foreign_json import text_of
 from pipeline.sources import Readable, RecordStream, new_record
 from pipeline.sources.columns import Columns, guess_columns
+from pipeline.sources.on_disk import Found, closed_folders, files_below, named_folder, stamps
 from pipeline.sources.stored_bytes import Cells, Held
 from pipeline.sources.table_rows import Row, kind_of, read_table
 from schemas import BuildConfig, Reason, SourceRecord, SurdError
@@ -38,20 +37,14 @@ class HuggingFaceFolder(RecordStream):
     kind = "huggingface"
 
     def __init__(self, path: str, settings: BuildConfig) -> None:
-        self._root = Path(path).expanduser().resolve()
+        self._root = named_folder(self.kind, path)
         self._settings = settings.urls
-        if not self._root.is_dir():
-            raise SurdError(f"config field 'source' is '{self.kind}:{path}' and no folder is there; give one that is")
         self.name = f"{self.kind}:{text_of(self._root.name)}"
         self._cells: dict[tuple[str, str], Cells] = {}
 
     def fingerprint(self) -> str:
         """Names, sizes and times of all files, and which columns are read."""
-        digest = hashlib.sha256(self._settings.model_dump_json().encode())
-        for name in self._files:
-            stat = (self._root / name).lstat()
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+        return stamps(self._root, [*self._files, *self._found.closed], self._settings.model_dump_json())
 
     def records(self) -> Iterator[SourceRecord]:
         listed: set[str] = set()
@@ -66,6 +59,7 @@ class HuggingFaceFolder(RecordStream):
         for name in self._files:
             if Path(name).suffix.lower() in _IMAGES and name not in listed:
                 yield self._at(name, self._unlisted(name))
+        yield from closed_folders(self.name, self._found)
 
     def location(self, url: str) -> Readable:
         """A file of the folder, or ``NAME.parquet/COLUMN/ROW``. Raises ValueError when it leads out of the folder."""
@@ -78,14 +72,12 @@ class HuggingFaceFolder(RecordStream):
         return Held(self._cells.setdefault((cell[1], cell[2]), Cells(path, cell[2])).read(int(cell[3])))
 
     @cached_property
+    def _found(self) -> Found:
+        return files_below(self._root)
+
+    @property
     def _files(self) -> list[str]:
-        """Relative POSIX paths of all files that are not hidden, sorted; links to folders are not entered."""
-        found = []
-        for folder, folders, files in os.walk(self._root):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            below = Path(folder).relative_to(self._root)
-            found += [(below / name).as_posix() for name in files if not name.startswith(".")]
-        return sorted(found)
+        return self._found.files
 
     def _listed(self, name: str, folder: str) -> Iterator[SourceRecord]:
         """One record a row of a metadata file; a row that names no image is one too, with a reason."""
@@ -95,7 +87,8 @@ class HuggingFaceFolder(RecordStream):
                 where = next((column for column in _FILE_NAMES if column in names), None)
                 if where is None:
                     listed = ", ".join(names)[:500] or "none"
-                    raise SurdError(f"{name} in {str(self._root)!r} has no column file_name; its columns: {listed}")
+                    shown = f"{name} in {str(self._root)!r} has no column file_name; its columns: {listed}"
+                    raise SurdError(f"{shown}; call the one that holds the images' paths file_name")
                 columns = guess_columns([c for c in names if c != where], self._settings, name, need_url=False)
                 for number, row in enumerate(rows, start=1):
                     yield self._row(f"{name}:{number}", folder, where, row, columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ from pipeline.foreign_json import text_of
 from pipeline.links import is_http
 from pipeline.sources import Readable, RecordStream, new_record
 from pipeline.sources.columns import Columns, guess_columns
+from pipeline.sources.on_disk import named_folder, stamps
 from pipeline.sources.stored_bytes import Cells, Held, TarMember, tar_members
 from pipeline.sources.table_rows import Row, read_table
 from schemas import BuildConfig, Reason, SourceRecord, SurdError
@@ -34,22 +34,16 @@ class Img2dataset(RecordStream):
     """
 
     def __init__(self, path: str, settings: BuildConfig) -> None:
-        self._root = Path(path).expanduser().resolve()
+        self._root = named_folder("img2dataset", path)
         self._settings = settings.urls
-        if not self._root.is_dir():
-            raise SurdError(f"config field 'source' is 'img2dataset:{path}' and no folder is there; give one that is")
         self.name = f"img2dataset:{text_of(self._root.name)}"
         self._tars: dict[str, dict[str, TarMember]] = {}
         self._cells: dict[tuple[str, str], Cells] = {}
 
     def fingerprint(self) -> str:
         """Names, sizes and times of the shards, and which columns are read."""
-        digest = hashlib.sha256(self._settings.model_dump_json().encode())
-        for path in sorted(self._root.iterdir()):
-            if _SHARD.fullmatch(path.name.partition(".")[0]):
-                stat = path.stat()
-                digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        names = sorted(path.name for path in self._root.iterdir() if _SHARD.fullmatch(path.name.partition(".")[0]))
+        return stamps(self._root, names, self._settings.model_dump_json())
 
     def records(self) -> Iterator[SourceRecord]:
         shards = sorted({path.name.partition(".")[0] for path in self._root.iterdir() if self._is_shard(path)})
@@ -94,7 +88,7 @@ class Img2dataset(RecordStream):
         try:
             images, sidecars = self._files_of(shard)
         except OSError as error:
-            fault = f"{shard}.tar cannot be read: {error}"
+            fault = f"the images of shard {shard} cannot be read: {text_of(str(error))}"
             yield new_record(self.name, f"{shard}.tar").reject("collect", Reason.UNREADABLE_FILE, fault)
             images, sidecars = {}, {}
         table = self._root / f"{shard}.parquet"

@@ -50,7 +50,7 @@ def read_table(file: IO[bytes], kind: str) -> tuple[list[str], Iterator[Row]]:
     """
     if kind == "parquet":
         return _parquet(file)
-    lines = _lines(file)
+    lines = _lines(file, has_header=kind != "jsonl")
     return _json_rows(lines) if kind == "jsonl" else _csv_rows(lines, "\t" if kind == "tsv" else ",")
 
 
@@ -110,7 +110,7 @@ def _decoded(value: bytes | None) -> str | UnicodeDecodeError | None:
         return error
 
 
-def _lines(file: IO[bytes]) -> Iterator[str | None]:
+def _lines(file: IO[bytes], *, has_header: bool) -> Iterator[str | None]:
     """Lines with their ends; None for one that is too long or not UTF-8. UTF-16 is known by its mark or its zeros."""
     head = file.read(4)
     stream: Any = io.BufferedReader(_Prefixed(head, file), 1 << 16)  # type: ignore[arg-type]
@@ -131,7 +131,7 @@ def _lines(file: IO[bytes]) -> Iterator[str | None]:
             text = line if wide else line.decode("utf-8-sig" if first else "utf-8")
         except UnicodeDecodeError:
             # A header in another encoding still names its columns, as far as they are ASCII.
-            text = line.decode("utf-8", "replace") if first else None
+            text = line.decode("utf-8", "replace") if first and has_header else None
         first = False
         yield text
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.foreign_json import text_of
 from pipeline.links import is_http, without_secrets
 from pipeline.sources import RecordStream, new_record
 from pipeline.sources.columns import Columns, guess_columns, url_fault
+from pipeline.sources.on_disk import files_below, resolved
 from pipeline.sources.table_rows import DAMAGED, Row, kind_of, read_table
 from schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -68,9 +70,12 @@ class UrlList(RecordStream):
     def _files(self) -> list[str]:
         try:
             if self._fs.isdir(self._path):
+                self._check_open()
                 files = sorted(file for file in self._fs.find(self._path) if kind_of(file))
+            elif self._fs.exists(self._path):
+                files = [self._path]
             else:
-                files = [self._path] if self._fs.exists(self._path) else []
+                raise self._unusable("is not there, or may not be looked at")
         except (OSError, ValueError) as error:
             raise self._unusable(f"cannot be read ({text_of(str(error))})") from None
         if not files:
@@ -78,6 +83,12 @@ class UrlList(RecordStream):
         if not all(kind_of(file) for file in files):
             raise self._unusable("is of a kind that is not known")
         return files
+
+    def _check_open(self) -> None:
+        """Raise SurdError where a folder of this machine cannot be entered: fsspec would pass over it in silence."""
+        if isinstance(self._fs, LocalFileSystem):
+            for name, reason in files_below(Path(self._path)).closed.items():
+                raise self._unusable(f"holds a folder that cannot be read ({text_of(name)}: {reason})")
 
     def _record(self, place: str, row: Row, columns: Columns) -> SourceRecord:
         if isinstance(row, str):
@@ -97,4 +108,4 @@ class UrlList(RecordStream):
 
 
 def _local(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    return fsspec.filesystem("file"), str(Path(path).expanduser().resolve())
+    return fsspec.filesystem("file"), str(resolved(path))

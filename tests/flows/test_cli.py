@@ -113,6 +113,24 @@ def test_build_says_what_was_already_done_and_where_the_report_is(surd, built, a
     assert lines[-1] == f"report: {out / 'report.html'}"
 
 
+def test_after_a_build_of_other_pictures_the_demos_models_are_named(surd, monkeypatch, tmp_path):
+    summary = {
+        "collected": 1,
+        "rejected": {},
+        "kept": 1,
+        "shards": 1,
+        "report": "r",
+        "run_units": 1,
+        "skipped_units": 0,
+    }
+    monkeypatch.setattr("flows.in_process.run_build", lambda *_: summary)
+    code, _, said = surd("build", "--source", f"folder:{tmp_path}", "--out", tmp_path / "b")
+    assert code == 0 and said.startswith("note: models.clip and models.captioner of the demo") and "--profile" in said
+    for param in ("source=demo", "models={clip: ViT-B-32/openai, captioner: Salesforce/blip}"):
+        source = () if "demo" in param else ("--source", f"folder:{tmp_path}")
+        assert surd("build", *source, "--param", param, "--out", tmp_path / "b")[2] == ""
+
+
 def test_inspect_tells_all_of_a_kept_record(surd, built):
     out, _ = built
     key = keys(out, Status.KEPT)[0]

@@ -253,6 +253,27 @@ def test_a_sample_lists_all_candidates_with_score_and_origin(page: Page) -> None
     assert [candidate["score"] for candidate in candidates] == sorted((c["score"] for c in candidates), reverse=True)
 
 
+def test_models_that_know_the_demo_alone_are_said_to_say_nothing_of_other_pictures(tmp_path: Path) -> None:
+    build = write_build(tmp_path / "b", 4)
+    models = {role: f"package:pipeline/demo/models/{role} 12ab" for role in ("clip", "captioner")}
+    warned = {}
+    for source in ("demo", "folder:photos"):
+        config = BuildConfig(source=source).model_dump(mode="json")
+        build.write_json("build.json", BuildRecord(config=config, versions={}, models=models))
+        warned[source] = "The clip and the captioner of this build are the demo’s" in make_page(build)
+    assert warned == {"demo": False, "folder:photos": True}
+
+
+def test_a_column_made_from_images_names_neither_a_prompt_nor_a_layer(tmp_path: Path) -> None:
+    build = write_build(tmp_path / "b", 4)
+    column = ColumnManifest(
+        column="latents", kind="latents", model="tiny", revision="r1", width=8, dtype="float16", count=3, shards=[],
+    )  # fmt: skip
+    build.write_json("columns/latents/manifest.json", column)
+    row = next(line for line in make_page(build).splitlines() if ">latents</code>" in line)
+    assert "<td>image</td>" in row and "None" not in row
+
+
 def test_every_stage_of_the_funnel_says_what_it_does(page: Page) -> None:
     said = " ".join(page.text.split())
     for stage in ("safety what is not work-safe goes", "score CLIP looks at image and prompt"):

@@ -157,6 +157,14 @@ def test_lines_that_are_no_json_objects_are_rows_with_a_reason(tmp_path):
     ]  # fmt: skip
 
 
+def test_of_a_list_without_a_header_the_first_row_is_a_row_like_any(tmp_path):
+    path = tmp_path / "l.jsonl"
+    path.write_bytes(b'{"url": "https://x.example/1.png", "prompt": "caf\xe9"}\n{"url": "https://x.example/2.png"}')
+    records = records_of(path)
+    assert [record.reason for record in records] == [Reason.UNREADABLE_ROW, None]
+    assert "save the list as UTF-8" in records[0].detail
+
+
 def test_parquet_text_that_is_not_utf8_is_a_row_with_a_reason_and_bytes_and_nested_columns_are_left_out(tmp_path):
     text = pa.array([b"good", b"\xff", b"fine"]).view(pa.binary())
     table = pa.table({
@@ -216,12 +224,12 @@ def test_a_list_is_read_from_any_file_system():
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("gone.csv", None, "holds no list"),
+        ("gone.csv", None, "is not there"),
         ("l.xlsx", b"PK", "kind that is not known"),
         ("l.parquet", b"PAR1 no", "no parquet file"),
         ("l.csv", b"", "no column"),
         ("l.csv.gz", b"not gzip", "cannot be read"),
-        ("empty", None, "holds no list"),
+        ("", None, "holds no list"),
     ],
 )
 def test_a_list_that_is_none_is_one_sentence(tmp_path, name, content, sentence):
