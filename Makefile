@@ -61,8 +61,8 @@ bench-embed: env  ## how close embedding comes to a bare loop over the same LLM:
 	@$(BIN)/python -m tests.bench.embed --seed $(SEED) --size $(SIZE)
 
 bench-effect: SEEDS ?= 3
-bench-effect: STEPS ?= 200
-bench-effect: env  ## whether the adapter helps, and which part of it does the work: SEEDS=3 STEPS=200
+bench-effect: STEPS ?= 300
+bench-effect: env  ## whether the adapter helps, and which part of it does the work: SEEDS=3 STEPS=300
 	@$(BIN)/python -m tests.bench.effect --train-seeds $(SEEDS) --steps $(STEPS)
 
 bench-shards: SEED ?= 6001
