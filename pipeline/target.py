@@ -41,7 +41,7 @@ class Target(NamedTuple):
         if plain and "/." not in url and (origin := _plain_origin(plain[1])):
             return cls(url, origin)
         parsed = httpx.URL(url).copy_with(fragment=None)
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        if parsed.scheme not in ("http", "https") or not parsed.host.strip("."):
             raise Refused(Reason.FORBIDDEN_ADDRESS, f"not an http(s) URL: {parsed}"[:300])
         parts = urlsplit(str(parsed))
         return cls(str(parsed), _origin(f"{parts.scheme}://{parts.netloc}"))
@@ -54,10 +54,14 @@ class Target(NamedTuple):
 @lru_cache(4096)
 def _plain_origin(text: str) -> Origin | None:
     """The origin, unless its normal form is another."""
-    return _origin(text) if str(httpx.URL(f"{text}/")) == f"{text}/" else None
+    url = httpx.URL(f"{text}/")
+    return _origin(text) if str(url) == f"{text}/" and url.host.strip(".") else None
 
 
 def _origin(text: str) -> Origin:
     parts = urlsplit(text)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:  # httpx lets any number pass
+        raise httpx.InvalidURL(f"{text}: {error}") from None
     return Origin(text, parts.scheme, (parts.hostname or "").rstrip("."), port)

@@ -30,6 +30,15 @@ def test_a_plain_url_is_its_own_normal_form_or_refused_by_httpx_too(url):
         with pytest.raises((httpx.InvalidURL, ValueError)):
             Target.of(url)
         return
+    parsed = httpx.URL(url)
+    if not parsed.host.strip("."):
+        with pytest.raises(Refused, match=r"not an http\(s\) URL"):
+            Target.of(url)
+        return
+    if (parsed.port or 0) > 65535:
+        with pytest.raises(httpx.InvalidURL, match="out of range"):
+            Target.of(url)
+        return
     assert Target.of(url).url == expected
 
 

@@ -143,5 +143,5 @@ def test_a_half_copied_base_model_is_the_users_to_mend(config: Config, base: Pat
     half = tmp_path / "half"
     half.mkdir()
     (half / "model_index.json").write_text((base / "model_index.json").read_text())
-    with pytest.raises(SurdError, match=r"--base: .* cannot be loaded"):
+    with pytest.raises(SurdError, match=r"--base: .* has no folder 'scheduler'; copy the whole model, or name another"):
         train(config(base=str(half)))
