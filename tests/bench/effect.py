@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import multiprocessing
+import shlex
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -109,7 +110,7 @@ def _one_core() -> None:
 
 
 def _command() -> str:
-    return " ".join(["python -m tests.bench.effect", *sys.argv[1:]])
+    return shlex.join(["python", "-m", "tests.bench.effect", *sys.argv[1:]])
 
 
 def _arguments() -> argparse.Namespace:
