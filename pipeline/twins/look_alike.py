@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import imagehash
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -43,8 +44,8 @@ def miniature(picture: Image.Image) -> Pixels:
 
 
 def perceptual_hash(mini: Pixels) -> str:
-    """The 64-bit perceptual hash (DCT) of a miniature, 16 hex digits: that of the library imagehash, without scipy."""
-    return np.packbits(_low_frequencies(mini[None].astype(np.float32))[0] > 0).tobytes().hex()
+    """The 64-bit perceptual hash (DCT) of a miniature, 16 hex digits."""
+    return str(imagehash.phash(Image.fromarray(mini)))
 
 
 def cells(minis: Pixels, side: int) -> Floats:

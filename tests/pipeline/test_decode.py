@@ -7,7 +7,6 @@ import struct
 import tracemalloc
 import zlib
 
-import imagehash
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,9 +18,8 @@ from pipeline.decode import look
 from pipeline.header import read_header
 from pipeline.metadata.stealth import may_hide_text
 from pipeline.pixels import to_rgb
-from pipeline.twins.look_alike import miniature, perceptual_hash
+from pipeline.twins.look_alike import miniature
 from schemas import Reason
-from tests.bench.fetch_server import photograph
 from tests.pipeline.fetching import decodings, from_folder, picture, reasons
 from tests.pipeline.image_bytes import chunk, header, png, saved, stealth
 
@@ -104,13 +102,6 @@ def test_the_header_says_what_pillow_says(format_, ext, width, height, lossless,
     found = read_header(data, ext)
     assert found[:2] == (width, height)
     assert found.weight == {"PNG": 1, "JPEG": 1.5 if progressive else 1, "WEBP": 2}[format_]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_perceptual_hash_is_imagehashs(seed):
-    mini = miniature(photograph(seed, 64, 48))
-    theirs = imagehash.phash(Image.fromarray(mini))
-    assert imagehash.hex_to_hash(perceptual_hash(mini)) - theirs <= 2  # theirs rounds the luminance to whole levels
 
 
 def test_a_header_weighs_ink_and_animations_too():
