@@ -14,7 +14,7 @@ from pipeline.decoding import decoded
 from pipeline.header import Header
 from pipeline.metadata.exif import orientation
 from pipeline.models import Models
-from pipeline.pixels import SIDEWAYS, ahead, upright_rgb
+from pipeline.pixels import SIDEWAYS, ahead
 from pipeline.refusal import Refused
 from pipeline.twins.look_alike import SIDE, Pixels, miniature, perceptual_hash
 from schemas import Decoded, Pair
@@ -60,7 +60,4 @@ def look(data: bytes, ext: str, size: tuple[int, int], max_pixels: int) -> Pixel
     turned = orientation(data)
     header = Header(*(size[::-1] if turned in SIDEWAYS else size))
     with decoded(data, header, ext, max_pixels, _ENOUGH) as image:
-        picture = upright_rgb(image, turned)
-        small = miniature(picture)
-        picture.close()
-    return small
+        return miniature(image, turned)

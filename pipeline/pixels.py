@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,27 +54,40 @@ def open_image(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Ima
 
 def upright_rgb(image: Image.Image, orientation: int) -> Image.Image:
     """An opened picture by the rule of ``to_rgb``, and closes it; ``orientation`` as EXIF counts."""
-    image.load()
-    if image.mode.startswith("I"):  # convert() would clip what is above 255 to white
-        picture = _in_strips(image, _upper_eight_bits)
-    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        picture = _in_strips(image, _over_white)
-    elif image.mode == "RGB":
-        picture = image
-    else:
-        picture = image.convert("RGB")
+    picture = reduced_rgb(image, (1, 1))
     if picture is not image:
         image.close()  # its pixels: turning needs the room
+    return upright(picture, orientation)
+
+
+def upright(picture: Image.Image, orientation: int) -> Image.Image:
+    """A picture turned as its EXIF orientation asks."""
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
 
 
-def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Strip by strip: whole layers of a large image would take three times the memory."""
-    opaque = Image.new("RGB", image.size)
-    for top in range(0, image.height, _STRIP):
-        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
-        opaque.paste(convert(strip), (0, top))
-    return opaque
+def reduced_rgb(image: Image.Image, factor: tuple[int, int]) -> Image.Image:
+    """An opened picture by the rule of ``to_rgb``, not turned; of so many pixels across and down one, their mean.
+
+    Strip by strip: whole layers of a large image would take twice the memory.
+    """
+    image.load()
+    if image.mode == "RGB":
+        return image if factor == (1, 1) else image.reduce(factor)
+    across, down = factor
+    small = Image.new("RGB", (math.ceil(image.width / across), math.ceil(image.height / down)))
+    rows = math.ceil(_STRIP / down) * down
+    for top in range(0, image.height, rows):
+        strip = _rgb(image.crop((0, top, image.width, min(top + rows, image.height))))
+        small.paste(strip if factor == (1, 1) else strip.reduce(factor), (0, top // down))
+    return small
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # convert() would clip what is above 255 to white
+        return _upper_eight_bits(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        return _over_white(image)
+    return image.convert("RGB")
 
 
 def _over_white(strip: Image.Image) -> Image.Image:

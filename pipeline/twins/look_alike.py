@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pipeline.pixels import reduced_rgb, upright
+
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 SIDE = 32  # of a miniature; its cells are the least detail that is compared
@@ -37,10 +39,15 @@ class Overlay:
     sharpness: Floats  # how many times sharper the one is (root mean square of the Laplacian)
 
 
-def miniature(picture: Image.Image) -> Pixels:
-    """A picture as 32 x 32 RGB cells, [32, 32, 3]."""
-    small = picture.resize((SIDE, SIDE), Image.Resampling.HAMMING, reducing_gap=2.0)
-    return np.asarray(small.convert("RGB"), np.uint8)
+def miniature(picture: Image.Image, orientation: int = 1) -> Pixels:
+    """An opened picture as 32 x 32 RGB cells, [32, 32, 3], by the rule of ``to_rgb``, turned as EXIF counts.
+
+    What Pillow does with ``reducing_gap=2``, a large picture being reduced strip by strip.
+    """
+    across, down = max(1, picture.width // (2 * SIDE)), max(1, picture.height // (2 * SIDE))
+    box = (0, 0, picture.width / across, picture.height / down)
+    small = reduced_rgb(picture, (across, down)).resize((SIDE, SIDE), Image.Resampling.HAMMING, box)
+    return np.asarray(upright(small, orientation), np.uint8)
 
 
 def perceptual_hash(mini: Pixels) -> str:
