@@ -16,6 +16,7 @@ from pipeline.prompts.gibberish import is_gibberish
 from pipeline.prompts.grammar import Prompt, parse_prompt
 from pipeline.prompts.injection import find_injection
 from pipeline.prompts.language import detect_language
+from pipeline.prompts.text import without_preamble
 from pipeline.prompts.words import Split, prompt_words
 from schemas import Cleaned, Decoded, Pair, Reason, SourceRecord
 from schemas.config import CleanConfig
@@ -52,7 +53,7 @@ def _clean_row(
     level = (record.nsfw_level or "").strip().lower()
     if not settings.allow_nsfw and level not in _SAFE_LEVELS:
         return row.reject("clean", Reason.NSFW, f"the source's level is {level}")
-    text = ftfy.fix_encoding(pair.prompt) if is_bad(pair.prompt) else pair.prompt
+    text = without_preamble(ftfy.fix_encoding(pair.prompt) if is_bad(pair.prompt) else pair.prompt)
     prompt = parse_prompt(text, settings.max_chars)
     split = prompt_words().split(prompt.keywords)
     language = detect_language(" , ".join(split.subjects))

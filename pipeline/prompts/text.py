@@ -35,6 +35,8 @@ _ESCAPE_OR_ENTITY = re.compile(rf"\\.|{_ENTITY.pattern}", re.IGNORECASE | re.DOT
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
 _TAG_BEGINNING = re.compile(r"<(?=[a-zA-Z/!|])")
 _MARKDOWN = re.compile(r"(?<!\\)(?:\*\*+|`+|^[ \t]*#{1,6}[ \t]+)", re.MULTILINE)
+# What models with an LLM for a text encoder (Lumina 2, NetaYume) were trained to find before every prompt.
+_PREAMBLE = re.compile(r"\s*You are an assistant\b[^<]{0,300}<Prompt Start>\s*", re.IGNORECASE)
 _LABEL = re.compile(r"\s*(?:positive[ _])?prompts?\s*:(?!:)\s*", re.IGNORECASE)
 _COLON = r":(?!\s?[0-9.]+\s?\))\s*"  # none that begins an attention weight
 _NEGATIVE = re.compile(rf"(?<![\w\\])negative[ _]?prompts?\s?{_COLON}", re.IGNORECASE)
@@ -45,6 +47,12 @@ _PARAMETER = re.compile(
 _TRAILING_WEIGHT = re.compile(r"(?:\s*:\s*[0-9]*\.[0-9]+|\s+:\s*[0-9]+)+\Z")
 _SIMPLE = re.compile(r"[A-Za-z0-9 '-]*")
 _UNDERSCORE = re.compile(r"(?<=\w)_+(?=\w)|(?<!\S)_+(?=\w)|(?<=\w)_+(?!\S)")
+
+
+def without_preamble(text: str) -> str:
+    """A prompt without the fixed words to its model's text encoder that stand before it."""
+    match = _PREAMBLE.match(text)
+    return text[match.end() :] if match else text
 
 
 def plain_text(text: str) -> str:

@@ -51,7 +51,7 @@ def read_table(file: IO[bytes], kind: str) -> tuple[list[str], Iterator[Row]]:
     if kind == "parquet":
         return _parquet(file)
     lines = _lines(file, has_header=kind != "jsonl")
-    return _json_rows(lines) if kind == "jsonl" else _csv_rows(lines, "\t" if kind == "tsv" else ",")
+    return _json_rows(lines) if kind == "jsonl" else _csv_rows(lines, "\t" if kind == "tsv" else None)
 
 
 def storable(value: Any) -> Any:
@@ -172,9 +172,13 @@ def _json_row(line: str | None) -> Row:
     return value if isinstance(value, dict) else f"it is {type(value).__name__}, not a JSON object"
 
 
-def _csv_rows(lines: Iterator[str | None], delimiter: str) -> tuple[list[str], Iterator[Row]]:
+def _csv_rows(lines: Iterator[str | None], delimiter: str | None) -> tuple[list[str], Iterator[Row]]:
+    """``delimiter`` None: a comma, or a semicolon where the header has those and no comma, as some locales write it."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
-    records = _csv_records(lines, delimiter)
+    header_line = next(lines, "")
+    if delimiter is None:
+        delimiter = ";" if header_line and ";" in header_line and "," not in header_line else ","
+    records = _csv_records(chain((header_line,), lines), delimiter)
     header = next(records, [])
     columns = [text_of(name.strip()) or "" for name in header] if isinstance(header, list) else []
     return columns, (_csv_row(record, columns) for record in records)

@@ -68,6 +68,13 @@ def test_columns_are_known_by_their_names_in_every_format(tmp_path, suffix, url,
     assert {record.source for record in records} == {f"urls:list{suffix}"}
 
 
+def test_a_csv_of_semicolons_is_read_by_its_header(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("url;prompt\nhttps://x.example/1.png;a cat, a hat\n", encoding="utf-8")
+    (record,) = records_of(path)
+    assert (record.url, record.prompt) == ("https://x.example/1.png", "a cat, a hat")
+
+
 def test_columns_of_any_name_are_taken_from_the_config(tmp_path):
     path = written(
         tmp_path / "l.csv", [{"wo": "https://x.example/1.png", "was": "ein Hund", "url": "http://no.example"}]
