@@ -82,8 +82,11 @@ class Gallery:
         """The cursor that follows: ``nextCursor``; of galleries of 2023, ``page=N`` from ``nextPage``."""
         if not isinstance(metadata, dict):
             return None
-        if following := text_of(metadata.get("nextCursor")):
+        cursor = metadata.get("nextCursor")
+        if following := text_of(cursor):
             return following
+        if cursor:
+            log.warning("%s gives a %s for its next cursor: nothing follows it", self._shown, type(cursor).__name__)
         following = metadata.get("nextPage")
         asked = parse_qs(urlsplit(following).query) if isinstance(following, str) else {}
         if cursor := asked.get("cursor"):

@@ -132,6 +132,12 @@ def test_a_cursor_in_next_page_alone_is_followed(serve, tmp_path):
     assert asked(server)[1]["cursor"] == ["1|17"] and "page" not in asked(server)[1]
 
 
+def test_a_cursor_that_is_no_text_ends_the_pages_and_is_said_to(serve, tmp_path, caplog):
+    server = serve(answer_pages(images(1, nextCursor={"id": 7})))
+    assert len(run(tmp_path, config_of(server))) == 1 == len(server.requests)
+    assert "gives a dict for its next cursor" in caplog.text
+
+
 def test_every_way_of_going_in_a_circle_ends_and_is_recorded(serve, tmp_path, caplog):
     numbers = iter(range(10_000))
 
