@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import columns_cli, dataset_cli
-from schemas.errors import SurdError
+from schemas.errors import FULL, SurdError
 
 app = typer.Typer(
     help="Turn scraped prompt/image pairs into a SURD dataset: simple prompt, complex prompt, image, LLM embedding.",
@@ -240,6 +240,11 @@ def main() -> None:
         app()
     except SurdError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"error: a disk takes no more ({error.strerror}); make room and run again", file=sys.stderr)
         sys.exit(2)
 
 

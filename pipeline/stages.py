@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib
 import json
@@ -40,11 +39,11 @@ from schemas import (
     SurdError,
 )
 from schemas.config import CleanConfig, FetchConfig, ModelsConfig
+from schemas.errors import FULL
 
 log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 Scope = Literal["source", "partition", "build", "shard"]
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +256,7 @@ def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome
     try:
         return _run_unit(stage, unit, root, config)
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         why = (error.strerror or "full").lower()
         raise SurdError(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+#: Of an OSError: what it is written to takes no more.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class SurdError(Exception):
     """A bad config, a missing model, an unreachable source or an unwritable path.

@@ -55,7 +55,12 @@ def export(build: Build, layout: str, out: Build, done: Callable[[int], None] = 
     )
     module, _, name = _WRITERS[layout].partition(":")
     write: Writer = getattr(importlib.import_module(f"pipeline.layouts.{module}"), name)
-    write(build, out, parts)
+    try:
+        write(build, out, parts)
+    except BaseException:  # the folder was empty, and half a dataset would pass for a whole one
+        for entry in out.listdir(""):
+            out.remove(entry)
+        raise
     return manifest.count
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def test_a_dataset_is_imported_verified_exported_and_imported_again(build, tmp_p
     assert surd("import", f"authors:{tmp_path / 'out'}", "--out", tmp_path / "again", *QUIET)[0] == 0
     for path in (build / "shards").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / "shards" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("layout", ["img2dataset", "parquet", "authors"])
+def test_a_disk_that_fills_up_is_one_sentence_and_running_again_goes_on(build, tmp_path, surd, layout):
+    export = ("export", build, "--to", layout, "--out", tmp_path / "out")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+    try:
+        code, _, error = surd(*export)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 2 and error.startswith("error: a disk takes no more (File too large); make room and run again")
+    assert surd(*export)[0] == 0
 
 
 def test_a_broken_shard_is_named_and_repaired(build, surd):
