@@ -86,9 +86,9 @@ class Effect:
                 for name, least in CEILING_GOALS.items()
             ]
         if {CEILING, FLOOR, OURS} <= set(self.outcomes):
-            gap = self.gain(CEILING).mean
+            goal = max(0.0, min(GAIN, SHARE_OF_GAP * self.gain(CEILING).mean))
             found += [
-                Figure("gain_over_base", self.gain(OURS).mean, ">=", round(max(0.0, min(GAIN, SHARE_OF_GAP * gap)), 4)),
+                Figure("gain_over_base", round(self.gain(OURS).mean, 4), ">=", round(goal, 4)),
                 Figure("kid_more_than_base", self._kid_difference(OURS).mean, "<=", 0.0),
             ]
         return found
