@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from urllib.parse import unquote_plus, urlsplit
 
 _SECRETS = re.compile(
     r"(?:.*[_-])?(?:token|api[_-]?key|key|secret|password|passwd|auth|authorization|signature|sig)", re.IGNORECASE
 )
-_ORIGIN = re.compile(r"[^/?#]*//[^/?#]*")
 _USER = re.compile(r"(?<=://)[^/?#@]*@")
 
 
 def is_http(url: str) -> bool:
     """Whether it is an http(s) URL with a host."""
-    origin = _ORIGIN.match(url)
-    return origin is not None and _is_http(origin.group())
-
-
-@lru_cache(4096)  # a list of many images names few hosts, and urlsplit takes 0.05 ms
-def _is_http(origin: str) -> bool:
     try:
-        parts = urlsplit(origin)
+        parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a broken port or IPv6 address
         return False
