@@ -13,7 +13,8 @@ from pipeline.demo.fact_space import GROUPS
 # What semantic correction needs of the models to mean anything; the model cards report more.
 TWO_WAY = {"subject": 0.97, "count": 0.93, "colour": 0.97, "action": 0.97, "relation": 0.97, "style": 0.97}
 ALL_FACTS = 0.9
-JUDGE = 0.9
+JUDGE = dict.fromkeys(("all", *GROUPS), 0.9)
+JUDGE |= {"background": 0.98, "style": 0.98, "tint": 0.98, "action": 0.95, "subject": 0.93, "axis": 0.98}
 # Which of two small things stands first is the judge's weak point, and so is every fact at once; its card says so.
 NOT_YET = {"all", "first", "second"}
 
@@ -77,8 +78,8 @@ def judged():
         pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="the judge is not there yet"))
         if name in NOT_YET
         else name
-        for name in ("all", *GROUPS)
+        for name in JUDGE
     ],
 )
 def test_the_judge_sees_the_facts_of_a_world_it_never_saw(judged, group):
-    assert judged[group] >= JUDGE, judged
+    assert judged[group] >= JUDGE[group], judged
