@@ -85,6 +85,18 @@ def test_decoding_twice_gives_the_same_rows_and_bytes(tmp_path):
     assert decodings(tmp_path) == first and build.read_bytes(part_miniatures(0)) == before
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "CMYK", "P", "1", "I;16"])
+@pytest.mark.parametrize("size", [(640, 481), (77, 1300), (31, 5)])
+def test_the_miniature_made_in_strips_is_that_of_the_whole_picture(mode, size):
+    ramp = Image.linear_gradient("L").resize(size)
+    image = Image.merge("RGBA", (ramp, ramp.rotate(90).resize(size), ramp, ramp)) if mode != "I;16" else None
+    deep = Image.fromarray((np.asarray(ramp, np.uint16) << 8) + 7)
+    data = saved(image.convert(mode) if image else deep, "JPEG" if mode == "CMYK" else "PNG")
+    whole = to_rgb(data).resize((32, 32), Image.Resampling.HAMMING, reducing_gap=2.0)
+    with Image.open(io.BytesIO(data)) as opened:
+        assert (miniature(opened) == np.asarray(whole)).all()
+
+
 @pytest.mark.parametrize("size", [(640, 480), (77, 300), (2000, 70), (65, 64)])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_the_miniature_of_a_jpeg_is_that_of_its_full_decode(size, progressive):
