@@ -88,7 +88,7 @@ class Effect:
         if {CEILING, FLOOR, OURS} <= set(self.outcomes):
             goal = max(0.0, min(GAIN, SHARE_OF_GAP * self.gain(CEILING).mean))
             found += [
-                Figure("gain_over_base", round(self.gain(OURS).mean, 4), ">=", round(goal, 4)),
+                Figure("gain_over_base", round(self.gain(OURS).mean, 9), ">=", round(goal, 9)),  # as floats allow
                 Figure("kid_more_than_base", self._kid_difference(OURS).mean, "<=", 0.0),
             ]
         return found
