@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline import foreign_json
 from pipeline.foreign_json import text_of
 from pipeline.sources import RecordStream, new_record
-from pipeline.sources.on_disk import named_folder, stamps, why
+from pipeline.sources.on_disk import Found, closed_folders, named_folder, stamps, why
 from pipeline.sources.table_rows import storable
 from schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -39,18 +40,20 @@ class DiffusionDb(RecordStream):
     def fingerprint(self) -> str:
         """Names, sizes and times of the parts' JSON files and of the tables."""
         tables = [name for name in _TABLES if (self._root / name).is_file()]
-        documents = [(part / f"{part.name}.json").relative_to(self._root).as_posix() for part in self._parts()]
-        return stamps(self._root, [*tables, *documents])
+        parts, found = self._parts()
+        documents = [(part / f"{part.name}.json").relative_to(self._root).as_posix() for part in parts]
+        return stamps(self._root, [*tables, *documents, *sorted(found.closed)])
 
     def records(self) -> Iterator[SourceRecord]:
-        parts = self._parts()
-        if not parts:
+        parts, found = self._parts()
+        if not parts and not found.closed:
             zips = "; its parts are zip files: unpack each into a folder of its name" if self._zips() else ""
             raise SurdError(
                 f"config field 'source' names {str(self._root)!r}, which holds no folder like part-000001{zips}"
             )
         for part in parts:
             yield from self._part(part)
+        yield from closed_folders(self.name, found)
 
     def location(self, url: str) -> Path:
         path = (self._root / url).resolve()
@@ -58,11 +61,15 @@ class DiffusionDb(RecordStream):
             raise ValueError("the path leaves the folder")
         return path
 
-    def _parts(self) -> list[Path]:
-        """The part folders, wherever they lie, by number."""
-        below = [path for path in self._root.rglob("part-*") if path.is_dir() and _PART.fullmatch(path.name)]
-        own = [self._root] if _PART.fullmatch(self._root.name) else []
-        return sorted([*own, *below], key=lambda path: (path.name, path))
+    def _parts(self) -> tuple[list[Path], Found]:
+        """The part folders, wherever they lie, by number; and the folders that may hold more and cannot be entered."""
+        if _PART.fullmatch(self._root.name):
+            return [self._root], Found()
+        parts, found = [], Found()
+        for folder, folders, _ in os.walk(self._root, onerror=lambda error: found.note(error, self._root)):
+            parts += [Path(folder) / name for name in folders if _PART.fullmatch(name)]
+            folders[:] = [name for name in folders if not _PART.fullmatch(name)]
+        return sorted(parts, key=lambda path: (path.name, path)), found
 
     def _zips(self) -> bool:
         return any(self._root.rglob("part-*.zip"))

@@ -133,7 +133,10 @@ class Gallery:
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> SurdError:
-        return SurdError(f"{self._shown} failed ({describe(error)}); try later or mend the address")
+        mend = "try later or mend the address"
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
+            mend = "it lets only some in, and a gallery is asked without a key: mend the address, or ask its owner"
+        return SurdError(f"{self._shown} failed ({describe(error)}); {mend}")
 
     @property
     def _shown(self) -> str:

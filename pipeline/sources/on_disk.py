@@ -20,6 +20,10 @@ class Found:
     files: list[str] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
 
+    def note(self, error: OSError, root: Path) -> None:
+        """A folder below ``root`` that could not be entered."""
+        self.closed[Path(error.filename).relative_to(root).as_posix()] = why(error)
+
 
 def named_folder(kind: str, path: str) -> Path:
     """The folder of the source ``kind:path``. Raises SurdError where none is there or this user may not read it."""
@@ -46,11 +50,7 @@ def resolved(path: str) -> Path:
 def files_below(root: Path) -> Found:
     """All files that are not hidden, in folders that are not; links to folders are not entered."""
     found = Found()
-
-    def note(error: OSError) -> None:
-        found.closed[Path(error.filename).relative_to(root).as_posix()] = why(error)
-
-    for folder, folders, files in os.walk(root, onerror=note):
+    for folder, folders, files in os.walk(root, onerror=lambda error: found.note(error, root)):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = Path(folder).relative_to(root)
         found.files.extend((below / name).as_posix() for name in files if not name.startswith("."))

@@ -96,6 +96,15 @@ def test_a_list_that_may_not_be_read_is_one_sentence(here):
         asked_in_vain(f"urls:{path}", why)
 
 
+def test_a_folder_above_parts_of_diffusiondb_that_may_not_be_read_is_a_row_with_a_reason(here):
+    (here / "large" / "part-000002").mkdir(parents=True)
+    closed(here / "large")
+    with not_root():
+        (record,) = asked(f"diffusiondb:{here}")
+    assert (record.source_id, record.reason) == ("large/", Reason.UNREADABLE_FILE)
+    assert record.detail == "the folder large cannot be read: Permission denied"
+
+
 @pytest.mark.parametrize("kind", ["folder", "huggingface"])
 def test_a_folder_within_that_may_not_be_read_is_a_row_with_a_reason(here, kind):
     (here / "photos" / "shut").mkdir(parents=True)
