@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flows.progress import LISTENER, Listener
@@ -17,6 +22,7 @@ QUIET = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore:resource_tracker",  # of locks that a build left behind when it was stopped
 }
 
 
@@ -34,7 +40,8 @@ def run_build(config: BuildConfig, profile: str, out: str, listener: Listener) -
     fields = config.model_dump(mode="json", exclude={"schema_version"})
     token = LISTENER.set(listener)
     try:
-        state: Any = build_surd(profile=profile, out=out, **fields, return_state=True)
+        with _interruptible(listener):
+            state: Any = build_surd(profile=profile, out=out, **fields, return_state=True)
     except RuntimeError as error:
         if "reach API" not in str(error):
             raise
@@ -48,3 +55,30 @@ def run_build(config: BuildConfig, profile: str, out: str, listener: Listener) -
     if isinstance(result, BaseException):
         raise result
     return dict(result)
+
+
+@contextmanager
+def _interruptible(listener: Listener) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the build at once, as a kill would, and nothing is lost by that.
+
+    Ctrl-C reaches Prefect's temporary server, too; to tell a server that is gone of the end Prefect would try for a
+    minute.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import get_current_settings
+
+    def stop(number: int, frame: object) -> None:
+        listener.close()
+        print("stopped; run again and it continues where it stopped", file=sys.stderr, flush=True)
+        SubprocessASGIServer().stop()
+        os._exit(128 + number)
+
+    if get_current_settings().api.url or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

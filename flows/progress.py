@@ -23,6 +23,9 @@ class Listener:
     def stage_done(self, stage: str, outcomes: list[Outcome]) -> None:
         """All units of a stage ended well."""
 
+    def close(self) -> None:
+        """Nothing more will be said."""
+
 
 SILENT = Listener()
 LISTENER: ContextVar[Listener] = ContextVar("LISTENER", default=SILENT)
