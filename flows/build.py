@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -28,8 +29,12 @@ from flows.request import default_out, resolve
 from flows.summary import summarise
 from pipeline.build import Build
 from pipeline.links import without_secrets
+from pipeline.processes import FetchProcesses, processes
 from pipeline.stages import BY_NAME, STAGES, Outcome, Stage, finish, run_unit, units
 from schemas import BuildConfig, SurdError
+
+_BESIDE: ContextVar[FetchProcesses | None] = ContextVar("_BESIDE", default=None)
+"""The processes in which units run while fetch uses several."""
 
 
 def _may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -52,7 +57,8 @@ def run_stage_unit(stage: str, unit: int, root: str, config: dict[str, Any]) -> 
     What is the user's to mend becomes a failed state whose message is that one sentence, without a traceback.
     """
     try:
-        return asdict(run_unit(BY_NAME[stage], unit, root, BuildConfig.model_validate(config)))
+        asked, beside = BuildConfig.model_validate(config), _BESIDE.get()
+        return asdict(beside.run_unit(unit, root, asked) if beside else run_unit(BY_NAME[stage], unit, root, asked))
     except SurdError as error:
         return Failed(message=str(error), data=error)
 
@@ -109,13 +115,14 @@ def _build(config: BuildConfig, root: str) -> dict[str, Any]:
             done = []
             watch = FetchWatch(build) if stage.name == "fetch" else None
             meanwhile = partial(_tell, watch, listeners) if watch else None
-            for outcome in _run_stage(stage, count, root, config, runner, meanwhile):
-                done.append(outcome)
-                for listener in listeners:
-                    listener.unit_done(outcome)
-                if watch:
-                    watch.unit_done(outcome)
-                    _tell(watch, listeners)
+            with _runner_of(stage, count, config, runner) as mine:
+                for outcome in _run_stage(stage, count, root, config, mine, meanwhile):
+                    done.append(outcome)
+                    for listener in listeners:
+                        listener.unit_done(outcome)
+                    if watch:
+                        watch.unit_done(outcome)
+                        _tell(watch, listeners)
             if stage.scope == "shard":  # nobody else has anything to finish, and to ask would import torch
                 finish(stage, root, config)
             for listener in listeners:
@@ -172,6 +179,22 @@ def _run_stage(
             failed.append(future)
     for future in failed:
         future.result(raise_on_failure=True)
+
+
+@contextmanager
+def _runner_of(stage: Stage, count: int, config: BuildConfig, runner: TaskRunner[Any]) -> Iterator[TaskRunner[Any]]:
+    """The build's runner, but for a fetch that is large enough for several processes: a thread to watch each."""
+    several = processes(config, count) if stage.name == "fetch" and config.runner == "threads" else 1
+    if several == 1:
+        yield runner
+        return
+    threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=several)
+    with threads, FetchProcesses(several) as beside:
+        token = _BESIDE.set(beside)
+        try:
+            yield threads
+        finally:
+            _BESIDE.reset(token)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import stamina
 from multidict import MultiMapping
 
 from pipeline.addresses import AddressGuard, ForbiddenAddress
-from pipeline.host_limits import HostLimit, Slots, host_limit
+from pipeline.host_limits import HostLimit, Slots, host_limit, part_of
 from pipeline.opt_outs import ROBOTS_BYTES, Reservations, Robots, opt_out
 from pipeline.refusal import Refused
 from pipeline.target import Origin, Target
@@ -98,7 +98,7 @@ class Downloader:
     def __init__(self, settings: FetchConfig, own: str | None = None) -> None:
         self._settings = settings
         self._guard = AddressGuard(settings.allow_hosts, _host_and_port(own) if own else None)
-        self.slots = Slots(settings.concurrency)
+        self.slots = Slots(part_of(settings.concurrency))
         self._robots, self._reservations = Robots(self._read_for_robots), Reservations(self._read_for_robots)
         self._proxies = urllib.request.getproxies()
         self._transports: dict[str | None, Transport] = {}
@@ -208,7 +208,9 @@ class Downloader:
         else:
             await self._guard.check_name(origin.host, origin.port)
         if proxy not in self._transports:
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=2 * self._settings.concurrency)
+            limits = httpx.Limits(
+                max_connections=None, max_keepalive_connections=2 * part_of(self._settings.concurrency)
+            )
             patience = Patience(connect=self._settings.connect_timeout, first_byte=self._settings.first_byte_timeout)
             transport: Transport = (
                 ByHttpx(

@@ -19,6 +19,7 @@ from pipeline.build import Build, add_member, part_journal, part_tar, tar_writer
 from pipeline.download import Download, Downloader
 from pipeline.fetch_journal import Journal
 from pipeline.fetch_progress import Reporter, progress_file
+from pipeline.host_limits import part_of
 from pipeline.inspect_image import inspect, inspect_at_once
 from pipeline.models import Models
 from pipeline.refusal import Refused
@@ -101,9 +102,10 @@ class Fetcher:
         self, source: Source, settings: FetchConfig, journal: Journal | None, folder: Path | None, reporter: Reporter
     ) -> None:
         self._source, self._settings, self._journal, self._reporter = source, settings, journal, reporter
-        self.shelf = Shelf(folder, room=2 * settings.concurrency)
-        self._threads = ThreadPoolExecutor(os.cpu_count())
-        self._files = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self.shelf = Shelf(folder, room=2 * part_of(settings.concurrency))
+        cores = part_of(os.cpu_count() or 1)
+        self._threads = ThreadPoolExecutor(cores)
+        self._files = asyncio.Semaphore(2 * cores)
 
     async def __aenter__(self) -> Self:
         own = self._source.own_address if isinstance(self._source, AtAnAddress) else None

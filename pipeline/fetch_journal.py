@@ -28,10 +28,11 @@ from schemas import Pair, Reason, SourceRecord
 from schemas.config import FetchConfig
 
 VERSION = 2
+_STATED = tuple(Version.__dataclass_fields__)  # of which an entry has those that the server stated
 #: Settings that change how fast bytes come, not which.
 _PACE = {
-    "concurrency", "per_host_concurrency", "per_host_rate", "retries", "connect_timeout", "first_byte_timeout",
-    "timeout",
+    "processes", "concurrency", "per_host_concurrency", "per_host_rate", "retries", "connect_timeout",
+    "first_byte_timeout", "timeout",
 }  # fmt: skip
 
 
@@ -123,7 +124,8 @@ class Journal:
 
     def _note(self, pair: Pair) -> dict[str, Any]:
         """What is to be remembered of a kept pair whose bytes are in the tar."""
-        stated = _stated(_version(self._mine.entries.get(pair.key, {})))
+        entry = self._mine.entries.get(pair.key, {})
+        stated = {name: entry[name] for name in _STATED if entry.get(name)}
         if stated:
             stated["sha256"] = pair.sha256
         return stated | ({"opt_out": pair.opt_out} if pair.opt_out else {})

@@ -1,6 +1,7 @@
 """Turns a crowd of requests into what one host is willing to bear: so many at once, so many a second, pauses kept.
 
-A host's limits hold for the whole process, over every partition and event loop that runs in it.
+A host's limits hold for the whole process, over every partition and event loop that runs in it; where several
+processes ``share`` hosts, over all of them: requests at once are divided, and starts are kept apart by one clock.
 """
 
 from __future__ import annotations
@@ -8,13 +9,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, MutableSequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.refusal import Refused
 from schemas import Reason
 
+#: When each host may be asked next, in seconds of the monotonic clock, which is one for all processes of a machine.
+Starts = MutableSequence[float]
+SHARED_HOSTS = 2**18  # two hosts that meet in one place keep to one clock: slower than need be, never too fast
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
@@ -65,10 +72,10 @@ class Slots:
 class HostLimit:
     """One host: at most ``concurrency`` requests at once, and starts at least ``1 / rate`` seconds apart."""
 
-    def __init__(self, concurrency: int, rate: float | None) -> None:
+    def __init__(self, concurrency: int, rate: float | None, clock: _Clock | None = None) -> None:
         self._free = concurrency
         self._interval = 1 / rate if rate else 0.0
-        self._next_start = 0.0
+        self._clock = clock or _Clock([0.0], 0, threading.Lock())
         self._waiting: deque[_Waiter] = deque()
         self._lock = threading.Lock()  # loops of several threads meet here
 
@@ -86,13 +93,13 @@ class HostLimit:
         await self._enter()
         try:
             while True:
-                while (wait := self._until_due()) > 0:
+                while (wait := self._clock.wait()) > 0:
                     if wait > patience:
                         detail = f"the host wants no request for {wait:.0f} more seconds"
                         raise Refused(Reason.HTTP_ERROR, detail, transient=True)
                     await asyncio.sleep(wait)
                 await slots.take()
-                if self._start():
+                if self._clock.start(self._interval):
                     return
                 slots.give_back()
         except BaseException:
@@ -106,27 +113,12 @@ class HostLimit:
 
     def pause(self, seconds: float) -> None:
         """Start nothing for so long: the host asked for it."""
-        with self._lock:
-            self._next_start = max(self._next_start, time.monotonic() + seconds)
+        self._clock.pause(seconds)
 
     def slow_down(self, interval: float) -> None:
         """Keep at least so many seconds between starts: a Crawl-delay."""
         with self._lock:
             self._interval = max(self._interval, interval)
-
-    def _until_due(self) -> float:
-        """Seconds until the next start."""
-        with self._lock:
-            return self._next_start - time.monotonic()
-
-    def _start(self) -> bool:
-        """Take the next start if it is due."""
-        with self._lock:
-            now = time.monotonic()
-            if self._next_start > now:
-                return False
-            self._next_start = now + self._interval
-            return True
 
     async def _enter(self) -> None:
         with self._lock:
@@ -163,6 +155,30 @@ class HostLimit:
             self._free += 1
 
 
+class _Clock:
+    """When one host may be asked next: one number of ``starts``, which threads and processes may share."""
+
+    def __init__(self, starts: Starts, place: int, lock: AbstractContextManager[Any]) -> None:
+        self._starts, self._place, self._lock = starts, place, lock
+
+    def wait(self) -> float:
+        """Seconds until the next start; none where that is below zero."""
+        return self._starts[self._place] - time.monotonic()
+
+    def start(self, interval: float) -> bool:
+        """Take the next start if it is due; the one after it comes no earlier than ``interval`` seconds later."""
+        with self._lock:
+            now = time.monotonic()
+            if self._starts[self._place] > now:
+                return False
+            self._starts[self._place] = now + interval
+            return True
+
+    def pause(self, seconds: float) -> None:
+        with self._lock:
+            self._starts[self._place] = max(self._starts[self._place], time.monotonic() + seconds)
+
+
 class _Turn:
     """The turn of one request at a host, as an async context manager (one by contextlib costs more than the rest)."""
 
@@ -190,11 +206,40 @@ def _wake(turn: asyncio.Future[None]) -> None:
         turn.set_result(None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Share:
+    """What this process has to itself: of requests at once one part in ``processes``."""
+
+    processes: int = 1
+    starts: Starts | None = None
+    lock: AbstractContextManager[Any] = field(default_factory=threading.Lock)
+
+    def clock(self, host: str) -> _Clock | None:
+        if self.starts is None:
+            return None
+        return _Clock(self.starts, zlib.crc32(host.encode()) % len(self.starts), self.lock)
+
+
+_SHARE = _Share()
 _LIMITS: dict[tuple[str, int, float | None], HostLimit] = {}
 _LIMITS_LOCK = threading.Lock()
+
+
+def share(processes: int, starts: Starts, lock: AbstractContextManager[Any]) -> None:
+    """From now on keep to one part in ``processes`` of all limits; the others have the same ``starts`` and ``lock``."""
+    global _SHARE
+    _SHARE = _Share(processes=processes, starts=starts, lock=lock)
+
+
+def part_of(limit: int) -> int:
+    """What this process may take of what all may take together."""
+    return max(1, limit // _SHARE.processes)
 
 
 def host_limit(host: str, concurrency: int, rate: float | None) -> HostLimit:
     """The limit of a host (name and port) in this process."""
     with _LIMITS_LOCK:
-        return _LIMITS.setdefault((host, concurrency, rate), HostLimit(concurrency, rate))
+        if (found := _LIMITS.get((host, concurrency, rate))) is None:
+            found = HostLimit(part_of(concurrency), rate, _SHARE.clock(host))
+            _LIMITS[host, concurrency, rate] = found
+        return found

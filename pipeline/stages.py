@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
@@ -41,6 +42,7 @@ from schemas import (
 from schemas.config import CleanConfig, FetchConfig, ModelsConfig
 from schemas.errors import FULL
 
+gc.set_threshold(10_000)  # rows and tasks live by the thousand, none in a cycle: looking for one took a tenth of fetch
 log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 Scope = Literal["source", "partition", "build", "shard"]

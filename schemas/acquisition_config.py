@@ -63,6 +63,12 @@ class LexicaConfig(Section):
 class FetchConfig(Section):
     """Getting and verifying the bytes."""
 
+    processes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Partitions fetched at once, each in a process of its own; null: one for each core where each has "
+        "4,000 records or more to get. Requests at once are divided between them.",
+    )
     concurrency: int = Field(default=32, ge=1, description="Requests under way at once.")
     per_host_concurrency: int = Field(default=8, ge=1, description="Requests under way at once at one host.")
     per_host_rate: float | None = Field(

@@ -1,8 +1,8 @@
 """What the benchmark of fetch measures, each in a process of its own: python -m tests.bench.fetch_programs WHAT FOLDER.
 
 ``stage``: pipeline.fetch on a build that is collected; ``decode``: pipeline.decode on one that is fetched; ``plain``:
-an asyncio loop with aiohttp, a hash, a look at the header and a tar; ``bare``: decode, resize, encode on every core,
-nothing else.
+an asyncio loop with aiohttp, a hash, a look at the header and a tar; ``smaller``: the same loop, which decodes, resizes
+and encodes on every core before it writes; ``bare``: that codec on files in memory, nothing else.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 CONCURRENCY = 32
@@ -22,28 +23,34 @@ SIZE, QUALITY = 512, 95
 
 
 def stage(folder: Path) -> None:
-    """Fetch every partition of a build, resumed where it is done."""
-    _run(folder, "collect", "fetch")
+    """Fetch every partition of a build, resumed where it is done, in as many processes as ``surd build`` would."""
+    from pipeline.build import Build
+    from pipeline.processes import FetchProcesses, processes
+    from pipeline.stages import BY_NAME, run_unit
+    from schemas import load_config
+
+    config = load_config(json.loads((folder / "config.json").read_text()))
+    count = Build(str(folder)).part_count()
+    if (several := processes(config, count)) == 1:
+        for unit in range(count):
+            run_unit(BY_NAME["fetch"], unit, str(folder), config)
+        return
+    with FetchProcesses(several) as beside, ThreadPoolExecutor(several) as threads:
+        list(threads.map(lambda unit: beside.run_unit(unit, str(folder), config), range(count)))
 
 
 def decode(folder: Path) -> None:
     """Decode every partition of a build that is fetched."""
-    _run(folder, "decode")
-
-
-def _run(folder: Path, *stages: str) -> None:
     from pipeline.build import Build
-    from pipeline.stages import BY_NAME, run_unit, units
+    from pipeline.stages import BY_NAME, run_unit
     from schemas import load_config
 
-    build = Build(str(folder))
     config = load_config(json.loads((folder / "config.json").read_text()))
-    for name in stages:
-        for unit in range(units(BY_NAME[name], build)):
-            run_unit(BY_NAME[name], unit, str(folder), config)
+    for unit in range(Build(str(folder)).part_count()):
+        run_unit(BY_NAME["decode"], unit, str(folder), config)
 
 
-def plain(folder: Path) -> None:
+def plain(folder: Path, *, smaller: bool = False) -> None:
     """Download a list of URLs without any care."""
     import aiohttp
     from PIL import Image
@@ -57,6 +64,8 @@ def plain(folder: Path) -> None:
             hashlib.sha256(data).hexdigest()
             with Image.open(io.BytesIO(data)) as image:
                 assert image.size
+            if smaller:
+                data = await asyncio.to_thread(recode, data)
             info = tarfile.TarInfo(url.rpartition("/")[2])
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
@@ -97,4 +106,5 @@ def bare(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"stage": stage, "decode": decode, "plain": plain, "bare": bare}[sys.argv[1]](Path(sys.argv[2]))
+    programs = {"stage": stage, "decode": decode, "plain": plain, "smaller": partial(plain, smaller=True), "bare": bare}
+    programs[sys.argv[1]](Path(sys.argv[2]))

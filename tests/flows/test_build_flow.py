@@ -73,6 +73,18 @@ def test_a_part_of_a_section_changes_that_field_alone(built, asked, tmp_path):
     assert record["config"]["report"] == BuildConfig().report.model_dump() | {"samples": 2}
 
 
+def test_fetch_in_two_processes_gives_the_same_shards(built, asked, tmp_path, monkeypatch):
+    counts, real = [], build_module.FetchProcesses
+    monkeypatch.setattr(build_module, "FetchProcesses", lambda count: counts.append(count) or real(count))
+    out = shutil.copytree(built[0], tmp_path / "copy")
+    shards = {path.name: path.read_bytes() for path in out.glob("shards/*.tar")}
+    for path in out.glob("fetch/*"):
+        path.unlink()
+    summary = build_surd(**asked | {"fetch": {"processes": 2}}, out=str(out))
+    assert counts == [2] and summary["kept"] == built[1]["kept"]
+    assert {path.name: path.read_bytes() for path in out.glob("shards/*.tar")} == shards
+
+
 def test_the_prefect_page_shows_progress_funnel_and_report(built):
     out, summary = built
 
