@@ -42,7 +42,6 @@ from schemas import (
 from schemas.config import CleanConfig, FetchConfig, ModelsConfig
 from schemas.errors import FULL
 
-gc.set_threshold(10_000)  # rows and tasks live by the thousand, none in a cycle: looking for one took a tenth of fetch
 log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 Scope = Literal["source", "partition", "build", "shard"]
@@ -267,6 +266,7 @@ def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome
 
 
 def _run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome:
+    gc.set_threshold(10_000)  # rows live by the thousand, none in a cycle: looking for one took a tenth of fetch
     started = time.perf_counter()
     build, models, settings = Build(root), Models(config.models), stage.settings(config)
     fingerprint = _fingerprint(stage, unit, build, settings, models)
