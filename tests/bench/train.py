@@ -140,13 +140,9 @@ def measure(shards: str, work: Path, steps: int, rounds: int, batch: int) -> dic
 
 
 def encoders_mb(base: str) -> float:
-    """MB of the frozen encoders that columns make needless, in float32.
-
-    The VAE's decoder is not among them: its weights are mapped and never read, with columns or without.
-    """
+    """MB of the frozen encoders that columns make needless, in float32."""
     pipe = load_base(base, unet=False)
-    parts = (pipe.vae.encoder, pipe.vae.quant_conv, pipe.text_encoder)
-    sizes = (weight.numel() * 4 for part in parts if part is not None for weight in part.parameters())
+    sizes = (weight.numel() * 4 for part in (pipe.vae, pipe.text_encoder) for weight in part.parameters())
     return sum(sizes) / MB
 
 
