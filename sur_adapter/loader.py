@@ -143,6 +143,12 @@ class ShardDataset:
                 for url, info in self._files(number):
                     self._pool.submit(self._cache.fetch, url, info)  # what goes wrong is said when it is read
 
+    def stop_fetching(self) -> None:
+        """End the copies that ``fetch_ahead`` began: those that wait are dropped, those under way are waited for."""
+        self._pool.shutdown(cancel_futures=True)
+        del self._pool  # the next one makes its own
+        self._asked.clear()
+
     def llm_statistics(self, most: int = 4096) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [llm_width] over the LLM column's first ``most`` samples, in shard order.
 

@@ -103,6 +103,7 @@ class _Batches(Dataset[Batch | SurdError]):
                 self.data.fetch_ahead(self.order.places(start, stop + self.order.shuffle))
             return collate([self.data.read(place) for place in self.order.places(start, stop)], self.image_size)
         except SurdError as error:
+            self.data.stop_fetching()
             return error
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -22,13 +24,16 @@ from tests.sur_adapter.test_loader import keys, stream, write_index
 
 
 class Host(ThreadingHTTPServer):
-    """A plain web server of a folder; ``requests`` counts what it was asked for, ``ill`` how often it fails first."""
+    """A plain web server of a folder; ``requests`` counts what it was asked for, ``ill`` how often it fails first.
+
+    The file named ``endless`` never ends, the one named ``slow`` makes its reader wait.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), partial(Files, directory=str(folder)))
         self.requests: Counter[str] = Counter()
         self.ill: Counter[str] = Counter()
-        self.endless: str | None = None
+        self.endless = self.slow = "none"
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -44,10 +49,18 @@ class Files(SimpleHTTPRequestHandler):
         elif name == self.server.endless:
             self.send_response(200)
             self.end_headers()
-            while True:
-                self.wfile.write(bytes(1 << 16))
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    self.wfile.write(bytes(1 << 16))
         else:
             super().do_GET()
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        data = source.read()
+        outputfile.write(data[:1])
+        if self.path.endswith(self.server.slow):
+            time.sleep(0.5)
+        outputfile.write(data[1:])
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -126,8 +139,9 @@ def test_a_copy_that_is_not_what_the_manifest_says_is_refused(build: Any, patter
     assert "shards/surd-00001.tar: is not the file its manifest describes" in refusal(pattern, tmp_path / "cache")
 
 
-def test_a_server_that_sends_without_end_is_cut_off(host: Host, pattern: str, tmp_path: Path) -> None:
-    host.endless = "surd-00001.tar"
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_server_that_sends_without_end_is_cut_off(host: Host, pattern: str, tmp_path: Path, number: int) -> None:
+    host.endless, host.slow = f"surd-0000{number}.tar", f"surd-0000{1 - number}.tar"
     assert "bytes its manifest says" in refusal(pattern, tmp_path / "cache")
 
 
