@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.score import embed_distinct
 from pipeline.sentences.fact_check import Checked, FactChecker, surely_better
 from pipeline.sentences.fuse import fusions
 from pipeline.sentences.lexicon import Lexicon, read_lexicon
+from pipeline.sentences.wording import read_wordings
 from schemas import Captioned, Corrected, Reason, Rewritten, Scored
 from schemas.config import CorrectConfig
 
@@ -55,7 +57,7 @@ def correct(build: Build, part: int, settings: CorrectConfig, models: Models) ->
     sentence. Of the two the caption stays unless CLIP is sure; ``settings.evidence`` says what sure means. A pair is
     rejected when its complex prompt fits the image better than the outcome by more than ``settings.tolerance``. Rule
     ``paper`` (arXiv 2305.05189): the nearest candidate as it is, kept when it fits the image at least as well as the
-    complex prompt.
+    complex prompt. With ``settings.vary``, what is kept is then worded another way.
     """
     scored = build.read_rows("score", part, Scored)
     corrected = [Corrected(**row.verdict()) for row in scored]
@@ -76,6 +78,8 @@ def correct(build: Build, part: int, settings: CorrectConfig, models: Models) ->
         else:
             row = corrected[at].model_copy(update={"clip_complex": draft.clip_complex, "decision": "reject"})
             corrected[at] = row.reject("correct", Reason.NO_CANDIDATE)
+    if settings.rule == "facts" and settings.vary:
+        _vary(models, settings, corrected, told, lexicon, margin)
     return corrected
 
 
@@ -130,6 +134,27 @@ def _fuse(
         if fused:
             draft.methods.setdefault(fused, "fusion")
     _embed(models, settings, [draft for draft, _, _ in asked])
+
+
+def _vary(
+    models: Models, settings: CorrectConfig, rows: list[Corrected], drafts: dict[int, Draft], lexicon: Lexicon,
+    margin: float,
+) -> None:  # fmt: skip
+    """Words the simple prompts of kept rows another way, each as its key decides, but where CLIP is sure that the
+    picture was told better before."""
+    wordings = read_wordings(settings.wordings)
+    said = {
+        at: wordings.reword(row.simple, lexicon, random.Random(row.key))
+        for at, row in enumerate(rows)
+        if row.kept and row.simple and at in drafts
+    }
+    for at, sentence in said.items():
+        drafts[at].methods.setdefault(sentence, str(rows[at].method))
+    _embed(models, settings, [drafts[at] for at in said])
+    for at, sentence in said.items():
+        row, draft = rows[at], drafts[at]
+        if sentence != row.simple and draft.score(sentence) >= draft.score(str(row.simple)) - margin:
+            rows[at] = row.model_copy(update={"worded_from": row.simple} | _columns(draft, sentence))
 
 
 def _settled(row: Corrected, draft: Draft, outcomes: list[tuple[str, Checked]], margin: float) -> Corrected:

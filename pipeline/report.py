@@ -200,7 +200,11 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
     raw, fit, complex_fit = pair.prompt or source.prompt, prompts.clip_simple, prompts.clip_complex
     texts = {"rewrite": record.rewritten.rewrites or [], "caption": record.captioned.captions or []}
     origins = {_bare(text): name for name, sentences in texts.items() for text in sentences}
-    repairs = getattr(prompts, "repairs", None) or []
+    repairs, worded_from = getattr(prompts, "repairs", None) or [], getattr(prompts, "worded_from", None)
+    if repairs:
+        origins[_bare(worded_from or prompts.simple or "")] = "repair"
+    if worded_from:
+        origins[_bare(prompts.simple or "")] = "other words"
     scores = prompts.candidate_scores or []
     short = {
         "detail": verdict.detail, "source": source.source, "source_id": source.source_id, "url": source.url,
@@ -226,7 +230,7 @@ def _entry(record: Record, thumbnail: str | None) -> dict[str, object]:
             {
                 "text": _cut(text, SHORT),
                 "score": score,
-                "origin": "repair" if repairs and text == prompts.simple else origins.get(_bare(text)),
+                "origin": origins.get(_bare(text)),
                 "won": text == prompts.simple,
             }
             for text, score in zip_longest(prompts.candidates or [], scores)

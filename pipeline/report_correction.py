@@ -62,7 +62,7 @@ def mark_changes(before: str, after: str) -> tuple[Words, Words]:
 
 def repaired_entry(row: Corrected, key: str, complex_text: str, thumbnail: str | None, limit: int) -> dict[str, object]:
     """What the gallery shows of one repaired sample; every text is at most ``limit`` characters."""
-    after = (row.simple or "")[:limit]
+    after = (getattr(row, "worded_from", None) or row.simple or "")[:limit]
     before = (getattr(row, "before", None) or "")[:limit]
     scores = dict(zip(row.candidates or (), row.candidate_scores or (), strict=False))
     old, new = mark_changes(before, after)
@@ -74,7 +74,7 @@ def repaired_entry(row: Corrected, key: str, complex_text: str, thumbnail: str |
         "after": new if before and before != after else [(after, False)],
         "repairs": [parse_repair(repair[:limit]) for repair in (getattr(row, "repairs", None) or ())[:6]],
         "score_before": scores.get(getattr(row, "before", None) or ""),
-        "score_after": row.clip_simple,
+        "score_after": scores.get(after, row.clip_simple),
     }
 
 

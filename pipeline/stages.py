@@ -19,7 +19,9 @@ from pydantic import BaseModel
 from pipeline.build import Build, marker_file, part_file
 from pipeline.models import Models
 from pipeline.models.safety import safety_files
+from pipeline.sentences.lexicon import lexicon_file
 from pipeline.sentences.rewrite_template import template_file
+from pipeline.sentences.wording import wordings_file
 from schemas import (
     BuildConfig,
     Captioned,
@@ -172,7 +174,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("score", "caption", "rewrite"),
         roles=("clip", "llm"),
         settings=lambda c: c.correct,
-        data=lambda s: (Path(s.lexicon) if s.lexicon else _HERE / "sentences/lexicon.yaml",),
+        data=lambda s: (lexicon_file(s.lexicon), wordings_file(s.wordings)),
     ),
     Stage(
         name="select",

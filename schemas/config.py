@@ -167,6 +167,12 @@ class CorrectConfig(Section):
         default=True, description="Let the LLM join two sentences of a pair when each states what the other leaves out."
     )
     lexicon: str | None = Field(default=None, description="YAML file of facts and alternatives; null: the shipped one.")
+    vary: bool = Field(
+        default=False,
+        description="Rule facts: word simple prompts in different ways. Captioners word all alike, and a model trained "
+        "on one wording understands that one best.",
+    )
+    wordings: str | None = Field(default=None, description="YAML file of other words; null: the shipped one.")
     batch_size: int = Field(default=256, ge=1)
 
 

@@ -185,6 +185,7 @@ class Corrected(Row):
     decision: str | None = Field(default=None, description="keep, repair or reject.")
     before: str | None = Field(default=None, description="The best candidate before its facts were repaired.")
     repairs: list[str] | None = Field(default=None, description="Repaired facts: count: two -> three (0.71 -> 0.83).")
+    worded_from: str | None = Field(default=None, description="The sentence before it was worded another way.")
     facts_checked: int | None = Field(default=None, description="Facts of the sentence that CLIP was asked about.")
     clip_simple: float | None = Field(default=None, description="Cosine of image and simple prompt.")
     clip_complex: float | None = Field(default=None, description="Cosine of image and complex prompt.")

@@ -76,6 +76,10 @@ class Lexicon:
                 found.append(Fact(group=name, value=value, start=match.start(), end=match.end(), plural=plural))
         return sorted(found + self._counts(sentence, found), key=lambda fact: fact.start)
 
+    def is_number(self, fact: Fact) -> bool:
+        """Whether a fact says how many."""
+        return self.groups[fact.group].kind == "number"
+
     def swap(self, sentence: str, fact: Fact, value: int | None) -> str | None:
         """``sentence`` with ``fact`` said otherwise; None takes it out. None is returned where that needs a noun that
         the lexicon does not know."""
@@ -141,10 +145,15 @@ class Lexicon:
         return _tidy(f"{before}{word}{noun_form}{after}")
 
 
+def lexicon_file(path: str | None) -> Path:
+    """The file of a lexicon; None: the one that ships."""
+    return Path(path).expanduser() if path else DEFAULT
+
+
 @lru_cache(maxsize=4)
 def read_lexicon(path: str | None) -> Lexicon:
     """The lexicon in a YAML file; None: the one that ships. Raises SurdError with line and column of a fault."""
-    file = Path(path) if path else DEFAULT
+    file = lexicon_file(path)
     try:
         root: Any = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.models.chat_model import Message
-from schemas import SurdError
+from pipeline.sentences.yaml_file import read_yaml
 
 DEFAULT = Path(__file__).with_name("rewrite_template.yaml")
 _MAX_PROMPT_CHARS = 600
@@ -94,40 +93,4 @@ def template_file(path: str | None) -> Path:
 @lru_cache(maxsize=4)
 def read_template(path: str | None) -> RewriteTemplate:
     """The template in a YAML file. Raises SurdError with line and column of a fault."""
-    file = template_file(path)
-    name = f"rewrite.template {str(file)!r}"
-    try:
-        text = file.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        return RewriteTemplate.model_validate(yaml.safe_load(text))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SurdError(f"{name} cannot be read ({error}); give a YAML file") from None
-    except yaml.MarkedYAMLError as error:
-        raise SurdError(f"{name}{_place(error.problem_mark)}: {error.problem}; it must be YAML") from None
-    except yaml.YAMLError as error:  # a control character: the reader itself stops
-        raise SurdError(f"{name}: {' '.join(str(error).split())}; it must be YAML") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        *_, mark = _marks(root, fault["loc"])
-        field = ".".join(map(str, fault["loc"])) or "the file"
-        why = fault["msg"].removeprefix("Value error, ")
-        raise SurdError(f"{name}{_place(mark)}: {field}: {why[:1].lower()}{why[1:]}") from None
-
-
-def _marks(node: Any, location: tuple[int | str, ...]) -> Iterator[Any]:
-    """Where the nodes on the way to a field stand in the file, as far as they are there."""
-    if node is None:
-        yield None
-        return
-    yield node.start_mark
-    if location and isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == location[0]:
-                yield key.start_mark
-                yield from _marks(value, location[1:])
-    elif location and isinstance(node, yaml.SequenceNode) and isinstance(location[0], int):
-        yield from _marks(node.value[location[0]], location[1:])
-
-
-def _place(mark: Any) -> str:
-    return f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return read_yaml(template_file(path), RewriteTemplate, "rewrite.template")

@@ -141,3 +141,26 @@ def test_no_candidate_at_all_is_its_own_reason(tmp_path):
 def test_correcting_twice_gives_the_same_row(tmp_path):
     rows = [corrected(tmp_path / str(n), APPLES, ["four apples on a red background"]) for n in range(2)]
     assert rows[0] == rows[1]
+
+
+def test_with_vary_a_kept_prompt_is_worded_another_way_and_says_from_what(tmp_path):
+    own = own_wordings(tmp_path, "a picture of {}")
+    row = corrected(tmp_path, APPLES, ["three apples on a red background"], vary=True, wordings=own)
+    assert (row.simple, row.worded_from) == (
+        "A picture of three apples on a blue background.", "Three apples on a blue background."
+    )  # fmt: skip
+    assert row.repairs and row.decision == "repair" and row.method == "caption"
+    assert {row.simple, row.worded_from} < set(row.candidates)
+    assert row.clip_simple == pytest.approx(row.candidate_scores[row.candidates.index(row.simple)], abs=1e-6)
+
+
+def test_a_wording_that_clip_surely_likes_less_is_not_taken(tmp_path):
+    lie = own_wordings(tmp_path, "five purple crowns in neon and {}")
+    row = corrected(tmp_path, APPLES, [plain(APPLES)], vary=True, wordings=lie)
+    assert (row.simple, row.worded_from) == (plain(APPLES), None)
+
+
+def own_wordings(folder, frame):
+    file = folder / "wordings.yaml"
+    file.write_text(f'version: 1\nframes: ["{frame}"]\n')
+    return str(file)

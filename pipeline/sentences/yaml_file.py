@@ -1,0 +1,54 @@
+"""Turns a YAML file of settings into its model; a fault is told with its place in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from schemas import SurdError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_yaml(file: Path, model: type[Model], setting: str) -> Model:
+    """``file`` as a ``model``. Raises SurdError with the ``setting`` that names it, line and column of a fault."""
+    name = f"{setting} {str(file)!r}"
+    try:
+        text = file.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        return model.model_validate(yaml.safe_load(text))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SurdError(f"{name} cannot be read ({error}); give a YAML file") from None
+    except yaml.MarkedYAMLError as error:
+        raise SurdError(f"{name}{_place(error.problem_mark)}: {error.problem}; it must be YAML") from None
+    except yaml.YAMLError as error:  # a control character: the reader itself stops
+        raise SurdError(f"{name}: {' '.join(str(error).split())}; it must be YAML") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        *_, mark = _marks(root, fault["loc"])
+        field = ".".join(map(str, fault["loc"])) or "the file"
+        why = fault["msg"].removeprefix("Value error, ")
+        raise SurdError(f"{name}{_place(mark)}: {field}: {why[:1].lower()}{why[1:]}") from None
+
+
+def _marks(node: Any, location: tuple[int | str, ...]) -> Iterator[Any]:
+    """Where the nodes on the way to a field stand in the file, as far as they are there."""
+    if node is None:
+        yield None
+        return
+    yield node.start_mark
+    if location and isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == location[0]:
+                yield key.start_mark
+                yield from _marks(value, location[1:])
+    elif location and isinstance(node, yaml.SequenceNode) and isinstance(location[0], int):
+        yield from _marks(node.value[location[0]], location[1:])
+
+
+def _place(mark: Any) -> str:
+    return f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
