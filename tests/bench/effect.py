@@ -15,6 +15,7 @@ import shlex
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import get_args
 
 import torch
 from pydantic import ValidationError
@@ -23,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from schemas import SurdError
 from sur_adapter.train_config import TrainConfig
-from tests.bench.effect_arms import ARMS, RECIPE
+from tests.bench.effect_arms import ARMS, RECIPE, Data
 from tests.bench.effect_data import datasets, prompt_file, rewritten
 from tests.bench.effect_job import Job, run_job
 from tests.bench.effect_table import Effect
@@ -59,7 +60,8 @@ def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
     chosen = [arm for arm in ARMS if args.trials or not arm.trial]
     chosen = [arm for arm in chosen if not args.arms or any(part in arm.name for part in args.arms)]
     if args.shards:
-        patterns = {True: args.shards, False: args.shards_not_corrected or args.shards}
+        patterns = dict.fromkeys(get_args(Data), args.shards)
+        patterns["not corrected"] = args.shards_not_corrected or args.shards
     else:
         patterns = datasets(args.out, args.data_seed, args.count, args.defects, console)
     prompts = prompt_file(args.out, args.prompt_seed, args.each)
@@ -71,7 +73,7 @@ def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
         Job(
             arm=arm,
             seed=seed,
-            shards="" if arm.training is None else patterns[arm.corrected],
+            shards="" if arm.training is None else patterns[arm.data],
             prompts=prompts,
             training={} if arm.training is None else (args.recipe if arm.recipe else {}) | dict(arm.training),
             out=args.out / "results",

@@ -20,17 +20,20 @@ RECIPE: dict[str, Any] = {
 LAYERS = {"early": 5, "middle": 15, "last": 30}
 
 
+Data = Literal["corrected", "not corrected", "one wording"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """``training`` (None: the base model alone) lies over RECIPE, or alone; ``layer``: of the LLM; ``corrected``: the
-    data; ``trial``: another way to train, run only when asked for."""
+    """``training`` (None: the base model alone) lies over RECIPE, or alone; ``layer``: of the LLM; ``data``: which
+    simple prompts; ``trial``: another way to train, run only when asked for."""
 
     name: str
     training: Mapping[str, Any] | None = None
     recipe: bool = True
     prompts: Literal["narrative", "complex", "rewritten"] = "narrative"
     layer: int = LAYERS["middle"]
-    corrected: bool = True
+    data: Data = "corrected"
     trial: bool = False
     says: str = field(default="", compare=False)
 
@@ -45,7 +48,7 @@ CEILING, FLOOR, OURS = "base, complex prompts", "base", "ours"
 ARMS = (
     Arm(name=CEILING, prompts="complex", says="the ceiling: what the base model was trained on"),
     Arm(name=FLOOR, says="the floor: narrative prompts, no adapter"),
-    Arm(name=OURS, training={}, says="all three losses, corrected data, the LLM's middle layer"),
+    Arm(name=OURS, training={}, says="all three losses, corrected data in varied wording, the LLM's middle layer"),
     Arm(name="no LLM distillation", training={"w_llm": 0.0}),
     Arm(name="no prompt alignment", training={"w_prompt": 0.0}),
     Arm(name="no denoising", training={"w_denoise": 0.0}),
@@ -57,7 +60,9 @@ ARMS = (
         says="all as they did it: 5,000 steps of 4 prompts, learning rate 1e-5, strength 0.1"),
     Arm(name="LLM layer, early", training={}, layer=LAYERS["early"]),
     Arm(name="LLM layer, last", training={}, layer=LAYERS["last"]),
-    Arm(name="data not corrected", training={}, corrected=False),
+    Arm(name="data not corrected", training={}, data="not corrected"),
+    Arm(name="data of one wording", training={}, data="one wording",
+        says="simple prompts as the captioner words them, all alike"),
     Arm(name="LLM rewrite, no adapter", prompts="rewritten",
         says="the LLM turns each narrative prompt into keywords, at inference"),
     Arm(name="trial: strength 0.5", training={"eta": 0.5}, trial=True),

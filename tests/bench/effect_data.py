@@ -1,4 +1,4 @@
-"""Turns sizes and seeds into what the arms of bench-effect need: two datasets, a prompt file, and rewritten prompts."""
+"""Turns sizes and seeds into what the arms of bench-effect need: datasets, a prompt file, and rewritten prompts."""
 
 from __future__ import annotations
 
@@ -20,28 +20,34 @@ from pipeline.sentences.rewrite_template import RewriteTemplate, read_template
 from pipeline.stages import STAGES, finish, run_unit, units
 from schemas import BuildConfig
 from sur_adapter.eval_prompts import read_eval_prompts
-from tests.bench.effect_arms import LAYERS
+from tests.bench.effect_arms import LAYERS, Data
 
 #: No sentence is repaired, none is judged against its image, no two are joined: the first candidate it is.
 NOT_CORRECTED: dict[str, Any] = {"correct.rounds": 0, "correct.tolerance": 1000.0, "correct.fuse": False}
+ONE_WORDING: dict[str, Any] = {"correct.vary": False}
 TAG_WORDS = "You turn a sentence about a picture into the short comma-separated tags that image generators like. "
 
 
-def datasets(out: Path, seed: int, count: int, defects: float, console: Console) -> dict[bool, str]:
-    """Corrected or not -> shard pattern. Both of the same pictures, a share of them with a planted defect."""
+def datasets(out: Path, seed: int, count: int, defects: float, console: Console) -> dict[Data, str]:
+    """Shard patterns. All of the same pictures, a share of them with a planted defect."""
     params: dict[str, Any] = {
         "source": "demo", "seed": seed, "demo.count": count, "demo.defects": defects,
         "embed.layers": sorted(set(LAYERS.values())), "embed.pooling": ["mean", "tokens"],
-        "embed.columns": ["latents", "clip-simple", "clip-complex"],
+        "embed.columns": ["latents", "clip-simple", "clip-complex"], "correct.vary": True,
     }  # fmt: skip
-    corrected, plain = out / "data", out / "data-not-corrected"
+    whole = out / "data"
     terminal = Terminal(console)
     try:
-        run_build(resolve("demo", params), "demo", str(corrected.resolve()), terminal)
+        run_build(resolve("demo", params), "demo", str(whole.resolve()), terminal)
     finally:
         terminal.close()
-    _continue(corrected, plain, resolve("demo", params, NOT_CORRECTED), console)
-    return {True: _pattern(corrected), False: _pattern(plain)}
+    patterns: dict[Data, str] = {"corrected": _pattern(whole)}
+    others: dict[Data, dict[str, Any]] = {"not corrected": NOT_CORRECTED, "one wording": ONE_WORDING}
+    for name, changed in others.items():
+        copy = out / f"data-{name.replace(' ', '-')}"
+        _continue(whole, copy, resolve("demo", params | changed), console)
+        patterns[name] = _pattern(copy)
+    return patterns
 
 
 def _continue(whole: Path, copy: Path, config: BuildConfig, console: Console) -> None:
@@ -58,7 +64,7 @@ def _continue(whole: Path, copy: Path, config: BuildConfig, console: Console) ->
         for unit in range(units(stage, Build(str(copy)))):
             run_unit(stage, unit, str(copy.resolve()), config)
         finish(stage, str(copy.resolve()), config)
-        console.print(f"not corrected: {stage.name} done", highlight=False)
+        console.print(f"{copy.name}: {stage.name} done", highlight=False)
 
 
 def _pattern(build: Path) -> str:
