@@ -60,7 +60,7 @@ class Wordings(BaseModel):
         if counts and counts[0].start == 0 and not _VERB.search(plain):
             frame = rng.choice(self.frames).replace("{be}", "are" if counts[0].plural else "is")
             plain = frame.replace("{}", plain[0].lower() + plain[1:])
-        return f"{plain[0].upper()}{plain[1:]}."
+        return f"{plain[0].upper()}{plain[1:]}{'' if plain[-1] in '!?' else '.'}"
 
 
 def _exchange(sentence: str, group: tuple[str, ...], rng: random.Random) -> str:

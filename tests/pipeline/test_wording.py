@@ -52,6 +52,10 @@ def test_what_is_more_than_a_name_is_put_into_no_frame(sentence):
     assert not any("picture" in one or "image" in one for one in worded(sentence))
 
 
+def test_a_sentence_ends_as_it_did():
+    assert {one[-2:] for one in worded("Two cats!")} == {"s!"}
+
+
 def test_no_wording_changes_a_fact():
     for index in range(60):
         sentence = narrative(scene(8200, index), Plainest())
@@ -63,7 +67,7 @@ def test_no_wording_changes_a_fact():
 def test_whatever_a_sentence_is_it_comes_out_as_one(text):
     for seed in range(4):
         one = SHIPPED.reword(text, LEXICON, random.Random(seed))
-        assert one.endswith(".") or not text.strip(" .")
+        assert one.endswith((".", "!", "?")) or not text.strip(" .")
 
 
 def test_a_key_decides_the_wording():
