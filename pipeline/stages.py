@@ -168,7 +168,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="correct",
-        version=2,
+        version=3,
         scope="partition",
         row=Corrected,
         reads=("score", "caption", "rewrite"),
