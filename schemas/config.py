@@ -168,9 +168,9 @@ class CorrectConfig(Section):
     )
     lexicon: str | None = Field(default=None, description="YAML file of facts and alternatives; null: the shipped one.")
     vary: bool = Field(
-        default=False,
-        description="Rule facts: word simple prompts in different ways. Captioners word all alike, and a model trained "
-        "on one wording understands that one best.",
+        default=True,
+        description="Rule facts: word kept simple prompts in different ways. Captioners word all alike, and a model "
+        "trained on one wording understands that one best.",
     )
     wordings: str | None = Field(default=None, description="YAML file of other words; null: the shipped one.")
     batch_size: int = Field(default=256, ge=1)

@@ -33,7 +33,7 @@ def datasets(out: Path, seed: int, count: int, defects: float, console: Console)
     params: dict[str, Any] = {
         "source": "demo", "seed": seed, "demo.count": count, "demo.defects": defects,
         "embed.layers": sorted(set(LAYERS.values())), "embed.pooling": ["mean", "tokens"],
-        "embed.columns": ["latents", "clip-simple", "clip-complex"], "correct.vary": True,
+        "embed.columns": ["latents", "clip-simple", "clip-complex"],
     }  # fmt: skip
     whole = out / "data"
     terminal = Terminal(console)
