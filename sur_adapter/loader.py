@@ -18,6 +18,7 @@ same samples come whatever the number of workers. That is why this stands on tor
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +43,7 @@ from sur_adapter.stream import Loader
 from sur_adapter.tar_index import Tar
 
 SHUFFLE = 2048
-OPEN = {"_open", "_asked", "_pool", "_index"}  # what belongs to one process
+OPEN = {"_open", "_asked", "_pool", "_stop", "_index"}  # what belongs to one process
 MOST_OPEN = 64  # shards; each holds an open file for itself and one for each column
 
 __all__ = ["Batch", "Loader", "Sample", "ShardDataset"]
@@ -141,12 +142,13 @@ class ShardDataset:
             if number not in self._open and number not in self._asked:
                 self._asked.add(number)
                 for url, info in self._files(number):
-                    self._pool.submit(self._cache.fetch, url, info)  # what goes wrong is said when it is read
+                    self._pool.submit(self._cache.fetch, url, info, self._stop)  # what goes wrong is said when read
 
     def stop_fetching(self) -> None:
-        """End the copies that ``fetch_ahead`` began: those that wait are dropped, those under way are waited for."""
+        """End the copies that ``fetch_ahead`` began, and leave nothing of those half made; they may be asked anew."""
+        self._stop.set()
         self._pool.shutdown(cancel_futures=True)
-        del self._pool  # the next one makes its own
+        del self._pool, self._stop  # the next copies have their own
         self._asked.clear()
 
     def llm_statistics(self, most: int = 4096) -> tuple[Tensor, Tensor]:
@@ -189,6 +191,10 @@ class ShardDataset:
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers=8)
+
+    @cached_property
+    def _stop(self) -> threading.Event:
+        return threading.Event()
 
     @cached_property
     def _index(self) -> PromptIndex:

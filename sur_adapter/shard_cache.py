@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,8 +49,8 @@ class ShardCache:
         except OSError as error:
             raise SurdError(f"{url}: cannot be read ({error}); make it, or the cache folder, accessible") from error
 
-    def fetch(self, url: str, info: ShardInfo) -> Path:
-        """The copy of a remote file, made now where there is none."""
+    def fetch(self, url: str, info: ShardInfo, stop: threading.Event | None = None) -> Path:
+        """The copy of a remote file, made now where there is none; given up with a SurdError once ``stop`` is set."""
         if not re.fullmatch("[0-9a-f]{64}", info.sha256):  # it becomes a file name
             raise SurdError(f"{url}: its manifest's sha256 {info.sha256[:80]!r} is none; build it again")
         copy = self.folder / f"{info.sha256}.tar"
@@ -57,17 +58,17 @@ class ShardCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / f"{info.sha256}.lock"):
                 if not _touch(copy):  # another process may have fetched it while this one waited
-                    self._download(url, info, copy)
+                    self._download(url, info, copy, stop)
                     self._make_room(copy)
         return copy
 
-    def _download(self, url: str, info: ShardInfo, copy: Path) -> None:
+    def _download(self, url: str, info: ShardInfo, copy: Path, stop: threading.Event | None) -> None:
         partial = copy.with_suffix(".part")
         try:
             for attempt in stamina.retry_context(on=_may_pass, attempts=ATTEMPTS):
                 with attempt:
                     filesystem, path = fsspec.core.url_to_fs(url)
-                    filesystem.get_file(path, str(partial), callback=_AtMost(info.bytes))
+                    filesystem.get_file(path, str(partial), callback=_Watch(info.bytes, stop))
             with partial.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != info.sha256:
                     raise SurdError("is not the file its manifest describes (sha256 differs); publish it again")
@@ -94,15 +95,18 @@ class ShardCache:
                 held -= size
 
 
-class _AtMost(fsspec.callbacks.Callback):  # type: ignore[misc]
-    """Ends a copy that grows past what the manifest promised: a server may send without end."""
+class _Watch(fsspec.callbacks.Callback):  # type: ignore[misc]
+    """Ends a copy that nobody waits for any more, or that grows past what the manifest promised: a server may send
+    without end."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, stop: threading.Event | None) -> None:
         super().__init__()
-        self.most = most
+        self.most, self.stop = most, stop
 
     def relative_update(self, inc: int = 1) -> None:
         super().relative_update(inc)
+        if self.stop and self.stop.is_set():
+            raise SurdError("nobody waits for it any more")
         if self.value > self.most:
             raise SurdError(f"is more than the {self.most} bytes its manifest says; publish it again")
 

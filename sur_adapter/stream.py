@@ -51,11 +51,14 @@ class Loader:
             num_workers=self._workers,
             pin_memory=self._pin_memory,
         )
-        for (_, stop), batch in zip(self._spans(), batches, strict=False):
-            if isinstance(batch, SurdError):
-                raise batch
-            self._taken = stop
-            yield batch
+        try:
+            for (_, stop), batch in zip(self._spans(), batches, strict=False):
+                if isinstance(batch, SurdError):
+                    raise batch
+                self._taken = stop
+                yield batch
+        finally:  # also when the rest is not wanted: a shard of gigabytes may be on its way
+            self._batches.data.stop_fetching()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands after the last batch taken, whatever workers have read ahead."""
@@ -103,7 +106,7 @@ class _Batches(Dataset[Batch | SurdError]):
                 self.data.fetch_ahead(self.order.places(start, stop + self.order.shuffle))
             return collate([self.data.read(place) for place in self.order.places(start, stop)], self.image_size)
         except SurdError as error:
-            self.data.stop_fetching()
+            self.data.stop_fetching()  # here too: a worker process has copies of its own
             return error
 
 

@@ -26,14 +26,16 @@ from tests.sur_adapter.test_loader import keys, stream, write_index
 class Host(ThreadingHTTPServer):
     """A plain web server of a folder; ``requests`` counts what it was asked for, ``ill`` how often it fails first.
 
-    The file named ``endless`` never ends, the one named ``slow`` makes its reader wait.
+    The file named ``endless`` never ends, the one named ``slow`` makes its reader wait, the one named ``trickling``
+    comes in drops for seconds, of which the first sets ``dripped``.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), partial(Files, directory=str(folder)))
         self.requests: Counter[str] = Counter()
         self.ill: Counter[str] = Counter()
-        self.endless = self.slow = "none"
+        self.endless = self.slow = self.trickling = "none"
+        self.dripped = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -60,6 +62,14 @@ class Files(SimpleHTTPRequestHandler):
         outputfile.write(data[:1])
         if self.path.endswith(self.server.slow):
             time.sleep(0.5)
+        if self.path.endswith(self.server.trickling):
+            with contextlib.suppress(ConnectionError):
+                for place in range(1, 101):
+                    self.server.dripped.set()
+                    time.sleep(0.05)
+                    outputfile.write(data[place : place + 1])
+                outputfile.write(data[101:])
+            return
         outputfile.write(data[1:])
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -143,6 +153,19 @@ def test_a_copy_that_is_not_what_the_manifest_says_is_refused(build: Any, patter
 def test_a_server_that_sends_without_end_is_cut_off(host: Host, pattern: str, tmp_path: Path, number: int) -> None:
     host.endless, host.slow = f"surd-0000{number}.tar", f"surd-0000{1 - number}.tar"
     assert "bytes its manifest says" in refusal(pattern, tmp_path / "cache")
+
+
+def test_what_nobody_wants_any_more_is_not_waited_for(host: Host, pattern: str, tmp_path: Path) -> None:
+    data = ShardDataset(pattern, cache=tmp_path / "cache")
+    (first, _), *_ = data.order(seed=0).places(0, 1)
+    host.trickling = f"surd-0000{1 - first}.tar"
+    batches = iter(data.loader(batch_size=1, seed=0, image_size=8))
+    next(batches)
+    assert host.dripped.wait(60)
+    batches.close()  # type: ignore[attr-defined]  # a generator
+    assert [file.stem for file in (tmp_path / "cache").glob("*.*[rt]")] == [data.layout.infos[first].sha256]
+    host.trickling = "none"
+    assert len(keys(stream(data, epochs=1))) == 12
 
 
 def test_a_shard_that_is_gone_is_named(build: Any, pattern: str, tmp_path: Path) -> None:
