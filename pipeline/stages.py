@@ -320,7 +320,7 @@ def _fingerprint(stage: Stage, unit: int, build: Build, settings: BaseModel, mod
     basis = {
         "stage": stage.name,
         "version": stage.version,
-        "settings": settings.model_dump(mode="json"),
+        "settings": identity(settings),
         "models": {role: models.revision(role) for role in stage.roles},
         "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in stage.reads},
     }
@@ -332,6 +332,13 @@ def _fingerprint(stage: Stage, unit: int, build: Build, settings: BaseModel, mod
         assert isinstance(settings, BuildConfig)
         basis["source"] = open_source(settings).fingerprint()
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+def identity(settings: BaseModel) -> dict[str, Any]:
+    """What of a stage's settings decides its outcome. Of a whole config, the sections that the stage gave it: the
+    others hold defaults, and a new default elsewhere must not make it scrape again."""
+    sections = settings.model_fields_set if isinstance(settings, BuildConfig) else None
+    return settings.model_dump(mode="json", include=sections)
 
 
 def _file_hash(file: Path) -> str:

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from pipeline.build import Build, marker_file, part_file
-from pipeline.stages import BY_NAME, STAGES, run_unit
-from schemas import Row, Status, SurdError, load_config
+from pipeline.stages import BY_NAME, STAGES, identity, run_unit
+from schemas import BuildConfig, Row, Status, SurdError, load_config
 from tests.pipeline.conftest import redone, run_all
 
 
@@ -81,6 +81,12 @@ def test_a_rebuild_from_nothing_gives_byte_identical_shards(built, tmp_path):
     for name in names:
         if name != "manifest.json":
             assert again.read_bytes(f"shards/{name}") == built.build.read_bytes(f"shards/{name}"), name
+
+
+@pytest.mark.parametrize("name", ["collect", "fetch", "safety", "embed"])
+def test_a_new_default_of_another_stage_redoes_nothing(name):
+    told = identity(BY_NAME[name].settings(BuildConfig()))
+    assert told and not {"caption", "rewrite", "correct", "select", "pack", "report"} & told.keys()
 
 
 def test_a_model_folder_that_is_not_there_is_one_sentence(built, copy):
