@@ -19,6 +19,7 @@ AUTHORS: dict[str, Any] = {
     "llm_targets": "pooled",
     "llm_projection": "random",
     "attention_axis": "batch",
+    "dropout": 0.1,
     "caption_dropout": 0.0,
 }
 #: Settings that do not change what is learned: a run may be continued with others.
@@ -87,7 +88,9 @@ class TrainConfig(BaseModel):
     depth: int = Field(default=2, ge=1, description="Transformer encoder layers.")
     heads: int = Field(default=8, ge=1, description="Attention heads; must divide the text width.")
     feed_forward: int = Field(default=2048, ge=1, description="Width of the feed-forward layers.")
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="Of the transformer encoder; off when not training.")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Of the transformer encoder; off when not training. The authors' is 0.1."
+    )
     attention_axis: Literal["token", "batch", "self"] = Field(
         default="token",
         description="Whom a token's encoder attends to: its prompt, the other prompts of the batch, or itself alone.",

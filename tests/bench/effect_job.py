@@ -52,6 +52,7 @@ class Job:
         del told["out"], told["arm"]["says"]
         told["files"] = [_content(str(self.prompts)), *(_content(ref) for ref in (self.base, self.judge))]
         if self.arm.training is not None:
+            told["settings"] = _settings(self).identity()
             told["data"] = _content(str(Path(self.shards).parent / "manifest.json"))
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -91,10 +92,15 @@ def run_job(job: Job) -> str:
 
 
 def _train(job: Job, folder: Path) -> dict[str, Any]:
+    beside = {"out": folder, "device": "cpu", "checkpoint_every": 0, "resume": False}
+    return train(_settings(job).model_copy(update=beside)).model_dump(mode="json")
+
+
+def _settings(job: Job) -> TrainConfig:
+    """All that decides what is learned, defaults too."""
     column = {} if job.training.get("w_llm") == 0 else {"llm_column": _column(job)}
-    settings = {"shards": job.shards, "base": job.base, "out": folder, "seed": job.seed, "device": "cpu"}
-    settings |= {"checkpoint_every": 0, "resume": False}
-    return train(TrainConfig.model_validate(settings | column | job.training)).model_dump(mode="json")
+    settings = {"shards": job.shards, "base": job.base, "seed": job.seed}
+    return TrainConfig.model_validate(settings | column | job.training)
 
 
 def _column(job: Job) -> str:

@@ -134,7 +134,7 @@ class Effect:
             f"Written by `{command}` on {_hardware()}, PyTorch {torch.__version__}.",
             "",
             f"{prompts} prompts of scenes never trained on (world {asked['prompt_seed']}), "
-            f"{asked['noise_seeds']} pictures each from the same noise in every arm, {asked['drawing_steps']} steps, "
+            f"pictures of each: {asked['noise_seeds']}; the same noise in every arm, {asked['drawing_steps']} steps, "
             f"guidance {asked['guidance_scale']:g}. Trained arms: {runs} training seeds, each with"
             f" {', '.join(f'{name} {value}' for name, value in asked['recipe'].items())}, but for what its row names.",
             f"The judge, a classifier that no training saw, on the true pictures of the same prompts: {real}.",

@@ -32,7 +32,8 @@ def conditions(config: TrainConfig) -> tuple[Any, Conditioner]:
 
 
 def test_columns_give_what_the_base_model_would_compute(config: Config, build: Any) -> None:
-    computed, _ = conditions(config(caption_dropout=0.5))
+    computed, computing = conditions(config(caption_dropout=0.5))
+    assert computing.pipe.vae.decoder is None  # nothing is drawn in training
     build.add_columns(*ALL)
     read, conditioner = conditions(config(caption_dropout=0.5))
     assert conditioner.computed == [] and conditioner.image_size is None
@@ -119,5 +120,6 @@ def test_the_authors_objective(config: Config, build: Any) -> None:
     given = config().model_dump(include={"shards", "out", "device", "heads", "feed_forward"})
     asked = TrainConfig.model_validate(given | {"objective": "authors", "steps": 3, "batch_size": 2})
     assert (asked.lr, asked.w_llm, asked.accumulate, asked.attention_axis) == (1e-5, 1e-5, 4, "batch")
+    assert asked.dropout == 0.1
     result = train(asked)
     assert isinstance(result, TrainResult) and set(result.losses_last) == {"denoise", "llm", "prompt"}
