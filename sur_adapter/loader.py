@@ -146,6 +146,8 @@ class ShardDataset:
 
     def stop_fetching(self) -> None:
         """End the copies that ``fetch_ahead`` began, and leave nothing of those half made; they may be asked anew."""
+        if "_pool" not in self.__dict__:
+            return  # none was begun
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
         del self._pool, self._stop  # the next copies have their own
