@@ -34,16 +34,15 @@ def load_base(
     *,
     unet: bool = True,
     vae: bool = True,
-    decoder: bool = True,
     text: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> Pipeline:
     """The diffusers pipeline that ``ref`` names (hub id, folder or ``package:`` string), frozen, in eval mode.
 
     In ``dtype``, but for the VAE, which is in float32 (SDXL's overflows in half precision). Parts that are not asked
-    for are None and never read; ``decoder`` is the VAE's, which only drawing needs. Loaded without the safety checker:
-    the black images it returns would be compared as if the model had drawn them. Raises SurdError when the folder or
-    hub id cannot be loaded as a Stable Diffusion or SDXL pipeline.
+    for are None and never read. Loaded without the safety checker: the black images it
+    returns would be compared as if the model had drawn them. Raises SurdError when the folder or hub id cannot be
+    loaded as a Stable Diffusion or SDXL pipeline.
     """
     import diffusers
     from diffusers.utils.logging import disable_progress_bar as quiet_diffusers
@@ -71,8 +70,6 @@ def load_base(
     except Exception as error:  # a folder that is damaged makes diffusers and transformers raise all sorts
         reason = " ".join(str(error).split())[:300]
         raise SurdError(f"--base: {ref!r} cannot be loaded ({reason}); name a local diffusers folder") from error
-    if pipe.vae is not None and not decoder:
-        pipe.vae.decoder = pipe.vae.post_quant_conv = None
     pipe.set_progress_bar_config(disable=True)
     for module in networks(pipe).values():
         module.requires_grad_(False).eval()

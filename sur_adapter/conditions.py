@@ -65,9 +65,8 @@ class Conditioner:
         self.empty: TextStates | None = None
         if config.caption_dropout and not encodes_text:
             self.empty = _empty_prompt(base, device, warn)  # before the rest is loaded: it is gone when memory is dear
-        dtype = DTYPES[config.mixed_precision]
         self.pipe: Pipeline = load_base(
-            base, device, vae=LATENTS in self.computed, decoder=False, text=encodes_text, dtype=dtype
+            base, device, vae=LATENTS in self.computed, text=encodes_text, dtype=DTYPES[config.mixed_precision]
         )
         if config.caption_dropout and encodes_text:
             self.empty = encode_prompts(self.pipe, [""])

@@ -140,8 +140,8 @@ def measure(shards: str, work: Path, steps: int, rounds: int, batch: int) -> dic
 
 
 def encoders_mb(base: str) -> float:
-    """MB of the frozen encoders that columns make needless, in float32; the VAE's decoder no training loads."""
-    pipe = load_base(base, unet=False, decoder=False)
+    """MB of the frozen encoders that columns make needless, in float32."""
+    pipe = load_base(base, unet=False)
     sizes = (weight.numel() * 4 for part in (pipe.vae, pipe.text_encoder) for weight in part.parameters())
     return sum(sizes) / MB
 
