@@ -23,6 +23,7 @@ from pipeline.models import Models
 from pipeline.samples import is_text
 from schemas import ColumnManifest, Marker, ShardInfo, SurdError
 from schemas.config import EmbedConfig
+from schemas.manifest import EMPTY_PROMPT
 
 if TYPE_CHECKING:
     from pipeline.column_arrays import Arrays, Found
@@ -37,7 +38,8 @@ def write_column_shards(
 ) -> None:
     """Write ``columns/<column>/surd-NNNNN.tar`` of each column that has none, or has another shard's, for this shard.
 
-    LLM columns of one model share one pass. Raises SurdError where a column cannot be made.
+    LLM columns of one model share one pass. Beside the first shard's text states lie those of the empty prompt, which
+    trainings with caption dropout meet. Raises SurdError where a column cannot be made.
     """
     shards = shard_manifest(build).shards
     shard = shards[number]
@@ -54,7 +56,7 @@ def write_column_shards(
         together, started = list(group), time.perf_counter()
         for column in together:
             _check_revision(column, models)
-        _write_tars(build, shard.name, prompts, together, settings, models)
+        _write_tars(build, number, shard.name, prompts, together, settings, models)
         seconds = (time.perf_counter() - started) / len(together)
         for column in together:
             _mark(build, number, column, missing[column], seconds)
@@ -67,13 +69,21 @@ def describe_column(build: Build, column: Column, models: Models) -> ColumnManif
     """
     shards = shard_manifest(build).shards
     folder = f"columns/{column.name}"
-    for stale in set(build.listdir(folder)) - {shard.name for shard in shards} - {"manifest.json"}:
+    made = [build.marker(marked(column.name), number) for number in range(len(shards))]
+    known = {file.rpartition("/")[2]: sha256 for marker in made if marker for file, sha256 in marker.outputs.items()}
+    for stale in set(build.listdir(folder)) - known.keys() - {"manifest.json"}:
         build.remove(f"{folder}/{stale}")
-    infos = [_shard_info(build, number, column, shard) for number, shard in enumerate(shards)]
+
+    def info(name: str, count: int) -> ShardInfo:
+        return ShardInfo(name=name, count=count, bytes=build.size(f"{folder}/{name}"), sha256=known[name])
+
+    infos = [info(shard.name, shard.count) for shard in shards]
+    empty = info(EMPTY_PROMPT, 1) if EMPTY_PROMPT in known else None
+    tars = infos + ([empty] if empty else [])
     mine = column.models(models)
     revision = column.revision or mine.weights(column.role)
     there = columns_present(build).get(column.name)
-    if there and (there.shards, there.revision, Column.of(there)) == (infos, revision, column):
+    if there and (there.tars, there.revision, Column.of(there)) == (tars, revision, column):
         return there
     shape, dtype = _kind_of_arrays(build, folder, [shard.name for shard in shards], column)
     encoders = mine.diffusion if column.kind == "latents" else None
@@ -92,6 +102,7 @@ def describe_column(build: Build, column: Column, models: Models) -> ColumnManif
         image_size=encoders and encoders.image_size,
         scaling_factor=encoders and encoders.scaling_factor,
         shift_factor=encoders and encoders.shift_factor,
+        empty=empty,
         count=sum(info.count for info in infos),
         shards=infos,
     )
@@ -118,13 +129,13 @@ def take_in_column_shard(
 def _mark(build: Build, number: int, column: Column, fingerprint: str, seconds: float) -> None:
     """Write the completion marker of one shard of a column that was just written."""
     shards = shard_manifest(build).shards
-    file = f"columns/{column.name}/{shards[number].name}"
+    files = [f"columns/{column.name}/{name}" for name in _names(column, number, shards[number].name)]
     marker = Marker(
         stage=marked(column.name),
         part=number,
         parts=len(shards),
         fingerprint=fingerprint,
-        outputs={file: build.written[file]},
+        outputs={file: build.written[file] for file in files},
         rows=shards[number].count,
         seconds=round(seconds, 3),
     )
@@ -181,26 +192,39 @@ def _check_revision(column: Column, models: Models) -> None:
         )
 
 
+def _names(column: Column, number: int, shard: str) -> list[str]:
+    """The tars that come with a shard of a column."""
+    return [shard, EMPTY_PROMPT] if column.kind == "clip" and number == 0 else [shard]
+
+
 def _write_tars(
-    build: Build, shard: str, prompts: Prompts, columns: Sequence[Column], settings: EmbedConfig, models: Models
+    build: Build,
+    number: int,
+    shard: str,
+    prompts: Prompts,
+    columns: Sequence[Column],
+    settings: EmbedConfig,
+    models: Models,
 ) -> None:
     """Make the arrays of columns that share a pass, and write them in the shard's order."""
     text = columns[0].text
-    item_of = {key: row[text] if text else key for key, row in prompts.items()}
+    items = {shard: {key: row[text] if text else key for key, row in prompts.items()}, EMPTY_PROMPT: {"empty": ""}}
+    wanted = [item for name in _names(columns[0], number, shard) for item in items[name].values()]
     with ExitStack() as stack:
         # Arrays come in the order that suits the model, and may be more than memory holds.
         folder = build.local_path("columns")
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
         spools = {column: _Spool(stack.enter_context(tempfile.TemporaryFile(dir=folder))) for column in columns}
-        for item, arrays in _made(build, shard, list(item_of.values()), columns, settings, models):
+        for item, arrays in _made(build, shard, wanted, columns, settings, models):
             for column, of_column in arrays.items():
                 spools[column].add(item, of_column)
         for column, spool in spools.items():
-            with build.writing(f"columns/{column.name}/{shard}") as file, tar_writer(file) as tar:
-                for key, item in item_of.items():
-                    for suffix, data in spool.read(item):
-                        add_member(tar, f"{key}.{suffix}", data)
+            for name in _names(column, number, shard):
+                with build.writing(f"columns/{column.name}/{name}") as file, tar_writer(file) as tar:
+                    for key, item in items[name].items():
+                        for suffix, data in spool.read(item):
+                            add_member(tar, f"{key}.{suffix}", data)
 
 
 def _made(
@@ -241,13 +265,6 @@ class _Spool:
             self._file.seek(start)
             members.append((suffix, self._file.read(size)))
         return members
-
-
-def _shard_info(build: Build, number: int, column: Column, shard: ShardInfo) -> ShardInfo:
-    relative = f"columns/{column.name}/{shard.name}"
-    marker = build.marker(marked(column.name), number)
-    assert marker is not None, "a column is described after every shard of it is written"
-    return ShardInfo(name=shard.name, count=shard.count, bytes=build.size(relative), sha256=marker.outputs[relative])
 
 
 def _kind_of_arrays(build: Build, folder: str, shards: list[str], column: Column) -> tuple[list[int | None], DType]:

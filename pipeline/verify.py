@@ -25,6 +25,7 @@ from pipeline.strict_tar import TAR_NAME, Member, StrictTar, Unsound
 from pipeline.verify_column import ArrayRule
 from pipeline.verify_shard import Index, ShardRule
 from schemas import ColumnManifest, ShardInfo, ShardManifest, SurdError
+from schemas.manifest import EMPTY_PROMPT
 
 M = TypeVar("M", bound=BaseModel)
 _MARKER = re.compile(r"part-\d{5}\.done\.json")
@@ -65,7 +66,7 @@ class Contents:
     @property
     def bytes(self) -> int:
         """Of all tars, as their manifests state them."""
-        sets = [self.shards.shards if self.shards else [], *(column.shards for column in self.columns.values())]
+        sets = [self.shards.shards if self.shards else [], *(column.tars for column in self.columns.values())]
         return sum(info.bytes for infos in sets for info in infos)
 
 
@@ -93,7 +94,7 @@ def verify(build: Build, found: Contents) -> Iterator[Checked]:
     """Every shard, then every tar of every column, in their order; they are read side by side on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         try:
-            keys: dict[str, list[str]] = {}
+            keys = {EMPTY_PROMPT: ["empty"]}
             last = ""
             for checked in threads.map(partial(_check_shard, build, found.index), _shards(found)):
                 yield _after(checked, last) if checked.keys else checked
@@ -102,7 +103,7 @@ def verify(build: Build, found: Contents) -> Iterator[Checked]:
                 last = checked.keys[-1] if checked.keys else last
             for name, column in found.columns.items():
                 rule = partial(_check_column, build, column, name, keys)
-                yield from threads.map(rule, _plainly_named(column.shards))
+                yield from threads.map(rule, _plainly_named(column.tars))
         finally:
             threads.shutdown(cancel_futures=True)
 
@@ -227,7 +228,8 @@ def _listing_faults(
 
 def _column_faults(build: Build, name: str, column: ColumnManifest, shards: list[ShardInfo]) -> Iterator[Finding]:
     manifest = f"columns/{name}/manifest.json"
-    yield from _listing_faults(build, f"columns/{name}", column.count, column.shards, {"manifest.json"})
+    beside = {"manifest.json", *(tar.name for tar in column.tars)}
+    yield from _listing_faults(build, f"columns/{name}", column.count, column.shards, beside)
     if column.column != name:
         yield Finding(manifest, None, f"it is the manifest of column {column.column!r}")
     theirs, ours = ([(info.name, info.count) for info in infos] for infos in (column.shards, shards))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT_VERSION = 2  # since 2: bfloat16, masks and shapes in columns; prompts and every score in the index
+# Since 2: bfloat16, masks, shapes and the empty prompt in columns; prompts and every score in the index.
+FORMAT_VERSION = 2
+EMPTY_PROMPT = "empty.tar"
 
 
 class _Document(BaseModel):
@@ -65,8 +67,25 @@ class ColumnManifest(_Document):
     shift_factor: float | None = Field(
         default=None, description="Latents: what it subtracts before; null: nothing. Not yet applied."
     )
+    empty: ShardInfo | None = Field(
+        default=None,
+        description="Text states: the tar empty.tar, with those of the empty prompt under the key empty; null: none.",
+    )
     count: int
     shards: list[ShardInfo]
+
+    @property
+    def tars(self) -> list[ShardInfo]:
+        """Every tar of the column."""
+        return self.shards + ([self.empty] if self.empty else [])
+
+    @model_validator(mode="after")
+    def _check_empty(self) -> Self:
+        if self.empty is None:
+            return self
+        if self.empty.name != EMPTY_PROMPT or self.kind != "clip" or not self.mask or None in (self.shape or [None]):
+            raise ValueError(f"empty: it must be {EMPTY_PROMPT} of a column of text states with a mask and a shape")
+        return self
 
 
 class ShuffledScores(BaseModel):

@@ -20,6 +20,7 @@ from sur_adapter.base_model import (
     text_width,
 )
 from sur_adapter.batch import Batch
+from sur_adapter.loader import ShardDataset
 from sur_adapter.train_config import TrainConfig
 
 Columns = Mapping[str, ColumnManifest]  # by the part of a batch they fill
@@ -50,27 +51,31 @@ def needed_columns(config: TrainConfig) -> set[str]:
 
 
 class Conditioner:
-    """The frozen base model, loaded as far as ``columns`` leave work for it, and the way from a batch to conditions.
+    """The frozen base model, loaded as far as columns leave work for it, and the way from a batch to conditions.
 
     ``computed`` names what no column holds and is therefore computed at every step.
     """
 
     def __init__(
-        self, config: TrainConfig, columns: Columns, base: str, device: torch.device, warn: Callable[[str], None]
+        self, config: TrainConfig, data: ShardDataset, base: str, device: torch.device, warn: Callable[[str], None]
     ) -> None:
-        self.config = config
+        self.config, columns = config, data.reads
         self.computed = sorted(needed_columns(config) - columns.keys())
         self.latents_column = columns.get(LATENTS)
         encodes_text = bool({SIMPLE, COMPLEX} & set(self.computed))
+        is_stored = SIMPLE in columns and columns[SIMPLE].empty is not None
         self.empty: TextStates | None = None
-        if config.caption_dropout and not encodes_text:
+        if config.caption_dropout and not is_stored and not encodes_text:
             self.empty = _empty_prompt(base, device, warn)  # before the rest is loaded: it is gone when memory is dear
         self.pipe: Pipeline = load_base(
             base, device, vae=LATENTS in self.computed, text=encodes_text, dtype=DTYPES[config.mixed_precision]
         )
-        if config.caption_dropout and encodes_text:
-            self.empty = encode_prompts(self.pipe, [""])
         _check_fit(self.pipe, columns, base)
+        if config.caption_dropout and is_stored:
+            batch = data.empty_prompt().to(device)
+            self.empty = self._states(batch.simple, batch.clip_simple_BTD, batch.clip_simple_mask_BT)
+        elif config.caption_dropout and encodes_text:
+            self.empty = encode_prompts(self.pipe, [""])
 
     @property
     def image_size(self) -> int | None:

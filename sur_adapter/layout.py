@@ -12,7 +12,7 @@ from braceexpand import braceexpand
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import SurdError
-from schemas.manifest import ColumnManifest, ShardInfo, ShardManifest
+from schemas.manifest import EMPTY_PROMPT, ColumnManifest, ShardInfo, ShardManifest
 from sur_adapter.shard_cache import local_path
 
 EXAMPLE_PATTERN = "data/demo/shards/surd-{00000..00003}.tar"
@@ -79,6 +79,10 @@ class Layout:
         if missing:
             raise SurdError(f"{folder}/manifest.json: does not list {missing[0]}; embed again")
         return [(f"{folder}/{name}", listed[name]) for name in names]
+
+    def empty_prompt_tar(self, manifest: ColumnManifest) -> str:
+        """Path of the tar with the empty prompt's text states, where a column has one."""
+        return f"{self.build}/columns/{manifest.column}/{EMPTY_PROMPT}"
 
 
 def read_manifest(path: str, model: type[M]) -> M:

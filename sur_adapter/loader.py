@@ -33,11 +33,11 @@ from torch import Tensor
 from schemas.errors import SurdError
 from schemas.manifest import ColumnManifest, ShardInfo
 from sur_adapter.arrays import to_float
-from sur_adapter.batch import Batch, Sample, slot_of
+from sur_adapter.batch import Batch, Sample, collate, slot_of
 from sur_adapter.layout import Layout
 from sur_adapter.order import Order
 from sur_adapter.prompt_index import PromptIndex
-from sur_adapter.shard import Column, IndexTexts, Shard, TarTexts, Texts
+from sur_adapter.shard import Column, IndexTexts, NoTexts, Shard, TarTexts, Texts
 from sur_adapter.shard_cache import ShardCache, local_path
 from sur_adapter.stream import Loader
 from sur_adapter.tar_index import Tar
@@ -177,6 +177,15 @@ class ShardDataset:
                 break
         mean = total / vectors
         return mean.float(), (squares / vectors - mean.square()).clamp(min=0).sqrt().float().clamp(min=1e-6)
+
+    def empty_prompt(self) -> Batch:
+        """The empty prompt as the column of simple prompts' text states has it, where its manifest names one."""
+        manifest = self.reads["clip_simple"]
+        assert manifest.empty is not None
+        column = Column("clip_simple", manifest, self._tar(self.layout.empty_prompt_tar(manifest), manifest.empty))
+        sample = Shard(NoTexts(column.tar.name), [column]).read(0)
+        column.tar.close()
+        return collate([sample])
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is open: a copy, also one in another process, opens its own."""

@@ -37,7 +37,7 @@ class Run:
     ) -> None:
         self.config, self.accelerator, self.data, self.base = config, accelerator, data, base
         self.warn = warn
-        self.conditioner = Conditioner(config, data.reads, base, accelerator.device, warn)
+        self.conditioner = Conditioner(config, data, base, accelerator.device, warn)
         self.adapter = make_adapter(config, text_width(self.conditioner.pipe), data, base).to(accelerator.device)
         unet = self.conditioner.pipe.unet
         if config.gradient_checkpointing:

@@ -73,6 +73,19 @@ class IndexTexts:
         pass
 
 
+class NoTexts:
+    """Of the one sample that is no shard's: the empty prompt."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.keys = name, ["empty"]
+
+    def read(self, index: int) -> tuple[str, str, bytes | None]:
+        return "", "", None
+
+    def close(self) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Column:
     """One column's tar of a shard."""

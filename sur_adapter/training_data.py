@@ -27,14 +27,17 @@ def open_data(config: TrainConfig, computed: Collection[str] = ()) -> tuple[Shar
     base = config.base or layout.manifest.diffusion
     needed = needed_columns(config) - set(computed)
     columns = layout.columns()
-    usable = {name: one for name, one in columns.items() if one.kind != "llm" and slot_of(one) in needed}
-    if not config.columns:
-        usable = {}
+    usable = {name: one for name, one in columns.items() if config.columns and _is_usable(one, needed)}
     for column in usable.values():
         _check_model(column, base)
     slots = {slot_of(one) for one in usable.values()}
     llm = [_llm_column(config, columns, layout.build)] if config.w_llm else []
     return ShardDataset(config.shards, columns=[*llm, *usable], image=LATENTS in needed_columns(config) - slots), base
+
+
+def _is_usable(column: ColumnManifest, needed: Collection[str]) -> bool:
+    """Whether it saves work: of the text columns, those of version 1 have no mask and save none."""
+    return column.kind != "llm" and slot_of(column) in needed and (column.mask or column.kind != "clip")
 
 
 def _check_model(column: ColumnManifest, base: str) -> None:

@@ -54,7 +54,7 @@ class BareLoop:
 
     def __init__(self, asked: TrainConfig) -> None:
         data, base = open_data(asked)
-        self.conditioner = Conditioner(asked, data.reads, base, torch.device("cpu"), print)
+        self.conditioner = Conditioner(asked, data, base, torch.device("cpu"), print)
         self.adapter = make_adapter(asked, text_width(self.conditioner.pipe), data, base).train()
         self.objective = make_objective(self.conditioner.pipe, asked)
         self.optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=asked.lr)

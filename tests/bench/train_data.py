@@ -20,6 +20,7 @@ from pipeline.demo.prompts import complex_prompt, narrative
 from pipeline.demo.render import render
 from pipeline.demo.scenes import scene
 from schemas import ColumnManifest, ShardInfo, ShardManifest
+from schemas.manifest import EMPTY_PROMPT
 from sur_adapter.base_model import encode_prompts, image_size, load_base
 
 DEMO = "package:pipeline/demo/models/diffusion"
@@ -84,20 +85,21 @@ def write_dataset(build: Path, base: str, count: int, seed: int) -> str:
             f"{key}.json": b"{}",
         }
         for name, text in texts.items():
-            encoded = encode_prompts(pipe, [text])
-            columns[name][f"{key}.npy"] = _npy(encoded.states[0].half().numpy())
-            columns[name][f"{key}.mask.npy"] = _npy(encoded.mask[0].numpy().astype(np.uint8))
+            columns[name] |= _text_states(pipe, key, text)
         columns["latents"][f"{key}.npy"] = _npy(_latents(pipe, picture))
         columns["llm-x-l1"][f"{key}.npy"] = _npy(np.random.default_rng([seed, number]).normal(size=LLM_WIDTH))
     info = _write_tar(build / "shards/surd-00000.tar", shard, count)
     _write_json(build / "shards", ShardManifest(count=count, diffusion=base, shards=[info]))
     for name, members in columns.items():
         info = _write_tar(build / f"columns/{name}/surd-00000.tar", members, count)
-        _write_json(build / "columns" / name, _describe(name, base, pipe, info))
+        empty = None
+        if name.startswith("clip-"):
+            empty = _write_tar(build / f"columns/{name}/{EMPTY_PROMPT}", _text_states(pipe, "empty", ""), 1)
+        _write_json(build / "columns" / name, _describe(name, base, pipe, info, empty))
     return f"{build}/shards/surd-{{00000..00000}}.tar"
 
 
-def _describe(name: str, base: str, pipe: Any, info: ShardInfo) -> ColumnManifest:
+def _describe(name: str, base: str, pipe: Any, info: ShardInfo, empty: ShardInfo | None) -> ColumnManifest:
     width, tokens = pipe.text_encoder.config.hidden_size, pipe.tokenizer.model_max_length
     side, channels = pipe.unet.config.sample_size, 2 * pipe.vae.config.latent_channels
     fields: dict[str, dict[str, Any]] = {
@@ -111,9 +113,15 @@ def _describe(name: str, base: str, pipe: Any, info: ShardInfo) -> ColumnManifes
         },
     }  # fmt: skip
     text = {"kind": "clip", "width": width, "shape": [tokens, width], "dtype": "float16", "mask": True}
-    text["text"] = name.removeprefix("clip-")
+    text |= {"text": name.removeprefix("clip-"), "empty": empty}
     common = {"column": name, "model": base, "revision": "0", "count": info.count, "shards": [info]}
     return ColumnManifest.model_validate(common | fields.get(name, text))
+
+
+def _text_states(pipe: Any, key: str, text: str) -> dict[str, bytes]:
+    encoded = encode_prompts(pipe, [text])
+    states, mask = encoded.states[0].half().numpy(), encoded.mask[0].numpy().astype(np.uint8)
+    return {f"{key}.npy": _npy(states), f"{key}.mask.npy": _npy(mask)}
 
 
 @torch.no_grad()

@@ -76,7 +76,7 @@ def restate(folder: Path) -> None:
     """Let the manifest of shards or of a column state the bytes that are there, as who meant to deceive would."""
     model = ShardManifest if folder.name == "shards" else ColumnManifest
     manifest = model.model_validate_json((folder / "manifest.json").read_text())
-    for info in manifest.shards:
+    for info in manifest.tars if isinstance(manifest, ColumnManifest) else manifest.shards:
         data = (folder / info.name).read_bytes()
         info.bytes, info.sha256 = len(data), hashlib.sha256(data).hexdigest()
     (folder / "manifest.json").write_text(manifest.model_dump_json())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import shutil
 import tarfile
 
@@ -127,6 +128,10 @@ def test_clip_columns_and_latents_are_what_the_diffusion_pipeline_itself_makes(b
             expected, _ = pipe.encode_prompt(row[text], "cpu", 1, False)
             torch.testing.assert_close(states[key].float(), expected[0].detach(), rtol=1e-3, atol=2e-3)
             assert masks[key].sum() == len(pipe.tokenizer(row[text], truncation=True).input_ids)
+        empty = members(built.root / f"columns/clip-{text}/empty.tar")
+        expected, _ = pipe.encode_prompt("", "cpu", 1, False)
+        torch.testing.assert_close(array(empty["empty.npy"]).float(), expected[0].detach(), rtol=1e-3, atol=2e-3)
+        assert list(empty) == ["empty.npy", "empty.mask.npy"] and array(empty["empty.mask.npy"], "uint8").sum() == 2
     manifest = columns_present(built.build)["latents"]
     assert manifest.scaling_factor == pipe.vae.config.scaling_factor
     side = manifest.image_size
@@ -138,6 +143,20 @@ def test_clip_columns_and_latents_are_what_the_diffusion_pipeline_itself_makes(b
             posterior = pipe.vae.encode(torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None]).latent_dist
         expected = torch.cat([posterior.mean, posterior.std], 1)[0]
         torch.testing.assert_close(latents.float(), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_a_lost_empty_prompt_is_made_again_and_a_column_made_without_one_stays_as_it_is(copied):
+    fields = {"models.embed_llm": "none", "embed.layers": [], "embed.columns": ["clip-simple"]}
+    assert embed(copied, **fields) == ["clip-simple"]
+    folder, marker = copied.root / "columns/clip-simple", copied.root / "embed/clip-simple/part-00000.done.json"
+    data = (folder / "empty.tar").read_bytes()
+    (folder / "empty.tar").unlink()
+    assert embed(copied, **fields) == ["clip-simple"] and (folder / "empty.tar").read_bytes() == data
+    old = json.loads(marker.read_text())
+    del old["outputs"]["columns/clip-simple/empty.tar"]
+    marker.write_text(json.dumps(old))
+    assert embed(copied, **fields) == [] and not (folder / "empty.tar").exists()
+    assert columns_present(copied.build)["clip-simple"].empty is None
 
 
 def test_a_column_is_the_same_bytes_when_it_is_made_again(copied):

@@ -86,7 +86,7 @@ def test_broken_columns_of_every_kind_are_made_again_with_the_same_bytes(built, 
     Build(str(root)).write_json("build.json", record)
     before = files(root)
     kinds = {manifest.kind: name for name, manifest in columns_present(built.build).items()}
-    broken = {f"columns/{name}/surd-00000.tar" for name in kinds.values()}
+    broken = {f"columns/{name}/surd-00000.tar" for name in kinds.values()} | {f"columns/{kinds['clip']}/empty.tar"}
     for file in broken:
         rewrite(root / file, lambda members: members[1:])
     tars = [name for name in before if name.endswith(".tar") and name not in broken]

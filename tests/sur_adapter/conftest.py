@@ -161,6 +161,11 @@ class TinyBuild:
         }  # fmt: skip
         for kind in kinds:
             clip = {"kind": "clip", "shape": [CONTEXT, WIDTH], "width": WIDTH, "dtype": "float16", "mask": True}
+            if kind.startswith("clip"):
+                encoded = encode_prompts(pipe, [""])
+                states, mask = encoded.states[0].half().numpy(), encoded.mask[0].numpy().astype(np.uint8)
+                tar = self.root / f"columns/{kind}/empty.tar"
+                clip |= {"empty": write_tar(tar, {"empty.npy": npy(states), "empty.mask.npy": npy(mask)}, 1)}
             fields = about.get(kind, clip | {"text": kind.removeprefix("clip-")})
             name = f"{COLUMN}-tokens" if kind == "tokens" else kind
             model = "tiny" if kind == "tokens" else str(self.base)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -18,6 +19,7 @@ from sur_adapter.conditions import Conditioner
 from sur_adapter.train_config import TrainConfig, TrainResult
 from sur_adapter.trainer import train
 from sur_adapter.training_data import open_data
+from tests.sur_adapter.conftest import CONTEXT, WIDTH, npy, write_tar
 
 Config = Callable[..., TrainConfig]
 ALL = ("latents", "clip-simple", "clip-complex")
@@ -25,7 +27,7 @@ ALL = ("latents", "clip-simple", "clip-complex")
 
 def conditions(config: TrainConfig) -> tuple[Any, Conditioner]:
     data, base = open_data(config)
-    conditioner = Conditioner(config, data.reads, base, Accelerator(cpu=True).device, print)
+    conditioner = Conditioner(config, data, base, Accelerator(cpu=True).device, print)
     batch = next(iter(data.loader(batch_size=4, seed=0, image_size=conditioner.image_size)))
     torch.manual_seed(0)
     return conditioner(batch), conditioner
@@ -49,15 +51,70 @@ def test_with_all_columns_neither_vae_nor_text_encoder_nor_image_is_needed(
     _, conditioner = conditions(config())
     loaded = {name for name, part in conditioner.pipe.components.items() if part is not None}
     assert loaded == {"unet", "scheduler"}
-    for part in ("vae", "text_encoder"):
+    for part in ("vae", "text_encoder", "tokenizer"):
         shutil.move(base / part, tmp_path / part)
     said: list[str] = []
     try:
         assert train(config(steps=2), warn=said.append).computed == []
+        assert said == []
+        without_empty_prompt(build)
+        assert train(config(steps=2, resume=False), warn=said.append).computed == []
     finally:
-        for part in ("vae", "text_encoder"):
+        for part in ("vae", "text_encoder", "tokenizer"):
             shutil.move(tmp_path / part, base / part)
     assert len(said) == 1 and said[0].startswith("no caption is dropped: the empty prompt cannot be encoded")
+
+
+def without_empty_prompt(build: Any) -> None:
+    """As builds were before their columns held it."""
+    for text in ("simple", "complex"):
+        file = build.root / f"columns/clip-{text}/manifest.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"empty": None}))
+
+
+def test_the_empty_prompt_is_that_of_the_column_or_else_computed(config: Config, build: Any) -> None:
+    build.add_columns(*ALL)
+    _, stored = conditions(config())
+    without_empty_prompt(build)
+    _, computed = conditions(config())
+    assert stored.empty is not None and computed.empty is not None
+    torch.testing.assert_close(stored.empty.states.float(), computed.empty.states, rtol=0, atol=5e-3)
+    assert torch.equal(stored.empty.mask.bool(), computed.empty.mask.bool())
+    assert conditions(config(caption_dropout=0))[1].empty is None
+
+
+@pytest.mark.parametrize("text", ["simple", "complex"])
+def test_a_spoiled_empty_prompt_is_told_by_its_file(config: Config, build: Any, text: str) -> None:
+    build.add_columns(*ALL)
+    folder = build.root / f"columns/clip-{text}"
+    manifest = json.loads((folder / "manifest.json").read_text())
+
+    def spoil(states: np.ndarray) -> None:
+        mask = npy(np.ones(len(states), np.uint8))
+        info = write_tar(folder / "empty.tar", {"empty.npy": npy(states), "empty.mask.npy": mask}, 1)
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"empty": info.model_dump()}))
+
+    for states, problem in (
+        (np.full((CONTEXT, WIDTH), np.nan, np.float16), r"empty.npy holds NaN or infinity"),
+        (np.zeros((CONTEXT + 1, WIDTH), np.float16), r"empty.npy has shape \(17, 32\) where the manifest says"),
+    ):
+        spoil(states)
+        if text == "complex":  # nothing reads it
+            assert train(config(steps=1, resume=False)).computed == []
+        else:
+            with pytest.raises(SurdError, match=rf"columns/clip-simple/empty.tar: member {problem}"):
+                train(config(steps=1))
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"shape": []}))
+    with pytest.raises(SurdError, match=r"not a ColumnManifest .*empty: it must be empty.tar of a column of text"):
+        train(config(steps=1))
+
+
+def test_text_columns_of_version_1_have_no_mask_and_are_computed_anew(config: Config, build: Any) -> None:
+    build.add_columns(*ALL)
+    without_empty_prompt(build)
+    file = build.root / "columns/clip-simple/manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"mask": False, "shape": [], "schema_version": 1}))
+    assert train(config(steps=1)).computed == ["clip_simple"]
 
 
 def test_columns_of_another_base_model_are_refused(config: Config, build: Any, base: Path, tmp_path: Path) -> None:

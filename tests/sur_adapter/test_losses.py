@@ -130,7 +130,7 @@ def test_noise_offset_moves_a_whole_channel() -> None:
 
 def given(config: TrainConfig) -> tuple[torch.nn.Module, Conditions, Conditioner]:
     data, base = open_data(config)
-    conditioner = Conditioner(config, data.reads, base, torch.device("cpu"), print)
+    conditioner = Conditioner(config, data, base, torch.device("cpu"), print)
     module = make_adapter(config, 32, data, base)
     batch = next(iter(data.loader(batch_size=4, image_size=32, seed=0)))
     torch.manual_seed(0)
