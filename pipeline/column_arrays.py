@@ -20,7 +20,7 @@ from pipeline.strict_tar import StrictTar, Unsound
 from schemas import SurdError
 from schemas.config import EmbedConfig
 
-Arrays = dict[str, npt.NDArray[Any]]  # by the suffix of the member: npy, mask.npy
+Arrays = dict[str, npt.NDArray[Any]]  # by the suffix of the member: npy, mask.npy, pooled.npy
 Found = Iterator[tuple[str, dict[Column, Arrays]]]
 
 
@@ -43,12 +43,13 @@ def llm_arrays(columns: Sequence[Column], texts: Sequence[str], settings: EmbedC
 
 
 def clip_arrays(columns: Sequence[Column], texts: Sequence[str], settings: EmbedConfig, models: Models) -> Found:
-    """Each distinct text with its states and mask, for the one column of that text."""
-    encoders = models.diffusion
+    """Each distinct text with its states, mask and, of two encoders, pooled text, for the one column of that text."""
+    (column,), encoders = columns, models.diffusion
     for batch in batched(sorted(set(texts)), settings.batch_size):
-        states, masks = encoders.text_states(batch)
-        for text, of_text, mask in zip(batch, states.half(), masks, strict=True):
-            yield text, {column: {"npy": _array(of_text, column), "mask.npy": mask.numpy()} for column in columns}
+        states, masks, pooled = encoders.text_states(batch)
+        for at, text in enumerate(batch):
+            arrays = {"npy": _array(states[at].half(), column), "mask.npy": masks[at].numpy()}
+            yield text, {column: arrays | ({} if pooled is None else {"pooled.npy": _array(pooled[at].half(), column)})}
 
 
 def latent_arrays(columns: Sequence[Column], build: Build, shard: str, settings: EmbedConfig, models: Models) -> Found:

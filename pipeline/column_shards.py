@@ -85,7 +85,7 @@ def describe_column(build: Build, column: Column, models: Models) -> ColumnManif
     there = columns_present(build).get(column.name)
     if there and (there.tars, there.revision, Column.of(there)) == (tars, revision, column):
         return there
-    shape, dtype = _kind_of_arrays(build, folder, [shard.name for shard in shards], column)
+    shape, dtype, pooled = _kind_of_arrays(build, folder, [shard.name for shard in shards], column)
     encoders = mine.diffusion if column.kind == "latents" else None
     manifest = ColumnManifest(
         column=column.name,
@@ -99,6 +99,7 @@ def describe_column(build: Build, column: Column, models: Models) -> ColumnManif
         width=(shape or [0])[-1] or 0,
         dtype=dtype,
         mask=column.kind == "clip",
+        pooled=pooled,
         image_size=encoders and encoders.image_size,
         scaling_factor=encoders and encoders.scaling_factor,
         shift_factor=encoders and encoders.shift_factor,
@@ -267,26 +268,37 @@ class _Spool:
         return members
 
 
-def _kind_of_arrays(build: Build, folder: str, shards: list[str], column: Column) -> tuple[list[int | None], DType]:
-    """Shape and dtype of a column, from the first array of each shard."""
-    kinds = {}
+def _kind_of_arrays(
+    build: Build, folder: str, shards: list[str], column: Column
+) -> tuple[list[int | None], DType, int | None]:
+    """Shape and dtype of a column, and the length of its pooled texts, from the first sample of each shard."""
+    kinds: dict[tuple[tuple[int | None, ...], Any, int | None], str] = {}
     for shard in shards:
-        array = _first_array(build, f"{folder}/{shard}")
+        arrays = _first_sample(build, f"{folder}/{shard}")
+        array, pooled = arrays["npy"], arrays.get("pooled.npy")
         shape = (None, array.shape[-1]) if column.pooling == "tokens" else array.shape
-        kinds[shape, "bfloat16" if array.dtype == np.uint16 else array.dtype.name] = shard
+        dtype = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
+        kinds[shape, dtype, None if pooled is None else len(pooled)] = shard
     if len(kinds) > 1:
         raise SurdError(
             f"column {column.name!r}: its shards {sorted(kinds.values())} differ ({list(kinds)});"
             " set models.dtype, drop the column and add it again"
         )
-    for found, dtype in kinds:
-        return list(found), dtype  # type: ignore[return-value]  # NumPy's name of one of the three
-    return [], "float32"
+    for found, dtype, length in kinds:
+        return list(found), dtype, length
+    return [], "float32", None
 
 
-def _first_array(build: Build, file: str) -> npt.NDArray[Any]:
+def _first_sample(build: Build, file: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a tar's first sample, by their suffix."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
     with build.open(file) as raw, tarfile.open(fileobj=raw, mode="r|") as tar:
-        member = tar.extractfile(tar.next())  # type: ignore[arg-type]  # a shard is never empty
-        assert member is not None
-        array: npt.NDArray[Any] = np.load(io.BytesIO(member.read()), allow_pickle=False)
-        return array
+        first = ""
+        for info in tar:
+            key, _, suffix = info.name.partition(".")
+            if key != (first := first or key):
+                break
+            member = tar.extractfile(info)
+            assert member is not None
+            arrays[suffix] = np.load(io.BytesIO(member.read()), allow_pickle=False)
+    return arrays

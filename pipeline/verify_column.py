@@ -10,7 +10,7 @@ from pipeline.strict_tar import Member
 from schemas import ColumnManifest
 
 _STORED = {"float16": "<f2", "float32": "<f4", "bfloat16": "<u2"}
-_MASK = ".mask.npy"
+_MASK, _POOLED = ".mask.npy", ".pooled.npy"
 
 
 class ArrayRule:
@@ -27,6 +27,8 @@ class ArrayRule:
         try:
             if member.name.endswith(_MASK):
                 self._check_mask(member)
+            elif member.name.endswith(_POOLED):
+                self._check_numbers(member, [self._column.pooled])
             elif member.name.endswith(".npy"):
                 self._check_array(member)
             else:
@@ -36,8 +38,8 @@ class ArrayRule:
 
     def end(self) -> tuple[list[str], list[tuple[str | None, str]]]:
         """The keys in their order, and where the members are not those that the shard's keys ask for."""
-        keys = [name.removesuffix(".npy") for name in self._names if not name.endswith(_MASK)]
-        suffixes = (".npy", _MASK) if self._column.mask else (".npy",)
+        keys = [name.removesuffix(".npy") for name in self._names if not name.endswith((_MASK, _POOLED))]
+        suffixes = [".npy", *[_MASK] * self._column.mask, *[_POOLED] * (self._column.pooled is not None)]
         wanted = [
             f"{key}{suffix}" for key in (keys if self._shard_keys is None else self._shard_keys) for suffix in suffixes
         ]
@@ -51,20 +53,23 @@ class ArrayRule:
         return keys, [(has, f"it stands where {want} belongs, by the order of its shard")]
 
     def _check_array(self, member: Member) -> None:
-        """Raises ValueError when it is not of the manifest's dtype and shape, or holds NaN."""
-        array, dtype = plain_array(member.data), self._column.dtype
-        if array.dtype.str != _STORED[dtype]:
-            raise ValueError(f"its dtype is {array.dtype.str}, and {dtype} is stored as {_STORED[dtype]}")
         shape = self._column.shape or (
             [None, self._column.width] if self._column.pooling == "tokens" else [self._column.width]
         )
+        self._tokens = self._check_numbers(member, shape)
+
+    def _check_numbers(self, member: Member, shape: list[int | None]) -> int:
+        """Its first length. Raises ValueError when it is not of the manifest's dtype and shape, or holds NaN."""
+        array, dtype = plain_array(member.data), self._column.dtype
+        if array.dtype.str != _STORED[dtype]:
+            raise ValueError(f"its dtype is {array.dtype.str}, and {dtype} is stored as {_STORED[dtype]}")
         if len(array.shape) != len(shape) or any(
             want not in (None, has) for has, want in zip(array.shape, shape, strict=True)
         ):
             raise ValueError(f"its shape is {list(array.shape)}, its manifest says {_shown(shape)}")
         if not is_finite(array, bfloat16=dtype == "bfloat16"):
             raise ValueError("it holds NaN or infinity")
-        self._tokens = array.shape[0]
+        return int(array.shape[0])
 
     def _check_mask(self, member: Member) -> None:
         array = plain_array(member.data)

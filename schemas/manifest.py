@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# Since 2: bfloat16, masks, shapes and the empty prompt in columns; prompts and every score in the index.
+# Since 2: bfloat16, masks, shapes, pooled text and the empty prompt in columns; prompts and every score in the index.
 FORMAT_VERSION = 2
 EMPTY_PROMPT = "empty.tar"
 
@@ -57,6 +57,11 @@ class ColumnManifest(_Document):
     )
     mask: bool = Field(
         default=False, description="Beside {key}.npy lies {key}.mask.npy, uint8 [tokens]: 1 where a token is real."
+    )
+    pooled: int | None = Field(
+        default=None,
+        description="Text states of a model with two text encoders: beside {key}.npy lies {key}.pooled.npy, [pooled],"
+        " which its UNet takes beside the states; null: it has one.",
     )
     image_size: int | None = Field(
         default=None, description="Latents: pixels a side to which images were resized and centre-cropped."

@@ -51,9 +51,13 @@ def _header(header: bytes) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype
 
 def check_column(array: np.ndarray, manifest: ColumnManifest) -> None:
     """ValueError when an array is not what its column's manifest says."""
+    check_numbers(array, manifest, manifest.shape or [None] * (array.ndim - 1) + [manifest.width])
+
+
+def check_numbers(array: np.ndarray, manifest: ColumnManifest, wanted: list[int | None]) -> None:
+    """ValueError when an array is not of its column's dtype, or not of the ``wanted`` shape."""
     if array.dtype != STORED[manifest.dtype]:
         raise ValueError(f"is {array.dtype} where the manifest says {manifest.dtype}")
-    wanted = manifest.shape or [None] * (array.ndim - 1) + [manifest.width]
     if len(wanted) != array.ndim or any(n not in (None, m) for n, m in zip(wanted, array.shape, strict=True)):
         said = ", ".join("any" if n is None else str(n) for n in wanted)
         raise ValueError(f"has shape {array.shape} where the manifest says ({said})")

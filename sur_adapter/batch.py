@@ -20,7 +20,8 @@ from sur_adapter.arrays import to_float
 class Sample:
     """One sample as stored: ``image`` encoded, or None where images are not read.
 
-    ``arrays`` has a stored array for each column read, called as in ``slot_of``, and "..._mask" for its mask.
+    ``arrays`` has a stored array for each column read, called as in ``slot_of``, and "..._mask" and "..._pooled"
+    for what it may have beside.
     """
 
     key: str
@@ -51,8 +52,10 @@ class Batch:
     latents_std_BCHW: Tensor | None = None
     clip_simple_BTD: Tensor | None = None
     clip_simple_mask_BT: Tensor | None = None
+    clip_simple_pooled_BP: Tensor | None = None
     clip_complex_BTD: Tensor | None = None
     clip_complex_mask_BT: Tensor | None = None
+    clip_complex_pooled_BP: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on ``device``; a copy from pinned memory does not wait."""
@@ -116,7 +119,8 @@ def _stack(samples: list[Sample], slot: str) -> dict[str, Tensor]:
         parts = {"llm_BLW": values, "llm_mask_BL": torch.from_numpy(mask)}
     else:
         values = to_float(_even(samples, slot, arrays))
-        names = {"llm": ["llm_BW"], "latents": ["latents_mean_BCHW", "latents_std_BCHW"]}.get(slot, [f"{slot}_BTD"])
+        own = {"llm": ["llm_BW"], "latents": ["latents_mean_BCHW", "latents_std_BCHW"]}
+        names = own.get(slot, [f"{slot}_BP" if slot.endswith("_pooled") else f"{slot}_BTD"])
         parts = dict(zip(names, values.chunk(len(names), dim=1), strict=True))
     _check_finite(samples, slot, values)
     return parts

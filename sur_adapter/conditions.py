@@ -25,6 +25,7 @@ from sur_adapter.train_config import TrainConfig
 
 Columns = Mapping[str, ColumnManifest]  # by the part of a batch they fill
 LATENTS, SIMPLE, COMPLEX = "latents", "clip_simple", "clip_complex"
+SIZE_AND_CROP = 6  # numbers: height and width of the original, top and left of the crop, height and width asked for
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -73,7 +74,7 @@ class Conditioner:
         _check_fit(self.pipe, columns, base)
         if config.caption_dropout and is_stored:
             batch = data.empty_prompt().to(device)
-            self.empty = self._states(batch.simple, batch.clip_simple_BTD, batch.clip_simple_mask_BT)
+            self.empty = self._simple(batch)
         elif config.caption_dropout and encodes_text:
             self.empty = encode_prompts(self.pipe, [""])
 
@@ -89,12 +90,14 @@ class Conditioner:
         kept_B = torch.rand(len(batch.keys), device=device) >= (
             config.caption_dropout if training and self.empty else 0
         )
-        simple = self._states(batch.simple, batch.clip_simple_BTD, batch.clip_simple_mask_BT)
+        simple = self._simple(batch)
         if self.empty:
             simple = _where(kept_B, simple, self.empty)
         complex_states = None
         if config.w_prompt:
-            complex_states = self._states(batch.complex, batch.clip_complex_BTD, batch.clip_complex_mask_BT).states
+            complex_states = batch.clip_complex_BTD
+            if complex_states is None:
+                complex_states = encode_prompts(self.pipe, batch.complex).states
         return Conditions(
             simple_BTD=simple.states.float(),
             mask_BT=simple.mask,
@@ -106,11 +109,13 @@ class Conditioner:
             added=self._added(simple.pooled),
         )
 
-    def _states(self, texts: list[str], stored: Tensor | None, mask: Tensor | None) -> TextStates:
-        if stored is None:
-            return encode_prompts(self.pipe, texts)
-        assert mask is not None, "text states come with their mask"
-        return TextStates(states=stored, mask=mask)
+    def _simple(self, batch: Batch) -> TextStates:
+        if batch.clip_simple_BTD is None:
+            return encode_prompts(self.pipe, batch.simple)
+        assert batch.clip_simple_mask_BT is not None, "text states come with their mask"
+        return TextStates(
+            states=batch.clip_simple_BTD, mask=batch.clip_simple_mask_BT, pooled=batch.clip_simple_pooled_BP
+        )
 
     def _latents(self, batch: Batch) -> Tensor:
         """Drawn from the VAE's posterior, and scaled as the UNet knows them."""
@@ -170,10 +175,25 @@ def _check_fit(pipe: Pipeline, columns: Columns, base: str) -> None:
     if encoded and encoded != width:
         raise SurdError(f"--base: {base!r} encodes text {encoded} wide, but its UNet takes {width}; name a whole model")
     for name, column in columns.items():
-        wanted, unit = (2 * channels, "channels") if name == LATENTS else (width, "wide")
-        found = column.shape[0] if name == LATENTS and column.shape else column.width if name != LATENTS else wanted
-        if name in (LATENTS, SIMPLE, COMPLEX) and found != wanted:
-            raise SurdError(
-                f"--base: column {column.column} of {column.model} is {found} {unit} where {base!r} takes {wanted}; "
-                "name the model it was made with, or pass --no-columns"
-            )
+        meets: list[tuple[int | None, int | None, str]] = []  # what it has, what is wanted, of what
+        if name == LATENTS and column.shape:
+            meets = [(column.shape[0], 2 * channels, "channels")]
+        elif name in (SIMPLE, COMPLEX):
+            meets = [
+                (column.width, width, "wide"),
+                (column.pooled or 0, _pooled_width(pipe), "wide in its pooled text"),
+            ]
+        for found, wanted, unit in meets:
+            if found != wanted:
+                raise SurdError(
+                    f"--base: column {column.column} of {column.model} is {found} {unit} where {base!r} takes {wanted};"
+                    " name the model it was made with, or pass --no-columns"
+                )
+
+
+def _pooled_width(pipe: Pipeline) -> int:
+    """Of the text that SDXL's UNet takes beside the states, and size and crop; 0: it takes none."""
+    config = pipe.unet.config
+    if config.addition_embed_type != "text_time":
+        return 0
+    return int(config.projection_class_embeddings_input_dim - SIZE_AND_CROP * config.addition_time_embed_dim)

@@ -165,7 +165,7 @@ class ShardDataset:
         for url, info in self._tars["llm"]:
             column = Column("llm", manifest, self._tar(url, info))
             for index in range(min(info.count, most - samples)):
-                values = to_float(column.read(index)[0].copy()).double().reshape(-1, manifest.width)
+                values = to_float(column.read(index)["npy"].copy()).double().reshape(-1, manifest.width)
                 if not bool(values.isfinite().all()):
                     where = f"{column.tar.name}: member {column.tar.keys[index]}.npy"
                     raise SurdError(f"{where} holds NaN or infinity; embed again")

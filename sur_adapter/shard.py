@@ -10,12 +10,13 @@ import numpy as np
 
 from schemas.errors import SurdError
 from schemas.manifest import ColumnManifest, ShardInfo
-from sur_adapter.arrays import MASK, check_column, read_npy
+from sur_adapter.arrays import MASK, check_column, check_numbers, read_npy
 from sur_adapter.batch import Sample
 from sur_adapter.prompt_index import PromptIndex
 from sur_adapter.tar_index import Span, Tar
 
 IMAGE_SUFFIXES = ("png", "jpg", "webp")
+SLOT_ENDS = {"npy": "", "mask.npy": "_mask", "pooled.npy": "_pooled"}
 
 
 class Texts(Protocol):
@@ -94,18 +95,23 @@ class Column:
     manifest: ColumnManifest
     tar: Tar
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """The sample's array and, where the column has one, its mask."""
-        key, members = self.tar.keys[index], self.tar.members[index]
-        array = self._array(key, "npy", members, lambda values: check_column(values, self.manifest))
-        if not self.manifest.mask:
-            return array, None
+    def read(self, index: int) -> dict[str, np.ndarray]:
+        """The sample's array under "npy" and, where the column has them, "mask.npy" and "pooled.npy"."""
+        key, members, manifest = self.tar.keys[index], self.tar.members[index], self.manifest
+        array = self._array(key, "npy", members, lambda values: check_column(values, manifest))
+        arrays = {"npy": array}
 
         def check(mask: np.ndarray) -> None:
             if mask.dtype != MASK or mask.shape != array.shape[:1]:
                 raise ValueError(f"is {mask.dtype} {mask.shape}, no mask of {len(array)} tokens")
 
-        return array, self._array(key, "mask.npy", members, check)
+        if manifest.mask:
+            arrays["mask.npy"] = self._array(key, "mask.npy", members, check)
+        if manifest.pooled is not None:
+            arrays["pooled.npy"] = self._array(
+                key, "pooled.npy", members, lambda values: check_numbers(values, manifest, [manifest.pooled])
+            )
+        return arrays
 
     def _array(
         self, key: str, suffix: str, members: dict[str, Span], check: Callable[[np.ndarray], None]
@@ -137,11 +143,9 @@ class Shard:
         arrays: dict[str, np.ndarray] = {}
         places: dict[str, str] = {}
         for column in self._columns:
-            arrays[column.slot], mask = column.read(index)
-            places[column.slot] = f"{column.tar.name}: member {key}.npy"
-            if mask is not None:
-                arrays[f"{column.slot}_mask"] = mask
-                places[f"{column.slot}_mask"] = f"{column.tar.name}: member {key}.mask.npy"
+            for suffix, array in column.read(index).items():
+                name = column.slot + SLOT_ENDS[suffix]
+                arrays[name], places[name] = array, f"{column.tar.name}: member {key}.{suffix}"
         return Sample(
             key=key,
             shard=self._texts.name,

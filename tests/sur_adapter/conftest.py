@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from schemas.manifest import ColumnManifest, ShardInfo, ShardManifest
+from sur_adapter.base_model import encode_prompts, load_base
 from sur_adapter.batch import collate
 from sur_adapter.loader import ShardDataset
 from sur_adapter.train_config import TrainConfig
@@ -124,8 +126,6 @@ class TinyBuild:
 
     def add_columns(self, *kinds: str) -> TinyBuild:
         """Columns beside the LLM's: latents, clip-simple, clip-complex, or "tokens", an LLM column of tokens."""
-        from sur_adapter.base_model import encode_prompts, load_base
-
         pipe = load_base(str(self.base))
         data = ShardDataset(self.pattern)
         infos: dict[str, list[ShardInfo]] = {kind: [] for kind in kinds}
@@ -136,9 +136,7 @@ class TinyBuild:
                 posterior = pipe.vae.encode(batch.images_BCHW).latent_dist
                 arrays = {"latents.npy": torch.cat([posterior.mean, posterior.std], dim=1)[0].half().numpy()}
                 for name, texts in (("clip-simple", batch.simple), ("clip-complex", batch.complex)):
-                    encoded = encode_prompts(pipe, texts)
-                    arrays[f"{name}.npy"] = encoded.states[0].half().numpy()
-                    arrays[f"{name}.mask.npy"] = encoded.mask[0].numpy().astype(np.uint8)
+                    arrays |= _text_states(pipe, name, texts)
                 tokens = np.random.default_rng([number, index]).standard_normal((2 + index % 3, LLM_WIDTH))
                 arrays["tokens.npy"] = tokens.astype(np.float32)
                 for name, array in arrays.items():
@@ -160,13 +158,7 @@ class TinyBuild:
             },
         }  # fmt: skip
         for kind in kinds:
-            clip = {"kind": "clip", "shape": [CONTEXT, WIDTH], "width": WIDTH, "dtype": "float16", "mask": True}
-            if kind.startswith("clip"):
-                encoded = encode_prompts(pipe, [""])
-                states, mask = encoded.states[0].half().numpy(), encoded.mask[0].numpy().astype(np.uint8)
-                tar = self.root / f"columns/{kind}/empty.tar"
-                clip |= {"empty": write_tar(tar, {"empty.npy": npy(states), "empty.mask.npy": npy(mask)}, 1)}
-            fields = about.get(kind, clip | {"text": kind.removeprefix("clip-")})
+            fields = about.get(kind) or self._describe_text_states(pipe, kind)
             name = f"{COLUMN}-tokens" if kind == "tokens" else kind
             model = "tiny" if kind == "tokens" else str(self.base)
             manifest = ColumnManifest.model_validate(
@@ -175,6 +167,16 @@ class TinyBuild:
             )  # fmt: skip
             (self.root / f"columns/{name}/manifest.json").write_text(manifest.model_dump_json())
         return self
+
+    def _describe_text_states(self, pipe: Any, kind: str) -> dict[str, Any]:
+        empty = _text_states(pipe, "empty", [""])
+        states, pooled = empty["empty.npy"], empty.get("empty.pooled.npy")
+        members = {name: npy(array) for name, array in empty.items()}
+        return {
+            "kind": "clip", "text": kind.removeprefix("clip-"), "dtype": "float16", "mask": True,
+            "shape": list(states.shape), "width": states.shape[1], "pooled": None if pooled is None else len(pooled),
+            "empty": write_tar(self.root / f"columns/{kind}/empty.tar", members, 1),
+        }  # fmt: skip
 
     def describe_column(self, shards: list[ShardInfo], column: str = COLUMN, width: int = LLM_WIDTH) -> None:
         manifest = ColumnManifest(
@@ -191,6 +193,16 @@ class TinyBuild:
             shards=shards,
         )
         (self.root / f"columns/{column}/manifest.json").write_text(manifest.model_dump_json())
+
+
+def _text_states(pipe: Any, name: str, texts: list[str]) -> dict[str, np.ndarray]:
+    """As a column has them, by member."""
+    encoded = encode_prompts(pipe, texts)
+    arrays = {
+        f"{name}.npy": encoded.states[0].half().numpy(),
+        f"{name}.mask.npy": encoded.mask[0].numpy().astype(np.uint8),
+    }
+    return arrays if encoded.pooled is None else arrays | {f"{name}.pooled.npy": encoded.pooled[0].half().numpy()}
 
 
 @pytest.fixture

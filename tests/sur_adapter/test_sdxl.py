@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+from accelerate import Accelerator
 
+from schemas.errors import SurdError
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.base_model import encode_prompts, load_base
+from sur_adapter.conditions import Conditioner
 from sur_adapter.train_config import TrainConfig
 from sur_adapter.trainer import train
+from sur_adapter.training_data import open_data
+from tests.sur_adapter.tiny_sdxl import save_tiny_sdxl
 
 
 @pytest.fixture
 def xl(base: Path, tmp_path: Path) -> Path:
-    """SDXL as small as it can be: text states 32 + 16 wide, pooled 8, six numbers of size and crop."""
-    one = StableDiffusionPipeline.from_pretrained(base)
-    torch.manual_seed(0)
-    words = one.text_encoder.config.to_dict() | {"hidden_size": 16, "intermediate_size": 32, "projection_dim": 8}
-    StableDiffusionXLPipeline(
-        vae=one.vae,
-        text_encoder=one.text_encoder,
-        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig.from_dict(words)),
-        tokenizer=one.tokenizer,
-        tokenizer_2=one.tokenizer,
-        unet=UNet2DConditionModel(
-            sample_size=8,
-            block_out_channels=(16, 32),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            layers_per_block=1,
-            attention_head_dim=8,
-            norm_num_groups=8,
-            cross_attention_dim=48,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=4,
-            projection_class_embeddings_input_dim=8 + 6 * 4,
-        ),
-        scheduler=DDPMScheduler(),
-    ).save_pretrained(tmp_path / "xl")
-    return tmp_path / "xl"
+    """Text states 32 + 16 wide, pooled text 8."""
+    return save_tiny_sdxl(str(base), tmp_path / "xl")
 
 
 def test_states_are_those_of_both_encoders(xl: Path) -> None:
@@ -59,3 +39,42 @@ def test_sdxl_trains_through_its_unet(config: Callable[..., TrainConfig], xl: Pa
     assert result.losses_last["denoise"] > 0
     adapter = SURAdapter.from_pretrained(tmp_path / "run")
     assert adapter.config["width"] == 48 and adapter.fc.weight.abs().max() > 0
+
+
+def test_columns_give_what_both_encoders_would_compute_and_neither_is_loaded(
+    config: Callable[..., TrainConfig], build: Any, xl: Path
+) -> None:
+    build.base = xl
+    build.write()
+
+    def conditions() -> tuple[Any, Any]:
+        asked = config(heads=8, caption_dropout=0.5)
+        data, base = open_data(asked)
+        conditioner = Conditioner(asked, data, base, Accelerator(cpu=True).device, print)
+        batch = next(iter(data.loader(batch_size=4, seed=0, image_size=conditioner.image_size)))
+        torch.manual_seed(0)
+        return conditioner(batch), conditioner.pipe
+
+    computed, _ = conditions()
+    build.add_columns("latents", "clip-simple", "clip-complex")
+    read, pipe = conditions()
+    assert {name for name, part in pipe.components.items() if part is not None} == {"unet", "scheduler"}
+    assert not read.kept_B.all() and torch.equal(computed.kept_B, read.kept_B)
+    for name in ("simple_BTD", "complex_BTD", "latents"):
+        torch.testing.assert_close(getattr(read, name), getattr(computed, name), rtol=0, atol=5e-3)
+    torch.testing.assert_close(read.added["text_embeds"], computed.added["text_embeds"], rtol=0, atol=5e-3)
+    assert torch.equal(read.added["time_ids"], computed.added["time_ids"])
+    assert train(config(steps=2, heads=8)).computed == []
+
+
+@pytest.mark.parametrize("pooled", [None, 4])
+def test_a_column_without_the_pooled_text_that_the_unet_takes_is_refused(
+    config: Callable[..., TrainConfig], build: Any, xl: Path, pooled: int | None
+) -> None:
+    build.base = xl
+    build.write().add_columns("clip-simple")
+    file = build.root / "columns/clip-simple/manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pooled": pooled}))
+    wanted = f"is {pooled or 0} wide in its pooled text where .* takes 8; .*--no-columns"
+    with pytest.raises(SurdError, match=wanted):
+        train(config(steps=1, heads=8))
