@@ -56,7 +56,7 @@ ARMS = (
     # loss teaches the adapter nothing, so it is not computed.
     Arm(name="authors' objective", training={"objective": "authors", "attention_axis": "self", **AS_THEY_WEIGH},
         says="their losses and network, with our learning rate, strength, steps and batch"),
-    Arm(name="authors' settings", training={"objective": "authors", "w_denoise": 0.0}, recipe=False, trial=True,
+    Arm(name="authors' settings", training={"objective": "authors", "w_denoise": 0.0}, recipe=False,
         says="all as they did it: 5,000 steps of 4 prompts, learning rate 1e-5, strength 0.1"),
     Arm(name="LLM layer, early", training={}, layer=LAYERS["early"]),
     Arm(name="LLM layer, last", training={}, layer=LAYERS["last"]),

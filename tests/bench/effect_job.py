@@ -49,7 +49,7 @@ class Job:
     def identity(self) -> str:
         """Hash of all that decides the result: settings, prompts, data and the models' weights."""
         told = asdict(self)
-        del told["out"], told["arm"]["says"]
+        del told["out"], told["arm"]["says"], told["arm"]["trial"]
         told["files"] = [_content(str(self.prompts)), *(_content(ref) for ref in (self.base, self.judge))]
         if self.arm.training is not None:
             told["settings"] = _settings(self).identity()
