@@ -69,16 +69,19 @@ def describe_column(build: Build, column: Column, models: Models) -> ColumnManif
     """
     shards = shard_manifest(build).shards
     folder = f"columns/{column.name}"
-    made = [build.marker(marked(column.name), number) for number in range(len(shards))]
-    known = {file.rpartition("/")[2]: sha256 for marker in made if marker for file, sha256 in marker.outputs.items()}
-    for stale in set(build.listdir(folder)) - known.keys() - {"manifest.json"}:
+    written: dict[str, str] = {}  # name of a tar -> its sha256
+    for number in range(len(shards)):
+        marker = build.marker(marked(column.name), number)
+        assert marker is not None, "a column is described after every shard of it is written"
+        written |= {file.rpartition("/")[2]: sha256 for file, sha256 in marker.outputs.items()}
+    for stale in set(build.listdir(folder)) - written.keys() - {"manifest.json"}:
         build.remove(f"{folder}/{stale}")
 
     def info(name: str, count: int) -> ShardInfo:
-        return ShardInfo(name=name, count=count, bytes=build.size(f"{folder}/{name}"), sha256=known[name])
+        return ShardInfo(name=name, count=count, bytes=build.size(f"{folder}/{name}"), sha256=written[name])
 
     infos = [info(shard.name, shard.count) for shard in shards]
-    empty = info(EMPTY_PROMPT, 1) if EMPTY_PROMPT in known else None
+    empty = info(EMPTY_PROMPT, 1) if EMPTY_PROMPT in written else None
     tars = infos + ([empty] if empty else [])
     mine = column.models(models)
     revision = column.revision or mine.weights(column.role)

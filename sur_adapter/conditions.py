@@ -73,8 +73,7 @@ class Conditioner:
         )
         _check_fit(self.pipe, columns, base)
         if config.caption_dropout and is_stored:
-            batch = data.empty_prompt().to(device)
-            self.empty = self._simple(batch)
+            self.empty = self._simple(data.empty_prompt().to(device))
         elif config.caption_dropout and encodes_text:
             self.empty = encode_prompts(self.pipe, [""])
 

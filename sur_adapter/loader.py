@@ -22,6 +22,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -183,9 +184,8 @@ class ShardDataset:
         manifest = self.reads["clip_simple"]
         assert manifest.empty is not None
         column = Column("clip_simple", manifest, self._tar(self.layout.empty_prompt_tar(manifest), manifest.empty))
-        sample = Shard(NoTexts(column.tar.name), [column]).read(0)
-        column.tar.close()
-        return collate([sample])
+        with closing(Shard(NoTexts(column.tar.name), [column])) as shard:
+            return collate([shard.read(0)])
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is open: a copy, also one in another process, opens its own."""

@@ -15,6 +15,8 @@ from typing import Any
 
 import fsspec
 import pytest
+import torch
+from torch import Tensor
 
 from schemas.errors import SurdError
 from schemas.manifest import ShardInfo
@@ -110,6 +112,19 @@ def test_without_images_no_shard_is_copied(build: Any, host: Host, pattern: str,
     batch = next(iter(stream(data)))
     assert batch.simple == [f"simple {key}" for key in batch.keys]
     assert host.requests["surd-00000.tar"] + host.requests["surd-00001.tar"] == 2
+
+
+def test_the_empty_prompt_is_copied_once_too(build: Any, host: Host, pattern: str, tmp_path: Path) -> None:
+    build.add_columns("clip-simple")
+
+    def empty_prompt(pattern: str) -> Tensor:
+        data = ShardDataset(pattern, columns=["clip-simple"], image=False, cache=tmp_path / "cache")
+        states = data.empty_prompt().clip_simple_BTD
+        assert states is not None
+        return states
+
+    assert torch.equal(empty_prompt(pattern), empty_prompt(build.pattern))
+    assert torch.equal(empty_prompt(pattern), empty_prompt(pattern)) and host.requests["empty.tar"] == 1
 
 
 def test_a_protocol_of_fsspec_serves(build: Any, tmp_path: Path) -> None:
