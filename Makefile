@@ -62,7 +62,7 @@ bench-embed: env  ## how close embedding comes to a bare loop over the same LLM:
 
 bench-effect: SEEDS ?= 3
 bench-effect: STEPS ?= 300
-bench-effect: env  ## whether the adapter helps, and which part of it does the work: SEEDS=3 STEPS=300
+bench-effect: env  ## whether the adapter helps, and which part of it does the work: SEEDS=3 STEPS=300 (an hour)
 	@$(BIN)/python -m tests.bench.effect --train-seeds $(SEEDS) --steps $(STEPS)
 
 bench-shards: SEED ?= 6001

@@ -26,7 +26,7 @@ class Listed:
     @property
     def size(self) -> int:
         """Bytes of its tars."""
-        return sum(shard.bytes for shard in self.manifest.shards) if self.manifest else 0
+        return sum(tar.bytes for tar in self.manifest.tars) if self.manifest else 0
 
 
 def list_columns(root: str) -> list[Listed]:

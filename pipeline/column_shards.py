@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,10 +19,12 @@ import pyarrow.parquet as pq
 from pipeline.build import Build, add_member, marker_file, tar_writer
 from pipeline.columns import Column, columns_present, marked, shard_manifest
 from pipeline.models import Models
+from pipeline.plain_array import plain_array
 from pipeline.samples import is_text
+from pipeline.strict_tar import StrictTar, Unsound
 from schemas import ColumnManifest, Marker, ShardInfo, SurdError
 from schemas.config import EmbedConfig
-from schemas.manifest import EMPTY_PROMPT
+from schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
 
 if TYPE_CHECKING:
     from pipeline.column_arrays import Arrays, Found
@@ -38,8 +39,8 @@ def write_column_shards(
 ) -> None:
     """Write ``columns/<column>/surd-NNNNN.tar`` of each column that has none, or has another shard's, for this shard.
 
-    LLM columns of one model share one pass. Beside the first shard's text states lie those of the empty prompt, which
-    trainings with caption dropout meet. Raises SurdError where a column cannot be made.
+    LLM columns of one model share one pass. Beside the first shard's text states of simple prompts lie those of the
+    empty prompt, which trainings with caption dropout meet. Raises SurdError where a column cannot be made.
     """
     shards = shard_manifest(build).shards
     shard = shards[number]
@@ -81,7 +82,7 @@ def describe_column(build: Build, column: Column, models: Models) -> ColumnManif
         return ShardInfo(name=name, count=count, bytes=build.size(f"{folder}/{name}"), sha256=written[name])
 
     infos = [info(shard.name, shard.count) for shard in shards]
-    empty = info(EMPTY_PROMPT, 1) if EMPTY_PROMPT in written else None
+    empty = info(EMPTY_PROMPT_TAR, 1) if EMPTY_PROMPT_TAR in written else None
     tars = infos + ([empty] if empty else [])
     mine = column.models(models)
     revision = column.revision or mine.weights(column.role)
@@ -198,7 +199,7 @@ def _check_revision(column: Column, models: Models) -> None:
 
 def _names(column: Column, number: int, shard: str) -> list[str]:
     """The tars that come with a shard of a column."""
-    return [shard, EMPTY_PROMPT] if column.kind == "clip" and number == 0 else [shard]
+    return [shard, EMPTY_PROMPT_TAR] if column.feeds_unet and number == 0 else [shard]
 
 
 def _write_tars(
@@ -212,7 +213,10 @@ def _write_tars(
 ) -> None:
     """Make the arrays of columns that share a pass, and write them in the shard's order."""
     text = columns[0].text
-    items = {shard: {key: row[text] if text else key for key, row in prompts.items()}, EMPTY_PROMPT: {"empty": ""}}
+    items = {
+        shard: {key: row[text] if text else key for key, row in prompts.items()},
+        EMPTY_PROMPT_TAR: {EMPTY_PROMPT_KEY: ""},
+    }
     wanted = [item for name in _names(columns[0], number, shard) for item in items[name].values()]
     with ExitStack() as stack:
         # Arrays come in the order that suits the model, and may be more than memory holds.
@@ -293,15 +297,18 @@ def _kind_of_arrays(
 
 
 def _first_sample(build: Build, file: str) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a tar's first sample, by their suffix."""
+    """The arrays of a tar's first sample, by their suffix. Raises SurdError where it is no such tar."""
     arrays: dict[str, npt.NDArray[Any]] = {}
-    with build.open(file) as raw, tarfile.open(fileobj=raw, mode="r|") as tar:
-        first = ""
-        for info in tar:
-            key, _, suffix = info.name.partition(".")
-            if key != (first := first or key):
-                break
-            member = tar.extractfile(info)
-            assert member is not None
-            arrays[suffix] = np.load(io.BytesIO(member.read()), allow_pickle=False)
+    first = ""
+    try:
+        with build.open(file) as raw:
+            for member in StrictTar(raw, build.size(file)):
+                key, _, suffix = member.name.partition(".")
+                if key != (first := first or key):
+                    break
+                arrays[suffix] = plain_array(member.data)
+        if "npy" not in arrays:
+            raise ValueError("its first sample has no array")
+    except (Unsound, ValueError) as error:
+        raise SurdError(f"{build.path(file)} is damaged ({error}); mend it with surd verify --repair") from None
     return arrays

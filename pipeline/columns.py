@@ -47,6 +47,11 @@ class Column:
         return f"llm-{slug}-l{self.layer}" + ("" if self.pooling == "mean" else f"-{self.pooling}")
 
     @property
+    def feeds_unet(self) -> bool:
+        """Whether a training's UNet meets it: then the empty prompt, and of SDXL the pooled text, belong to it."""
+        return self.kind == "clip" and self.text == "simple"
+
+    @property
     def role(self) -> str:
         """Who makes it."""
         return "embed_llm" if self.kind == "llm" else "diffusion"

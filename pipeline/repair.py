@@ -17,7 +17,7 @@ from pipeline.pack import describe_shards, planned_shards, write_samples
 from pipeline.stages import BY_NAME, run_unit
 from pipeline.verify import INDEX, SHARD_MANIFEST, Finding
 from schemas import BuildConfig, BuildRecord, ShardInfo, SurdError
-from schemas.manifest import EMPTY_PROMPT
+from schemas.manifest import EMPTY_PROMPT_TAR
 
 _NO_STAGES = "its stages are not here, only the dataset; get the file again from where the dataset came from"
 _OTHER_BYTES = "what it was packed from has changed since; pack again with surd build"
@@ -116,13 +116,13 @@ def _embed_one(build: Build, config: BuildConfig, file: str) -> str | None:
     manifest = columns_present(build).get(name)
     shards = [shard.name for shard in shard_manifest(build).shards]
     expected = {info.name: info.sha256 for info in manifest.tars} if manifest else {}
-    if manifest is None or tar not in {*shards, *(expected.keys() & {EMPTY_PROMPT})}:  # no shard's, or no column's
+    if manifest is None or tar not in {*shards, *(expected.keys() & {EMPTY_PROMPT_TAR})}:  # no shard's, or no column's
         _leave(build, config, file)
         return None
     if [shard.name for shard in manifest.shards] != shards:
         raise SurdError(f"the column's manifest lists other tars than shards/ has; drop it: surd columns drop {name}")
     column, models = Column.of(manifest), Models(config.models)
-    number = 0 if tar == EMPTY_PROMPT else shards.index(tar)
+    number = 0 if tar == EMPTY_PROMPT_TAR else shards.index(tar)
     marker = marker_file(marked(name), number)
     before = build.read_bytes(marker) if build.exists(marker) else None
     build.remove(marker)
@@ -132,11 +132,16 @@ def _embed_one(build: Build, config: BuildConfig, file: str) -> str | None:
         if before is not None:
             build.write_bytes(marker, before)
         raise
-    if build.written[file] == expected[tar]:
+    made = build.marker(marked(name), number)
+    assert made is not None, "it was just written"
+    fresh = {output.rpartition("/")[2]: sha256 for output, sha256 in made.outputs.items()}
+    if fresh.items() <= expected.items():
         return None
     if _is_whole(build, name):  # else the last of its tars to be repaired does this
         describe_column(build, column, models)
         run_unit(BY_NAME["embed"], number, build.root, config)
+    if all(expected.get(name, sha256) == sha256 for name, sha256 in fresh.items()):
+        return f"with it came {EMPTY_PROMPT_TAR}, which the column did not have yet"
     return "made anew with other bytes than before, as another machine or library computes; its manifest says so now"
 
 

@@ -84,7 +84,10 @@ def read_shard(build: Build, shard: ShardInfo, scores: pa.Table) -> Iterator[Fin
 
 
 def read_column_shard(build: Build, column: str, shard: ShardInfo) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Key and array of each sample, masks left out. Raises SurdError naming file and member where it is not sound."""
+    """Key and array of each sample; masks and pooled text are left out.
+
+    Raises SurdError naming file and member where it is not sound.
+    """
     file = f"columns/{column}/{shard.name}"
     for member in _members(build, file):
         key, _, suffix = member.name.partition(".")

@@ -25,7 +25,7 @@ from pipeline.strict_tar import TAR_NAME, Member, StrictTar, Unsound
 from pipeline.verify_column import ArrayRule
 from pipeline.verify_shard import Index, ShardRule
 from schemas import ColumnManifest, ShardInfo, ShardManifest, SurdError
-from schemas.manifest import EMPTY_PROMPT
+from schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
 
 M = TypeVar("M", bound=BaseModel)
 _MARKER = re.compile(r"part-\d{5}\.done\.json")
@@ -94,7 +94,7 @@ def verify(build: Build, found: Contents) -> Iterator[Checked]:
     """Every shard, then every tar of every column, in their order; they are read side by side on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         try:
-            keys = {EMPTY_PROMPT: ["empty"]}
+            keys = {EMPTY_PROMPT_TAR: [EMPTY_PROMPT_KEY]}
             last = ""
             for checked in threads.map(partial(_check_shard, build, found.index), _shards(found)):
                 yield _after(checked, last) if checked.keys else checked

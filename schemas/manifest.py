@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Since 2: bfloat16, masks, shapes, pooled text and the empty prompt in columns; prompts and every score in the index.
 FORMAT_VERSION = 2
-EMPTY_PROMPT = "empty.tar"
+#: The tar beside those of the shards, and the key of the one sample in it.
+EMPTY_PROMPT_TAR, EMPTY_PROMPT_KEY = "empty.tar", "empty"
 
 
 class _Document(BaseModel):
@@ -60,8 +61,8 @@ class ColumnManifest(_Document):
     )
     pooled: int | None = Field(
         default=None,
-        description="Text states of a model with two text encoders: beside {key}.npy lies {key}.pooled.npy, [pooled],"
-        " which its UNet takes beside the states; null: it has one.",
+        description="Simple prompts' text states of a model with two text encoders: beside {key}.npy lies"
+        " {key}.pooled.npy, [pooled], which its UNet takes beside the states; null: it takes none.",
     )
     image_size: int | None = Field(
         default=None, description="Latents: pixels a side to which images were resized and centre-cropped."
@@ -74,7 +75,8 @@ class ColumnManifest(_Document):
     )
     empty: ShardInfo | None = Field(
         default=None,
-        description="Text states: the tar empty.tar, with those of the empty prompt under the key empty; null: none.",
+        description="Simple prompts' text states: the tar empty.tar, with those of the empty prompt under the key"
+        " empty; null: there is none.",
     )
     count: int
     shards: list[ShardInfo]
@@ -85,11 +87,18 @@ class ColumnManifest(_Document):
         return self.shards + ([self.empty] if self.empty else [])
 
     @model_validator(mode="after")
-    def _check_empty(self) -> Self:
-        if self.empty is None:
-            return self
-        if self.empty.name != EMPTY_PROMPT or self.kind != "clip" or not self.mask or None in (self.shape or [None]):
-            raise ValueError(f"empty: it must be {EMPTY_PROMPT} of a column of text states with a mask and a shape")
+    def _check_text_states(self) -> Self:
+        if self.kind != "clip" and self.mask:
+            raise ValueError("mask: only a column of text states (kind clip) has one")
+        if self.kind == "clip" and self.shape and (len(self.shape) != 2 or None in self.shape or 0 in self.shape):
+            raise ValueError("shape: of text states it is [tokens, width]")
+        if self.kind == "clip" and self.shape and self.shape[1] != self.width:
+            raise ValueError(f"width: it is {self.width}, and the shape's is {self.shape[1]}")
+        whole = self.kind == "clip" and self.text == "simple" and self.mask and bool(self.shape)
+        if self.pooled is not None and (self.pooled < 1 or not whole):
+            raise ValueError("pooled: only simple prompts' text states, with a mask and a shape, have pooled text")
+        if self.empty is not None and (self.empty.name != EMPTY_PROMPT_TAR or not whole):
+            raise ValueError(f"empty: it is {EMPTY_PROMPT_TAR} of simple prompts' text states, with a mask and a shape")
         return self
 
 

@@ -55,7 +55,6 @@ class Batch:
     clip_simple_pooled_BP: Tensor | None = None
     clip_complex_BTD: Tensor | None = None
     clip_complex_mask_BT: Tensor | None = None
-    clip_complex_pooled_BP: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on ``device``; a copy from pinned memory does not wait."""

@@ -177,11 +177,10 @@ def _check_fit(pipe: Pipeline, columns: Columns, base: str) -> None:
         meets: list[tuple[int | None, int | None, str]] = []  # what it has, what is wanted, of what
         if name == LATENTS and column.shape:
             meets = [(column.shape[0], 2 * channels, "channels")]
-        elif name in (SIMPLE, COMPLEX):
-            meets = [
-                (column.width, width, "wide"),
-                (column.pooled or 0, _pooled_width(pipe), "wide in its pooled text"),
-            ]
+        if name in (SIMPLE, COMPLEX):
+            meets = [(column.width, width, "wide")]
+        if name == SIMPLE:
+            meets += [(column.pooled or 0, _pooled_width(pipe), "wide in its pooled text")]
         for found, wanted, unit in meets:
             if found != wanted:
                 raise SurdError(

@@ -12,7 +12,7 @@ from braceexpand import braceexpand
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import SurdError
-from schemas.manifest import EMPTY_PROMPT, ColumnManifest, ShardInfo, ShardManifest
+from schemas.manifest import EMPTY_PROMPT_TAR, ColumnManifest, ShardInfo, ShardManifest
 from sur_adapter.shard_cache import local_path
 
 EXAMPLE_PATTERN = "data/demo/shards/surd-{00000..00003}.tar"
@@ -82,7 +82,7 @@ class Layout:
 
     def empty_prompt_tar(self, manifest: ColumnManifest) -> str:
         """Path of the tar with the empty prompt's text states, where a column has one."""
-        return f"{self.build}/columns/{manifest.column}/{EMPTY_PROMPT}"
+        return f"{self.build}/columns/{manifest.column}/{EMPTY_PROMPT_TAR}"
 
 
 def read_manifest(path: str, model: type[M]) -> M:

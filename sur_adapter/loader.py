@@ -38,7 +38,7 @@ from sur_adapter.batch import Batch, Sample, collate, slot_of
 from sur_adapter.layout import Layout
 from sur_adapter.order import Order
 from sur_adapter.prompt_index import PromptIndex
-from sur_adapter.shard import Column, IndexTexts, NoTexts, Shard, TarTexts, Texts
+from sur_adapter.shard import Column, EmptyPrompt, IndexTexts, Shard, TarTexts, Texts
 from sur_adapter.shard_cache import ShardCache, local_path
 from sur_adapter.stream import Loader
 from sur_adapter.tar_index import Tar
@@ -103,6 +103,7 @@ class ShardDataset:
     def fingerprint(self) -> str:
         """sha256 over those of every tar this dataset reads, so that a run resumes on its own data alone."""
         tars = [info for _, info in chain.from_iterable(self._tars.values())]
+        tars += [manifest.empty for manifest in self.reads.values() if manifest.empty]
         return hashlib.sha256(" ".join(info.sha256 for info in [*self.layout.infos, *tars]).encode()).hexdigest()
 
     def loader(
@@ -184,8 +185,8 @@ class ShardDataset:
         manifest = self.reads["clip_simple"]
         assert manifest.empty is not None
         column = Column("clip_simple", manifest, self._tar(self.layout.empty_prompt_tar(manifest), manifest.empty))
-        with closing(Shard(NoTexts(column.tar.name), [column])) as shard:
-            return collate([shard.read(0)])
+        with closing(column.tar):
+            return collate([Shard(EmptyPrompt(column.tar.name), [column]).read(0)])
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is open: a copy, also one in another process, opens its own."""

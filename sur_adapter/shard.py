@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from schemas.errors import SurdError
-from schemas.manifest import ColumnManifest, ShardInfo
+from schemas.manifest import EMPTY_PROMPT_KEY, ColumnManifest, ShardInfo
 from sur_adapter.arrays import MASK, check_column, check_numbers, read_npy
 from sur_adapter.batch import Sample
 from sur_adapter.prompt_index import PromptIndex
@@ -74,11 +74,11 @@ class IndexTexts:
         pass
 
 
-class NoTexts:
-    """Of the one sample that is no shard's: the empty prompt."""
+class EmptyPrompt:
+    """The one sample that is no shard's."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.keys = name, ["empty"]
+        self.name, self.keys = name, [EMPTY_PROMPT_KEY]
 
     def read(self, index: int) -> tuple[str, str, bytes | None]:
         return "", "", None

@@ -37,9 +37,10 @@ class Validator:
             self.data, _ = open_data(shards, run.conditioner.computed)
             lacking = run.data.reads.keys() - self.data.reads.keys()
             if lacking:
+                column = run.data.reads[min(lacking)].column
                 raise SurdError(
-                    f"--validation-shards: {config.validation_shards!r} lacks the column {run.data.reads[min(lacking)]}"
-                    " that training reads; embed it there too, or pass --no-columns"
+                    f"--validation-shards: {config.validation_shards!r} lacks the column {column} that training reads;"
+                    " embed it there too, or pass --no-columns"
                 )
 
     def due(self, step: int) -> bool:

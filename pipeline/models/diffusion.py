@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+_CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+_TELL_OF_LONG_PROMPTS = (
+    "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl", "transformers.tokenization_utils_base",
+)  # fmt: skip
 _MOST_PIXELS = 1 << 20  # in one pass of the VAE, whose first layers take over a kilobyte a pixel
 
 
@@ -29,18 +34,26 @@ class DiffusionEncoders:
         disable_progress_bar()
         if Path(ref).exists() and not (Path(ref) / "model_index.json").is_file():
             raise ValueError("it has no model_index.json; name a diffusers pipeline folder")
-        if Path(ref).exists() and not (Path(ref) / "tokenizer").is_dir():  # transformers would make an empty one
-            raise ValueError("it has no folder 'tokenizer'; copy the whole model, or name another")
-        without: dict[str, Any] = {"unet": None}
-        if "text_encoder_2" not in DiffusionPipeline.load_config(ref):
-            # The safety checker judges drawn pictures, and nothing is drawn here.
-            without |= {"safety_checker": None, "requires_safety_checker": False}
-        pipe: Any = DiffusionPipeline.from_pretrained(ref, use_safetensors=True, **without)
+        index = DiffusionPipeline.load_config(ref)
+        if index["_class_name"] not in _CLASSES:
+            raise ValueError(f"it is a {index['_class_name']}; name a {' or a '.join(_CLASSES)}")
+        self._has_two = index["_class_name"] == _CLASSES[1]
+        parts = ["text_encoder", "tokenizer", *["text_encoder_2", "tokenizer_2"] * self._has_two]
+        if lost := [part for part in parts if Path(ref).exists() and not (Path(ref) / part).is_dir()]:
+            # Of a tokenizer transformers would make an empty one.
+            raise ValueError(f"it has no folder {lost[0]!r}; copy the whole model, or name another")
+        # The safety checker judges drawn pictures, and nothing is drawn here.
+        no_checker = {} if self._has_two else {"safety_checker": None, "requires_safety_checker": False}
+        pipe: Any = DiffusionPipeline.from_pretrained(ref, use_safetensors=True, unet=None, **no_checker)
+        if lost := [part for part in parts if getattr(pipe, part) is None]:
+            raise ValueError(f"its {lost[0]} is left empty; name a whole model")
+        # What is cut off of a long prompt is no news: it is so for every one.
+        for module in _TELL_OF_LONG_PROMPTS:
+            logging.getLogger(module).setLevel(logging.ERROR)
         self._device = torch.device(device)
         self._pipe, self._vae = pipe.to(self._device), pipe.vae.eval()
-        self._has_two = getattr(pipe, "text_encoder_2", None) is not None
-        for encoder in (pipe.text_encoder, pipe.text_encoder_2) if self._has_two else (pipe.text_encoder,):
-            encoder.eval()
+        for part in parts[::2]:
+            getattr(pipe, part).eval()
         sample_size = UNet2DConditionModel.load_config(ref, subfolder="unet")["sample_size"]
         self.image_size = int(sample_size * pipe.vae_scale_factor)
         self.scaling_factor = float(self._vae.config.scaling_factor)

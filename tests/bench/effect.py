@@ -123,7 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--train-seeds", type=int, default=3)
     parser.add_argument("--noise-seeds", type=int, default=1, help="pictures of each prompt")
     parser.add_argument("--each", type=int, default=40, help="prompts of each category")
-    parser.add_argument("--steps", type=int, default=300, help="training steps")
+    parser.add_argument("--steps", type=int, default=300, help="training steps, but of the authors' settings")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="over the recipe, such as eta=0.5")
     parser.add_argument("--drawing-steps", type=int, default=20)
     parser.add_argument("--guidance-scale", type=float, default=2.5)

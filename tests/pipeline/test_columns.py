@@ -130,10 +130,10 @@ def test_clip_columns_and_latents_are_what_the_diffusion_pipeline_itself_makes(b
             expected, _ = pipe.encode_prompt(row[text], "cpu", 1, False)
             torch.testing.assert_close(states[key].float(), expected[0].detach(), rtol=1e-3, atol=2e-3)
             assert masks[key].sum() == len(pipe.tokenizer(row[text], truncation=True).input_ids)
-        empty = members(built.root / f"columns/clip-{text}/empty.tar")
-        expected, _ = pipe.encode_prompt("", "cpu", 1, False)
-        torch.testing.assert_close(array(empty["empty.npy"]).float(), expected[0].detach(), rtol=1e-3, atol=2e-3)
-        assert list(empty) == ["empty.npy", "empty.mask.npy"] and array(empty["empty.mask.npy"], "uint8").sum() == 2
+    empty = members(built.root / "columns/clip-simple/empty.tar")
+    expected, _ = pipe.encode_prompt("", "cpu", 1, False)
+    torch.testing.assert_close(array(empty["empty.npy"]).float(), expected[0].detach(), rtol=1e-3, atol=2e-3)
+    assert list(empty) == ["empty.npy", "empty.mask.npy"] and array(empty["empty.mask.npy"], "uint8").sum() == 2
     manifest = columns_present(built.build)["latents"]
     assert manifest.scaling_factor == pipe.vae.config.scaling_factor
     side = manifest.image_size
@@ -149,8 +149,13 @@ def test_clip_columns_and_latents_are_what_the_diffusion_pipeline_itself_makes(b
 
 def test_columns_of_sdxl_hold_both_encoders_states_and_the_pooled_text(copied, tmp_path):
     folder = save_tiny_sdxl(resolve_model(copied.config.models.diffusion), tmp_path / "xl")
-    fields = {"models.embed_llm": "none", "embed.layers": [], "embed.columns": ["clip-simple", "latents"]}
-    assert embed(copied, **fields | {"models.diffusion": str(folder)}) == ["clip-simple", "latents"]
+    fields = {
+        "models.embed_llm": "none",
+        "embed.layers": [],
+        "embed.columns": ["clip-complex", "clip-simple", "latents"],
+    }
+    assert embed(copied, **fields | {"models.diffusion": str(folder)}) == fields["embed.columns"]
+    assert columns_present(copied.build)["clip-complex"].pooled is None
     pipe = StableDiffusionXLPipeline.from_pretrained(folder)
     manifest = columns_present(copied.build)["clip-simple"]
     width = pipe.unet.config.cross_attention_dim
@@ -166,6 +171,20 @@ def test_columns_of_sdxl_hold_both_encoders_states_and_the_pooled_text(copied, t
     restate(tar.parent)
     missing = f"{next(iter(states))}.pooled.npy: it is missing: its shard has that sample"
     assert told(copied.root) == f"columns/clip-simple/{tar.name}: {missing}"
+
+
+@pytest.mark.parametrize("part", ["tokenizer_2", "text_encoder_2"])
+def test_a_model_that_lacks_a_part_is_refused_in_one_sentence(copied, tmp_path, part):
+    folder = save_tiny_sdxl(resolve_model(copied.config.models.diffusion), tmp_path / "xl")
+    shutil.rmtree(folder / part)
+    fields = {"models.embed_llm": "none", "embed.layers": [], "embed.columns": ["clip-simple"]}
+    with pytest.raises(SurdError, match=f"it has no folder '{part}'; copy the whole model"):
+        embed(copied, **fields | {"models.diffusion": str(folder)})
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionXLImg2ImgPipeline"}))
+    _content_hash.cache_clear()
+    with pytest.raises(SurdError, match="it is a StableDiffusionXLImg2ImgPipeline; name a StableDiffusionPipeline or"):
+        embed(copied, **fields | {"models.diffusion": str(folder)})
 
 
 def test_a_lost_empty_prompt_is_made_again_and_a_column_made_without_one_stays_as_it_is(copied):

@@ -12,7 +12,7 @@ from pipeline.build import Build
 from pipeline.columns import columns_present
 from pipeline.repair import repair
 from schemas import BuildRecord
-from tests.pipeline.finished_sets import POOLED, SHARD, files, findings, rewrite, told
+from tests.pipeline.finished_sets import POOLED, SHARD, files, findings, restate, rewrite, told
 
 
 def mended(root: Path) -> dict[str, str | None]:
@@ -97,3 +97,62 @@ def test_broken_columns_of_every_kind_are_made_again_with_the_same_bytes(built, 
     assert {name for name in before if after.get(name) != before[name]} <= markers
     assert findings(root, stages=True) == [] and kinds
     assert {name: (root / name).stat().st_mtime_ns for name in times} == times
+
+
+def older(root: Path) -> None:
+    """As builds were before a column had the empty prompt."""
+    (root / "columns/clip-simple/empty.tar").unlink()
+    for file, change in (
+        ("columns/clip-simple/manifest.json", lambda document: document.update(empty=None)),
+        ("embed/clip-simple/part-00000.done.json", lambda document: document["outputs"].pop(EMPTY)),
+        ("embed/part-00000.done.json", lambda document: document["outputs"].pop(EMPTY)),
+    ):
+        document = json.loads((root / file).read_text())
+        change(document)
+        (root / file).write_text(json.dumps(document))
+
+
+EMPTY, FIRST = "columns/clip-simple/empty.tar", "columns/clip-simple/surd-00000.tar"
+
+
+@pytest.fixture
+def text_states(built, tmp_path):
+    """A copy of a finished build that can be repaired."""
+    root = tmp_path / "build"
+    shutil.copytree(built.root, root)
+    record = BuildRecord(config=built.config.model_dump(mode="json"), versions={}, models={})
+    Build(str(root)).write_json("build.json", record)
+    return root
+
+
+def test_a_column_made_before_there_was_an_empty_prompt_gets_it_with_its_first_shard(text_states):
+    whole = {name: (text_states / name).read_bytes() for name in (EMPTY, FIRST)}
+    older(text_states)
+    assert findings(text_states, stages=True) == []
+    (text_states / FIRST).write_bytes(b"")
+    (repaired,) = repair(Build(str(text_states)), findings(text_states))
+    assert repaired.problem is None and "with it came empty.tar" in (repaired.note or "")
+    assert findings(text_states, stages=True) == []
+    assert {name: (text_states / name).read_bytes() for name in whole} == whole
+
+
+def test_what_is_made_anew_with_other_bytes_beside_the_broken_file_is_described_too(text_states):
+    """As a machine that rounds one number otherwise would have made the shard that is sound."""
+
+    def nudge(members):
+        info, data = members[0]
+        return [(info, data[:-1] + bytes([data[-1] ^ 1])), *members[1:]]
+
+    rewrite(text_states / FIRST, nudge)
+    restate(text_states / "columns/clip-simple")
+    (text_states / EMPTY).write_bytes(b"")
+    (repaired,) = repair(Build(str(text_states)), findings(text_states))
+    assert repaired.problem is None and "made anew with other bytes" in (repaired.note or "")
+    assert findings(text_states) == []
+
+
+def test_a_column_without_manifest_whose_tar_is_damaged_is_one_sentence(text_states):
+    (text_states / "columns/clip-simple/manifest.json").unlink()
+    (text_states / FIRST).write_bytes(bytes(10240))
+    problem = mended(text_states)["columns/clip-simple/manifest.json"]
+    assert problem and f"{FIRST} is damaged (its first sample has no array)" in problem

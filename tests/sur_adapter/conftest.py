@@ -172,11 +172,14 @@ class TinyBuild:
         empty = _text_states(pipe, "empty", [""])
         states, pooled = empty["empty.npy"], empty.get("empty.pooled.npy")
         members = {name: npy(array) for name, array in empty.items()}
-        return {
+        fields = {
             "kind": "clip", "text": kind.removeprefix("clip-"), "dtype": "float16", "mask": True,
-            "shape": list(states.shape), "width": states.shape[1], "pooled": None if pooled is None else len(pooled),
-            "empty": write_tar(self.root / f"columns/{kind}/empty.tar", members, 1),
+            "shape": list(states.shape), "width": states.shape[1],
         }  # fmt: skip
+        if kind == "clip-complex":
+            return fields
+        fields["pooled"] = None if pooled is None else len(pooled)
+        return fields | {"empty": write_tar(self.root / f"columns/{kind}/empty.tar", members, 1)}
 
     def describe_column(self, shards: list[ShardInfo], column: str = COLUMN, width: int = LLM_WIDTH) -> None:
         manifest = ColumnManifest(
