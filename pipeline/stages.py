@@ -271,7 +271,7 @@ def _run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcom
     gc.set_threshold(10_000)  # rows live by the thousand, none in a cycle: looking for one took a tenth of fetch
     started = time.perf_counter()
     build, models, settings = Build(root), Models(config.models), stage.settings(config)
-    fingerprint = _fingerprint(stage, unit, build, settings, models)
+    fingerprint = _fingerprint(stage, unit, build, config, models)
     marker = build.marker(stage.name, unit)
     if marker and marker.fingerprint == fingerprint and not marker.transient:
         return Outcome(
@@ -316,11 +316,12 @@ def finish(stage: Stage, root: str, config: BuildConfig) -> None:
         module.finish(Build(root), stage.settings(config), Models(config.models))
 
 
-def _fingerprint(stage: Stage, unit: int, build: Build, settings: BaseModel, models: Models) -> str:
+def _fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, models: Models) -> str:
+    settings = stage.settings(config)
     basis = {
         "stage": stage.name,
         "version": stage.version,
-        "settings": identity(settings),
+        "settings": identity(settings, config),
         "models": {role: models.revision(role) for role in stage.roles},
         "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in stage.reads},
     }
@@ -334,11 +335,14 @@ def _fingerprint(stage: Stage, unit: int, build: Build, settings: BaseModel, mod
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
 
 
-def identity(settings: BaseModel) -> dict[str, Any]:
-    """What of a stage's settings decides its outcome. Of a whole config, the sections that the stage gave it: the
-    others hold defaults, and a new default elsewhere must not make it scrape again."""
-    sections = settings.model_fields_set if isinstance(settings, BuildConfig) else None
-    return settings.model_dump(mode="json", include=sections)
+def identity(settings: BaseModel, config: BuildConfig) -> dict[str, Any]:
+    """What of a stage's settings decides its outcome: of a whole section of the ``config`` all, of a section or config
+    that the stage made, what it gave it. The rest holds defaults, and a new one must not make it scrape again."""
+    if any(settings is section for _, section in config):
+        return settings.model_dump(mode="json")
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    plain = settings.model_dump(mode="json", include=set(given))
+    return plain | {name: identity(value, config) for name, value in given.items() if isinstance(value, BaseModel)}
 
 
 def _file_hash(file: Path) -> str:

@@ -7,6 +7,7 @@ import pytest
 from pipeline.build import Build, marker_file, part_file
 from pipeline.stages import BY_NAME, STAGES, identity, run_unit
 from schemas import BuildConfig, Row, Status, SurdError, load_config
+from schemas.config import FetchConfig
 from tests.pipeline.conftest import redone, run_all
 
 
@@ -85,8 +86,17 @@ def test_a_rebuild_from_nothing_gives_byte_identical_shards(built, tmp_path):
 
 @pytest.mark.parametrize("name", ["collect", "fetch", "safety", "embed"])
 def test_a_new_default_of_another_stage_redoes_nothing(name):
-    told = identity(BY_NAME[name].settings(BuildConfig()))
+    config = BuildConfig()
+    told = identity(BY_NAME[name].settings(config), config)
     assert told and not {"caption", "rewrite", "correct", "select", "pack", "report"} & told.keys()
+
+
+def test_a_new_default_of_the_same_section_redoes_only_the_stage_that_reads_it():
+    config = BuildConfig(source="demo", fetch=FetchConfig(allow_hosts=["127.0.0.1"], max_pixels=9, concurrency=7))
+    told = {name: identity(BY_NAME[name].settings(config), config) for name in ("collect", "fetch", "decode", "clean")}
+    assert told["collect"]["fetch"] == {"allow_hosts": ["127.0.0.1"]} and told["decode"] == {"max_pixels": 9}
+    assert told["fetch"]["fetch"] == config.fetch.model_dump(mode="json")
+    assert told["clean"] == config.clean.model_dump(mode="json")
 
 
 def test_a_model_folder_that_is_not_there_is_one_sentence(built, copy):
