@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-import inflect
 import yaml
 
 from schemas import SurdError
@@ -228,6 +227,8 @@ def _place(file: Path, mark: Any) -> str:
 
 @lru_cache(maxsize=1)
 def _engine() -> Any:
+    import inflect  # only here: typeguard rewrites it as it is imported, which takes a second and more
+
     return inflect.engine()
 
 

@@ -1,6 +1,8 @@
 """A stage is done once: what changed is redone with what depends on it, and nothing else."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -82,6 +84,14 @@ def test_a_rebuild_from_nothing_gives_byte_identical_shards(built, tmp_path):
     for name in names:
         if name != "manifest.json":
             assert again.read_bytes(f"shards/{name}") == built.build.read_bytes(f"shards/{name}"), name
+
+
+def test_the_contract_loads_no_library_of_a_stage():
+    """Every command and every process that fetches waits for it."""
+    ask = "import sys, pipeline.stages; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    assert "pydantic" in loaded
+    assert not {"aiohttp", "inflect", "open_clip", "PIL", "prefect", "torch", "transformers"} & set(loaded)
 
 
 @pytest.mark.parametrize("name", ["collect", "fetch", "safety", "embed"])
