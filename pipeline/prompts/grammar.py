@@ -80,4 +80,6 @@ def render(prompt: Prompt) -> str:
 def _escape(keyword: str) -> str:
     if re.fullmatch(EMOTICON, keyword, re.IGNORECASE):
         return keyword
-    return re.sub(r"[\\()\[\]{}<>:|,;&_，、；。*`#]|(?<!\S)[-\u2013\u2014]|\b(?:AND|BREAK)\b", r"\\\g<0>", keyword)
+    # An underscore, once escaped, is no letter any more: BREAK beside one would stand alone.
+    split = r"(?<![^\W_])(?:AND|BREAK)(?![^\W_])"
+    return re.sub(rf"[\\()\[\]{{}}<>:|,;&_，、；。*`#]|(?<!\S)[-\u2013\u2014]|{split}", r"\\\g<0>", keyword)

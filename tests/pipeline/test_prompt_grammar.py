@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.prompts.grammar import MAX_WEIGHT, MIN_WEIGHT, Network, Prompt, parse_prompt, render
@@ -220,6 +220,8 @@ def test_a_long_prompt_is_cut_at_a_whole_keyword_else_at_a_whole_word():
 
 
 @given(anything)
+@example("BREAK_<")
+@example("\\_AND_<")
 @settings(max_examples=400, deadline=None)
 def test_any_text_parses_and_renders_to_what_parses_the_same(text):
     prompt = parse_prompt(text)
