@@ -50,6 +50,7 @@ def main(folder: str) -> None:
         step(module, its, 9)
     for one, two in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one.full_tensor(), two.full_tensor())
+    dist.barrier()  # else one may hang up while the other still reads
     dist.destroy_process_group()
 
 
