@@ -129,7 +129,7 @@ class Build:
 
     def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
         # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26). And not
-        # pq.read_table, which loads pandas: 30 MB in every process.
+        # by pq.read_table, which loads pandas: a process that writes no rows does without.
         table = pq.ParquetFile(io.BytesIO(self.read_bytes(relative))).read(columns=columns, use_threads=False)
         return table if columns is None else table.select(columns)
 

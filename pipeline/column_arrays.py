@@ -45,14 +45,14 @@ def llm_arrays(columns: Sequence[Column], texts: Sequence[str], settings: EmbedC
 def clip_arrays(columns: Sequence[Column], texts: Sequence[str], settings: EmbedConfig, models: Models) -> Found:
     """Each distinct text with its states and mask, for the one column of that text.
 
-    Of two encoders also with the pooled text, where the UNet meets it.
+    Of two encoders also with the pooled text, where a UNet is conditioned on it.
     """
     (column,), encoders = columns, models.diffusion
     for batch in batched(sorted(set(texts)), settings.batch_size):
         states, masks, pooled = encoders.text_states(batch)
         for at, text in enumerate(batch):
             arrays = {"npy": _array(states[at].half(), column), "mask.npy": masks[at].numpy()}
-            if pooled is not None and column.feeds_unet:
+            if pooled is not None and column.conditions_unet:
                 arrays["pooled.npy"] = _array(pooled[at].half(), column)
             yield text, {column: arrays}
 

@@ -199,7 +199,7 @@ def _check_revision(column: Column, models: Models) -> None:
 
 def _names(column: Column, number: int, shard: str) -> list[str]:
     """The tars that come with a shard of a column."""
-    return [shard, EMPTY_PROMPT_TAR] if column.feeds_unet and number == 0 else [shard]
+    return [shard, EMPTY_PROMPT_TAR] if column.conditions_unet and number == 0 else [shard]
 
 
 def _write_tars(

@@ -47,8 +47,8 @@ class Column:
         return f"llm-{slug}-l{self.layer}" + ("" if self.pooling == "mean" else f"-{self.pooling}")
 
     @property
-    def feeds_unet(self) -> bool:
-        """Whether a training's UNet meets it: then the empty prompt, and of SDXL the pooled text, belong to it."""
+    def conditions_unet(self) -> bool:
+        """Whether UNets are trained on its states: the empty prompt and SDXL's pooled text belong to it then."""
         return self.kind == "clip" and self.text == "simple"
 
     @property

@@ -40,9 +40,9 @@ def load_base(
     """The diffusers pipeline that ``ref`` names (hub id, folder or ``package:`` string), frozen, in eval mode.
 
     In ``dtype``, but for the VAE, which is in float32 (SDXL's overflows in half precision). Parts that are not asked
-    for are None and never read. Loaded without the safety checker: the black images it
-    returns would be compared as if the model had drawn them. Raises SurdError when the folder or hub id cannot be
-    loaded as a Stable Diffusion or SDXL pipeline.
+    for are None and never read. Loaded without the safety checker: the black images it returns would be compared as
+    if the model had drawn them. Raises SurdError when the folder or hub id cannot be loaded as a Stable Diffusion or
+    SDXL pipeline.
     """
     import diffusers
     from diffusers.utils.logging import disable_progress_bar as quiet_diffusers

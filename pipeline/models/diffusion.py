@@ -38,7 +38,8 @@ class DiffusionEncoders:
         if index["_class_name"] not in _CLASSES:
             raise ValueError(f"it is a {index['_class_name']}; name a {' or a '.join(_CLASSES)}")
         self._has_two = index["_class_name"] == _CLASSES[1]
-        parts = ["text_encoder", "tokenizer", *["text_encoder_2", "tokenizer_2"] * self._has_two]
+        encoders = ["text_encoder", "text_encoder_2"][: 1 + self._has_two]
+        parts = [*encoders, *["tokenizer", "tokenizer_2"][: 1 + self._has_two]]
         if lost := [part for part in parts if Path(ref).exists() and not (Path(ref) / part).is_dir()]:
             # Of a tokenizer transformers would make an empty one.
             raise ValueError(f"it has no folder {lost[0]!r}; copy the whole model, or name another")
@@ -52,8 +53,8 @@ class DiffusionEncoders:
             logging.getLogger(module).setLevel(logging.ERROR)
         self._device = torch.device(device)
         self._pipe, self._vae = pipe.to(self._device), pipe.vae.eval()
-        for part in parts[::2]:
-            getattr(pipe, part).eval()
+        for encoder in encoders:
+            getattr(pipe, encoder).eval()
         sample_size = UNet2DConditionModel.load_config(ref, subfolder="unet")["sample_size"]
         self.image_size = int(sample_size * pipe.vae_scale_factor)
         self.scaling_factor = float(self._vae.config.scaling_factor)

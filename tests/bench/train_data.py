@@ -20,7 +20,7 @@ from pipeline.demo.prompts import complex_prompt, narrative
 from pipeline.demo.render import render
 from pipeline.demo.scenes import scene
 from schemas import ColumnManifest, ShardInfo, ShardManifest
-from schemas.manifest import EMPTY_PROMPT_TAR
+from schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
 from sur_adapter.base_model import encode_prompts, image_size, load_base
 
 DEMO = "package:pipeline/demo/models/diffusion"
@@ -94,7 +94,8 @@ def write_dataset(build: Path, base: str, count: int, seed: int) -> str:
         info = _write_tar(build / f"columns/{name}/surd-00000.tar", members, count)
         empty = None
         if name == "clip-simple":
-            empty = _write_tar(build / f"columns/{name}/{EMPTY_PROMPT_TAR}", _text_states(pipe, "empty", ""), 1)
+            found = _text_states(pipe, EMPTY_PROMPT_KEY, "")
+            empty = _write_tar(build / f"columns/{name}/{EMPTY_PROMPT_TAR}", found, 1)
         _write_json(build / "columns" / name, _describe(name, base, pipe, info, empty))
     return f"{build}/shards/surd-{{00000..00000}}.tar"
 

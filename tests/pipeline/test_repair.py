@@ -14,6 +14,18 @@ from pipeline.repair import repair
 from schemas import BuildRecord
 from tests.pipeline.finished_sets import POOLED, SHARD, files, findings, restate, rewrite, told
 
+EMPTY, FIRST = "columns/clip-simple/empty.tar", "columns/clip-simple/surd-00000.tar"
+
+
+@pytest.fixture
+def repairable(built, tmp_path):
+    """A copy of a finished build that can be repaired."""
+    root = tmp_path / "build"
+    shutil.copytree(built.root, root)
+    record = BuildRecord(config=built.config.model_dump(mode="json"), versions={}, models={})
+    Build(str(root)).write_json("build.json", record)
+    return root
+
 
 def mended(root: Path) -> dict[str, str | None]:
     return {one.file: one.problem for one in repair(Build(str(root)), findings(root))}
@@ -79,11 +91,8 @@ def test_a_column_whose_manifest_lists_other_tars_than_the_shards_is_to_be_dropp
     assert f"drop it: surd columns drop {POOLED}" in problems[f"columns/{POOLED}/surd-00001.tar"]
 
 
-def test_broken_columns_of_every_kind_are_made_again_with_the_same_bytes(built, tmp_path):
-    root = tmp_path / "build"
-    shutil.copytree(built.root, root)
-    record = BuildRecord(config=built.config.model_dump(mode="json"), versions={}, models={})
-    Build(str(root)).write_json("build.json", record)
+def test_broken_columns_of_every_kind_are_made_again_with_the_same_bytes(built, repairable):
+    root = repairable
     before = files(root)
     kinds = {manifest.kind: name for name, manifest in columns_present(built.build).items()}
     broken = {f"columns/{name}/surd-00000.tar" for name in kinds.values()} | {f"columns/{kinds['clip']}/empty.tar"}
@@ -112,47 +121,34 @@ def older(root: Path) -> None:
         (root / file).write_text(json.dumps(document))
 
 
-EMPTY, FIRST = "columns/clip-simple/empty.tar", "columns/clip-simple/surd-00000.tar"
-
-
-@pytest.fixture
-def text_states(built, tmp_path):
-    """A copy of a finished build that can be repaired."""
-    root = tmp_path / "build"
-    shutil.copytree(built.root, root)
-    record = BuildRecord(config=built.config.model_dump(mode="json"), versions={}, models={})
-    Build(str(root)).write_json("build.json", record)
-    return root
-
-
-def test_a_column_made_before_there_was_an_empty_prompt_gets_it_with_its_first_shard(text_states):
-    whole = {name: (text_states / name).read_bytes() for name in (EMPTY, FIRST)}
-    older(text_states)
-    assert findings(text_states, stages=True) == []
-    (text_states / FIRST).write_bytes(b"")
-    (repaired,) = repair(Build(str(text_states)), findings(text_states))
+def test_a_column_made_before_there_was_an_empty_prompt_gets_it_with_its_first_shard(repairable):
+    whole = {name: (repairable / name).read_bytes() for name in (EMPTY, FIRST)}
+    older(repairable)
+    assert findings(repairable, stages=True) == []
+    (repairable / FIRST).write_bytes(b"")
+    (repaired,) = repair(Build(str(repairable)), findings(repairable))
     assert repaired.problem is None and "with it came empty.tar" in (repaired.note or "")
-    assert findings(text_states, stages=True) == []
-    assert {name: (text_states / name).read_bytes() for name in whole} == whole
+    assert findings(repairable, stages=True) == []
+    assert {name: (repairable / name).read_bytes() for name in whole} == whole
 
 
-def test_what_is_made_anew_with_other_bytes_beside_the_broken_file_is_described_too(text_states):
+def test_what_is_made_anew_with_other_bytes_beside_the_broken_file_is_described_too(repairable):
     """As a machine that rounds one number otherwise would have made the shard that is sound."""
 
     def nudge(members):
         info, data = members[0]
         return [(info, data[:-1] + bytes([data[-1] ^ 1])), *members[1:]]
 
-    rewrite(text_states / FIRST, nudge)
-    restate(text_states / "columns/clip-simple")
-    (text_states / EMPTY).write_bytes(b"")
-    (repaired,) = repair(Build(str(text_states)), findings(text_states))
+    rewrite(repairable / FIRST, nudge)
+    restate(repairable / "columns/clip-simple")
+    (repairable / EMPTY).write_bytes(b"")
+    (repaired,) = repair(Build(str(repairable)), findings(repairable))
     assert repaired.problem is None and "made anew with other bytes" in (repaired.note or "")
-    assert findings(text_states) == []
+    assert findings(repairable) == []
 
 
-def test_a_column_without_manifest_whose_tar_is_damaged_is_one_sentence(text_states):
-    (text_states / "columns/clip-simple/manifest.json").unlink()
-    (text_states / FIRST).write_bytes(bytes(10240))
-    problem = mended(text_states)["columns/clip-simple/manifest.json"]
+def test_a_column_without_manifest_whose_tar_is_damaged_is_one_sentence(repairable):
+    (repairable / "columns/clip-simple/manifest.json").unlink()
+    (repairable / FIRST).write_bytes(bytes(10240))
+    problem = mended(repairable)["columns/clip-simple/manifest.json"]
     assert problem and f"{FIRST} is damaged (its first sample has no array)" in problem

@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from schemas.errors import SurdError
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.base_model import encode_prompts, load_base
-from sur_adapter.conditions import Conditioner
 from sur_adapter.train_config import TrainConfig
 from sur_adapter.trainer import train
-from sur_adapter.training_data import open_data
+from tests.sur_adapter.test_columns import conditions
 from tests.sur_adapter.tiny_sdxl import save_tiny_sdxl
 
 
@@ -47,18 +45,11 @@ def test_columns_give_what_both_encoders_would_compute_and_neither_is_loaded(
     build.base = xl
     build.write()
 
-    def conditions() -> tuple[Any, Any]:
-        asked = config(heads=8, caption_dropout=0.5)
-        data, base = open_data(asked)
-        conditioner = Conditioner(asked, data, base, Accelerator(cpu=True).device, print)
-        batch = next(iter(data.loader(batch_size=4, seed=0, image_size=conditioner.image_size)))
-        torch.manual_seed(0)
-        return conditioner(batch), conditioner.pipe
-
-    computed, _ = conditions()
+    asked = config(heads=8, caption_dropout=0.5)
+    computed, _ = conditions(asked)
     build.add_columns("latents", "clip-simple", "clip-complex")
-    read, pipe = conditions()
-    assert {name for name, part in pipe.components.items() if part is not None} == {"unet", "scheduler"}
+    read, conditioner = conditions(asked)
+    assert {name for name, part in conditioner.pipe.components.items() if part is not None} == {"unet", "scheduler"}
     assert not read.kept_B.all() and torch.equal(computed.kept_B, read.kept_B)
     for name in ("simple_BTD", "complex_BTD", "latents"):
         torch.testing.assert_close(getattr(read, name), getattr(computed, name), rtol=0, atol=5e-3)
