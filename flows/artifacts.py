@@ -17,12 +17,13 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
-from flows.fetch_table import table, tell
-from flows.progress import Listener
-from flows.summary import funnel
-from pipeline.fetch_progress import MOST_HOSTS, FetchProgress
-from pipeline.stages import STAGES, Outcome
-from schemas import SurdError
+from surd.flows.cli.fetch_table import table, tell
+from surd.flows.listener import Listener
+from surd.pipeline.acquisition.progress import MOST_HOSTS, FetchProgress
+from surd.pipeline.inspection.summary import funnel
+from surd.pipeline.runner.run_unit import Outcome
+from surd.pipeline.stages import STAGES
+from surd.schemas import SurdError
 
 TABLE_EVERY = 30.0  # seconds between two tables of hosts while fetch is at work
 

@@ -21,17 +21,18 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task, exponential_backoff
 from pydantic import BaseModel
 
-from flows.artifacts import RunPage, hide_refusals, publish_result
-from flows.fetch_table import FetchWatch
-from flows.progress import LISTENER, Listener
-from flows.record import check
-from flows.request import default_out, resolve
-from flows.summary import summarise
-from pipeline.build import Build
-from pipeline.links import without_secrets
-from pipeline.processes import FetchProcesses, processes
-from pipeline.stages import BY_NAME, STAGES, Outcome, Stage, finish, run_unit, units
-from schemas import BuildConfig, SurdError
+from surd.flows.artifacts import RunPage, hide_refusals, publish_result
+from surd.flows.build_record import check
+from surd.flows.cli.fetch_table import FetchWatch
+from surd.flows.listener import LISTENER, Listener
+from surd.flows.request import default_out, resolve
+from surd.pipeline.build.folder import Build
+from surd.pipeline.inspection.summary import summarise
+from surd.pipeline.net.urls import without_secrets
+from surd.pipeline.runner.process_pool import FetchProcesses, processes
+from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
+from surd.pipeline.stages import BY_NAME, STAGES, Stage
+from surd.schemas import BuildConfig, SurdError
 
 _BESIDE: ContextVar[FetchProcesses | None] = ContextVar("_BESIDE", default=None)
 """The processes in which units run while fetch uses several."""

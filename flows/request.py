@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from schemas import BuildConfig, SurdError, load_config, read_profile
+from surd.schemas import BuildConfig, SurdError, load_config, read_profile
 
 PROFILES = Path(__file__).parent / "profiles"
 

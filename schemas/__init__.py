@@ -1,9 +1,10 @@
 """What a record, a shard, a build and a config are. This room imports nothing of the project."""
 
-from schemas.config import BuildConfig
-from schemas.errors import SurdError
-from schemas.load_config import load_config, read_profile
-from schemas.manifest import (
+from surd.schemas.arrow import arrow_schema, from_table, to_table
+from surd.schemas.config import BuildConfig
+from surd.schemas.config.load import load_config, read_profile
+from surd.schemas.errors import SurdError
+from surd.schemas.manifest import (
     BuildRecord,
     Calibration,
     ColumnManifest,
@@ -14,9 +15,9 @@ from schemas.manifest import (
     ShuffledScores,
     Threshold,
 )
-from schemas.model_ref import resolve_model
-from schemas.reason import Reason, Status
-from schemas.records import (
+from surd.schemas.model_ref import resolve_model
+from surd.schemas.reason import Reason, Status
+from surd.schemas.records import (
     Captioned,
     Cleaned,
     Corrected,
@@ -30,9 +31,6 @@ from schemas.records import (
     Scored,
     Selected,
     SourceRecord,
-    arrow_schema,
-    from_table,
-    to_table,
 )
 
 __all__ = [

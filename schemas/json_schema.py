@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter
 
-from schemas.config import CONFIG_VERSION, BuildConfig
-from schemas.manifest import (
+from surd.schemas.config import CONFIG_VERSION, BuildConfig
+from surd.schemas.manifest import (
     FORMAT_VERSION,
     BuildRecord,
     Calibration,
@@ -17,8 +17,8 @@ from schemas.manifest import (
     SelectionRule,
     ShardManifest,
 )
-from schemas.reason import Reason
-from schemas.records import (
+from surd.schemas.reason import Reason
+from surd.schemas.records import (
     RECORD_SCHEMA_VERSION,
     Captioned,
     Cleaned,

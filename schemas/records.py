@@ -1,4 +1,4 @@
-"""What a row of each stage IS: pydantic models and the Arrow schemas derived from them.
+"""What a row of each stage is: one pydantic model per stage.
 
 Every stage writes one row per source record and never drops one. A row that was rejected keeps its place: its
 ``status`` says so, ``reason`` and ``rejected_by`` say why and where, and the columns of later stages are null.
@@ -6,26 +6,17 @@ Every stage writes one row per source record and never drops one. A row that was
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.reason import Reason, Status
+from surd.schemas.reason import Reason, Status
 
 RECORD_SCHEMA_VERSION = 2
 
-M = TypeVar("M", bound=BaseModel)
 Embedding = Annotated[list[float], pa.list_(pa.float32())]
 Scores = Annotated[list[float], pa.list_(pa.float32())]
-_ARROW_TYPES: dict[type, pa.DataType] = {
-    str: pa.string(),
-    bool: pa.bool_(),  # before int, of which it is a kind
-    int: pa.int64(),
-    float: pa.float64(),
-}
 
 
 class Row(BaseModel):
@@ -230,37 +221,3 @@ class Sample(BaseModel):
     terms: str | None = None
     negative_prompt: str | None = None
     tool: str | None = None
-
-
-def arrow_schema(model: type[BaseModel]) -> pa.Schema:
-    """The Arrow schema of a flat pydantic model; its metadata carries the model's name and version."""
-    fields = [pa.field(name, *_arrow_type(info.annotation, info.metadata)) for name, info in model.model_fields.items()]
-    return pa.schema(fields, metadata={"surd.model": model.__name__, "surd.version": str(RECORD_SCHEMA_VERSION)})
-
-
-def _arrow_type(annotation: Any, metadata: Iterable[Any] = ()) -> tuple[pa.DataType, bool]:
-    for item in metadata:
-        if isinstance(item, pa.DataType):
-            return item, False
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _arrow_type(get_args(annotation)[0], get_args(annotation)[1:])
-    if origin in (Union, types.UnionType):
-        (inner,) = [arg for arg in get_args(annotation) if arg is not type(None)]
-        return _arrow_type(inner)[0], True
-    if origin is list:
-        return pa.list_(_arrow_type(get_args(annotation)[0])[0]), False
-    for base, arrow in _ARROW_TYPES.items():
-        if isinstance(annotation, type) and issubclass(annotation, base):
-            return arrow, False
-    raise TypeError(f"no Arrow type for {annotation!r}")
-
-
-def to_table(model: type[BaseModel], rows: Iterable[BaseModel]) -> pa.Table:
-    """Rows of one model as an Arrow table with that model's schema."""
-    return pa.Table.from_pylist([row.model_dump(mode="json") for row in rows], schema=arrow_schema(model))
-
-
-def from_table(model: type[M], table: pa.Table) -> list[M]:
-    """An Arrow table as validated rows of ``model``. Raises pydantic.ValidationError on a row that breaks it."""
-    return [model.model_validate(row) for row in table.to_pylist()]

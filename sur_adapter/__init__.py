@@ -10,11 +10,11 @@ from typing import Any
 
 _WHERE = {
     "SURAdapter": "adapter",
-    "SURStableDiffusionPipeline": "pipeline",
-    "ShardDataset": "loader",
-    "export_authors_checkpoint": "authors",
-    "load_authors_checkpoint": "authors",
-    "train": "trainer",
+    "SURStableDiffusionPipeline": "stable_diffusion",
+    "ShardDataset": "data.shard_dataset",
+    "export_authors_checkpoint": "authors_checkpoint",
+    "load_authors_checkpoint": "authors_checkpoint",
+    "train": "training.trainer",
 }
 __all__ = list(_WHERE)
 

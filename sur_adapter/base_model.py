@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.errors import SurdError
-from schemas.model_ref import resolve_model
+from surd.schemas.errors import SurdError
+from surd.schemas.model_ref import resolve_model
 
 Pipeline = Any  # a Stable Diffusion pipeline: diffusers adds its parts at run time, so a type checker sees none of them
 CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")

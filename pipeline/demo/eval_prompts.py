@@ -1,4 +1,4 @@
-"""Turns scenes never trained on into prompts to evaluate by: `python -m pipeline.demo.eval_prompts --out FILE`.
+"""Turns scenes never trained on into prompts to evaluate by: `python -m surd.pipeline.demo.eval_prompts --out FILE`.
 
 Each line holds the plain sentence (`prompt`), the keyword prompt of the same scene (`complex`), its facts, the category
 the line is there for, and the scene's true picture, drawn into the folder `FILE` names without its suffix.
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
-from .fact_space import labels
-from .prompts import complex_prompt, narrative
-from .render import render
-from .scenes import Scene, scene
+from surd.pipeline.demo.world.fact_space import labels
+from surd.pipeline.demo.world.prompts import complex_prompt, narrative
+from surd.pipeline.demo.world.render import render
+from surd.pipeline.demo.world.scenes import Scene, scene
 
 #: No training, held-out set or benchmark draws from this world.
 SEED = 5000
@@ -67,7 +67,7 @@ def write(out: Path, seed: int = SEED, each: int = 40) -> int:
 
 def main() -> None:
     """Reads the command line and writes the file."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.demo.eval_prompts", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m surd.pipeline.demo.eval_prompts", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="JSON lines; pictures go into a folder beside it")
     parser.add_argument("--seed", type=int, default=SEED, help=f"world to draw scenes from (default {SEED})")
     parser.add_argument("--each", type=int, default=40, help="prompts per category (default 40)")

@@ -1,4 +1,4 @@
-"""Turns the demo world into a gallery with Civitai's paged JSON API: `python -m pipeline.demo.server`."""
+"""Turns the demo world into a gallery with Civitai's paged JSON API: `python -m surd.pipeline.demo.server`."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from urllib.parse import parse_qs, urlsplit
 
-from .files import DemoFile, demo_file, identity
+from surd.pipeline.demo.world.files import DemoFile, demo_file, identity
 
 API, MAX_LIMIT = "/api/v1/images", 200
 _TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
@@ -121,7 +121,7 @@ def _start_of(cursor: str) -> int:
 
 def main() -> None:
     """Serve until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.demo.server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m surd.pipeline.demo.server", description=__doc__)
     parser.add_argument("--count", type=int, default=480, help="pictures in the gallery (480)")
     parser.add_argument("--seed", type=int, default=0, help="which demo world (0)")
     parser.add_argument("--defects", type=float, default=0.0, help="share of defective records, 0 to 1 (0)")

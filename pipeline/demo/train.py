@@ -1,4 +1,4 @@
-"""Trains an embedded model of the demo world: `python -m pipeline.demo.train MODEL`, see --help."""
+"""Trains an embedded model of the demo world: `python -m surd.pipeline.demo.train MODEL`, see --help."""
 
 import argparse
 import importlib
@@ -22,7 +22,7 @@ FURTHER = ("diffusion", "judge")
 
 def main() -> None:
     """Reads the command line and runs one training to its step or time budget; run again to go on."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.demo.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m surd.pipeline.demo.train", description=__doc__)
     parser.add_argument("model", choices=TRAININGS)
     parser.add_argument("--work", type=Path, default=Path("data/demo-train"), help="where pictures and checkpoints lie")
     parser.add_argument("--steps", type=int, help="stop after this many steps")
@@ -38,7 +38,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     module, steps, minutes = TRAININGS[args.model]
-    training = importlib.import_module(f".{module}", __package__)
+    training = importlib.import_module(f"{__package__}.training.{module}")
     further = {"further": True} if args.further else {}
     training.train(args.work, args.steps or steps, 60 * (args.minutes or minutes), **further)
 

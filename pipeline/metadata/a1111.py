@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import foreign_json
+from surd.pipeline import untrusted_json
 
 _STEPS = re.compile(r"^[ \t]*Steps:[ \t]*\d+.*$", re.MULTILINE)
 _NEGATIVE = re.compile(r"^[ \t]*Negative prompt:[ \t]*", re.MULTILINE)
@@ -55,7 +55,7 @@ def _value(line: str, start: int) -> tuple[Any, int]:
     """One value, and where the next name begins."""
     if line[start : start + 1] in ('"', "{", "["):
         try:
-            value, end = foreign_json.parse_at(line, start)
+            value, end = untrusted_json.parse_at(line, start)
         except ValueError:
             pass
         else:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.foreign_json import text_of
+from surd.pipeline.untrusted_json import text_of
 
 Side = Literal["positive", "negative"]
 

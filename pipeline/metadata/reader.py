@@ -11,14 +11,14 @@ from typing import Any
 from PIL import Image
 from sd_parsers.parsers import FooocusParser, InvokeAIParser, NovelAIParser
 
-from pipeline import foreign_json
-from pipeline.foreign_json import text_of
-from pipeline.metadata import comfyui
-from pipeline.metadata.a1111 import parse_a1111
-from pipeline.metadata.comfyui_workflow import api_graph, is_workflow
-from pipeline.metadata.resources import models_and_loras
-from pipeline.metadata.stealth import read_stealth
-from pipeline.metadata.texts import MAX_TEXT, decode, texts_of
+from surd.pipeline import untrusted_json
+from surd.pipeline.metadata import comfyui
+from surd.pipeline.metadata.a1111 import parse_a1111
+from surd.pipeline.metadata.comfyui_workflow import api_graph, is_workflow
+from surd.pipeline.metadata.resources import models_and_loras
+from surd.pipeline.metadata.stealth import read_stealth
+from surd.pipeline.metadata.texts import MAX_TEXT, decode, texts_of
+from surd.pipeline.untrusted_json import text_of
 
 _PROMPT_KEYS = ("prompt", "positive_prompt", "PositivePrompt", "positivePrompt", "Prompt")
 _NEGATIVE_KEYS = ("negative_prompt", "negativeprompt", "negativePrompt", "NegativePrompt", "Negative Prompt", "uc")
@@ -168,7 +168,7 @@ def _from_library(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
             for sampler in info.samplers:
                 model = {"model": sampler.model.name, "model_hash": sampler.model.hash} if sampler.model else {}
                 params |= {"sampler": sampler.name, **model, **sampler.parameters}
-            params = foreign_json.parse(foreign_json.dump(params))
+            params = untrusted_json.parse(untrusted_json.dump(params))
         except Exception as error:  # a parser of hostile text, not ours: whatever it raises means that it read nothing
             log.debug("%s: %r", type(parser).__name__, error)
             continue
@@ -182,7 +182,7 @@ def _from_library(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
 
 def _object(text: str) -> dict[str, Any] | None:
     try:
-        value = foreign_json.parse(text)
+        value = untrusted_json.parse(text)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.foreign_json import text_of
+from surd.pipeline.untrusted_json import text_of
 
 _MODEL = re.compile(
     r"(base|refiner|sd|ckpt|checkpoint|unet|use_stable_diffusion)?[ _]?models?([ _](name|weights))?(_filename)?"

@@ -7,17 +7,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schemas import SurdError, resolve_model
-from schemas.config import ModelsConfig, ServerConfig
-from schemas.model_ref import ServerRef, server_ref
-from schemas.model_ref import content_hash as _content_hash
+from surd.schemas import SurdError, resolve_model
+from surd.schemas.config import ModelsConfig, ServerConfig
+from surd.schemas.model_ref import ServerRef, server_ref
+from surd.schemas.model_ref import content_hash as _content_hash
 
 if TYPE_CHECKING:
-    from pipeline.models.captioner import Captioner
-    from pipeline.models.chat_model import ChatModel
-    from pipeline.models.clip import Clip
-    from pipeline.models.diffusion import DiffusionEncoders
-    from pipeline.models.llm import LLM
+    from surd.pipeline.models.captioner import Captioner
+    from surd.pipeline.models.chat import ChatModel
+    from surd.pipeline.models.clip import Clip
+    from surd.pipeline.models.diffusion import DiffusionEncoders
+    from surd.pipeline.models.llm import LLM
 
 ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
 
@@ -37,13 +37,13 @@ class Models:
 
     @property
     def clip(self) -> Clip:
-        from pipeline.models.clip import Clip
+        from surd.pipeline.models.clip import Clip
 
         return _loaded(Clip, self.config.clip, self.device)
 
     @property
     def captioner(self) -> Captioner:
-        from pipeline.models.captioner import Captioner
+        from surd.pipeline.models.captioner import Captioner
 
         return _loaded(Captioner, self.config.captioner, self.device)
 
@@ -70,7 +70,7 @@ class Models:
 
     @property
     def diffusion(self) -> DiffusionEncoders:
-        from pipeline.models.diffusion import DiffusionEncoders
+        from surd.pipeline.models.diffusion import DiffusionEncoders
 
         return _loaded(DiffusionEncoders, self.config.diffusion, self.device)
 
@@ -100,7 +100,7 @@ class Models:
         return _content_hash(str(resolved), unread) if resolved.exists() else ref
 
     def _in_process(self, ref: str) -> LLM:
-        from pipeline.models.llm import LLM
+        from surd.pipeline.models.llm import LLM
 
         _refuse_server("embed_llm", ref)
         return _loaded(LLM, ref, self.device, self.dtype)
@@ -140,6 +140,6 @@ def _loaded(kind, ref, device, *more):  # type: ignore[no-untyped-def]  # the pr
 
 @lru_cache(maxsize=8)
 def _server(server: ServerRef, settings: str) -> ChatModel:
-    from pipeline.models.llm_server import LLMServer
+    from surd.pipeline.models.llm_server import LLMServer
 
     return LLMServer(server, ServerConfig.model_validate_json(settings))

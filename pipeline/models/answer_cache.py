@@ -13,8 +13,8 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from pipeline.models.chat_model import Reply
-from schemas import SurdError
+from surd.pipeline.models.chat import Reply
+from surd.schemas import SurdError
 
 
 class AnswerCache:

@@ -14,7 +14,7 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from pipeline.models.sampling import SeededSampling, row_seed
+from surd.pipeline.models.sampling import SeededSampling, row_seed
 
 _TOP_P = 0.9
 _SAMPLED = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "num_beams": 1}

@@ -58,6 +58,12 @@ class Clip:
         encode = self._encode_short if self._is_causal else self._model.encode_text
         return _unit(torch.cat([encode(self._tokenize(list(batch)).to(self._device)) for batch in batches]))
 
+    def embed_distinct(self, texts: Sequence[str], batch_size: int) -> FloatArray:
+        """As ``embed_texts``, each distinct text encoded once, texts of like length together."""
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        row_of = {text: row for row, text in enumerate(distinct)}
+        return self.embed_texts(distinct, batch_size)[[row_of[text] for text in texts]]
+
     def _encode_short(self, ids: torch.Tensor) -> torch.Tensor:
         """What open_clip's ``encode_text`` gives, [B, width], without the padding behind the longest text of the batch:
         a causal tower cannot see it, and most prompts are far shorter than the context."""

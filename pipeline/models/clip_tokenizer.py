@@ -10,7 +10,7 @@ from pathlib import Path
 import ftfy
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from schemas import SurdError, resolve_model
+from surd.schemas import SurdError, resolve_model
 
 CONTEXT = 77  # tokens that CLIP reads, start and end mark among them
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

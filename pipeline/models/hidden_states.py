@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.columns import Pooling
-from schemas import SurdError
+from surd.schemas import SurdError
+from surd.schemas.config import Pooling
 
 Wanted = tuple[int, Pooling]
 _ON_CPU, _ON_GPU = 512, 16_384  # tokens in one pass: what fits a core's caches, and what keeps a GPU busy

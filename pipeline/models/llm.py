@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
 
-from pipeline.models.chat_model import Chat, ChatModel, Message, Reply
-from pipeline.models.gguf import unpacked
-from pipeline.models.hidden_states import HiddenStates
-from pipeline.models.prefix import PrefixStates, Tokens
-from pipeline.models.sampling import SeededSampling, row_seed
-from pipeline.pixels import batched
+from surd.pipeline.batching import batched
+from surd.pipeline.models.chat import Chat, ChatModel, Message, Reply
+from surd.pipeline.models.gguf import unpacked
+from surd.pipeline.models.hidden_states import HiddenStates
+from surd.pipeline.models.prefix_cache import PrefixStates, Tokens
+from surd.pipeline.models.sampling import SeededSampling, row_seed
 
 __all__ = ["LLM", "Message"]
 _TOP_P = 0.9

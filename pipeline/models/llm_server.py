@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import stamina
 
-from pipeline.models.answer_cache import AnswerCache
-from pipeline.models.chat_model import Chat, ChatModel, Reply
-from pipeline.web import client_settings, describe, retry_wait
-from schemas import SurdError
-from schemas.config import ServerConfig
-from schemas.model_ref import ServerRef
+from surd.pipeline.models.answer_cache import AnswerCache
+from surd.pipeline.models.chat import Chat, ChatModel, Reply
+from surd.pipeline.net.retry import client_settings, describe, retry_wait
+from surd.schemas import SurdError
+from surd.schemas.config import ServerConfig
+from surd.schemas.model_ref import ServerRef
 
 KEY_VARIABLE = "SURD_LLM_API_KEY"
 _MAX_BYTES = 1_000_000  # of one answer: what asks for a sentence need not read a flood

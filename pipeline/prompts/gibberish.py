@@ -15,7 +15,7 @@ from functools import cache
 
 from ftfy.badness import badness
 
-from pipeline.models.clip_tokenizer import clip_words
+from surd.pipeline.models.clip_tokenizer import clip_words
 
 _WORD = re.compile(r"[a-z]{2,}")
 _LETTER = re.compile(r"[^\W\d_]")

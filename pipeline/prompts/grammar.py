@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pipeline.prompts.parser import MAX_WEIGHT, MIN_WEIGHT, Network, Parser, unwanted_in
-from pipeline.prompts.text import EMOTICON, plain_text, split_infotext
+from surd.pipeline.prompts.parser import MAX_WEIGHT, MIN_WEIGHT, Network, Parser, unwanted_in
+from surd.pipeline.prompts.text import EMOTICON, plain_text, split_infotext
 
 __all__ = ["MAX_WEIGHT", "MIN_WEIGHT", "Network", "Prompt", "parse_prompt", "render"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from pipeline.prompts.text import decoded
+from surd.pipeline.prompts.text import decoded
 
 _MODEL = (
     r"(?:chat ?gpt|gpt-?\d\w*|claude|gemini|llama|dan"

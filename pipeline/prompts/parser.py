@@ -7,8 +7,8 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from pipeline.prompts.text import tidy
-from pipeline.prompts.tokens import (
+from surd.pipeline.prompts.text import tidy
+from surd.pipeline.prompts.tokens import (
     BARE_FLAGS,
     FLAG_VALUE,
     HTML,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.prompts.text import EMOTICON
+from surd.pipeline.prompts.text import EMOTICON
 
 _NUMBER = r"[+-]?(?:[0-9]{1,6}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})"
 IS_NUMBER = re.compile(rf"\s*({_NUMBER})\s*")

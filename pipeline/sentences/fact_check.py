@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.models import Models
-from pipeline.models.clip import FloatArray
-from pipeline.score import embed_distinct
-from pipeline.sentences.lexicon import Fact, Group, Lexicon
-from schemas.config import CorrectConfig
+from surd.pipeline.models import Models
+from surd.pipeline.models.clip import FloatArray
+from surd.pipeline.sentences.lexicon import Fact, Group, Lexicon
+from surd.schemas.config import CorrectConfig
 
 
 @dataclass(frozen=True)
@@ -156,4 +155,4 @@ class FactChecker:
     def _embed(self, sentences: list[str]) -> FloatArray:
         if not sentences:
             return np.zeros((0, 0), np.float32)
-        return embed_distinct(self._models.clip, sentences, self._settings.batch_size)
+        return self._models.clip.embed_distinct(sentences, self._settings.batch_size)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 
 import yaml
 
-from schemas import SurdError
+from surd.schemas import SurdError
 
 DEFAULT = Path(__file__).with_name("lexicon.yaml")
 Kind = Literal["number", "noun", "phrase"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.sentences.rewrite_template import RewriteTemplate
+from surd.pipeline.sentences.rewrite_template import RewriteTemplate
 
 _MAX_WORDS = 40
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")

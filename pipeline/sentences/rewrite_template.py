@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipeline.models.chat_model import Message
-from pipeline.sentences.yaml_file import read_yaml
+from surd.pipeline.models.chat import Message
+from surd.pipeline.sentences.yaml_file import read_yaml
 
 DEFAULT = Path(__file__).with_name("rewrite_template.yaml")
 _MAX_PROMPT_CHARS = 600

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from schemas import SurdError
+from surd.schemas import SurdError
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self, runtime_checkable
 
-from pipeline.links import is_http, without_secrets
-from schemas import BuildConfig, SourceRecord, SurdError
+from surd.pipeline.net.urls import is_http, without_secrets
+from surd.schemas import BuildConfig, SourceRecord, SurdError
 
 PAGE = 1000  # records of a page where pages cost nothing
 _ALONE = ("demo", "civitai")  # kinds that need nothing after them
@@ -121,15 +121,13 @@ KINDS = (
 )
 
 
-def open_source(settings: BuildConfig) -> Source:
-    """The source that ``settings.source`` names. Raises SurdError when there is no such kind, URL or folder."""
-    kind, colon, rest = settings.source.partition(":")
+def open_source(config: BuildConfig) -> Source:
+    """The source that ``config.source`` names. Raises SurdError when there is no such kind, URL or folder."""
+    kind, colon, rest = config.source.partition(":")
     if kind not in _KINDS or bool(rest) != bool(colon) or (not rest and kind not in _ALONE):
-        raise SurdError(
-            f"config field 'source' is {without_secrets(settings.source)!r}; {_mend(settings.source, kind)}"
-        )
+        raise SurdError(f"config field 'source' is {without_secrets(config.source)!r}; {_mend(config.source, kind)}")
     module, _, name = _KINDS[kind].partition(":")
-    made: Source = getattr(importlib.import_module(f"pipeline.sources.{module}"), name)(rest, settings)
+    made: Source = getattr(importlib.import_module(f"{__name__}.{module}"), name)(rest, config)
     return made
 
 

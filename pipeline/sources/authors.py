@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline import foreign_json
-from pipeline.foreign_json import text_of
-from pipeline.sources.huggingface import HuggingFaceFolder
-from schemas import SourceRecord, SurdError
+from surd.pipeline import untrusted_json
+from surd.pipeline.sources.huggingface import HuggingFaceFolder
+from surd.pipeline.untrusted_json import text_of
+from surd.schemas import SourceRecord, SurdError
 
 TERMS = (
     "collected by the authors of arXiv 2305.05189 from Lexica, Civitai and Stable Diffusion Online under their terms; "
@@ -48,14 +48,14 @@ class AuthorsSurd(HuggingFaceFolder):
 
     def _fields(self, fields: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         simple = text_of(row.get("text"))
-        extra = foreign_json.parse(fields["extra"]) if fields.get("extra") else {}
+        extra = untrusted_json.parse(fields["extra"]) if fields.get("extra") else {}
         extra = {name: value for name, value in extra.items() if name != "text"} | (
             {"simple": simple} if simple else {}
         )
         return super()._fields(fields, row) | {
             "prompt": text_of(row.get("prompt")) or None,
             "terms": fields.get("terms") or TERMS,
-            "extra": foreign_json.dump(extra) if extra else None,
+            "extra": untrusted_json.dump(extra) if extra else None,
         }
 
     def _unlisted(self, name: str) -> dict[str, Any]:

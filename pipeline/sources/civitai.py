@@ -11,11 +11,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
-from pipeline import foreign_json
-from pipeline.foreign_json import text_of
-from pipeline.links import is_http, without_secrets
-from pipeline.sources.gallery import Gallery
-from schemas import BuildConfig, Reason, SourceRecord, SurdError
+from surd.pipeline import untrusted_json
+from surd.pipeline.net.api_client import ApiClient
+from surd.pipeline.net.urls import is_http, without_secrets
+from surd.pipeline.sources.gallery import Gallery
+from surd.pipeline.untrusted_json import text_of
+from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 KEY = "CIVITAI_API_KEY"
 TERMS = "https://civitai.com/content/tos"
@@ -38,10 +39,10 @@ class Civitai(Gallery):
 
     _crawling = False
 
-    def __init__(self, rest: str, settings: BuildConfig) -> None:
+    def __init__(self, rest: str, config: BuildConfig) -> None:
         path, _, query = rest.partition("?")
         self._kind = path.strip("/") or "images"
-        base = settings.civitai.url.rstrip("/")
+        base = config.civitai.url.rstrip("/")
         if self._kind not in _LARGEST_PAGE:
             shown = without_secrets(f"civitai:{rest}")
             raise SurdError(f"config field 'source' is {shown!r}; give civitai:images?QUERY or civitai:models?QUERY")
@@ -55,9 +56,9 @@ class Civitai(Gallery):
         parts = urlsplit(base)
         if self._key and parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             raise SurdError(f"config field 'civitai.url' is {base!r} and would carry {KEY} in the clear; give https://")
-        super().__init__(f"{base}/{self._kind}?{query}", settings, name="civitai")
-        self._size = min(self._size, _LARGEST_PAGE[self._kind])
-        self._original = settings.civitai.original
+        super().__init__(f"{base}/{self._kind}?{query}", config, name="civitai")
+        self._largest_page = _LARGEST_PAGE[self._kind]
+        self._original = config.civitai.original
         self._asked = f"{base}/{self._kind}?{sorted(parse_qsl(query, keep_blank_values=True))}"
         self._promptless = False
 
@@ -65,12 +66,11 @@ class Civitai(Gallery):
         """Which endpoint with which filters, in pages of which size; never the key."""
         return f"civitai {without_secrets(self._asked)} by {self._size}, original {self._original}"
 
-    def __enter__(self) -> Civitai:
-        super().__enter__()
-        assert self._client is not None
+    def _new_client(self) -> ApiClient:
+        client = super()._new_client()
         if self._key:
-            self._client.headers["Authorization"] = f"Bearer {self._key}"  # httpx drops it on a redirect to elsewhere
-        return self
+            client.headers["Authorization"] = f"Bearer {self._key}"  # httpx drops it on a redirect to elsewhere
+        return client
 
     def _always(self) -> dict[str, Any]:
         return {"limit": self._size} | ({"withMeta": "true"} if self._kind == "images" else {})
@@ -119,7 +119,7 @@ class Civitai(Gallery):
             "author": record.author or model.get("author"),
             "nsfw_level": record.nsfw_level or model.get("nsfw_level"),
             "terms": "; ".join([TERMS, *model.get("terms", ())]),
-            "extra": foreign_json.dump(extra) if extra else None,
+            "extra": untrusted_json.dump(extra) if extra else None,
         }
         record = record.model_copy(update=update)
         if record.kept and text_of(item.get("type")) not in (None, "image"):
@@ -145,7 +145,7 @@ class Civitai(Gallery):
 def _about(model: dict[str, Any], version: dict[str, Any]) -> dict[str, Any]:
     """What a model says that holds for the images of one of its versions."""
     creator = model.get("creator")
-    stated = [f"{name}={foreign_json.dump(model[name])}" for name in _PERMISSIONS if name in model]
+    stated = [f"{name}={untrusted_json.dump(model[name])}" for name in _PERMISSIONS if name in model]
     names = {
         "model": text_of(model.get("name")),
         "modelId": model.get("id"),

@@ -7,21 +7,21 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline.sources.gallery import Gallery
-from schemas import BuildConfig, SurdError
+from surd.pipeline.sources.gallery import Gallery
+from surd.schemas import BuildConfig, SurdError
 
 
 class DemoGallery(Gallery):
     """The gallery of the demo world. Its server lives as long as the ``with`` block and leaves nothing behind."""
 
-    def __init__(self, rest: str, settings: BuildConfig) -> None:
+    def __init__(self, rest: str, config: BuildConfig) -> None:
         if rest:
             raise SurdError(f"config field 'source' is 'demo:{rest}'; the demo world takes its size from demo.count")
-        super().__init__("http://127.0.0.1/", settings, name="demo")
+        super().__init__("http://127.0.0.1/", config, name="demo")
         self._world: dict[str, Any] = {
-            "count": settings.demo.count,
-            "seed": settings.seed,
-            "defects": settings.demo.defects,
+            "count": config.demo.count,
+            "seed": config.seed,
+            "defects": config.demo.defects,
         }
         self._server = ExitStack()
 
@@ -29,7 +29,7 @@ class DemoGallery(Gallery):
         return f"{super().fingerprint()} of {json.dumps(self._world)}"
 
     def __enter__(self) -> Self:
-        from pipeline.demo.server import serve_gallery
+        from surd.pipeline.demo.server import serve_gallery
 
         gallery = self._server.enter_context(serve_gallery(**self._world))
         self._set_address(gallery.url)

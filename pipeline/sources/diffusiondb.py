@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import foreign_json
-from pipeline.foreign_json import text_of
-from pipeline.sources import RecordStream, new_record
-from pipeline.sources.on_disk import Found, closed_folders, named_folder, stamps, why
-from pipeline.sources.table_rows import storable
-from schemas import BuildConfig, Reason, SourceRecord, SurdError
+from surd.pipeline import untrusted_json
+from surd.pipeline.sources import RecordStream, new_record
+from surd.pipeline.sources.local_files import Found, closed_folders, named_folder, stamps, why
+from surd.pipeline.sources.table_reader import storable
+from surd.pipeline.untrusted_json import text_of
+from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 LICENCE = "CC0-1.0"
 TERMS = "https://huggingface.co/datasets/poloclub/diffusiondb"
@@ -33,7 +33,7 @@ class DiffusionDb(RecordStream):
     which is read part by part. A part that is still a zip is named in the error: unpack it.
     """
 
-    def __init__(self, path: str, settings: BuildConfig) -> None:
+    def __init__(self, path: str, config: BuildConfig) -> None:
         self._root = named_folder("diffusiondb", path)
         self.name = "diffusiondb"  # an image's name is its own the world over
 
@@ -77,7 +77,7 @@ class DiffusionDb(RecordStream):
     def _part(self, part: Path) -> Iterator[SourceRecord]:
         document, where = part / f"{part.name}.json", part.relative_to(self._root).as_posix()
         try:
-            entries = foreign_json.parse(document.read_bytes())
+            entries = untrusted_json.parse(document.read_bytes())
             problem = None if isinstance(entries, dict) else "it is no JSON object"
         except (OSError, ValueError) as error:
             entries, problem = {}, why(error)
@@ -110,13 +110,13 @@ class DiffusionDb(RecordStream):
             self.name,
             text_of(name) or "",
             prompt=text_of(entry.get("p")) or text_of(known.get("prompt")) or None,
-            params=foreign_json.dump(params) if params else None,
+            params=untrusted_json.dump(params) if params else None,
             author=text_of(known.get("user_name")) or None,
             licence=LICENCE,
             terms=TERMS,
             nsfw_level="true" if isinstance(score, float) and score >= BLURRED else None,
             created_at=text_of(storable(known.get("timestamp"))),
-            extra=foreign_json.dump(extra) if extra else None,
+            extra=untrusted_json.dump(extra) if extra else None,
         )
         url = f"{part}/{name}" if part != "." else name
         try:

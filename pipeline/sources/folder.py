@@ -8,11 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline import foreign_json
-from pipeline.foreign_json import text_of
-from pipeline.sources import PAGE, Page, new_record
-from pipeline.sources.on_disk import Found, closed_folders, files_below, named_folder, stamps, why
-from schemas import BuildConfig, Reason, SourceRecord, SurdError
+from surd.pipeline import untrusted_json
+from surd.pipeline.sources import PAGE, Page, new_record
+from surd.pipeline.sources.local_files import Found, closed_folders, files_below, named_folder, stamps, why
+from surd.pipeline.untrusted_json import text_of
+from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 PAIRS = "pairs.jsonl"
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -26,7 +26,7 @@ class Folder:
     that it does not list follow, by path. A text file beside an image of the same name is a sidecar, not a record.
     """
 
-    def __init__(self, path: str, settings: BuildConfig) -> None:
+    def __init__(self, path: str, config: BuildConfig) -> None:
         self._root = named_folder("folder", path)
         self.name = f"folder:{text_of(self._root.name)}"
 
@@ -86,7 +86,7 @@ class Folder:
             if not line.strip():
                 continue
             try:
-                entry = foreign_json.parse(line)
+                entry = untrusted_json.parse(line)
                 problem = None if isinstance(entry, dict) else "not a JSON object"
             except ValueError as error:
                 entry, problem = {}, f"not JSON: {error}"
@@ -106,7 +106,7 @@ class Folder:
             page_url=text_of(entry.get("page_url")),
             prompt=text_of(entry.get("prompt")) or None,
             negative_prompt=text_of(entry.get("negative_prompt")) or None,
-            params=foreign_json.dump(params) if isinstance(params, dict) else None,
+            params=untrusted_json.dump(params) if isinstance(params, dict) else None,
             author=text_of(entry.get("author")) or text_of(entry.get("attribution")),
             licence=text_of(entry.get("licence")) or text_of(entry.get("license")),
             terms=text_of(entry.get("terms")),

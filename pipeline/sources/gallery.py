@@ -12,17 +12,17 @@ from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
 
 import httpx
 
-from pipeline import foreign_json
-from pipeline.addresses import ForbiddenAddress
-from pipeline.api_client import ApiClient
-from pipeline.foreign_json import text_of
-from pipeline.links import is_http, without_secrets
-from pipeline.metadata import comfyui
-from pipeline.metadata.a1111 import parse_a1111
-from pipeline.refusal import Refused
-from pipeline.sources import Page, new_record
-from pipeline.web import describe
-from schemas import BuildConfig, Reason, SourceRecord, SurdError
+from surd.pipeline import untrusted_json
+from surd.pipeline.metadata import comfyui
+from surd.pipeline.metadata.a1111 import parse_a1111
+from surd.pipeline.net.address_guard import ForbiddenAddress
+from surd.pipeline.net.api_client import ApiClient
+from surd.pipeline.net.retry import describe
+from surd.pipeline.net.urls import is_http, without_secrets
+from surd.pipeline.rejection import Refused
+from surd.pipeline.sources import Page, new_record
+from surd.pipeline.untrusted_json import text_of
+from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 log = logging.getLogger(__name__)
 _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
@@ -36,21 +36,27 @@ class Gallery:
     gallery sit at any port, without a record changing.
     """
 
+    _largest_page: int | None = None
     _crawling = True  # an API documented for programs invites them; of any other its site's robots.txt speaks
 
-    def __init__(self, api_url: str, settings: BuildConfig, name: str | None = None) -> None:
+    def __init__(self, api_url: str, config: BuildConfig, name: str | None = None) -> None:
         self.name = name or f"gallery:{without_secrets(api_url)}"
         if not is_http(api_url):
             raise SurdError(f"config field 'source' is {self.name!r}; after gallery: give an http(s) URL")
-        self._settings = settings
+        self._config = config
         self._set_address(api_url)
-        page_size = settings.collect.page_size
-        self._size = page_size if settings.limit is None else max(1, min(page_size, settings.limit))
         self._client: ApiClient | None = None
 
     def fingerprint(self) -> str:
         """A gallery counts as unchanged, since asking costs as much as collecting. Pages of one size fit together."""
         return f"{self.name} by {self._size}"
+
+    @property
+    def _size(self) -> int:
+        """Records asked for in one page."""
+        limit, size = self._config.limit, self._config.collect.page_size
+        size = size if limit is None else max(1, min(size, limit))
+        return size if self._largest_page is None else min(size, self._largest_page)
 
     @property
     def own_address(self) -> str:
@@ -103,7 +109,6 @@ class Gallery:
         return urljoin(self._api, url)
 
     def __enter__(self) -> Self:
-        self._client = ApiClient(self._api, self._settings, crawling=self._crawling)
         return self
 
     def __exit__(
@@ -111,6 +116,7 @@ class Gallery:
     ) -> None:
         if self._client:
             self._client.close()
+            self._client = None
 
     def _set_address(self, api_url: str) -> None:
         parts = urlsplit(api_url)
@@ -119,7 +125,8 @@ class Gallery:
 
     def _ask(self, method: str, **request: Any) -> Any:
         """The JSON answer to one request, with retries. Raises SurdError when there is none."""
-        assert self._client is not None, "a gallery is used inside its with block"
+        if self._client is None:  # not earlier: whoever only asks where images are needs no connection
+            self._client = self._new_client()
         try:
             return self._client.ask(method, self._api, **request)
         except ForbiddenAddress as error:
@@ -131,6 +138,9 @@ class Gallery:
             raise SurdError(f"{self._shown} does not want to be asked: {refused.detail}; {mend}") from refused
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise self._failure(error) from error
+
+    def _new_client(self) -> ApiClient:
+        return ApiClient(self._api, self._config, crawling=self._crawling)
 
     def _failure(self, error: Exception) -> SurdError:
         mend = "try later or mend the address"
@@ -159,7 +169,7 @@ class Gallery:
             page_url=text_of(item.get("pageUrl")),
             prompt=_first(meta, _PROMPT_KEYS),
             negative_prompt=_first(meta, _NEGATIVE_KEYS),
-            params=foreign_json.dump(rest) if (rest := _without(meta, *_PROMPT_KEYS, *_NEGATIVE_KEYS)) else None,
+            params=untrusted_json.dump(rest) if (rest := _without(meta, *_PROMPT_KEYS, *_NEGATIVE_KEYS)) else None,
             author=text_of(item.get("username")) or (text_of(user.get("username")) if isinstance(user, dict) else None),
             licence=_first(item, ("license", "licence")),
             terms=_first(item, ("terms", "termsOfUse")),
@@ -183,7 +193,7 @@ class Gallery:
         return absolute[len(origin) - 1 :] if own else absolute
 
     def _malformed(self, item: Any, why: str) -> SourceRecord:
-        digest = hashlib.sha256(foreign_json.dump(item).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(untrusted_json.dump(item).encode()).hexdigest()[:16]
         return new_record(self.name, f"malformed-{digest}").reject("collect", Reason.NO_IMAGE, why)
 
 
@@ -191,7 +201,7 @@ def _meta(value: Any) -> dict[str, Any]:
     """An item's ``meta``: an object, an object inside ``meta.meta``, JSON or A1111 text in a string, or nothing."""
     if isinstance(value, str):
         try:
-            value = foreign_json.parse(value)
+            value = untrusted_json.parse(value)
         except ValueError:
             if found := parse_a1111(value):
                 return {"prompt": found.prompt, "negativePrompt": found.negative_prompt, **found.params}
@@ -207,7 +217,7 @@ def _meta(value: Any) -> dict[str, Any]:
 def _comfy_graph(value: Any) -> comfyui.GraphPrompt | None:
     """``meta.comfy``: a JSON text of ``{"prompt": graph, "workflow": ...}``, not always valid."""
     try:
-        document = foreign_json.parse(value) if isinstance(value, str) else value
+        document = untrusted_json.parse(value) if isinstance(value, str) else value
     except ValueError:
         return None
     graph = document.get("prompt") if isinstance(document, dict) else None

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from pipeline.foreign_json import text_of
-from pipeline.sources import Readable, RecordStream, new_record
-from pipeline.sources.columns import Columns, guess_columns
-from pipeline.sources.on_disk import Found, closed_folders, files_below, named_folder, stamps
-from pipeline.sources.stored_bytes import Cells, Held
-from pipeline.sources.table_rows import Row, kind_of, read_table
-from schemas import BuildConfig, Reason, SourceRecord, SurdError
+from surd.pipeline.sources import Readable, RecordStream, new_record
+from surd.pipeline.sources.column_mapping import Columns, guess_columns
+from surd.pipeline.sources.local_files import Found, closed_folders, files_below, named_folder, stamps
+from surd.pipeline.sources.stored_bytes import Cells, Held
+from surd.pipeline.sources.table_reader import Row, kind_of, read_table
+from surd.pipeline.untrusted_json import text_of
+from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -36,15 +36,15 @@ class HuggingFaceFolder(RecordStream):
 
     kind = "huggingface"
 
-    def __init__(self, path: str, settings: BuildConfig) -> None:
+    def __init__(self, path: str, config: BuildConfig) -> None:
         self._root = named_folder(self.kind, path)
-        self._settings = settings.urls
+        self._config = config
         self.name = f"{self.kind}:{text_of(self._root.name)}"
         self._cells: dict[tuple[str, str], Cells] = {}
 
     def fingerprint(self) -> str:
         """Names, sizes and times of all files, and which columns are read."""
-        return stamps(self._root, [*self._files, *self._found.closed], self._settings.model_dump_json())
+        return stamps(self._root, [*self._files, *self._found.closed], self._config.urls.model_dump_json())
 
     def records(self) -> Iterator[SourceRecord]:
         listed: set[str] = set()
@@ -89,7 +89,7 @@ class HuggingFaceFolder(RecordStream):
                     listed = ", ".join(names)[:500] or "none"
                     shown = f"{name} in {str(self._root)!r} has no column file_name; its columns: {listed}"
                     raise SurdError(f"{shown}; call the one that holds the images' paths file_name")
-                columns = guess_columns([c for c in names if c != where], self._settings, name, need_url=False)
+                columns = guess_columns([c for c in names if c != where], self._config.urls, name, need_url=False)
                 for number, row in enumerate(rows, start=1):
                     yield self._row(f"{name}:{number}", folder, where, row, columns)
         except (OSError, ValueError) as error:
@@ -147,7 +147,7 @@ class HuggingFaceFolder(RecordStream):
                     fault = f"{name} holds no column of images; for a list of URLs the source is urls:"
                     yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
                     return
-                columns = guess_columns(names, self._settings, name, need_url=False)
+                columns = guess_columns(names, self._config.urls, name, need_url=False)
                 for number, row in enumerate(rows):
                     if isinstance(row, str):
                         record = new_record(self.name, f"{name}/{number}")

@@ -10,15 +10,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline import foreign_json
-from pipeline.foreign_json import text_of
-from pipeline.links import is_http
-from pipeline.sources import Readable, RecordStream, new_record
-from pipeline.sources.columns import Columns, guess_columns
-from pipeline.sources.on_disk import named_folder, stamps
-from pipeline.sources.stored_bytes import Cells, Held, TarMember, tar_members
-from pipeline.sources.table_rows import Row, read_table
-from schemas import BuildConfig, Reason, SourceRecord, SurdError
+from surd.pipeline import untrusted_json
+from surd.pipeline.net.urls import is_http
+from surd.pipeline.sources import Readable, RecordStream, new_record
+from surd.pipeline.sources.column_mapping import Columns, guess_columns
+from surd.pipeline.sources.local_files import named_folder, stamps
+from surd.pipeline.sources.stored_bytes import Cells, Held, TarMember, tar_members
+from surd.pipeline.sources.table_reader import Row, read_table
+from surd.pipeline.untrusted_json import text_of
+from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _SHARD = re.compile(r"\d+")
@@ -33,9 +33,9 @@ class Img2dataset(RecordStream):
     images. Bytes are read where they lie, in the tar, the folder or the table.
     """
 
-    def __init__(self, path: str, settings: BuildConfig) -> None:
+    def __init__(self, path: str, config: BuildConfig) -> None:
         self._root = named_folder("img2dataset", path)
-        self._settings = settings.urls
+        self._config = config
         self.name = f"img2dataset:{text_of(self._root.name)}"
         self._tars: dict[str, dict[str, TarMember]] = {}
         self._cells: dict[tuple[str, str], Cells] = {}
@@ -43,7 +43,7 @@ class Img2dataset(RecordStream):
     def fingerprint(self) -> str:
         """Names, sizes and times of the shards, and which columns are read."""
         names = sorted(path.name for path in self._root.iterdir() if _SHARD.fullmatch(path.name.partition(".")[0]))
-        return stamps(self._root, names, self._settings.model_dump_json())
+        return stamps(self._root, names, self._config.urls.model_dump_json())
 
     def records(self) -> Iterator[SourceRecord]:
         shards = sorted({path.name.partition(".")[0] for path in self._root.iterdir() if self._is_shard(path)})
@@ -94,13 +94,13 @@ class Img2dataset(RecordStream):
         table = self._root / f"{shard}.parquet"
         if not table.exists():
             rows = (self._sidecar_row(sidecars.get(key), key) for key in sorted({*images, *sidecars}))
-            columns = replace(_SIDECAR_COLUMNS, whole=self._settings.whole_rows)
+            columns = replace(_SIDECAR_COLUMNS, whole=self._config.urls.whole_rows)
             yield from (self._from_row(shard, n, row, columns, images, None) for n, row in enumerate(rows))
             return
         try:
             with table.open("rb") as file:
                 names, table_rows = read_table(file, "parquet")
-                columns = guess_columns(names, self._settings, f"the table {table.name!r}", need_url=False)
+                columns = guess_columns(names, self._config.urls, f"the table {table.name!r}", need_url=False)
                 cell = None if images else _image_column(table)
                 for number, row in enumerate(table_rows):
                     yield self._from_row(shard, number, row, columns, images, cell)
@@ -130,7 +130,7 @@ class Img2dataset(RecordStream):
             return {"key": key}
         try:
             with file.open("rb") as opened:
-                value = foreign_json.parse(opened.read(1_000_000))
+                value = untrusted_json.parse(opened.read(1_000_000))
         except (OSError, ValueError) as error:
             return {"key": key, "unread": str(error)}
         return {**value, "key": key} if isinstance(value, dict) else {"key": key}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline import foreign_json
-from pipeline.foreign_json import text_of
-from pipeline.links import is_http, without_secrets
-from pipeline.sources import Page, new_record
-from pipeline.sources.gallery import Gallery
-from schemas import BuildConfig, Reason, SourceRecord, SurdError
+from surd.pipeline import untrusted_json
+from surd.pipeline.net.urls import is_http, without_secrets
+from surd.pipeline.sources import Page, new_record
+from surd.pipeline.sources.gallery import Gallery
+from surd.pipeline.untrusted_json import text_of
+from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 TERMS = "https://lexica.art/terms"
 _FULL_SIZE = "https://image.lexica.art/full_jpg/"
@@ -22,14 +22,14 @@ class Lexica(Gallery):
     v1/search (https://lexica.art/docs) gives 50 images and no more; ``lexica.endless`` pages through infinite-prompts.
     """
 
-    def __init__(self, words: str, settings: BuildConfig) -> None:
-        base = settings.lexica.url.rstrip("/")
+    def __init__(self, words: str, config: BuildConfig) -> None:
+        base = config.lexica.url.rstrip("/")
         if not is_http(base):
             raise SurdError(f"config field 'lexica.url' is {without_secrets(base)!r}; give an http(s) URL")
-        self._words, self._endless = words, settings.lexica.endless
+        self._words, self._endless = words, config.lexica.endless
         self._crawling = self._endless  # the site's own endpoint; v1/search is documented for programs
         endpoint = "infinite-prompts" if self._endless else "v1/search"
-        super().__init__(f"{base}/{endpoint}", settings, name="lexica")
+        super().__init__(f"{base}/{endpoint}", config, name="lexica")
 
     def fingerprint(self) -> str:
         return f"{self._shown}, {self._words!r}"
@@ -69,7 +69,7 @@ class Lexica(Gallery):
             page_url=text_of(about.get("gallery")) or f"https://lexica.art/prompt/{number}",
             prompt=text_of(about.get("prompt")) or None,
             negative_prompt=text_of(about.get("negativePrompt")) or None,
-            params=foreign_json.dump(params) if params else None,
+            params=untrusted_json.dump(params) if params else None,
             author=text_of(about.get("userid")),
             terms=TERMS,
             nsfw_level=str(level).lower() if isinstance(level, bool | str) else None,

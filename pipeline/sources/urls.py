@@ -9,13 +9,13 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.foreign_json import text_of
-from pipeline.links import is_http, without_secrets
-from pipeline.sources import RecordStream, new_record
-from pipeline.sources.columns import Columns, guess_columns, url_fault
-from pipeline.sources.on_disk import files_below, resolved
-from pipeline.sources.table_rows import DAMAGED, Row, kind_of, read_table
-from schemas import BuildConfig, Reason, SourceRecord, SurdError
+from surd.pipeline.net.urls import is_http, without_secrets
+from surd.pipeline.sources import RecordStream, new_record
+from surd.pipeline.sources.column_mapping import Columns, guess_columns, url_fault
+from surd.pipeline.sources.local_files import files_below, resolved
+from surd.pipeline.sources.table_reader import DAMAGED, Row, kind_of, read_table
+from surd.pipeline.untrusted_json import text_of
+from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 
 class UrlList(RecordStream):
@@ -24,10 +24,10 @@ class UrlList(RecordStream):
     A URL is a record's id: of rows with the same URL the first counts. A row that has none is a record with a reason.
     """
 
-    def __init__(self, path: str, settings: BuildConfig) -> None:
+    def __init__(self, path: str, config: BuildConfig) -> None:
         self._shown = without_secrets(path)
         self.name = f"urls:{text_of(self._shown.partition('?')[0].rstrip('/').rpartition('/')[2])}"
-        self._settings = settings.urls
+        self._config = config
         try:
             self._fs: fsspec.AbstractFileSystem
             self._path: str
@@ -37,7 +37,7 @@ class UrlList(RecordStream):
 
     def fingerprint(self) -> str:
         """Names, sizes and times of the files, and which columns are read."""
-        digest = hashlib.sha256(self._settings.model_dump_json().encode())
+        digest = hashlib.sha256(self._config.urls.model_dump_json().encode())
         for file in self._files():
             info = self._fs.info(file)
             time = next((info[name] for name in ("mtime", "ETag", "etag", "LastModified") if name in info), "")
@@ -51,7 +51,7 @@ class UrlList(RecordStream):
             try:
                 with self._fs.open(file, "rb", compression="infer") as opened:
                     names, rows = read_table(opened, kind_of(file) or "")
-                    columns = guess_columns(names, self._settings, f"the list {name!r}", need_url=True)
+                    columns = guess_columns(names, self._config.urls, f"the list {name!r}", need_url=True)
                     for number, row in enumerate(rows, start=1):
                         yield self._record(f"{name}:{number}", row, columns)
             except DAMAGED as error:

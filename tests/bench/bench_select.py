@@ -14,10 +14,10 @@ import time
 
 import numpy as np
 
-from pipeline.build import Build
-from pipeline.calibrate import PROMPTS
-from pipeline.select import choose
-from schemas.config import SelectConfig
+from surd.pipeline.build.folder import Build
+from surd.pipeline.selection.calibration import PROMPTS
+from surd.pipeline.selection.choose import choose
+from surd.schemas.config import SelectConfig
 from tests.pipeline.score_table import unit, write_end, write_part
 
 

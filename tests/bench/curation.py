@@ -19,14 +19,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.console import Terminal
-from flows.in_process import run_build
-from flows.request import parse_params, resolve
-from pipeline.build import Build
-from pipeline.demo.defects import KINDS
-from pipeline.demo.files import write_truth
-from pipeline.stages import STAGES, run_unit, units
-from schemas import SurdError
+from surd.flows.cli.console import Terminal
+from surd.flows.request import parse_params, resolve
+from surd.flows.run_in_process import run_build
+from surd.pipeline.build.folder import Build
+from surd.pipeline.demo.world.defects import KINDS
+from surd.pipeline.demo.world.files import write_truth
+from surd.pipeline.runner.run_unit import run_unit, units
+from surd.pipeline.stages import STAGES
+from surd.schemas import SurdError
 from tests.bench.figures import Figure, figures_of, model_figures
 from tests.bench.judge import Record, Score, lost, payload_left, read_records, read_truth, score_kinds
 from tests.bench.truthfulness import Repairs, Rule, Tally, judge_repairs, judge_rules, tally

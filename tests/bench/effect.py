@@ -22,8 +22,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from schemas import SurdError
-from sur_adapter.train_config import TrainConfig
+from sur_adapter.training.config import TrainConfig
+from surd.schemas import SurdError
 from tests.bench.effect_arms import ARMS, RECIPE, Data
 from tests.bench.effect_data import datasets, prompt_file, rewritten
 from tests.bench.effect_job import Job, run_job

@@ -10,16 +10,17 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.console import Terminal
-from flows.in_process import run_build
-from flows.request import resolve
-from pipeline.build import Build
-from pipeline.demo import eval_prompts
-from pipeline.models import Models
-from pipeline.sentences.rewrite_template import RewriteTemplate, read_template
-from pipeline.stages import STAGES, finish, run_unit, units
-from schemas import BuildConfig
-from sur_adapter.eval_prompts import read_eval_prompts
+from sur_adapter.evaluation.prompts import read_eval_prompts
+from surd.flows.cli.console import Terminal
+from surd.flows.request import resolve
+from surd.flows.run_in_process import run_build
+from surd.pipeline.build.folder import Build
+from surd.pipeline.demo import eval_prompts
+from surd.pipeline.models import Models
+from surd.pipeline.runner.run_unit import finish, run_unit, units
+from surd.pipeline.sentences.rewrite_template import RewriteTemplate, read_template
+from surd.pipeline.stages import STAGES
+from surd.schemas import BuildConfig
 from tests.bench.effect_arms import LAYERS, Data
 
 #: No sentence is repaired, none is judged against its image, no two are joined: the first candidate it is.

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from schemas import SurdError
-from schemas.model_ref import resolve_model
 from sur_adapter.base_model import load_base
-from sur_adapter.draw import Drawing, draw
-from sur_adapter.eval_prompts import read_eval_prompts
-from sur_adapter.evaluate import judge_files
-from sur_adapter.generate import with_adapter
-from sur_adapter.judge import load_judge
-from sur_adapter.pipeline import load_adapter
-from sur_adapter.train_config import TrainConfig
-from sur_adapter.trainer import train
+from sur_adapter.evaluation.evaluate import judge_files
+from sur_adapter.evaluation.judge import load_judge
+from sur_adapter.evaluation.prompts import read_eval_prompts
+from sur_adapter.sampling.draw import Drawing, draw
+from sur_adapter.sampling.generate import with_adapter
+from sur_adapter.stable_diffusion import load_adapter
+from sur_adapter.training.config import TrainConfig
+from sur_adapter.training.trainer import train
+from surd.schemas import SurdError
+from surd.schemas.model_ref import resolve_model
 from tests.bench.effect_arms import Arm
 
 

@@ -15,12 +15,12 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from sur_adapter.eval_config import Interval
-from sur_adapter.eval_prompts import CATEGORIES, by_category, read_eval_prompts
-from sur_adapter.evaluate import PAPER_CATEGORIES, judge_files
-from sur_adapter.intervals import bootstrap
-from sur_adapter.judge import load_judge
-from sur_adapter.kid import kid, paired_kernel
+from sur_adapter.evaluation.bootstrap import bootstrap
+from sur_adapter.evaluation.config import Interval
+from sur_adapter.evaluation.evaluate import PAPER_CATEGORIES, judge_files
+from sur_adapter.evaluation.judge import load_judge
+from sur_adapter.evaluation.kid import kid, paired_kernel
+from sur_adapter.evaluation.prompts import CATEGORIES, by_category, read_eval_prompts
 from tests.bench.effect_arms import CEILING, FLOOR, OURS, Arm
 from tests.bench.effect_job import Job
 from tests.bench.figures import Figure

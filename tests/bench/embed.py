@@ -25,15 +25,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.build import Build
-from pipeline.column_shards import write_column_shards
-from pipeline.columns import columns_asked, drop_column
-from pipeline.demo.prompts import narrative
-from pipeline.demo.scenes import scene
-from pipeline.models import Models
-from pipeline.models.hidden_states import HiddenStates, batches
-from pipeline.pack import describe_shards
-from schemas import BuildConfig, ShardInfo, load_config
+from surd.pipeline.build.folder import Build
+from surd.pipeline.dataset.columns.spec import columns_asked, drop_column
+from surd.pipeline.dataset.columns.write import write_column_shards
+from surd.pipeline.dataset.shards import describe_shards
+from surd.pipeline.demo.world.prompts import narrative
+from surd.pipeline.demo.world.scenes import scene
+from surd.pipeline.models import Models
+from surd.pipeline.models.hidden_states import HiddenStates, batches
+from surd.schemas import BuildConfig, ShardInfo, load_config
 from tests.bench.figures import Figure
 
 ALONE = 48  # prompts for the loops that take one at a time

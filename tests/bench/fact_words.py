@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.demo.prompts import ACTION_TAGS, NUMBERS, RELATION_WORDS, STYLE_PHRASES, STYLE_TAGS
-from pipeline.demo.scenes import BACKGROUNDS, SUBJECTS, TINTABLE, TINTS
+from surd.pipeline.demo.world.prompts import ACTION_TAGS, NUMBERS, RELATION_WORDS, STYLE_PHRASES, STYLE_TAGS
+from surd.pipeline.demo.world.scenes import BACKGROUNDS, SUBJECTS, TINTABLE, TINTS
 
 PERSON = "person"
 #: More than one, without saying how many.

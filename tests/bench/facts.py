@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.demo.prompts import OPPOSITE
-from pipeline.demo.scenes import TINTABLE
+from surd.pipeline.demo.world.prompts import OPPOSITE
+from surd.pipeline.demo.world.scenes import TINTABLE
 from tests.bench.fact_words import MANY, OWN_COLOURS, PERSON
 from tests.bench.reading import GROUPS, Fact, read_facts
 

@@ -32,8 +32,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.stages import BY_NAME, run_unit
-from schemas import load_config
+from surd.pipeline.runner.run_unit import run_unit
+from surd.pipeline.stages import BY_NAME
+from surd.schemas import load_config
 from tests.bench.fetch_programs import CONCURRENCY, QUALITY, SIZE
 from tests.bench.fetch_server import nginx, path_of, write_pictures
 from tests.bench.figures import Figure

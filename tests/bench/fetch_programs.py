@@ -24,10 +24,11 @@ SIZE, QUALITY = 512, 95
 
 def stage(folder: Path) -> None:
     """Fetch every partition of a build, resumed where it is done, in as many processes as ``surd build`` would."""
-    from pipeline.build import Build
-    from pipeline.processes import FetchProcesses, processes
-    from pipeline.stages import BY_NAME, run_unit
-    from schemas import load_config
+    from surd.pipeline.build.folder import Build
+    from surd.pipeline.runner.process_pool import FetchProcesses, processes
+    from surd.pipeline.runner.run_unit import run_unit
+    from surd.pipeline.stages import BY_NAME
+    from surd.schemas import load_config
 
     config = load_config(json.loads((folder / "config.json").read_text()))
     count = Build(str(folder)).part_count()
@@ -41,9 +42,10 @@ def stage(folder: Path) -> None:
 
 def decode(folder: Path) -> None:
     """Decode every partition of a build that is fetched."""
-    from pipeline.build import Build
-    from pipeline.stages import BY_NAME, run_unit
-    from schemas import load_config
+    from surd.pipeline.build.folder import Build
+    from surd.pipeline.runner.run_unit import run_unit
+    from surd.pipeline.stages import BY_NAME
+    from surd.schemas import load_config
 
     config = load_config(json.loads((folder / "config.json").read_text()))
     for unit in range(Build(str(folder)).part_count()):

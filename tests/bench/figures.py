@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from rich.console import Console
 
-from pipeline.demo.defects import KINDS
+from surd.pipeline.demo.world.defects import KINDS
 from tests.bench.judge import Record, Score
 from tests.bench.truthfulness import Repairs, Rule, Tally
 
@@ -98,7 +98,7 @@ def model_figures(seed: int, console: Console, each: int = 1000, captions: int =
     import open_clip
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
-    from pipeline.demo import train_captioner, train_clip
+    from surd.pipeline.demo.training import train_captioner, train_clip
 
     folder = f"local-dir:{train_clip.FOLDER}"
     clip, _, _ = open_clip.create_model_and_transforms(folder)

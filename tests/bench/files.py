@@ -20,9 +20,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.build import Build
-from pipeline.stages import BY_NAME, finish, run_unit, units
-from schemas import Decoded, SourceRecord, load_config
+from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.run_unit import finish, run_unit, units
+from surd.pipeline.stages import BY_NAME
+from surd.schemas import Decoded, SourceRecord, load_config
 from tests.bench.figures import Figure
 from tests.pipeline.broken_files import BrokenFile, write_folder
 

@@ -24,9 +24,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.build import Build
-from pipeline.stages import BY_NAME, run_unit, units
-from schemas import BuildConfig, Pair, SourceRecord
+from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.run_unit import run_unit, units
+from surd.pipeline.stages import BY_NAME
+from surd.schemas import BuildConfig, Pair, SourceRecord
 from tests.bench.figures import Figure
 from tests.bench.hostile_server import OUTCOMES, PAUSE, HostileServer, Visit, image_of, kind_of
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schemas import Reason
+from surd.schemas import Reason
 from tests.pipeline.fetching import picture
 from tests.pipeline.served import Request, Server
 

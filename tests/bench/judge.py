@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.build import Build, part_file
-from pipeline.demo.defects import KINDS, Kind
+from surd.pipeline.build.folder import Build, part_file
+from surd.pipeline.demo.world.defects import KINDS, Kind
 from tests.bench.facts import is_true
 
 BEFORE_DEDUP = ("collect", "fetch", "decode", "clean")

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.build import Build, add_member, marker_file, part_file, part_miniatures, part_tar
-from pipeline.models import Models
-from pipeline.stages import BY_NAME, STAGES, Stage
-from schemas import (
+from surd.pipeline.build.folder import Build, add_member, marker_file, part_file, part_miniatures, part_tar
+from surd.pipeline.models import Models
+from surd.pipeline.stages import BY_NAME, STAGES, Stage
+from surd.schemas import (
     BuildConfig,
     Captioned,
     Cleaned,
@@ -106,7 +106,7 @@ def write_bytes(build: Build, part: int, rows: list[Any], rng: random.Random) ->
 def run(name: str, size: int, config: BuildConfig) -> None:
     stage = BY_NAME[name]
     with tempfile.TemporaryDirectory() as folder:
-        build, models, settings = Build(folder), Models(config.models), stage.settings(config)
+        build, models = Build(folder), Models(config.models)
         child = os.fork()  # what writes the inputs is not what is measured
         if child == 0:
             status = 1
@@ -119,9 +119,9 @@ def run(name: str, size: int, config: BuildConfig) -> None:
         assert status == 0, "the inputs were written"
         if stage.scope == "partition":
             for part in range(build.part_count()):
-                build.write_rows(name, part, stage.row, stage.run()(build, part, settings, models))
+                build.write_rows(name, part, stage.row, stage.load()(build, part, config, models))
         else:
-            for part, rows in enumerate(stage.run()(build, settings, models)):
+            for part, rows in enumerate(stage.load()(build, config, models)):
                 build.write_rows(name, part, stage.row, rows)
 
 

@@ -27,7 +27,7 @@ from rich.table import Table
 from sd_parsers import ParserManager
 from sd_parsers.extractors import Eagerness
 
-from pipeline.metadata.reader import read_metadata
+from surd.pipeline.metadata.reader import read_metadata
 from tests.bench.figures import Figure
 from tests.pipeline.tool_files import corpus
 

@@ -13,7 +13,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from sur_adapter.loader import ShardDataset
+from sur_adapter.data.shard_dataset import ShardDataset
 
 
 def main(pattern: str, batches: int | None = None) -> None:

@@ -33,9 +33,9 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.build import Build
-from pipeline.pack import Planned, write_samples
-from sur_adapter.loader import ShardDataset
+from sur_adapter.data.shard_dataset import ShardDataset
+from surd.pipeline.build.folder import Build
+from surd.pipeline.dataset.shards import Planned, write_samples
 from tests.bench.figures import Figure
 from tests.bench.shard_build import COLUMNS, multiply, plan, write_columns, write_shards
 

@@ -24,10 +24,11 @@ from typing import Any
 import torch
 import transformers
 
-from pipeline.build import Build, marker_file
-from pipeline.models import Models
-from pipeline.stages import STAGES, Stage, finish, run_unit, units
-from schemas import BuildConfig, load_config
+from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.models import Models
+from surd.pipeline.runner.run_unit import finish, run_unit, units
+from surd.pipeline.stages import STAGES, Stage
+from surd.schemas import BuildConfig, load_config
 
 MEASURED = ("score", "caption", "rewrite", "correct", "embed")
 MOST_RATIO, MOST_GROWTH = 1.25, 1.5

@@ -75,7 +75,7 @@ def test_every_arm_has_a_name_of_its_own():
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.slug)
 def test_every_arm_is_a_training_that_can_be_asked_for(arm):
-    from sur_adapter.train_config import TrainConfig
+    from sur_adapter.training.config import TrainConfig
     from tests.bench.effect_arms import RECIPE
 
     if arm.training is not None:

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from pipeline.demo.prompts import CLAUSES, Plainest, complex_prompt, narrative, truth
-from pipeline.demo.scenes import ATTRIBUTES, Scene, scene, variant
+from surd.pipeline.demo.world.prompts import CLAUSES, Plainest, complex_prompt, narrative, truth
+from surd.pipeline.demo.world.scenes import ATTRIBUTES, Scene, scene, variant
 from tests.bench.facts import facts_of, is_true, judge, read_facts, stated
 
 SEED, COUNT = 9101, 1500

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.demo.defects import KINDS
-from pipeline.demo.prompts import narrative, truth
-from pipeline.demo.scenes import Scene
+from surd.pipeline.demo.world.defects import KINDS
+from surd.pipeline.demo.world.prompts import narrative, truth
+from surd.pipeline.demo.world.scenes import Scene
 from tests.bench.figures import Figure
 from tests.bench.judge import Record, lost, score_kinds
 from tests.bench.truthfulness import judge_repairs, judge_rules, tally
@@ -130,6 +130,6 @@ def test_every_group_of_defects_has_a_goal_or_is_judged_by_its_samples():
 
 
 def test_the_true_sentence_of_these_tests_is_what_the_demo_says():
-    from pipeline.demo.prompts import Plainest
+    from surd.pipeline.demo.world.prompts import Plainest
 
     assert narrative(CATS, Plainest()) == TRUE

@@ -29,12 +29,12 @@ from rich.console import Console
 from rich.table import Table
 
 from sur_adapter.base_model import load_base, text_width
-from sur_adapter.conditions import Conditioner
-from sur_adapter.objective import make_objective
-from sur_adapter.run import make_adapter
-from sur_adapter.train_config import TrainConfig
-from sur_adapter.trainer import train
-from sur_adapter.training_data import open_data
+from sur_adapter.training.conditions import Conditioner
+from sur_adapter.training.config import TrainConfig
+from sur_adapter.training.data import open_data
+from sur_adapter.training.objective import make_objective
+from sur_adapter.training.state import make_adapter
+from sur_adapter.training.trainer import train
 from tests.bench.figures import Figure
 from tests.bench.train_data import DEMO, quarter_of_sd15, write_dataset
 

@@ -15,13 +15,13 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipeline.build import add_member
-from pipeline.demo.prompts import complex_prompt, narrative
-from pipeline.demo.render import render
-from pipeline.demo.scenes import scene
-from schemas import ColumnManifest, ShardInfo, ShardManifest
-from schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
 from sur_adapter.base_model import encode_prompts, image_size, load_base
+from surd.pipeline.build.folder import add_member
+from surd.pipeline.demo.world.prompts import complex_prompt, narrative
+from surd.pipeline.demo.world.render import render
+from surd.pipeline.demo.world.scenes import scene
+from surd.schemas import ColumnManifest, ShardInfo, ShardManifest
+from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
 
 DEMO = "package:pipeline/demo/models/diffusion"
 LLM_WIDTH = 576  # of the demo's LLM; what the numbers are does not change how long a step takes

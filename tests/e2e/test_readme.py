@@ -10,13 +10,13 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from pipeline.demo.files import write_folder
+from surd.pipeline.demo.world.files import write_folder
 from tests.e2e.conftest import CHECKOUT, running
 
 # `make demo` at a size for a test, and the photographs that the README takes as given. `make test` is what runs this.
 SMALL_DEMO = "surd demo --out data/demo --param demo.count=12 --param partition_size=6 --steps 2"
 SERVERS = {
-    "python -m pipeline.demo.server --port 8765": "http://127.0.0.1:8765/api/v1/images",
+    "python -m surd.pipeline.demo.server --port 8765": "http://127.0.0.1:8765/api/v1/images",
     "prefect server start": "http://127.0.0.1:4200/api/health",
     "prefect worker start --pool surd": None,
 }

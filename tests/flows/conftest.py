@@ -39,7 +39,7 @@ def asked(pictures, tmp_path_factory) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def built(asked, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     """The folder of a finished build, and its summary."""
-    from flows.build import build_surd
+    from surd.flows.build import build_surd
 
     out = tmp_path_factory.mktemp("built") / "build"
     return out, build_surd(out=str(out), **asked)

@@ -12,10 +12,10 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.exceptions import ParameterBindError, SignatureMismatchError
 
 import flows.build as build_module
-from flows.build import build_surd
-from pipeline import stages
-from pipeline.stages import STAGES
-from schemas import BuildConfig, BuildRecord, SurdError
+from surd.flows.build import build_surd
+from surd.pipeline.runner import run_unit as stages
+from surd.pipeline.stages import STAGES
+from surd.schemas import BuildConfig, BuildRecord, SurdError
 
 HAS_RAY = find_spec("prefect_ray") is not None
 
@@ -56,7 +56,7 @@ def test_the_build_says_what_it_was_made_with(built):
 
 def test_a_second_run_skips_everything_and_loads_no_model(built, asked, monkeypatch):
     out, first = built
-    monkeypatch.setattr(stages.Stage, "run", lambda self: pytest.fail(f"{self.name} was run again"))
+    monkeypatch.setattr(stages.Stage, "load", lambda self: pytest.fail(f"{self.name} was run again"))
     second = build_surd(out=str(out), **asked)
     assert second["run_units"] == 0
     assert second["skipped_units"] == first["run_units"]

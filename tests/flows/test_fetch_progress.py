@@ -10,12 +10,13 @@ import time
 import pytest
 from rich.console import Console
 
-from flows.console import Terminal
-from flows.fetch_table import FetchWatch, table, tell
-from pipeline import fetch_progress
-from pipeline.build import Build
-from pipeline.fetch_progress import OTHERS, FetchProgress, HostCount
-from pipeline.stages import BY_NAME, run_unit
+from surd.flows.cli.console import Terminal
+from surd.flows.cli.fetch_table import FetchWatch, table, tell
+from surd.pipeline.acquisition import progress as fetch_progress
+from surd.pipeline.acquisition.progress import OTHERS, FetchProgress, HostCount
+from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.run_unit import run_unit
+from surd.pipeline.stages import BY_NAME
 from tests.pipeline.fetching import collected, picture
 
 pytest_plugins = ["tests.pipeline.served"]

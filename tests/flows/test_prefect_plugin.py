@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.prefect_plugin import complete
+from surd.flows.prefect_plugin import complete
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -49,7 +49,7 @@ def test_everything_else_is_left_alone(typed):
 
 def test_prefect_finds_the_plugin_by_its_entry_point():
     (found,) = entry_points(group="prefect.plugins", name="surd")
-    assert found.value == "flows.prefect_plugin"
+    assert found.value == "surd.flows.prefect_plugin"
 
 
 def test_the_hook_fits_prefects_specification_and_loads_nothing_heavy():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from flows.request import default_out, find_profile, parse_params, resolve
-from schemas import SurdError
+from surd.flows.request import default_out, find_profile, parse_params, resolve
+from surd.schemas import SurdError
 
 
 @pytest.mark.parametrize("profile", ["demo", "small", "paper"])

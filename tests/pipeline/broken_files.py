@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from schemas import Reason
+from surd.schemas import Reason
 from tests.pipeline.image_bytes import chunk, header, png, saved, stealth, text_chunk
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import Build
-from pipeline.stages import STAGES, Outcome, finish, run_unit, units
-from schemas import BuildConfig, load_config
+from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
+from surd.pipeline.stages import STAGES
+from surd.schemas import BuildConfig, load_config
 
 
 def run_all(root: Path, config: BuildConfig, *, upto: str = "report") -> list[Outcome]:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.build import Build
-from pipeline.decode import decode
-from pipeline.fetch import fetch
-from pipeline.models import Models
-from pipeline.sources import open_source
-from schemas import BuildConfig, Decoded, Marker, Pair, Reason, Row, SourceRecord
-from schemas.config import FetchConfig, ModelsConfig
+from surd.pipeline.build.folder import Build
+from surd.pipeline.models import Models
+from surd.pipeline.sources import open_source
+from surd.pipeline.stages.decode import decode
+from surd.pipeline.stages.fetch import fetch
+from surd.schemas import BuildConfig, Decoded, Marker, Pair, Reason, Row, SourceRecord
+from surd.schemas.config import ModelsConfig
 
 
 def picture(format_="PNG", size=(48, 32), mode="RGB", seed=0, **options) -> bytes:
@@ -57,7 +57,7 @@ def decodings(root: Path) -> dict[str, Decoded]:
     """What decode makes of the images that one of these fetched last; rows by the source's id."""
     build = Build(str(root / "build"))
     records = build.read_rows("collect", 0, SourceRecord)
-    rows = decode(build, 0, FetchConfig(), Models(ModelsConfig()))
+    rows = decode(build, 0, BuildConfig(), Models(ModelsConfig()))
     return {record.source_id: row for record, row in zip(records, rows, strict=True)}
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from flows.progress import SILENT
-from flows.take_over import Import, take_over
-from pipeline.build import Build
-from pipeline.verify import Finding, contents, verify, verify_stages
-from schemas import ColumnManifest, ShardManifest
+from surd.flows.import_dataset import Import, take_over
+from surd.flows.listener import SILENT
+from surd.pipeline.build.folder import Build
+from surd.pipeline.dataset.verify.dataset import Finding, contents, verify
+from surd.pipeline.runner.verify_markers import verify_stages
+from surd.schemas import ColumnManifest, ShardManifest
 
 SHARD, TOKENS, POOLED = "shards/surd-00001.tar", "llm-13b-l10-tokens", "llm-13b-l39"
 Members = list[tuple[tarfile.TarInfo, bytes]]

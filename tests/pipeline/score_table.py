@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from pipeline.build import Build, marker_file, part_file
-from schemas import Cleaned, Corrected, Marker, Reason, Scored, Status, arrow_schema
+from surd.pipeline.build.folder import Build, marker_file, part_file
+from surd.schemas import Cleaned, Corrected, Marker, Reason, Scored, Status, arrow_schema
 
 
 def unit(vectors) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas import SurdError, load_config, read_profile
+from surd.schemas import SurdError, load_config, read_profile
 
 
 @pytest.mark.parametrize(

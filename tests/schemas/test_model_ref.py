@@ -2,8 +2,8 @@
 
 import pytest
 
-from schemas import SurdError, resolve_model
-from schemas.model_ref import ServerRef, server_ref
+from surd.schemas import SurdError, resolve_model
+from surd.schemas.model_ref import ServerRef, server_ref
 
 
 def test_a_package_path_resolves_inside_the_package():

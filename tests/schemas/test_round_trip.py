@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from schemas import BuildConfig, Pair, Reason, Row, SourceRecord, Status, arrow_schema, from_table, to_table
-from schemas.config import CONFIG_VERSION
-from schemas.json_schema import DOCUMENTS, ROWS, write_json_schemas
-from schemas.manifest import FORMAT_VERSION
-from schemas.records import RECORD_SCHEMA_VERSION
+from surd.schemas import BuildConfig, Pair, Reason, Row, SourceRecord, Status, arrow_schema, from_table, to_table
+from surd.schemas.config import CONFIG_VERSION
+from surd.schemas.json_schema import DOCUMENTS, ROWS, write_json_schemas
+from surd.schemas.manifest import FORMAT_VERSION
+from surd.schemas.records import RECORD_SCHEMA_VERSION
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 FLOAT32 = st.floats(allow_nan=False, width=32)

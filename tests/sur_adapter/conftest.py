@@ -18,11 +18,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from schemas.manifest import ColumnManifest, ShardInfo, ShardManifest
 from sur_adapter.base_model import encode_prompts, load_base
-from sur_adapter.batch import collate
-from sur_adapter.loader import ShardDataset
-from sur_adapter.train_config import TrainConfig
+from sur_adapter.data.batch import collate
+from sur_adapter.data.shard_dataset import ShardDataset
+from sur_adapter.training.config import TrainConfig
+from surd.schemas.manifest import ColumnManifest, ShardInfo, ShardManifest
 
 WIDTH, LLM_WIDTH, CONTEXT, SIZE = 32, 24, 16, 32
 WORDS = ["one", "two", "three", "red", "blue", "cat", "dog", "apple", "runs", "sits", "masterpiece", "8k", "sharp"]

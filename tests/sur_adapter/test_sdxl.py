@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from schemas.errors import SurdError
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.base_model import encode_prompts, load_base
-from sur_adapter.train_config import TrainConfig
-from sur_adapter.trainer import train
-from tests.sur_adapter.test_columns import conditions
+from sur_adapter.training.config import TrainConfig
+from sur_adapter.training.trainer import train
+from surd.schemas.errors import SurdError
 from tests.sur_adapter.tiny_sdxl import save_tiny_sdxl
+from tests.sur_adapter.training.test_columns import conditions
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ import imagehash
 import pytest
 from PIL import Image
 
-from pipeline.demo.defect_prompts import HUGE, UNSAFE
-from pipeline.demo.defects import KINDS, plan
-from pipeline.demo.files import demo_file, identity, write_truth
-from pipeline.demo.prompts import FILLER, QUALITY, truth
-from pipeline.demo.scenes import ATTRIBUTES, scene
-from pipeline.demo.server import serve_gallery
-from pipeline.demo.translations import LANGUAGES, translatable, translated
-from pipeline.metadata.reader import read_metadata
-from schemas import Reason
+from surd.pipeline.demo.server import serve_gallery
+from surd.pipeline.demo.world.defect_prompts import HUGE, UNSAFE
+from surd.pipeline.demo.world.defects import KINDS, plan
+from surd.pipeline.demo.world.files import demo_file, identity, write_truth
+from surd.pipeline.demo.world.prompts import FILLER, QUALITY, truth
+from surd.pipeline.demo.world.scenes import ATTRIBUTES, scene
+from surd.pipeline.demo.world.translations import LANGUAGES, translatable, translated
+from surd.pipeline.metadata.reader import read_metadata
+from surd.schemas import Reason
 
 SEED, COUNT, SHARE = 11, 500, 0.5
 BROKEN = [name for name, kind in KINDS.items() if kind.group == "broken files"]

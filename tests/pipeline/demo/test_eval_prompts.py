@@ -4,10 +4,10 @@ import json
 
 from PIL import Image
 
-from pipeline.demo import eval_prompts
-from pipeline.demo.fact_space import GROUPS
-from pipeline.demo.render import render
-from pipeline.demo.scenes import scene
+from surd.pipeline.demo import eval_prompts
+from surd.pipeline.demo.world.fact_space import GROUPS
+from surd.pipeline.demo.world.render import render
+from surd.pipeline.demo.world.scenes import scene
 
 
 def test_every_category_has_its_share_and_no_scene_comes_twice():

@@ -9,10 +9,10 @@ import urllib.request
 import pytest
 from PIL import Image
 
-from pipeline.demo.files import demo_file, identity, write_folder, write_truth
-from pipeline.demo.scenes import scene
-from pipeline.demo.server import serve_gallery
-from pipeline.metadata.reader import read_metadata
+from surd.pipeline.demo.server import serve_gallery
+from surd.pipeline.demo.world.files import demo_file, identity, write_folder, write_truth
+from surd.pipeline.demo.world.scenes import scene
+from surd.pipeline.metadata.reader import read_metadata
 
 COUNT, SEED = 25, 11
 

@@ -6,9 +6,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
-from pipeline.demo import train_captioner, train_clip, train_judge
-from pipeline.demo.checkpoint import MODELS
-from pipeline.demo.fact_space import GROUPS
+from surd.pipeline.demo.training import train_captioner, train_clip, train_judge
+from surd.pipeline.demo.training.checkpoint import MODELS
+from surd.pipeline.demo.world.fact_space import GROUPS
 
 # What semantic correction needs of the models to mean anything; the model cards report more.
 TWO_WAY = {"subject": 0.97, "count": 0.93, "colour": 0.97, "action": 0.97, "relation": 0.97, "style": 0.97}
@@ -30,7 +30,7 @@ def test_together_they_stay_under_60_megabytes_in_safetensors_with_a_card_each()
     assert sum(path.stat().st_size for path in files) < 60_000_000
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
     for role in ("clip", "captioner", "diffusion", "judge"):
-        assert f"python -m pipeline.demo.train {role}" in (MODELS / role / "README.md").read_text()
+        assert f"python -m surd.pipeline.demo.train {role}" in (MODELS / role / "README.md").read_text()
 
 
 def test_the_clip_tells_right_words_from_words_with_one_attribute_changed(clip):

@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 import pytest
 from PIL import ImageChops
 
-from pipeline.demo.prompts import NUMBERS, complex_prompt, narrative, truth
-from pipeline.demo.render import render
-from pipeline.demo.scenes import ACTIONS, ATTRIBUTES, STYLES, SUBJECTS, TINTABLE, Scene, scene, variant
-from pipeline.demo.sprites import names
+from surd.pipeline.demo.world.prompts import NUMBERS, complex_prompt, narrative, truth
+from surd.pipeline.demo.world.render import render
+from surd.pipeline.demo.world.scenes import ACTIONS, ATTRIBUTES, STYLES, SUBJECTS, TINTABLE, Scene, scene, variant
+from surd.pipeline.demo.world.sprites import names
 
 GOLDEN = "f127ddf13bea780fffe48b7d7a3eb8de25ed40438bbdd2f0474b327adc52a114"
 #: The fields that may differ when an attribute does.

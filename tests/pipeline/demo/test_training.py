@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.demo import checkpoint, train_vae
-from pipeline.demo.dataset import batches, pictures, pixels
-from pipeline.demo.scenes import scene
-from pipeline.demo.train_captioner import states_all
+from surd.pipeline.demo.training import checkpoint, train_vae
+from surd.pipeline.demo.training.train_captioner import states_all
+from surd.pipeline.demo.world.dataset import batches, pictures, pixels
+from surd.pipeline.demo.world.scenes import scene
 
 
 def trained(model, optimizer, steps):

@@ -1,0 +1,87 @@
+"""Turns a finished build into one with a column more or less; images and other columns stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.build.open import open_build
+from surd.pipeline.dataset.columns.spec import Column, columns_asked, columns_present, drop_column, shard_manifest
+from surd.pipeline.dataset.columns.write import describe_column, write_column_shards
+from surd.pipeline.models import Models
+from surd.schemas import BuildConfig, ColumnManifest, SurdError, load_config
+
+OnShard = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A folder below ``columns/``; one without a manifest was begun and not finished."""
+
+    name: str
+    manifest: ColumnManifest | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of its tars."""
+        return sum(tar.bytes for tar in self.manifest.tars) if self.manifest else 0
+
+
+def list_columns(root: str) -> list[Listed]:
+    """The columns of a build. Raises SurdError when there is no build, or a manifest that is none."""
+    build, _ = open_build(root)
+    manifests = columns_present(build)
+    return [Listed(name=name, manifest=manifests.get(name)) for name in build.listdir("columns")]
+
+
+def add_columns(root: str, fields: dict[str, Any], on_shard: OnShard) -> list[ColumnManifest]:
+    """Make the columns that ``embed.layers``, ``embed.pooling`` and ``embed.columns`` of ``fields`` ask for.
+
+    Other fields are laid over the build's own config. ``on_shard(done, all)`` is called before the first shard and
+    after each. What was made before is skipped, so that a killed run continues. Raises SurdError when a column of that
+    name is there and was made by another model.
+    """
+    build, record = open_build(root)
+    config = load_config(record.config, {"embed.layers": [], "embed.columns": [], **fields})
+    columns = columns_asked(config.embed, config.models)
+    if not columns:
+        raise SurdError("no column is named; name latents, clip-simple or clip-complex, or a layer: --layer 20")
+    shards = _shard_count(build)
+    _check_names(build, columns, config)
+    models = Models(config.models)
+    for number in range(shards):
+        on_shard(number, shards)
+        write_column_shards(build, number, columns, config.embed, models)
+    on_shard(shards, shards)
+    return [describe_column(build, column, models) for column in columns]
+
+
+def drop_columns(root: str, names: Sequence[str]) -> None:
+    """Remove columns, finished or not. Raises SurdError, and removes none, when one of them is not there."""
+    build, _ = open_build(root)
+    there = build.listdir("columns")
+    for name in names:
+        if name not in there:
+            raise SurdError(f"column {name!r} is not in {root}; it has: {', '.join(there) or 'none'}")
+    for name in names:
+        drop_column(build, name)
+
+
+def _shard_count(build: Build) -> int:
+    if not build.exists("shards/manifest.json"):
+        raise SurdError(f"build {build.root!r} has no shards yet; run the same surd build again")
+    return len(shard_manifest(build).shards)
+
+
+def _check_names(build: Build, columns: Sequence[Column], config: BuildConfig) -> None:
+    present = columns_present(build)
+    for column in columns:
+        there = present.get(column.name)
+        weights = column.models(Models(config.models)).weights(column.role)
+        if there and there.revision != weights:
+            raise SurdError(
+                f"column {column.name!r} is there, made by {there.model!r} as of {there.revision}, and"
+                f" {column.model!r} is {weights}; drop it first: surd columns drop {build.root} {column.name}"
+            )

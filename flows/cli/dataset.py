@@ -1,0 +1,131 @@
+"""The commands on a finished dataset: verify and repair it, export it to other layouts, import it from them."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from surd.schemas.errors import SurdError
+
+BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
+
+
+def verify(
+    build: BuildFolder,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Rebuild what is broken, and only that, from the build's own stages.")
+    ] = False,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Also hash what every stage wrote: rows, fetched bytes.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Findings that are shown.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on one line, with every finding.")] = False,
+) -> None:
+    """Check every promise of the format: hashes, counts, key order across columns, schema, dtype, shape, NaN.
+
+    Needs only `shards/` and `columns/`, so it serves for a dataset that you were given; tars are read as a stranger's.
+
+    Exit code 0: sound (or all repaired). 1: broken, and the first broken file is named. 2: there is no dataset.
+
+    **Examples**
+
+    - `surd verify data/demo`
+
+    - Rebuild the broken shards, same bytes, proven by sha256: `surd verify data/demo --repair`
+    """
+    from surd.flows.cli.verification import check, mend, print_check, print_repair
+
+    console = Console()
+    told = check(build, stages=stages, console=console)
+    if repair and not told["sound"]:
+        repaired = mend(build, told)
+        told = check(build, stages=stages, console=console) | {"repaired": [one.__dict__ for one in repaired]}
+    if as_json:
+        print(json.dumps(told, ensure_ascii=False))
+    else:
+        print_repair(console, told)
+        print_check(console, told, limit)
+    raise typer.Exit(0 if told["sound"] else 1)
+
+
+def export(
+    build: BuildFolder,
+    to: Annotated[str, typer.Option(help="authors, imagefolder, parquet or img2dataset.")],
+    out: Annotated[str, typer.Option(help="A new folder (or URL).")],
+) -> None:
+    """Write a dataset as other tools read it. `surd import` makes the same shards of it again, byte for byte.
+
+    - `authors`: `train/metadata.jsonl` (file_name, text, prompt), images, `prompt2vec/LLM/LAYER.pt` of every LLM column
+
+    - `imagefolder`: the same without vectors: `load_dataset("imagefolder", data_dir=OUT)`
+
+    - `parquet`: `data/train-*.parquet` with an Image feature: `load_dataset(OUT)`
+
+    - `img2dataset`: `00000.tar`, `00000.parquet`, `00000_stats.json`; the caption is the complex prompt
+
+    **Example**: `surd export data/demo --to authors --out data/SURD`
+    """
+    from surd.flows.cli.console import counting
+    from surd.pipeline.build.folder import Build
+    from surd.pipeline.dataset.export import export as write
+    from surd.pipeline.dataset.reader import read_manifest
+
+    console = Console()
+    opened = Build(build)
+    with counting(console, "export", read_manifest(opened).count) as advance:
+        count = write(opened, to, Build(out), advance)
+    console.print(f"{count:,} samples: {escape(out)}", highlight=False, soft_wrap=True)
+
+
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="authors:FOLDER, imagefolder:FOLDER, parquet:FOLDER, img2dataset:FOLDER or urls:FILE.",
+        ),
+    ],
+    out: Annotated[str, typer.Option(help="Where the build goes.")],
+    param: Annotated[
+        list[str],
+        typer.Option(
+            "--param", metavar="FIELD=VALUE", help="Any config field: --param pack.max_count=500. Repeatable."
+        ),
+    ] = [],  # noqa: B006 - typer reads the default and never changes it
+    pooling: Annotated[
+        Literal["mean", "last"], typer.Option(help="What one vector a prompt is, where the layout does not say.")
+    ] = "mean",
+    vectors: Annotated[bool, typer.Option("--vectors/--no-vectors", help="Take prompt2vec/LLM/LAYER.pt too.")] = True,
+) -> None:
+    """Take a finished dataset over as it is: images, both prompts, provenance, LLM vectors. Nothing is curated.
+
+    A row needs an image and both prompts; one that has not, or whose image is broken, is counted with its reason. To
+    curate instead, use the folder as a source: `surd build --source authors:FOLDER`.
+
+    **Examples**
+
+    - The authors' SURD: `surd import authors:SURD --out data/surd`
+
+    - Columns of other names: `surd import parquet:their_set --out data/theirs --param urls.simple_column=short`
+    """
+    from surd.flows.cli.console import Terminal
+    from surd.flows.import_dataset import Import, take_over
+    from surd.flows.request import parse_params
+
+    console = Console()
+    fields = parse_params(param)
+    if "source" in fields:
+        raise SurdError("--param is 'source' and the source is the argument SOURCE; leave the --param out")
+    terminal = Terminal(console)
+    try:
+        wanted = Import(layout=source, out=out, fields=fields, pooling=pooling if vectors else None)
+        summary = take_over(wanted, terminal)
+    finally:
+        terminal.close()
+    from surd.flows.cli.console import print_summary
+
+    print_summary(console, summary)

@@ -1,0 +1,81 @@
+"""Turns how far fetch is into a line and a table: rate, share of success, reasons, time left, and the same by host."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from surd.pipeline.acquisition.progress import FetchProgress, HostCount, of_rows, under_way
+from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.run_unit import Outcome
+
+SHOWN = 8  # hosts of a table
+_MB = 1_000_000
+
+
+class FetchWatch:
+    """What all partitions of one fetch stage say together. ``now`` reads what those at work have written."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self._started = time.time()
+        marker = build.marker("collect", 0)
+        self._total = marker.rows if marker else 0
+        self._done = FetchProgress()
+        self._units_done: set[int] = set()
+
+    def unit_done(self, outcome: Outcome) -> None:
+        self._units_done.add(outcome.unit)
+        part = of_rows(self._build, outcome.unit)
+        part.earlier = part.total if outcome.skipped else 0
+        self._done.join(part)
+
+    def now(self) -> FetchProgress:
+        """All that is known at this moment; ``total`` is every record there is."""
+        progress = FetchProgress(started=self._started)
+        progress.join(self._done)
+        for unit in range(self._build.part_count()):
+            if unit not in self._units_done and (part := under_way(self._build, unit, self._started)):
+                progress.join(part)
+        progress.total = self._total
+        return progress
+
+
+def tell(progress: FetchProgress) -> str:
+    """The progress in one line: ``12.3 images/s, 96 % kept (30 http_error, 2 too_large), 0:01:20 left``."""
+    counts, seconds = progress.all_hosts, max(time.time() - progress.started, 1e-3)
+    if not counts.images:
+        return "waiting for the first image"
+    rate = (counts.images - progress.earlier) / seconds
+    told = [f"{rate:.1f} images/s", f"{share(counts)} kept{_in_brackets(counts.reasons)}"]
+    if rate and counts.images < progress.total:
+        told.append(f"{_clock((progress.total - counts.images) / rate)} left")
+    return ", ".join(told)
+
+
+def table(progress: FetchProgress, most: int = SHOWN) -> Iterator[dict[str, Any]]:
+    """One row a host, the busiest first: host, images, kept, MB, reasons."""
+    for host, count in progress.busiest(most):
+        yield {
+            "host": host,
+            "images": count.images,
+            "kept": share(count),
+            "MB": round(count.size / _MB, 1),
+            "reasons": ", ".join(f"{number} {reason}" for reason, number in count.reasons.most_common()),
+        }
+
+
+def share(count: HostCount) -> str:
+    return f"{100 * count.kept / count.images:.0f} %" if count.images else "-"
+
+
+def _in_brackets(reasons: Counter[str]) -> str:
+    told = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common(4))
+    return f" ({told})" if told else ""
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

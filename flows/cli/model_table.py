@@ -1,0 +1,62 @@
+"""Turns the model strings of a config into what they are on this machine: a path, its size, present or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from surd.pipeline.models import ROLES
+from surd.schemas import SurdError, resolve_model
+from surd.schemas.config import ModelsConfig
+from surd.schemas.model_ref import server_ref
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelLine:
+    """One role: the config's string, what it resolves to, whether it is here, and its size in bytes."""
+
+    role: str
+    ref: str
+    resolved: str
+    present: bool
+    size: int
+
+
+def model_lines(config: ModelsConfig) -> list[ModelLine]:
+    """One line per role. Nothing is loaded or downloaded; what is missing says so instead of raising."""
+    return [_line(role, config.ref(role)) for role in ROLES]
+
+
+def _line(role: str, ref: str) -> ModelLine:
+    try:
+        resolved = resolve_model(ref)
+    except SurdError as error:
+        return ModelLine(role=role, ref=ref, resolved=str(error), present=False, size=0)
+    if server := server_ref(ref):
+        return ModelLine(role=role, ref=ref, resolved=f"server at {server.url}", present=True, size=0)
+    path = Path(resolved)
+    if path.exists():
+        return ModelLine(role=role, ref=ref, resolved=resolved, present=True, size=_size(path))
+    cached = _hub_folder(role, ref)
+    if cached is None or not cached.exists():
+        return ModelLine(role=role, ref=ref, resolved="hub, downloaded at first use", present=False, size=0)
+    return ModelLine(role=role, ref=ref, resolved=str(cached), present=True, size=_size(cached / "blobs"))
+
+
+def _hub_folder(role: str, ref: str) -> Path | None:
+    """Where the hub's cache keeps a repository; open_clip's own names are looked up in its table first."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repo = ref
+    if role == "clip":
+        import open_clip
+
+        name, _, tag = ref.partition("/")
+        known = open_clip.get_pretrained_cfg(name, tag)
+        repo = (known or {}).get("hf_hub", "").rstrip("/")
+    return Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" if repo else None
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

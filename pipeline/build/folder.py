@@ -1,0 +1,254 @@
+"""One build's folder: turns stage names and partition numbers into files that are either whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from surd.schemas import Marker, Pair, SurdError, arrow_schema, from_table, to_table
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Build:
+    """Reads and writes below one root, a path or an fsspec URL. Every write is atomic: temporary name, fsync, rename.
+
+    ``written`` maps every file this object wrote (and did not remove) to its sha256: the outputs of a stage.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._fs, self._base = fsspec.core.url_to_fs(root)
+        self.written: dict[str, str] = {}
+        self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
+
+    @property
+    def name(self) -> str:
+        """The last part of the root."""
+        return self._base.rstrip("/").rsplit("/", 1)[-1]
+
+    def path(self, relative: str) -> str:
+        """The full path or URL of a file of the build, as a person would type it."""
+        return f"{self.root.rstrip('/')}/{relative}"
+
+    def local_path(self, relative: str) -> Path | None:
+        """Where a file of the build lies on this machine, or None when the build is elsewhere."""
+        return Path(self._full(relative)) if self._local else None
+
+    def check_writable(self) -> None:
+        """Raise SurdError when nothing can be written below the root."""
+        try:
+            self.write_bytes(".writable", b"")
+            self.remove(".writable")
+        except OSError as error:
+            why = error.strerror or error.__class__.__name__
+            raise SurdError(
+                f"out is {self.root!r} and cannot be written ({why}); give a folder that you may write"
+            ) from None
+
+    def exists(self, relative: str) -> bool:
+        return bool(self._fs.exists(self._full(relative)))
+
+    def listdir(self, relative: str) -> list[str]:
+        """Names in a folder of the build, sorted; empty when there is no such folder."""
+        if not self.exists(relative):
+            return []
+        names = self._fs.ls(self._full(relative), detail=False, refresh=True)
+        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in names)
+
+    def remove(self, relative: str) -> None:
+        """Remove a file or folder; nothing happens when it is absent."""
+        self.written = {name: sha for name, sha in self.written.items() if not f"{name}/".startswith(f"{relative}/")}
+        if self.exists(relative):
+            self._fs.rm(self._full(relative), recursive=True)
+
+    @contextmanager
+    def writing(self, relative: str, *, durable: bool = True) -> Iterator[HashingFile]:
+        """A binary file that appears under its name only when the block ends well.
+
+        Not ``durable``, of many small files that a later one vouches for: a loss of power soon after may cost it.
+        """
+        full = self._full(relative)
+        temporary = f"{full}.tmp"
+        self._fs.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+        try:
+            with self._fs.open(temporary, "wb") as raw:
+                file = HashingFile(raw)
+                yield file
+                raw.flush()
+                if self._local and durable:
+                    os.fsync(raw.fileno())
+            if self._local:
+                os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is no atomic replace
+            else:
+                self._fs.mv(temporary, full)
+            self.written[relative] = file.sha256
+        except BaseException:
+            if self._fs.exists(temporary):
+                self._fs.rm(temporary)
+            raise
+
+    def open(self, relative: str) -> IO[bytes]:
+        return self._fs.open(self._full(relative), "rb")  # type: ignore[no-any-return]
+
+    def read_bytes(self, relative: str) -> bytes:
+        return bytes(self._fs.cat_file(self._full(relative)))
+
+    def write_bytes(self, relative: str, data: bytes, *, durable: bool = True) -> str:
+        """Write a file; returns its sha256."""
+        with self.writing(relative, durable=durable) as file:
+            file.write(data)
+        return file.sha256
+
+    def write_json(self, relative: str, value: BaseModel | dict[str, Any]) -> str:
+        """Write a document as indented JSON; returns its sha256."""
+        document = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        return self.write_bytes(relative, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def write_table(self, relative: str, table: pa.Table, row_groups: Iterable[int] | None = None) -> str:
+        """Write Parquet (zstd); returns its sha256. The same table and rows a group give the same bytes."""
+        buffer, start = io.BytesIO(), 0
+        with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+            for count in [len(table)] if row_groups is None else row_groups:
+                writer.write_table(table.slice(start, count))
+                start += count
+        return self.write_bytes(relative, buffer.getvalue())
+
+    def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
+        # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26). And not
+        # by pq.read_table, which loads pandas: a process that writes no rows does without.
+        table = pq.ParquetFile(io.BytesIO(self.read_bytes(relative))).read(columns=columns, use_threads=False)
+        return table if columns is None else table.select(columns)
+
+    def write_rows(self, stage: str, part: int, model: type[BaseModel], rows: list[Any]) -> str:
+        sha256 = self.write_table(part_file(stage, part), to_table(model, rows))
+        pa.default_memory_pool().release_unused()
+        return sha256
+
+    def read_rows(self, stage: str, part: int, model: type[M]) -> list[M]:
+        """The rows of one partition of a stage, validated."""
+        rows = from_table(model, self.read_table(part_file(stage, part)).cast(arrow_schema(model)))
+        pa.default_memory_pool().release_unused()  # 40 MB that Arrow would keep beside the pictures to come
+        return rows
+
+    def marker(self, stage: str, part: int) -> Marker | None:
+        """The completion marker of a partition, or None when it is absent, unreadable, or its files are gone."""
+        relative = marker_file(stage, part)
+        if not self.exists(relative):
+            return None
+        try:
+            marker = Marker.model_validate_json(self.read_bytes(relative))
+        except ValidationError:
+            return None
+        return marker if all(self.exists(output) for output in marker.outputs) else None
+
+    def part_count(self) -> int:
+        """Partitions that collect made; 0 before it is done."""
+        marker = self.marker("collect", 0)
+        return marker.parts if marker else 0
+
+    def image_reader(self, part: int) -> ImageReader:
+        """Random access to the original bytes of a partition's pairs; close it after use."""
+        return ImageReader(self.open(part_tar("fetch", part)))
+
+    def images(self, part: int, pairs: Iterable[Pair]) -> Iterator[bytes]:
+        """Original bytes of fetched images of one partition, one per pair."""
+        reader = self.image_reader(part)
+        try:
+            for pair in pairs:
+                yield reader.read(pair)
+        finally:
+            reader.close()
+
+    def size(self, relative: str) -> int:
+        """Bytes of a file."""
+        return int(self._fs.size(self._full(relative)))
+
+    def _full(self, relative: str) -> str:
+        if re.search(r"(^|/)\.\.(/|$)", relative):
+            raise ValueError(f"{relative!r} leaves the build")
+        return f"{self._base.rstrip('/')}/{relative}" if relative else self._base
+
+
+class ImageReader:
+    """Original bytes by the offset and size that fetch noted in the pair."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, pair: Pair) -> bytes:
+        assert pair.offset is not None and pair.size is not None, "only fetched pairs have bytes"
+        self._file.seek(pair.offset)
+        return self._file.read(pair.size)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class HashingFile:
+    """A write-only binary stream that knows the sha256 and length of what went through it."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self.size += len(data)
+        return self._raw.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+
+def tar_writer(file: HashingFile) -> tarfile.TarFile:
+    """A tar written through ``file``, each member's bytes at one go: tarfile would take them 10 KB at a time.
+
+    Its headers are those of plain ustar, which are the same bytes as tarfile's default and made in half the time.
+    """
+    return tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=2**24)  # type: ignore[call-overload, no-any-return]
+
+
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add bytes to a tar with nothing in the header that differs between runs or machines."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def part_file(stage: str, part: int) -> str:
+    return f"{stage}/part-{part:05d}.parquet"
+
+
+def part_tar(stage: str, part: int) -> str:
+    return f"{stage}/part-{part:05d}.tar"
+
+
+def part_journal(part: int) -> str:
+    return f"fetch/part-{part:05d}.journal"
+
+
+def part_miniatures(part: int) -> str:
+    return f"decode/part-{part:05d}.miniatures.npy"
+
+
+def marker_file(stage: str, part: int) -> str:
+    return f"{stage}/part-{part:05d}.done.json"

@@ -1,0 +1,42 @@
+"""Turns what a build's shards hold into its ``README.md``, by which Hugging Face ``datasets`` knows the types."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import yaml
+
+from surd.schemas import Sample, arrow_schema
+
+_DTYPES = {"double": "float64"}  # where datasets calls a type otherwise than Arrow
+
+
+def dataset_card(count: int, extensions: set[str]) -> str:
+    """The card of a build. Its YAML head names one image column for each kind of file that occurs.
+
+    datasets would otherwise guess the columns from the first five samples, and lose images of another kind.
+    """
+    record = [{"name": field.name, "dtype": _dtype(field.type)} for field in arrow_schema(Sample)]
+    features = [
+        {"name": "__key__", "dtype": "string"},
+        *({"name": extension, "dtype": "image"} for extension in sorted(extensions)),
+        {"name": "simple.txt", "dtype": "string"},
+        {"name": "complex.txt", "dtype": "string"},
+        {"name": "json", "struct": record},
+    ]
+    head = {
+        "task_categories": ["text-to-image"],
+        "configs": [{"config_name": "default", "data_files": "shards/*.tar"}],
+        "dataset_info": {"features": features},
+    }
+    return (
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n# A SURD dataset\n\n"
+        f"{count:,} images, each with the keyword prompt it was generated from (`complex.txt`) and one plain sentence"
+        " that says what it shows (`simple.txt`), made by surd. `shards/` are webdataset tars,\n"
+        "`shards/index.parquet` has all scores, `columns/` has embeddings by the same keys. Load the images and texts\n"
+        "with `datasets.load_dataset` and the path of this folder.\n\n"
+        "Licence and author of each image, where its source named them, are in `json`: check them before you publish.\n"
+    )
+
+
+def _dtype(kind: pa.DataType) -> str:
+    return _DTYPES.get(str(kind), str(kind))

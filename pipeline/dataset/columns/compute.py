@@ -1,0 +1,101 @@
+"""Turns prompts and images into the arrays of columns, each prompt once, with the models of the columns' roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from surd.pipeline.batching import ahead, batched
+from surd.pipeline.build.folder import Build
+from surd.pipeline.dataset.columns.spec import Column
+from surd.pipeline.images.rgb import to_rgb
+from surd.pipeline.models import Models
+from surd.pipeline.models.hidden_states import Wanted
+from surd.schemas import SurdError
+from surd.schemas.config import EmbedConfig
+from surd.schemas.shard_format.tar import StrictTar, Unsound
+
+Arrays = dict[str, npt.NDArray[Any]]  # by the suffix of the member: npy, mask.npy, pooled.npy
+Found = Iterator[tuple[str, dict[Column, Arrays]]]
+
+
+def llm_arrays(columns: Sequence[Column], texts: Sequence[str], settings: EmbedConfig, models: Models) -> Found:
+    """Each distinct text and its states for every column, all of one LLM; in an order of their own.
+
+    Raises SurdError when a layer is deeper than the LLM, or a state too large for its dtype.
+    """
+    llm = models.embed_llm.hidden_states
+    wanted: dict[Column, Wanted] = {}
+    for column in columns:
+        assert column.layer is not None and column.pooling is not None, "an LLM column has both"
+        if not 0 <= column.layer <= llm.depth:
+            layers = f"choose 0 to {llm.depth}, the layers of {column.model!r}"
+            raise SurdError(f"config field 'embed.layers' asks for {column.layer}; {layers}")
+        wanted[column] = (column.layer, column.pooling)
+    distinct = sorted(set(texts))
+    for at, states in llm.read(distinct, list(wanted.values()), settings.batch_tokens):
+        yield distinct[at], {column: {"npy": _array(states[one], column)} for column, one in wanted.items()}
+
+
+def clip_arrays(columns: Sequence[Column], texts: Sequence[str], settings: EmbedConfig, models: Models) -> Found:
+    """Each distinct text with its states and mask, for the one column of that text.
+
+    Of two encoders also with the pooled text, where a UNet is conditioned on it.
+    """
+    (column,), encoders = columns, models.diffusion
+    for batch in batched(sorted(set(texts)), settings.batch_size):
+        states, masks, pooled = encoders.text_states(batch)
+        for at, text in enumerate(batch):
+            arrays = {"npy": _array(states[at].half(), column), "mask.npy": masks[at].numpy()}
+            if pooled is not None and column.conditions_unet:
+                arrays["pooled.npy"] = _array(pooled[at].half(), column)
+            yield text, {column: arrays}
+
+
+def latent_arrays(columns: Sequence[Column], build: Build, shard: str, settings: EmbedConfig, models: Models) -> Found:
+    """Each key of a shard with the latents of its image."""
+    encoders = models.diffusion
+    at_once = encoders.images_at_once(settings.batch_size)
+
+    def prepare(image: tuple[str, bytes]) -> tuple[str, npt.NDArray[np.uint8]]:
+        key, data = image
+        try:
+            return key, encoders.prepare(to_rgb(data))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise SurdError(f"{build.path(f'shards/{shard}')}: the image of {key} cannot be read ({error})") from None
+
+    prepared = ahead(prepare, _images(build, shard), 2 * at_once)
+    for batch in batched(prepared, at_once):
+        for (key, _), latents in zip(batch, encoders.latents([pixels for _, pixels in batch]).half(), strict=True):
+            yield key, {column: {"npy": _array(latents, column)} for column in columns}
+
+
+def _images(build: Build, shard: str) -> Iterator[tuple[str, bytes]]:
+    """Keys and original bytes of a shard's images, in order."""
+    file = f"shards/{shard}"
+    with build.open(file) as raw:
+        try:
+            for member in StrictTar(raw, build.size(file)):
+                key, _, suffix = member.name.partition(".")
+                if suffix in ("png", "jpg", "webp"):
+                    yield key, member.data
+        except Unsound as error:
+            raise SurdError(f"{build.path(file)} is damaged ({error}); see surd verify --repair") from None
+
+
+def _array(tensor: Tensor, column: Column) -> npt.NDArray[Any]:
+    """NumPy's view of a tensor; bfloat16, which it does not know, as its bits."""
+    if not tensor.isfinite().all():
+        mend = "set models.dtype to bfloat16 or float32" if column.kind == "llm" else "name another models.diffusion"
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise SurdError(f"column {column.name!r}: {column.model!r} gives numbers that {dtype} cannot hold; {mend}")
+    bits: npt.NDArray[np.uint16 | np.float32] = (
+        tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
+    ).numpy()
+    return bits

@@ -1,0 +1,115 @@
+"""What columns a build has or is asked for: turns a config or a manifest into the name and the maker of each."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import ValidationError
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.models import Models
+from surd.schemas import ColumnManifest, ShardManifest, SurdError
+from surd.schemas.config import EmbedConfig, ModelsConfig, Pooling
+from surd.schemas.shard_format.manifests import TAR_NAME
+
+_MEND = "; mend it with surd verify --repair"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """What a column holds and who makes it. ``revision``: the weights it was made with, once it is there."""
+
+    kind: Literal["llm", "latents", "clip"]
+    model: str
+    text: Literal["simple", "complex"] | None = None
+    layer: int | None = None
+    pooling: Pooling | None = None
+    revision: str | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, manifest: ColumnManifest) -> Column:
+        """The column that a manifest describes."""
+        return cls(**manifest.model_dump(include={"kind", "model", "text", "layer", "pooling", "revision"}))
+
+    @property
+    def name(self) -> str:
+        """``llm-<model>-l<layer>[-last|-tokens]``, ``latents``, ``clip-simple`` or ``clip-complex``.
+
+        The LLM is told by the last part of its name.
+        """
+        if self.kind != "llm":
+            return f"clip-{self.text}" if self.kind == "clip" else "latents"
+        stem = re.sub(r"\.gguf$", "", self.model.rstrip("/").rsplit("/", 1)[-1])
+        slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
+        return f"llm-{slug}-l{self.layer}" + ("" if self.pooling == "mean" else f"-{self.pooling}")
+
+    @property
+    def conditions_unet(self) -> bool:
+        """Whether UNets are trained on its states: the empty prompt and SDXL's pooled text belong to it then."""
+        return self.kind == "clip" and self.text == "simple"
+
+    @property
+    def role(self) -> str:
+        """Who makes it."""
+        return "embed_llm" if self.kind == "llm" else "diffusion"
+
+    def models(self, models: Models) -> Models:
+        """``models`` with this column's own model in its role."""
+        return Models(models.config.model_copy(update={self.role: self.model}))
+
+
+def columns_asked(settings: EmbedConfig, models: ModelsConfig) -> list[Column]:
+    """The columns that a config asks for."""
+    llm, diffusion = models.ref("embed_llm"), models.diffusion
+    asked = [
+        Column(kind="llm", model=llm, text="simple", layer=layer, pooling=pooling)
+        for layer in sorted(set(settings.layers))
+        for pooling in sorted(set(settings.pooling))
+    ]
+    own = {
+        "latents": Column(kind="latents", model=diffusion),
+        "clip-simple": Column(kind="clip", model=diffusion, text="simple"),
+        "clip-complex": Column(kind="clip", model=diffusion, text="complex"),
+    }
+    return asked + [column for name, column in own.items() if name in settings.columns]
+
+
+def columns_present(build: Build) -> dict[str, ColumnManifest]:
+    """The finished columns of a build, by name. Raises SurdError when a manifest is none."""
+    found = {}
+    for name in build.listdir("columns"):
+        file = f"columns/{name}/manifest.json"
+        if build.exists(file):
+            try:
+                found[name] = ColumnManifest.model_validate_json(build.read_bytes(file))
+            except ValidationError as error:
+                why = error.errors()[0]["msg"]
+                raise SurdError(
+                    f"{build.path(file)} is no column manifest ({why}); drop the column: surd columns drop"
+                ) from None
+    return found
+
+
+def drop_column(build: Build, name: str) -> None:
+    """Remove a column and the markers of its shards."""
+    build.remove(f"columns/{name}")
+    build.remove(marked(name))
+
+
+def marked(name: str) -> str:
+    """The folder of a column's completion markers, one for each shard."""
+    return f"embed/{name}"
+
+
+def shard_manifest(build: Build) -> ShardManifest:
+    """What shards a build has. Raises SurdError when the manifest is none, or one whose tars lie elsewhere."""
+    file = "shards/manifest.json"
+    try:
+        manifest = ShardManifest.model_validate_json(build.read_bytes(file))
+    except ValidationError as error:
+        raise SurdError(f"{build.path(file)} is no shard manifest ({error.errors()[0]['msg']}){_MEND}") from None
+    if odd := next((shard.name for shard in manifest.shards if not TAR_NAME.fullmatch(shard.name)), None):
+        raise SurdError(f"{build.path(file)}: {odd!r} is no name of a tar{_MEND}")
+    return manifest

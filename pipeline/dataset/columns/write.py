@@ -1,0 +1,314 @@
+"""Turns one shard's prompts and images into the tars of its columns, and finished columns into their manifests."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import groupby
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from surd.pipeline.build.folder import Build, add_member, marker_file, tar_writer
+from surd.pipeline.dataset.columns.spec import Column, columns_present, marked, shard_manifest
+from surd.pipeline.dataset.reader import is_text
+from surd.pipeline.models import Models
+from surd.schemas import ColumnManifest, Marker, ShardInfo, SurdError
+from surd.schemas.config import EmbedConfig
+from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
+from surd.schemas.shard_format.npy import plain_array
+from surd.schemas.shard_format.tar import StrictTar, Unsound
+
+if TYPE_CHECKING:
+    from surd.pipeline.dataset.columns.compute import Arrays, Found
+
+_VERSION = 1  # of what a column holds for the same model, prompts and images
+Prompts = dict[str, dict[str, str]]  # key -> simple and complex prompt, in the shard's order
+DType = Literal["float16", "bfloat16", "float32"]
+
+
+def write_column_shards(
+    build: Build, number: int, columns: Sequence[Column], settings: EmbedConfig, models: Models
+) -> None:
+    """Write ``columns/<column>/surd-NNNNN.tar`` of each column that has none, or has another shard's, for this shard.
+
+    LLM columns of one model share one pass. Beside the first shard's text states of simple prompts lie those of the
+    empty prompt, which trainings with caption dropout meet. Raises SurdError where a column cannot be made.
+    """
+    shards = shard_manifest(build).shards
+    shard = shards[number]
+    prompts = _prompts(build, shard)
+    missing: dict[Column, str] = {}
+    for column in columns:
+        fingerprint = _fingerprint(column, shard, prompts, models)
+        marker = build.marker(marked(column.name), number)
+        if marker and marker.fingerprint == fingerprint:
+            build.written |= marker.outputs
+        else:
+            missing[column] = fingerprint
+    for _, group in groupby(missing, key=lambda column: (column.kind, column.model, column.text)):
+        together, started = list(group), time.perf_counter()
+        for column in together:
+            _check_revision(column, models)
+        _write_tars(build, number, shard.name, prompts, together, settings, models)
+        seconds = (time.perf_counter() - started) / len(together)
+        for column in together:
+            _mark(build, number, column, missing[column], seconds)
+
+
+def describe_column(build: Build, column: Column, models: Models) -> ColumnManifest:
+    """Write a finished column's ``manifest.json``, and remove tars of shards that are no more.
+
+    Raises SurdError when its shards differ in dtype or shape.
+    """
+    shards = shard_manifest(build).shards
+    folder = f"columns/{column.name}"
+    written: dict[str, str] = {}  # name of a tar -> its sha256
+    for number in range(len(shards)):
+        marker = build.marker(marked(column.name), number)
+        assert marker is not None, "a column is described after every shard of it is written"
+        written |= {file.rpartition("/")[2]: sha256 for file, sha256 in marker.outputs.items()}
+    for stale in set(build.listdir(folder)) - written.keys() - {"manifest.json"}:
+        build.remove(f"{folder}/{stale}")
+
+    def info(name: str, count: int) -> ShardInfo:
+        return ShardInfo(name=name, count=count, bytes=build.size(f"{folder}/{name}"), sha256=written[name])
+
+    infos = [info(shard.name, shard.count) for shard in shards]
+    empty = info(EMPTY_PROMPT_TAR, 1) if EMPTY_PROMPT_TAR in written else None
+    tars = infos + ([empty] if empty else [])
+    mine = column.models(models)
+    revision = column.revision or mine.weights(column.role)
+    there = columns_present(build).get(column.name)
+    if there and (there.tars, there.revision, Column.of(there)) == (tars, revision, column):
+        return there
+    shape, dtype, pooled = _kind_of_arrays(build, folder, [shard.name for shard in shards], column)
+    encoders = mine.diffusion if column.kind == "latents" else None
+    manifest = ColumnManifest(
+        column=column.name,
+        kind=column.kind,
+        model=column.model,
+        revision=revision,
+        text=column.text,
+        layer=column.layer,
+        pooling=column.pooling,
+        shape=shape,
+        width=(shape or [0])[-1] or 0,
+        dtype=dtype,
+        mask=column.kind == "clip",
+        pooled=pooled,
+        image_size=encoders and encoders.image_size,
+        scaling_factor=encoders and encoders.scaling_factor,
+        shift_factor=encoders and encoders.shift_factor,
+        empty=empty,
+        count=sum(info.count for info in infos),
+        shards=infos,
+    )
+    build.write_json(f"{folder}/manifest.json", manifest)
+    return manifest
+
+
+def take_in_column_shard(
+    build: Build, number: int, column: Column, array_of: Callable[[str], npt.NDArray[Any]], models: Models
+) -> None:
+    """Write one shard's tar of a column of prompts whose arrays are at hand, and its marker, as if it had been made."""
+    shards = shard_manifest(build).shards
+    prompts = _prompts(build, shards[number])
+    file = f"columns/{column.name}/{shards[number].name}"
+    with build.writing(file) as raw, tar_writer(raw) as tar:
+        for key, row in prompts.items():
+            member = io.BytesIO()
+            array = np.ascontiguousarray(array_of(row[column.text or "simple"]))
+            np.lib.format.write_array(member, array, (1, 0), allow_pickle=False)
+            add_member(tar, f"{key}.npy", member.getvalue())
+    _mark(build, number, column, _fingerprint(column, shards[number], prompts, models), 0.0)
+
+
+def _mark(build: Build, number: int, column: Column, fingerprint: str, seconds: float) -> None:
+    """Write the completion marker of one shard of a column that was just written."""
+    shards = shard_manifest(build).shards
+    files = [f"columns/{column.name}/{name}" for name in _names(column, number, shards[number].name)]
+    marker = Marker(
+        stage=marked(column.name),
+        part=number,
+        parts=len(shards),
+        fingerprint=fingerprint,
+        outputs={file: build.written[file] for file in files},
+        rows=shards[number].count,
+        seconds=round(seconds, 3),
+    )
+    build.write_json(marker_file(marker.stage, number), marker)
+    del build.written[marker_file(marker.stage, number)]  # no output: its seconds differ from run to run
+
+
+def _prompts(build: Build, shard: ShardInfo) -> Prompts:
+    """Keys and prompts of a shard, in order. They lie in the index, so that no shard is opened for them."""
+    wanted: dict[str, Any] = {"columns": ["key", "simple", "complex"], "filters": [("shard", "=", shard.name)]}
+    try:
+        with build.open("shards/index.parquet") as file:
+            # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26).
+            table = pq.read_table(file, use_threads=False, **wanted)
+        table.validate(full=True)  # else text that is no UTF-8 is found much later
+        if any(column.null_count or not is_text(column.type) for column in table.columns):
+            raise ValueError("a key or prompt in it is no text")
+        prompts: Prompts = {row["key"]: row for row in table.to_pylist()}
+        if len(prompts) != shard.count:
+            raise ValueError(f"it has {len(prompts):,} samples of {shard.name}, not {shard.count:,}")
+    except (OSError, ValueError) as error:  # ValueError: Arrow's own are ones too
+        why = " ".join(str(error).split())[:200]
+        raise SurdError(
+            f"{build.path('shards/index.parquet')} does not give the prompts ({why}); run surd build again"
+        ) from None
+    return prompts
+
+
+def _fingerprint(column: Column, shard: ShardInfo, prompts: Prompts, models: Models) -> str:
+    """Of all that a column's tar follows from. A column of prompts follows from those alone, whatever the images."""
+    read: Any = shard.sha256
+    if column.text:
+        read = [(key, row[column.text]) for key, row in prompts.items()]
+    basis = {
+        "version": _VERSION,
+        "column": column.name,
+        "weights": column.revision or column.models(models).weights(column.role),
+        "dtype": models.dtype if column.kind == "llm" else None,
+        "read": read,
+    }
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+def _check_revision(column: Column, models: Models) -> None:
+    """What is there of a column must go on with the same weights. Raises SurdError when the model has changed."""
+    try:
+        now = column.models(models).weights(column.role)
+    except SurdError as error:
+        raise SurdError(f"column {column.name!r} must follow the shards: {error}; or drop the column") from None
+    if column.revision not in (None, now):
+        raise SurdError(
+            f"column {column.name!r} was made by {column.model!r} as it was ({column.revision}), which is now {now};"
+            f" drop the column and add it again"
+        )
+
+
+def _names(column: Column, number: int, shard: str) -> list[str]:
+    """The tars that come with a shard of a column."""
+    return [shard, EMPTY_PROMPT_TAR] if column.conditions_unet and number == 0 else [shard]
+
+
+def _write_tars(
+    build: Build,
+    number: int,
+    shard: str,
+    prompts: Prompts,
+    columns: Sequence[Column],
+    settings: EmbedConfig,
+    models: Models,
+) -> None:
+    """Make the arrays of columns that share a pass, and write them in the shard's order."""
+    text = columns[0].text
+    items = {
+        shard: {key: row[text] if text else key for key, row in prompts.items()},
+        EMPTY_PROMPT_TAR: {EMPTY_PROMPT_KEY: ""},
+    }
+    wanted = [item for name in _names(columns[0], number, shard) for item in items[name].values()]
+    with ExitStack() as stack:
+        # Arrays come in the order that suits the model, and may be more than memory holds.
+        folder = build.local_path("columns")
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        spools = {column: _Spool(stack.enter_context(tempfile.TemporaryFile(dir=folder))) for column in columns}
+        for item, arrays in _made(build, shard, wanted, columns, settings, models):
+            for column, of_column in arrays.items():
+                spools[column].add(item, of_column)
+        for column, spool in spools.items():
+            for name in _names(column, number, shard):
+                with build.writing(f"columns/{column.name}/{name}") as file, tar_writer(file) as tar:
+                    for key, item in items[name].items():
+                        for suffix, data in spool.read(item):
+                            add_member(tar, f"{key}.{suffix}", data)
+
+
+def _made(
+    build: Build, shard: str, items: list[str], columns: Sequence[Column], settings: EmbedConfig, models: Models
+) -> Found:
+    from surd.pipeline.dataset.columns.compute import (  # only here: a skipped build loads no torch
+        clip_arrays,
+        latent_arrays,
+        llm_arrays,
+    )
+
+    mine = columns[0].models(models)
+    if columns[0].kind == "llm":
+        return llm_arrays(columns, items, settings, mine)
+    if columns[0].kind == "clip":
+        return clip_arrays(columns, items, settings, mine)
+    return latent_arrays(columns, build, shard, settings, mine)
+
+
+class _Spool:
+    """Arrays by the item they belong to, as the bytes of .npy files, on disk until their turn has come."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._places: dict[str, list[tuple[str, int, int]]] = {}
+
+    def add(self, item: str, arrays: Arrays) -> None:
+        places = self._places.setdefault(item, [])
+        for suffix, array in arrays.items():
+            start = self._file.tell()
+            np.lib.format.write_array(self._file, np.ascontiguousarray(array), (1, 0), allow_pickle=False)
+            places.append((suffix, start, self._file.tell() - start))
+
+    def read(self, item: str) -> list[tuple[str, bytes]]:
+        """Suffix and bytes of each array of an item."""
+        members = []
+        for suffix, start, size in self._places[item]:
+            self._file.seek(start)
+            members.append((suffix, self._file.read(size)))
+        return members
+
+
+def _kind_of_arrays(
+    build: Build, folder: str, shards: list[str], column: Column
+) -> tuple[list[int | None], DType, int | None]:
+    """Shape and dtype of a column, and the length of its pooled texts, from the first sample of each shard."""
+    kinds: dict[tuple[tuple[int | None, ...], Any, int | None], str] = {}
+    for shard in shards:
+        arrays = _first_sample(build, f"{folder}/{shard}")
+        array, pooled = arrays["npy"], arrays.get("pooled.npy")
+        shape = (None, array.shape[-1]) if column.pooling == "tokens" else array.shape
+        dtype = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
+        kinds[shape, dtype, None if pooled is None else len(pooled)] = shard
+    if len(kinds) > 1:
+        raise SurdError(
+            f"column {column.name!r}: its shards {sorted(kinds.values())} differ ({list(kinds)});"
+            " set models.dtype, drop the column and add it again"
+        )
+    for found, dtype, length in kinds:
+        return list(found), dtype, length
+    return [], "float32", None
+
+
+def _first_sample(build: Build, file: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a tar's first sample, by their suffix. Raises SurdError where it is no such tar."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    first = ""
+    try:
+        with build.open(file) as raw:
+            for member in StrictTar(raw, build.size(file)):
+                key, _, suffix = member.name.partition(".")
+                if key != (first := first or key):
+                    break
+                arrays[suffix] = plain_array(member.data)
+        if "npy" not in arrays:
+            raise ValueError("its first sample has no array")
+    except (Unsound, ValueError) as error:
+        raise SurdError(f"{build.path(file)} is damaged ({error}); mend it with surd verify --repair") from None
+    return arrays

@@ -1,0 +1,69 @@
+"""Turns a finished dataset into the layouts that other tools read: one module a layout, each of which imports again."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.dataset.columns.spec import columns_present
+from surd.pipeline.dataset.reader import Finished, read_manifest, read_scores, read_shard
+from surd.schemas import ColumnManifest, SurdError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shard's samples, on their way into another layout."""
+
+    number: int
+    parts: int
+    samples: Iterable[Finished]
+
+
+Writer = Callable[[Build, Build, Iterator[Part]], None]
+_WRITERS = {
+    "authors": "folder:authors",
+    "imagefolder": "folder:image_folder",
+    "parquet": "parquet:parquet",
+    "img2dataset": "img2dataset:img2dataset",
+}
+LAYOUTS = tuple(_WRITERS)
+
+
+def export(build: Build, layout: str, out: Build, done: Callable[[int], None] = lambda count: None) -> int:
+    """Write a dataset to an empty folder in a layout; ``done`` hears of every sample. Returns how many there are.
+
+    Raises SurdError when the layout is unknown, the folder is not empty, or the dataset is not sound.
+    """
+    if layout not in _WRITERS:
+        raise SurdError(f"--to is {layout!r}; give {', '.join(LAYOUTS)}")
+    manifest = read_manifest(build)
+    if out.listdir(""):
+        raise SurdError(f"--out is {out.root!r} and is not empty; name a new folder")
+    out.check_writable()
+    scores = read_scores(build)
+
+    def told(samples: Iterable[Finished]) -> Iterator[Finished]:
+        for sample in samples:
+            yield sample
+            done(1)
+
+    parts = (
+        Part(number, len(manifest.shards), told(read_shard(build, shard, scores)))
+        for number, shard in enumerate(manifest.shards)
+    )
+    module, _, name = _WRITERS[layout].partition(":")
+    write: Writer = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    try:
+        write(build, out, parts)
+    except BaseException:  # the folder was empty, and half a dataset would pass for a whole one
+        for entry in out.listdir(""):
+            out.remove(entry)
+        raise
+    return manifest.count
+
+
+def llm_columns(build: Build) -> list[ColumnManifest]:
+    """The LLM columns of a dataset."""
+    return [column for column in columns_present(build).values() if column.kind == "llm"]

@@ -1,0 +1,143 @@
+"""Turns the shards and columns of a dataset, as they lie on disk, back into samples and arrays, in key order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from surd.pipeline.build.folder import Build
+from surd.schemas import Sample, ShardInfo, ShardManifest, SurdError, arrow_schema
+from surd.schemas.shard_format.manifests import TAR_NAME
+from surd.schemas.shard_format.npy import plain_array
+from surd.schemas.shard_format.tar import Member, StrictTar, Unsound
+
+_INDEX = "shards/index.parquet"
+_KNOWN = {"shard", "offset", "size", *Sample.model_fields}  # columns of the index that say nothing more of a sample
+_IMAGES = ("png", "jpg", "webp")
+_MEND = "; find out more with surd verify, mend it with surd verify --repair"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One sample: what its JSON says, its scores by the index, and the original bytes of its image."""
+
+    sample: Sample
+    scores: dict[str, Any]
+    image: bytes
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.sample.key}.{self.sample.ext}"
+
+    def fields(self) -> dict[str, Any]:
+        """All that is known of it but its prompts and its image, by name: enough to make the same sample again."""
+        return self.sample.model_dump(mode="json", exclude={"simple", "complex"}) | self.scores
+
+
+def fields_schema(build: Build) -> pa.Schema:
+    """Of what ``Finished.fields`` gives."""
+    with build.open(_INDEX) as file:
+        beyond = [field for field in pq.read_schema(file) if field.name not in _KNOWN]
+    return pa.schema([*(field for field in arrow_schema(Sample) if field.name not in ("simple", "complex")), *beyond])
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of an index holds text, whichever way Arrow counts its bytes."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def read_manifest(build: Build) -> ShardManifest:
+    """Raises SurdError when there is no dataset, or one of another format."""
+    try:
+        manifest = ShardManifest.model_validate_json(build.read_bytes("shards/manifest.json"))
+        if odd := next((shard.name for shard in manifest.shards if not TAR_NAME.fullmatch(shard.name)), None):
+            raise SurdError(f"{build.path('shards/manifest.json')}: {odd!r} is no name of a tar{_MEND}")
+        return manifest
+    except OSError:
+        problem = "holds no shards/manifest.json; give the folder that holds shards/"
+    except ValidationError as error:
+        problem = f"its shards/manifest.json is none ({error.errors()[0]['msg']})" + _MEND
+    raise SurdError(f"build is {build.root!r} and {problem}")
+
+
+def read_shard(build: Build, shard: ShardInfo, scores: pa.Table) -> Iterator[Finished]:
+    """The samples of a shard, with ``read_scores``. Raises SurdError naming file and member where it is not sound."""
+    file = f"shards/{shard.name}"
+    of_key = _scores_of(scores, shard.name)
+    members: dict[str, Member] = {}
+    count = 0
+    for member in _members(build, file):
+        key, _, suffix = member.name.partition(".")
+        members["image" if suffix in _IMAGES else suffix] = member
+        if suffix == "json":
+            yield _finished(file, key, members, of_key)
+            members, count = {}, count + 1
+    if members or count != shard.count:
+        raise SurdError(f"{build.path(file)}: it holds {count:,} samples, not {shard.count:,}{_MEND}")
+
+
+def read_column_shard(build: Build, column: str, shard: ShardInfo) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Key and array of each sample; masks and pooled text are left out.
+
+    Raises SurdError naming file and member where it is not sound.
+    """
+    file = f"columns/{column}/{shard.name}"
+    for member in _members(build, file):
+        key, _, suffix = member.name.partition(".")
+        if suffix != "npy":
+            continue
+        try:
+            yield key, plain_array(member.data)
+        except ValueError as error:
+            raise SurdError(f"{build.path(file)}: {member.name}: {error}{_MEND}") from None
+
+
+def _members(build: Build, file: str) -> Iterator[Member]:
+    try:
+        with build.open(file) as opened:
+            yield from StrictTar(opened, build.size(file))
+    except Unsound as unsound:
+        raise SurdError(f"{build.path(file)}: {unsound}{_MEND}") from None
+    except FileNotFoundError:
+        raise SurdError(f"{build.path(file)}: it is not there{_MEND}") from None
+
+
+def _finished(file: str, key: str, members: dict[str, Member], scores: dict[str, dict[str, Any]]) -> Finished:
+    try:
+        sample = Sample.model_validate_json(members["json"].data)
+        image = members["image"].data
+    except (KeyError, ValidationError) as error:
+        raise SurdError(f"{file}: {key}: the sample is not whole ({error.__class__.__name__}){_MEND}") from None
+    if sample.key != key or hashlib.sha256(image).hexdigest() != sample.sha256:
+        raise SurdError(f"{file}: {key}: its image is not the one that its json names{_MEND}")
+    return Finished(sample, scores.get(key, {}), image)
+
+
+def read_scores(build: Build) -> pa.Table:
+    """What the index holds of samples beyond their JSON, with key and shard. Raises SurdError."""
+    try:
+        with build.open(_INDEX) as file:
+            table = pq.ParquetFile(file)
+            if not {"key", "shard"} <= {*table.schema_arrow.names}:
+                raise ValueError("it has no columns key and shard")
+            beyond = [name for name in table.schema_arrow.names if name not in _KNOWN]
+            # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26).
+            scores = table.read(columns=["key", "shard", *beyond], use_threads=False)
+            scores.validate(full=True)  # else text that is no UTF-8 is found only when it is asked for
+            return scores
+    except (OSError, ValueError) as error:  # ValueError: no parquet, or without that column
+        why = " ".join(str(error).split())[:200]
+        raise SurdError(f"{build.path(_INDEX)}: it cannot be read ({why}){_MEND}") from None
+
+
+def _scores_of(scores: pa.Table, shard: str) -> dict[str, dict[str, Any]]:
+    rows = scores.filter(pc.equal(scores["shard"], shard)).drop_columns(["shard"]).to_pylist()
+    return {row.pop("key"): row for row in rows}

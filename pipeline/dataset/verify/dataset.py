@@ -1,0 +1,210 @@
+"""Turns the folder of a finished dataset into what is wrong with it, file by file: every promise of the format.
+
+Reads each tar once, hashing while it checks; runs no model, writes nothing, and needs of a build only ``shards/`` and
+``columns/``, so it serves for a dataset that somebody else made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import zip_longest
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.dataset.verify.column import ArrayRule
+from surd.pipeline.dataset.verify.shard import Index, ShardRule
+from surd.schemas import ColumnManifest, ShardInfo, ShardManifest, SurdError
+from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
+from surd.schemas.shard_format.manifests import TAR_NAME
+from surd.schemas.shard_format.tar import Member, StrictTar, Unsound
+
+M = TypeVar("M", bound=BaseModel)
+SHARDS, INDEX, SHARD_MANIFEST = "shards", "shards/index.parquet", "shards/manifest.json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One broken promise, in one sentence."""
+
+    file: str
+    member: str | None
+    problem: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.member, self.problem) if part)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One file that was read, how large it is, and what was found in it."""
+
+    file: str
+    size: int
+    findings: Sequence[Finding] = ()
+    keys: list[str] = field(default_factory=list, repr=False)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the manifests of a dataset list; ``findings`` are what is wrong with manifests, index and listing."""
+
+    shards: ShardManifest | None
+    columns: dict[str, ColumnManifest]
+    index: Index
+    findings: list[Finding]
+
+    @property
+    def bytes(self) -> int:
+        """Of all tars, as their manifests state them."""
+        sets = [self.shards.shards if self.shards else [], *(column.tars for column in self.columns.values())]
+        return sum(info.bytes for infos in sets for info in infos)
+
+
+def contents(build: Build) -> Contents:
+    """Read manifests and index. Raises SurdError when there is no dataset at all."""
+    if not build.exists(SHARD_MANIFEST):
+        raise SurdError(f"build is {build.root!r} and holds no {SHARD_MANIFEST}; give the folder that holds shards/")
+    findings: list[Finding] = []
+    manifest = _manifest(build, SHARD_MANIFEST, ShardManifest, findings)
+    shards = manifest.shards if manifest else []
+    if manifest:
+        findings += _listing_faults(build, SHARDS, manifest.count, shards, {"manifest.json", "index.parquet"})
+    index, faults = Index.read(build, INDEX, {info.name: info.count for info in shards})
+    findings += [Finding(INDEX, None, fault) for fault in faults]
+    columns = {}
+    for name in build.listdir("columns"):
+        column = _manifest(build, f"columns/{name}/manifest.json", ColumnManifest, findings)
+        if column:
+            columns[name] = column
+            findings += _column_faults(build, name, column, shards)
+    return Contents(manifest, columns, index, findings)
+
+
+def verify(build: Build, found: Contents) -> Iterator[Checked]:
+    """Every shard, then every tar of every column, in their order; they are read side by side on all cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        try:
+            keys = {EMPTY_PROMPT_TAR: [EMPTY_PROMPT_KEY]}
+            last = ""
+            for checked in threads.map(partial(_check_shard, build, found.index), _shards(found)):
+                yield _after(checked, last) if checked.keys else checked
+                name = checked.file.rpartition("/")[2]
+                keys[name] = checked.keys or list(found.index.rows(name) or ())
+                last = checked.keys[-1] if checked.keys else last
+            for name, column in found.columns.items():
+                rule = partial(_check_column, build, column, name, keys)
+                yield from threads.map(rule, _plainly_named(column.tars))
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _shards(found: Contents) -> list[ShardInfo]:
+    return _plainly_named(found.shards.shards) if found.shards else []
+
+
+def _plainly_named(infos: list[ShardInfo]) -> list[ShardInfo]:
+    """Those that cannot lead out of their folder; the others are findings already."""
+    return [info for info in infos if TAR_NAME.fullmatch(info.name)]
+
+
+def _check_shard(build: Build, index: Index, info: ShardInfo) -> Checked:
+    rule = ShardRule(index.rows(info.name))
+    return _check_tar(build, f"{SHARDS}/{info.name}", info, rule.member, rule.end)
+
+
+def _check_column(
+    build: Build, column: ColumnManifest, name: str, keys: dict[str, list[str]], info: ShardInfo
+) -> Checked:
+    rule = ArrayRule(column, keys.get(info.name) or None)
+    return _check_tar(build, f"columns/{name}/{info.name}", info, rule.member, rule.end)
+
+
+def _check_tar(
+    build: Build,
+    file: str,
+    info: ShardInfo,
+    member: Callable[[Member], Iterator[tuple[str, str]]],
+    end: Callable[[], tuple[list[str], list[tuple[str | None, str]]]],
+) -> Checked:
+    """One tar, read once: its members by ``member``, what only its end shows by ``end``, then count, size and hash."""
+    if not build.exists(file):
+        return Checked(file, info.bytes, [Finding(file, None, "it is listed in the manifest and is not there")])
+    findings: list[Finding] = []
+    try:
+        size = build.size(file)
+        with build.open(file) as opened:
+            tar = StrictTar(opened, size)
+            for found in tar:
+                findings += [Finding(file, name, problem) for name, problem in member(found)]
+    except Unsound as unsound:
+        findings.append(Finding(file, unsound.member, unsound.problem))
+        return Checked(file, info.bytes, findings)
+    except OSError as error:  # a folder of that name, no rights, a failing disk
+        findings.append(Finding(file, None, f"it cannot be read ({error.strerror or error.__class__.__name__})"))
+        return Checked(file, info.bytes, findings)
+    keys, problems = end()
+    findings += [Finding(file, name, problem) for name, problem in problems]
+    if len(keys) != info.count:
+        findings.append(Finding(file, None, f"it holds {len(keys):,} samples and its manifest says {info.count:,}"))
+    if size != info.bytes:
+        findings.append(Finding(file, None, f"it has {size:,} bytes and its manifest says {info.bytes:,}"))
+    elif tar.sha256 != info.sha256:
+        findings.append(Finding(file, None, f"its sha256 is {tar.sha256[:16]}..., not {info.sha256[:16]}..."))
+    return Checked(file, info.bytes, findings, keys)
+
+
+def _after(checked: Checked, last: str) -> Checked:
+    """The same, with a finding when its first key does not come after the last one of the shard before."""
+    if checked.keys[0] > last:
+        return checked
+    fault = Finding(checked.file, checked.keys[0], f"it comes after {last} of the shard before; keys must ascend")
+    return Checked(checked.file, checked.size, [*checked.findings, fault], checked.keys)
+
+
+def _manifest(build: Build, file: str, model: type[M], findings: list[Finding]) -> M | None:
+    try:
+        return model.model_validate_json(build.read_bytes(file))
+    except OSError:
+        findings.append(Finding(file, None, "it is not there"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        findings.append(Finding(file, where or None, f"it is no {model.__name__}: {first['msg']}"))
+    return None
+
+
+def _listing_faults(
+    build: Build, folder: str, count: int, infos: list[ShardInfo], beside: set[str]
+) -> Iterator[Finding]:
+    """A count that does not add up, names that are none or come twice, and files that nothing lists."""
+    manifest = f"{folder}/manifest.json"
+    if count != (total := sum(info.count for info in infos)):
+        yield Finding(manifest, None, f"it says {count:,} samples and its tars hold {total:,}")
+    names = [info.name for info in infos]
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield Finding(manifest, name, "it is listed twice")
+        if not TAR_NAME.fullmatch(name):
+            yield Finding(manifest, name, "it is no name of a tar, such as surd-00000.tar")
+    for name in build.listdir(folder):
+        if name not in {*names, *beside}:
+            yield Finding(f"{folder}/{name}", None, "no manifest lists it")
+
+
+def _column_faults(build: Build, name: str, column: ColumnManifest, shards: list[ShardInfo]) -> Iterator[Finding]:
+    manifest = f"columns/{name}/manifest.json"
+    beside = {"manifest.json", *(tar.name for tar in column.tars)}
+    yield from _listing_faults(build, f"columns/{name}", column.count, column.shards, beside)
+    if column.column != name:
+        yield Finding(manifest, None, f"it is the manifest of column {column.column!r}")
+    theirs, ours = ([(info.name, info.count) for info in infos] for infos in (column.shards, shards))
+    if theirs != ours:
+        other = next((a or b for a, b in zip_longest(theirs, ours) if a != b), None)
+        yield Finding(manifest, str(other[0]) if other else None, "its tars are not those of shards/, or count others")

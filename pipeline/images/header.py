@@ -1,0 +1,77 @@
+"""Turns the header of a PNG, JPEG or WebP file into the size of its picture and what decoding will take of memory."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from PIL import Image
+
+from surd.pipeline.images.container import Chunk, chunks
+from surd.pipeline.images.rgb import open_image
+
+FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+_FRAMES = frozenset(bytes((0xFF, kind)) for kind in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC)))
+# libwebp has a canvas of its own, a progressive JPEG holds all coefficients, and ink is turned into light beside it.
+_WEBP, _PROGRESSIVE, _INK = 2, 1.5, 1.5
+
+
+class Header(NamedTuple):
+    """``weight``: what decoding takes of memory, in shares of 8 bytes a pixel."""
+
+    width: int
+    height: int
+    weight: float = 1
+
+    @property
+    def room(self) -> int:
+        """Pixels that the picture counts as."""
+        return int(self.width * self.height * self.weight)
+
+
+def read_header(data: bytes, ext: str, parts: Iterable[Chunk] | None = None) -> Header:
+    """The header by a look at a few bytes, or where that tells nothing by Pillow, which raises what it raises.
+
+    ``parts``: the chunks of the file, where they are known.
+    """
+    found = _png(data) if ext == "png" else _webp(data) if ext == "webp" else _jpeg(data, parts or chunks(data))
+    if found and found.width and found.height:
+        return found
+    with open_image(data, formats=(FORMATS[ext],)) as image:
+        return header_of(image)
+
+
+def header_of(image: Image.Image) -> Header:
+    """The same of a file that Pillow has opened."""
+    heavy = _INK if image.mode == "CMYK" else _PROGRESSIVE if "progressive" in image.info else 1
+    return Header(*image.size, _WEBP if image.format == "WEBP" else heavy)
+
+
+def _png(data: bytes) -> Header | None:
+    sound = data[12:16] == b"IHDR" and data[29:33] == zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return Header(*struct.unpack_from(">II", data, 16)) if sound else None
+
+
+def _jpeg(data: bytes, parts: Iterable[Chunk]) -> Header | None:
+    for chunk in parts:
+        if chunk.kind in _FRAMES and chunk.body_end - chunk.body >= 6:
+            height, width, channels = struct.unpack_from(">xHHB", data, chunk.body)
+            progressive = chunk.kind in (b"\xff\xc2", b"\xff\xc6", b"\xff\xca")
+            return Header(width, height, _PROGRESSIVE if progressive else _INK if channels == 4 else 1)
+    return None
+
+
+def _webp(data: bytes) -> Header | None:
+    kind = data[12:16]
+    if kind == b"VP8X" and len(data) >= 30:
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+    elif kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a" and len(data) >= 30:
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    elif kind == b"VP8L" and data[20:21] == b"\x2f" and len(data) >= 25:
+        bits = int.from_bytes(data[21:25], "little")
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    else:
+        return None
+    return Header(width, height, _WEBP)

@@ -1,0 +1,82 @@
+"""Turns fetched and decoded images of finished samples into the rows of all curation stages, as if those had made them.
+
+Nothing is judged and nothing is computed: every record whose image decodes is kept with the prompts and scores it came
+with. So an imported dataset is a build like any other: pack makes its shards, ``surd inspect`` tells a record, ``surd
+report`` shows it, ``surd verify --repair`` rebuilds a shard from the fetched bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from surd.pipeline import untrusted_json
+from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.selection.choose import SELECTION, Selection
+from surd.pipeline.sources.curated import exported_sample
+from surd.pipeline.stages import STAGES, Stage
+from surd.schemas import Calibration, Decoded, Marker, Pair, Row, Selected, SelectionRule, SourceRecord
+
+IMPORTED = "imported"
+_NAMES = [stage.name for stage in STAGES]
+CURATION: tuple[Stage, ...] = STAGES[_NAMES.index("clean") : _NAMES.index("pack")]
+
+
+def adopt(build: Build) -> None:
+    """Write the rows and markers of clean to select, and ``selection.parquet``; the same input gives the same bytes."""
+    parts = build.part_count()
+    outputs: dict[str, list[dict[str, str]]] = {stage.name: [] for stage in CURATION}
+    selected: list[list[Selected]] = []
+    for part in range(parts):
+        records = build.read_rows("collect", part, SourceRecord)
+        pairs = build.read_rows("fetch", part, Pair)
+        decodings = build.read_rows("decode", part, Decoded)
+        told = [_told(record, pair) for record, pair in zip(records, pairs, strict=True)]
+        for stage in CURATION:
+            assert stage.row is not None, "a stage between decode and pack has rows"
+            rows = [_row(stage.row, decoded, known) for decoded, known in zip(decodings, told, strict=True)]
+            written = Build(build.root)
+            written.write_rows(stage.name, part, stage.row, rows)
+            outputs[stage.name].append(written.written)
+            if stage.row is Selected:
+                selected.append(rows)  # type: ignore[arg-type]
+    for stage in CURATION:
+        of_stage = outputs[stage.name]
+        if stage.scope == "build":
+            of_stage = [{file: sha256 for files in of_stage for file, sha256 in files.items()}]
+        for number, files in enumerate(of_stage):
+            _mark(build, stage, number, parts, files)
+    rule = SelectionRule(settings={}, thresholds=[], notes=["imported as it was: nothing was selected here"])
+    nothing = Calibration(clip="none: imported", images=0, prompts=0)
+    build.write_table(SELECTION, Selection(selected, rule, nothing).table())
+
+
+def _mark(build: Build, stage: Stage, number: int, parts: int, files: dict[str, str]) -> None:
+    """Vouch for rows that the stage itself did not make; its own fingerprint is another, so a build would redo it."""
+    basis = json.dumps([IMPORTED, stage.name, stage.version, files], sort_keys=True)
+    marker = Marker(
+        stage=stage.name,
+        part=number,
+        parts=parts,
+        fingerprint=hashlib.sha256(basis.encode()).hexdigest(),
+        outputs=files,
+        rows=0,
+        seconds=0.0,
+    )
+    build.write_json(marker_file(stage.name, number), marker)
+
+
+def _told(record: SourceRecord, pair: Pair) -> dict[str, Any]:
+    """The prompts of a record, and the scores that it was exported with, where its bytes are still those."""
+    row = untrusted_json.parse(record.extra) if record.extra else {}
+    told = {"simple": row.get("simple"), "complex": record.prompt, "method": IMPORTED}
+    exported = exported_sample(row, told["simple"] or "", record.prompt or "")
+    if exported is None or exported.sha256 != pair.sha256:
+        return told
+    return {name: value for name, value in row.items() if isinstance(value, float)} | told | {"method": exported.method}
+
+
+def _row(model: type[Row], before: Row, told: dict[str, Any]) -> Row:
+    known = {name: value for name, value in told.items() if name in model.model_fields} if before.kept else {}
+    return model.model_validate(before.verdict() | known)

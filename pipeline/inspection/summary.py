@@ -1,0 +1,46 @@
+"""Turns a finished build's select rows into the figures everybody asks for first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from surd.pipeline.build.folder import Build, part_file
+from surd.pipeline.runner.run_unit import Outcome
+from surd.schemas import Reason, ShardManifest, Status
+
+
+def summarise(build: Build, outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """``collected``, ``kept``, ``rejected`` by reason, ``shards``, ``report``, ``skipped_units``, ``run_units``.
+
+    Counts are read off the rows, so they add up to what was collected or the build is broken.
+    """
+    statuses: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for part in range(build.part_count()):
+        rows = build.read_table(part_file("select", part), columns=["status", "reason"]).to_pydict()
+        statuses.update(rows["status"])
+        reasons.update(reason for reason in rows["reason"] if reason is not None)
+    collected = build.marker("collect", 0)
+    assert collected is not None and collected.rows == statuses[Status.KEPT] + reasons.total(), "a row was lost"
+    done = list(outcomes)
+    return {
+        "collected": collected.rows,
+        "kept": statuses[Status.KEPT],
+        "rejected": {reason.value: reasons[reason] for reason in Reason if reasons[reason]},
+        "shards": len(ShardManifest.model_validate_json(build.read_bytes("shards/manifest.json")).shards),
+        "report": build.path("report.html"),
+        "skipped_units": sum(outcome.skipped for outcome in done),
+        "run_units": sum(not outcome.skipped for outcome in done),
+    }
+
+
+def funnel(summary: dict[str, Any]) -> list[tuple[str, int, str]]:
+    """The summary as lines of (what, count, meaning): collected, each reason, kept."""
+    rejected = [(reason, count, Reason(reason).meaning) for reason, count in summary["rejected"].items()]
+    return [
+        ("collected", summary["collected"], "source records"),
+        *rejected,
+        ("kept", summary["kept"], f"samples in {summary['shards']} shard(s)"),
+    ]

@@ -1,0 +1,67 @@
+"""Turns the parts of a build's stages into records: all that is known of one source record, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.build.part_columns import columns_of, read_columns
+from surd.schemas import (
+    Captioned,
+    Cleaned,
+    Corrected,
+    Decoded,
+    Deduped,
+    Pair,
+    Rewritten,
+    Selected,
+    SourceRecord,
+    from_table,
+)
+
+D = TypeVar("D", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that the stages say of one source record."""
+
+    source: SourceRecord
+    pair: Pair
+    decoded: Decoded
+    cleaned: Cleaned
+    deduped: Deduped
+    captioned: Captioned
+    rewritten: Rewritten
+    corrected: Corrected
+    verdict: Selected
+
+
+READS: dict[str, type[BaseModel]] = {
+    "collect": SourceRecord,
+    "fetch": Pair,
+    "decode": Decoded,
+    "clean": Cleaned,
+    "dedup": Deduped,
+    "caption": Captioned,
+    "rewrite": Rewritten,
+    "correct": Corrected,
+    "select": Selected,
+}
+
+
+def read_records(build: Build, part: int) -> Iterator[Record]:
+    """The records of one partition, in the order they were collected."""
+    by_stage = {stage: {row.key: row for row in read_rows(build, stage, part, model)} for stage, model in READS.items()}  # type: ignore[attr-defined]
+    for key in by_stage["collect"]:
+        yield Record(*(rows[key] for rows in by_stage.values()))  # type: ignore[arg-type]
+
+
+def read_rows(build: Build, stage: str, part: int, model: type[D]) -> list[D]:
+    """Rows without their embeddings, which no person reads; a column that an older build lacks is null."""
+    wanted = [name for name in columns_of(build, stage, part) if name in model.model_fields and "embedding" not in name]
+    return from_table(model, read_columns(build, stage, part, wanted))

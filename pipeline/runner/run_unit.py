@@ -1,0 +1,197 @@
+"""Runs one unit of a stage: skips it when its marker matches what would be done, else redoes and marks it."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from surd.pipeline.build.folder import Build, marker_file, part_file
+from surd.pipeline.models import Models
+from surd.pipeline.models.nsfw import safety_files
+from surd.pipeline.stages import BY_NAME, STAGES, Stage
+from surd.schemas import BuildConfig, Marker, ShardManifest, Status, SurdError
+from surd.schemas.errors import FULL
+
+log = logging.getLogger(__name__)
+_PIPELINE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one unit of one stage. ``rejected`` counts the rows this stage itself rejected, by reason."""
+
+    stage: str
+    unit: int
+    skipped: bool
+    rows: int
+    seconds: float
+    rejected: dict[str, int] = field(default_factory=dict)
+
+
+def units(stage: Stage, build: Build) -> int:
+    """How many units a stage has, once the stages it reads are done."""
+    if stage.scope == "partition":
+        return build.part_count()
+    if stage.scope == "shard":
+        return len(ShardManifest.model_validate_json(build.read_bytes("shards/manifest.json")).shards)
+    return 1
+
+
+def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome:
+    """Run one unit of a stage, or skip it when its marker matches what would be done.
+
+    Raises SurdError for what is the user's to mend; anything else that is raised is a bug or a passing fault, and
+    running again continues from the last marker.
+    """
+    try:
+        return _run_unit(stage, unit, root, config)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        why = (error.strerror or "full").lower()
+        raise SurdError(
+            f"out is {root!r} and takes no more ({why}); make room and run again: it continues where it stopped"
+        ) from error
+
+
+def _run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome:
+    gc.set_threshold(10_000)  # rows live by the thousand, none in a cycle: looking for one took a tenth of fetch
+    started = time.perf_counter()
+    build, models = Build(root), Models(config.models)
+    basis = fingerprint(stage, unit, build, config, models)
+    marker = build.marker(stage.name, unit)
+    if marker and marker.fingerprint == basis and not marker.transient:
+        return Outcome(
+            stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=time.perf_counter() - started
+        )
+    build.remove(marker_file(stage.name, unit))
+    if stage.scope in ("partition", "shard"):
+        found: Iterable[tuple[int, Any]] = [(unit, stage.load()(build, unit, config, models))]
+    else:
+        found = enumerate(stage.load()(build, config, models))
+    parts, count, transient, rejected = 0, 0, 0, Counter[str]()
+    for part, rows in found:  # a source may be longer than memory: each part is written as it comes
+        if stage.row:
+            build.write_rows(stage.name, part, stage.row, rows)
+        parts, count = parts + 1, count + len(rows or ())
+        transient += sum(bool(getattr(row, "transient", None)) for row in rows or ())
+        mine = (row for row in rows or () if row.status is Status.REJECTED and row.rejected_by == stage.name)
+        rejected.update(row.reason.value for row in mine)
+    if stage.scope == "source":
+        _drop_stale_parts(build, parts)
+    marker = Marker(
+        stage=stage.name,
+        part=unit,
+        parts=units(stage, build) if stage.scope in ("partition", "shard") else parts,
+        fingerprint=basis,
+        outputs=dict(sorted(build.written.items())),
+        rows=count,
+        transient=transient,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+    build.write_json(marker_file(stage.name, unit), marker)
+    log.info("%s %d: %d rows in %.1f s", stage.name, unit, count, marker.seconds)
+    return Outcome(
+        stage=stage.name, unit=unit, skipped=False, rows=count, seconds=marker.seconds, rejected=dict(rejected)
+    )
+
+
+def finish(stage: Stage, root: str, config: BuildConfig) -> None:
+    """What a stage does once all its units are done (embed writes its column manifests); cheap, and always safe."""
+    if stage.finishes:
+        stage.load_finish()(Build(root), config, Models(config.models))
+
+
+def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, models: Models) -> str:
+    """sha256 over what decides a unit's outcome: stage version, config fields, models, inputs, data files, source."""
+    basis = {
+        "stage": stage.name,
+        "version": stage.version,
+        "settings": declared_values(config, stage.config_fields),
+        "models": {role: models.revision(role) for role in stage.model_roles},
+        "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in stage.reads},
+    }
+    if files := _data_files(stage, config):
+        basis["data"] = [_file_hash(file) for file in files]
+    if stage.scope == "source":
+        from surd.pipeline.sources import open_source
+
+        basis["source"] = open_source(config).fingerprint()
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+def declared_values(config: BuildConfig, fields: Iterable[str]) -> Mapping[str, Any]:
+    """Field -> value as JSON, nested as in the config; of fields that all lie in one section, that section alone.
+
+    A model role that is not given stands for the model that fills it.
+    """
+    values: dict[str, Any] = {}
+    for path in fields:
+        section, _, name = path.partition(".")
+        if not name:
+            values[section] = _plain(getattr(config, section))
+        elif section == "models":
+            values.setdefault(section, {})[name] = config.models.ref(name)
+        else:
+            values.setdefault(section, {})[name] = _plain(getattr(getattr(config, section), name))
+    only = next(iter(values.values())) if len(values) == 1 else None
+    return only if isinstance(only, dict) else values
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def _data_files(stage: Stage, config: BuildConfig) -> list[Path]:
+    files = []
+    for entry in stage.data_files:
+        configurable, _, shipped = entry.rpartition(":")
+        section, _, name = configurable.partition(".")
+        own = getattr(getattr(config, section), name) if configurable else None
+        files.append(Path(own).expanduser() if own else _PIPELINE / shipped)
+    return [*files, *safety_files(config.safety)] if stage.safety_models else files
+
+
+def _file_hash(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise SurdError(f"{str(file)!r} cannot be read ({error.strerror}); give the path of a file") from None
+
+
+def _input_hashes(read: Stage, reader: Stage, unit: int, build: Build) -> dict[str, str]:
+    """Content hashes of what ``reader`` reads of ``read``: of its own partition for a map over partitions, else all."""
+    same_unit = read.scope == reader.scope and read.scope in ("partition", "shard")
+    wanted = [unit] if same_unit else range(units(read, build))
+    hashes: dict[str, str] = {}
+    for number in wanted:
+        marker = build.marker(read.name, number)
+        if marker is None:
+            raise RuntimeError(f"{reader.name} needs {read.name} {number}, which is not done")
+        hashes |= marker.outputs
+    if reader.scope == "partition" and read.scope in ("source", "build"):
+        mine = part_file(read.name, unit)
+        return {mine: hashes[mine]}
+    return hashes
+
+
+def _drop_stale_parts(build: Build, parts: int) -> None:
+    """Remove what an earlier, longer collect left behind in every stage."""
+    for stage in STAGES:
+        for name in build.listdir(stage.name):
+            if (
+                name.startswith("part-")
+                and int(name[5:10]) >= parts
+                and stage.scope in ("source", "partition", "build")
+            ):
+                build.remove(f"{stage.name}/{name}")

@@ -1,0 +1,100 @@
+"""Turns a plain sentence into one that says the same in other words, so that no single wording is learnt by heart."""
+
+from __future__ import annotations
+
+import random
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from surd.pipeline.sentences.lexicon import Fact, Lexicon
+from surd.pipeline.sentences.yaml_file import read_yaml
+
+DEFAULT = Path(__file__).with_name("wordings.yaml")
+_BLANK = r"([\w-]+(?: [\w-]+){0,2}?)"
+_VERB = re.compile(r"\b(?:is|are|was|were|has|have|there)\b", re.IGNORECASE)
+_LONE = ("a", "one", "a single")
+
+
+class Wordings(BaseModel):
+    """In how many ways a sentence may be worded (see ``wordings.yaml``)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1]
+    frames: tuple[str, ...] = Field(default=("{}",), min_length=1)
+    phrases: tuple[tuple[str, ...], ...] = ()
+    forms: tuple[str, ...] = ()
+
+    @field_validator("frames")
+    @classmethod
+    def _frames_hold_the_sentence(cls, frames: tuple[str, ...]) -> tuple[str, ...]:
+        for frame in frames:
+            if frame.count("{}") != 1:
+                raise ValueError(f"{frame!r} must hold {{}} once")
+        return frames
+
+    @field_validator("phrases")
+    @classmethod
+    def _phrases_are_alike(cls, phrases: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        for group in phrases:
+            if len(group) < 2 or len({phrase.count("{}") for phrase in group}) > 1 or group[0].count("{}") > 1:
+                raise ValueError(f"{list(group)} must be two phrases or more, all with {{}} once or all without")
+        return phrases
+
+    def reword(self, sentence: str, lexicon: Lexicon, rng: random.Random) -> str:
+        """``sentence`` in words that ``rng`` chooses; what none of the rules fits stays as it is."""
+        plain = sentence.rstrip(" .")
+        if not plain:
+            return sentence
+        for group in self.phrases:
+            plain = _exchange(plain, group, rng)
+        for name in self.forms:
+            plain = _other_form(plain, name, lexicon, rng)
+        counts = [fact for fact in lexicon.facts(plain) if lexicon.is_number(fact)]
+        if len(counts) == 1:
+            plain = _other_article(plain, counts[0], rng)
+        if counts and counts[0].start == 0 and not _VERB.search(plain):
+            frame = rng.choice(self.frames).replace("{be}", "are" if counts[0].plural else "is")
+            plain = frame.replace("{}", plain[0].lower() + plain[1:])
+        return f"{plain[0].upper()}{plain[1:]}{'' if plain[-1] in '!?' else '.'}"
+
+
+def _exchange(sentence: str, group: tuple[str, ...], rng: random.Random) -> str:
+    """One of the phrases that ``sentence`` holds, for another of its group."""
+    for phrase in group:
+        pattern = r"\b" + re.escape(phrase).replace(r"\{\}", _BLANK) + r"\b"
+        if match := re.search(pattern, sentence, re.IGNORECASE):
+            other = rng.choice(group).replace("{}", match.group(1) if match.groups() else "")
+            return sentence[: match.start()] + other + sentence[match.end() :]
+    return sentence
+
+
+def _other_form(sentence: str, group: str, lexicon: Lexicon, rng: random.Random) -> str:
+    """The first fact of a group of the lexicon, said in any of its forms."""
+    fact = next((fact for fact in lexicon.facts(sentence) if fact.group == group), None)
+    if fact is None:
+        return sentence
+    return sentence[: fact.start] + rng.choice(lexicon.groups[group].values[fact.value]) + sentence[fact.end :]
+
+
+def _other_article(sentence: str, count: Fact, rng: random.Random) -> str:
+    """A lone thing may be one thing, or a single one."""
+    if sentence[count.start : count.end].lower() not in ("a", "an"):
+        return sentence
+    said = rng.choice(_LONE)
+    return sentence if said == "a" else sentence[: count.start] + said + sentence[count.end :]
+
+
+def wordings_file(path: str | None) -> Path:
+    """The file of wordings; None: the one that ships."""
+    return Path(path).expanduser() if path else DEFAULT
+
+
+@lru_cache(maxsize=4)
+def read_wordings(path: str | None) -> Wordings:
+    """The wordings in a YAML file; None: those that ship. Raises SurdError with line and column of a fault."""
+    return read_yaml(wordings_file(path), Wordings, "correct.wordings")

@@ -1,0 +1,231 @@
+"""Turns a list file (parquet, csv, tsv, jsonl), however large or damaged, into its columns and a stream of rows."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import lzma
+import math
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from datetime import date, datetime
+from itertools import chain, islice
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from surd.pipeline import untrusted_json
+from surd.pipeline.untrusted_json import text_of
+
+MAX_LINE = 8_000_000  # bytes; a row of a list is text, so what is longer is no row
+MAX_LINES = 1_000  # of one csv row: more means that a quote was never closed
+BATCH = 1_000
+_KINDS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)  # what a compressed file that breaks off raises
+_LOOKED_AT = 100  # rows of JSON that tell the columns
+
+Row = dict[str, Any] | str
+"""Values by column; or, of a row that cannot be read, why."""
+
+
+def kind_of(name: str) -> str | None:
+    """``parquet``, ``csv``, ``tsv`` or ``jsonl`` by a file's name (``.gz`` and the like aside); None for another."""
+    path = PurePosixPath(name.lower())
+    if path.suffix in _COMPRESSED:
+        path = path.with_suffix("")
+        return kind if (kind := _KINDS.get(path.suffix)) != "parquet" else None
+    return _KINDS.get(path.suffix)
+
+
+def read_table(file: IO[bytes], kind: str) -> tuple[list[str], Iterator[Row]]:
+    """The columns of an open list file, and its rows as they are read; memory does not grow with the file.
+
+    Of parquet, columns of bytes and nested ones are left out. Raises ValueError when it is no such file.
+    """
+    if kind == "parquet":
+        return _parquet(file)
+    lines = _lines(file, has_header=kind != "jsonl")
+    return _json_rows(lines) if kind == "jsonl" else _csv_rows(lines, "\t" if kind == "tsv" else None)
+
+
+def storable(value: Any) -> Any:
+    """A value of a row as JSON holds it: text, number, truth value or None. Dates become ISO text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    return text_of(value if isinstance(value, str) else str(value))
+
+
+def _parquet(file: IO[bytes]) -> tuple[list[str], Iterator[Row]]:
+    try:
+        table = pq.ParquetFile(file)
+        schema = table.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"it is no parquet file ({' '.join(str(error).split())[:200]})") from None
+    wanted = [field.name for field in schema if _is_plain(field.type)]
+    return wanted, _parquet_rows(table, wanted)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _parquet_rows(table: pq.ParquetFile, wanted: list[str]) -> Iterator[Row]:
+    try:
+        for batch in table.iter_batches(BATCH, columns=wanted):
+            columns = [_cells(column) for column in batch.columns]
+            for values in zip(*columns, strict=True):
+                fault = next((value for value in values if isinstance(value, UnicodeDecodeError)), None)
+                yield dict(zip(batch.schema.names, values, strict=True)) if fault is None else "its text is not UTF-8"
+    except (pa.ArrowException, OSError) as error:
+        yield f"the file breaks off here ({' '.join(str(error).split())[:200]})"
+
+
+def _cells(column: pa.Array) -> list[Any]:
+    """The values of a column; what is not UTF-8 as the error that says so."""
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        raw = column.cast(pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary(), safe=False)
+        return [_decoded(value) for value in raw.to_pylist()]
+
+
+def _decoded(value: bytes | None) -> str | UnicodeDecodeError | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError as error:
+        return error
+
+
+def _lines(file: IO[bytes], *, has_header: bool) -> Iterator[str | None]:
+    """Lines with their ends; None for one that is too long or not UTF-8. UTF-16 is known by its mark or its zeros."""
+    head = file.read(4)
+    stream: Any = io.BufferedReader(_Prefixed(head, file), 1 << 16)  # type: ignore[arg-type]
+    wide = "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else None
+    if not wide and b"\0" in head and len(head) == 4:
+        wide = "utf-16-le" if head[1] == 0 else "utf-16-be"
+    if wide:
+        stream = io.TextIOWrapper(stream, encoding=wide, errors="replace", newline="\n")
+    end: Any = "\n" if wide else b"\n"
+    first = True
+    while line := stream.readline(MAX_LINE):
+        if len(line) == MAX_LINE and line[-1:] != end:
+            while (rest := stream.readline(MAX_LINE)) and rest[-1:] != end:
+                pass
+            yield None
+            continue
+        try:
+            text = line if wide else line.decode("utf-8-sig" if first else "utf-8")
+        except UnicodeDecodeError:
+            # A header in another encoding still names its columns, as far as they are ASCII.
+            text = line.decode("utf-8", "replace") if first and has_header else None
+        first = False
+        yield text
+
+
+class _Prefixed(io.RawIOBase):
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head, self._rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head[: len(buffer)] if self._head else self._rest.read(len(buffer))
+        self._head = self._head[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+_UNREADABLE = f"it is not UTF-8, or longer than {MAX_LINE:,} bytes; save the list as UTF-8"
+
+
+def _json_rows(lines: Iterator[str | None]) -> tuple[list[str], Iterator[Row]]:
+    rows = (_json_row(line) for line in lines if line is None or line.strip())
+    looked_at = [*islice(rows, _LOOKED_AT)]
+    columns = dict.fromkeys(name for row in looked_at if isinstance(row, dict) for name in row)
+    return [*columns], chain(looked_at, rows)
+
+
+def _json_row(line: str | None) -> Row:
+    if line is None:
+        return _UNREADABLE
+    try:
+        value = untrusted_json.parse(line)
+    except ValueError as error:
+        return f"it is not JSON: {error}"
+    return value if isinstance(value, dict) else f"it is {type(value).__name__}, not a JSON object"
+
+
+def _csv_rows(lines: Iterator[str | None], delimiter: str | None) -> tuple[list[str], Iterator[Row]]:
+    """``delimiter`` None: a comma, or a semicolon where the header has those and no comma, as some locales write it."""
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
+    header_line = next(lines, "")
+    if delimiter is None:
+        delimiter = ";" if header_line and ";" in header_line and "," not in header_line else ","
+    records = _csv_records(chain((header_line,), lines), delimiter)
+    header = next(records, [])
+    columns = [text_of(name.strip()) or "" for name in header] if isinstance(header, list) else []
+    return columns, (_csv_row(record, columns) for record in records)
+
+
+def _csv_row(record: list[str] | str, columns: list[str]) -> Row:
+    if isinstance(record, str):
+        return record
+    if len(record) != len(columns):
+        return f"it has {len(record)} fields, the header {len(columns)}"
+    return dict(zip(columns, record, strict=True))
+
+
+def _csv_records(lines: Iterator[str | None], delimiter: str) -> Iterator[list[str] | str]:
+    """Rows of fields, which may hold line ends in quotes. A quote that is never closed costs only its own line."""
+    waiting: deque[str | None] = deque()
+    while True:
+        taken: list[str] = []
+        end = False
+        source = _until_fault(waiting, lines, taken)
+        try:
+            fields = next(csv.reader(source, delimiter=delimiter, strict=True), None)
+            end = fields is None
+        except csv.Error:
+            waiting.extendleft(reversed(taken[1:]))
+            yield "a quote is not closed, or a letter follows one"
+            continue
+        if fields:
+            yield fields
+        elif end:
+            if waiting and waiting[0] is None:
+                waiting.popleft()
+                yield _UNREADABLE
+            elif not taken:
+                return
+
+
+def _until_fault(waiting: deque[str | None], lines: Iterator[str | None], taken: list[str]) -> Iterator[str]:
+    """Lines for one csv row, noted in ``taken``; a line that cannot be read waits and ends them."""
+    size = 0
+    while len(taken) < MAX_LINES and size < MAX_LINE:
+        line = waiting.popleft() if waiting else next(lines, "")
+        if line is None:
+            waiting.appendleft(None)
+            return
+        if not line:
+            return
+        taken.append(line)
+        size += len(line)
+        yield line.replace("\0", "")

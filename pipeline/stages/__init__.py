@@ -1,0 +1,216 @@
+"""The stages, in the order data meets them: what each reads, which models it needs, and which config fields decide it.
+
+Plain data: listing the stages loads none of them. ``Stage.load`` imports the one function of a stage's module.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from surd.schemas import (
+    Captioned,
+    Cleaned,
+    Corrected,
+    Decoded,
+    Deduped,
+    Pair,
+    Rewritten,
+    Row,
+    Safe,
+    Scored,
+    Selected,
+    SourceRecord,
+)
+
+Scope = Literal["source", "partition", "build", "shard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage, as data. Its marker holds a fingerprint of everything named here.
+
+    ``scope`` is its unit of work: ``partition`` and ``shard`` stages are maps over those; ``source`` and ``build``
+    stages run once over everything (collect makes the partitions; dedup, select, pack and report reduce them).
+    ``config_fields`` are sections (``dedup``) or fields (``fetch.max_pixels``) of BuildConfig; the stage reads no
+    other. ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
+    the user's file named there takes its place. ``safety_models``: it depends on the files of the safety classifiers.
+    """
+
+    name: str
+    version: int
+    scope: Scope
+    row: type[Row] | None = None
+    reads: tuple[str, ...] = ()
+    model_roles: tuple[str, ...] = ()
+    config_fields: tuple[str, ...]
+    data_files: tuple[str, ...] = ()
+    safety_models: bool = False
+    finishes: bool = False
+
+    def load(self) -> Callable[..., Any]:
+        """The stage's function, imported when first needed: a skipped stage loads no library.
+
+        Maps are called with ``(build, unit, config, models)`` and return the unit's rows, or an empty list when the
+        stage has none; the others with ``(build, config, models)``, and give the rows of one partition after another.
+        """
+        function: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{self.name}"), self.name)
+        return function
+
+    def load_finish(self) -> Callable[..., None]:
+        """``finish(build, config, models)`` of a stage that ``finishes``, to be called when all its units are done."""
+        function: Callable[..., None] = importlib.import_module(f"{__name__}.{self.name}").finish
+        return function
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        name="collect",
+        version=3,
+        scope="source",
+        row=SourceRecord,
+        config_fields=(
+            "source",
+            "limit",
+            "seed",
+            "partition_size",
+            "demo",
+            "collect",
+            "urls",
+            "civitai",
+            "lexica",
+            "fetch.allow_hosts",
+        ),
+    ),
+    Stage(
+        name="fetch",
+        version=5,
+        scope="partition",
+        row=Pair,
+        reads=("collect",),
+        config_fields=("source", "seed", "demo", "civitai", "lexica", "fetch"),
+    ),
+    Stage(
+        name="decode",
+        version=1,
+        scope="partition",
+        row=Decoded,
+        reads=("fetch",),
+        config_fields=("fetch.max_pixels",),
+    ),
+    Stage(
+        name="clean",
+        version=4,
+        scope="partition",
+        row=Cleaned,
+        reads=("collect", "fetch", "decode"),
+        model_roles=("clip",),
+        config_fields=("clean",),
+        data_files=("prompts/words.yaml",),
+    ),
+    Stage(
+        name="dedup",
+        version=2,
+        scope="build",
+        row=Deduped,
+        reads=("fetch", "decode", "clean"),
+        config_fields=("dedup",),
+    ),
+    Stage(
+        name="safety",
+        version=1,
+        scope="partition",
+        row=Safe,
+        reads=("fetch", "clean", "dedup"),
+        config_fields=("safety", "clean.allow_nsfw"),
+        safety_models=True,
+    ),
+    Stage(
+        name="score",
+        version=2,
+        scope="partition",
+        row=Scored,
+        reads=("fetch", "clean", "safety"),
+        model_roles=("clip",),
+        config_fields=("score",),
+    ),
+    Stage(
+        name="caption",
+        version=2,
+        scope="partition",
+        row=Captioned,
+        reads=("fetch", "safety"),
+        model_roles=("captioner",),
+        config_fields=("caption",),
+    ),
+    Stage(
+        name="rewrite",
+        version=2,
+        scope="partition",
+        row=Rewritten,
+        reads=("clean", "safety"),
+        model_roles=("llm",),
+        config_fields=("rewrite",),
+        data_files=("rewrite.template:sentences/rewrite_template.yaml",),
+    ),
+    Stage(
+        name="correct",
+        version=3,
+        scope="partition",
+        row=Corrected,
+        reads=("score", "caption", "rewrite"),
+        model_roles=("clip", "llm"),
+        config_fields=("correct",),
+        data_files=("correct.lexicon:sentences/lexicon.yaml", "correct.wordings:sentences/wordings.yaml"),
+    ),
+    Stage(
+        name="select",
+        version=2,
+        scope="build",
+        row=Selected,
+        reads=("clean", "score", "correct"),
+        model_roles=("clip",),
+        config_fields=("select",),
+    ),
+    Stage(
+        name="pack",
+        version=3,
+        scope="build",
+        reads=("collect", "fetch", "clean", "safety", "score", "correct", "select"),
+        model_roles=("diffusion",),
+        config_fields=("pack",),
+    ),
+    Stage(
+        name="embed",
+        version=2,
+        scope="shard",
+        reads=("pack",),
+        model_roles=("embed_llm", "diffusion"),
+        config_fields=("embed", "models.embed_llm", "models.diffusion"),  # columns are called by the models' names
+        finishes=True,
+    ),
+    Stage(
+        name="report",
+        version=4,
+        scope="build",
+        reads=(
+            "collect",
+            "fetch",
+            "decode",
+            "clean",
+            "dedup",
+            "safety",
+            "score",
+            "caption",
+            "rewrite",
+            "correct",
+            "select",
+            "pack",
+            "embed",
+        ),
+        config_fields=("report",),
+    ),
+)
+BY_NAME = {stage.name: stage for stage in STAGES}

@@ -1,0 +1,31 @@
+"""caption: turns kept images into sentences that say what the picture shows."""
+
+from __future__ import annotations
+
+from surd.pipeline.batching import ahead, batched
+from surd.pipeline.build.folder import Build
+from surd.pipeline.build.rows import StageRows
+from surd.pipeline.images.rgb import to_rgb
+from surd.pipeline.models import Models
+from surd.schemas import BuildConfig, Captioned, Pair, Safe
+
+_WINDOW = 8  # whole pictures decoded ahead of the model: more would only hold memory
+
+
+def caption(build: Build, part: int, config: BuildConfig, models: Models) -> list[Captioned]:
+    """One partition's captions, up to ``caption.k`` different ones per image, the surest first."""
+    settings = config.caption
+    captioned = StageRows(Captioned, build.read_rows("safety", part, Safe))
+    pairs = captioned.of_kept(build.read_rows("fetch", part, Pair))
+    pictures = ahead(to_rgb, build.images(part, pairs), _WINDOW)
+    for batch in batched(zip(captioned.kept, pictures, strict=True), settings.batch_size):
+        captions = models.captioner.caption(
+            [image for _, image in batch],
+            k=settings.k,
+            num_beams=settings.num_beams,
+            max_new_tokens=settings.max_new_tokens,
+            seed=settings.seed,
+        )
+        for (at, _), texts in zip(batch, captions, strict=True):
+            captioned.set(at, captions=texts)
+    return captioned.rows

@@ -1,0 +1,117 @@
+"""clean: turns a web prompt into its cleaned complex prompt, keywords by weight and kind, language, or a reason."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from functools import cache
+
+import ftfy
+from ftfy.badness import is_bad
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.models import Models
+from surd.pipeline.models.clip_tokenizer import CONTEXT, ClipTokenizer, clip_tokenizer, clip_words
+from surd.pipeline.prompts.gibberish import is_gibberish
+from surd.pipeline.prompts.grammar import Prompt, parse_prompt
+from surd.pipeline.prompts.injection import find_injection
+from surd.pipeline.prompts.language import detect_language
+from surd.pipeline.prompts.text import without_preamble
+from surd.pipeline.prompts.words import Split, prompt_words
+from surd.schemas import BuildConfig, Cleaned, Decoded, Pair, Reason, SourceRecord
+from surd.schemas.config import CleanConfig
+
+_WORD = re.compile(r"[^\W\d_](?:\.?[^\W\d_])+|[\u3040-\u9fff\uac00-\ud7af]")
+_LAST_WORD = re.compile(r"[a-z]{2,}\Z", re.IGNORECASE)
+# The levels galleries give to pictures that are fit for work, as words, numbers and booleans.
+_SAFE_LEVELS = {"", "none", "false", "safe", "pg", "g", "0", "1", "unlikely"}  # unlikely: LAION's word
+_UNSAFE_WORDS = re.compile(
+    r"\b(?:nsfw|nude|nudity|naked|topless|porn\w*|hentai|sex|sexual|erotic|uncensored|nipples?|genitals?|gore)\b",
+    re.IGNORECASE,
+)
+
+
+def clean(build: Build, part: int, config: BuildConfig, models: Models) -> list[Cleaned]:
+    """One partition's prompts, cleaned. Rejects what is missing, unsafe, hostile or says nothing of the picture."""
+    records = build.read_rows("collect", part, SourceRecord)
+    pairs = build.read_rows("fetch", part, Pair)
+    decodings = build.read_rows("decode", part, Decoded)
+    tokenizer = clip_tokenizer(models.config.clip)
+    return [
+        _clean_row(Cleaned(**decoded.verdict()), record, pair, config.clean, tokenizer)
+        for record, pair, decoded in zip(records, pairs, decodings, strict=True)
+    ]
+
+
+def _clean_row(
+    row: Cleaned, record: SourceRecord, pair: Pair, settings: CleanConfig, tokenizer: ClipTokenizer
+) -> Cleaned:
+    if not row.kept:
+        return row
+    if not pair.prompt or not pair.prompt.strip():
+        return row.reject("clean", Reason.NO_PROMPT)
+    level = (record.nsfw_level or "").strip().lower()
+    if not settings.allow_nsfw and level not in _SAFE_LEVELS:
+        return row.reject("clean", Reason.NSFW, f"the source's level is {level}")
+    text = without_preamble(ftfy.fix_encoding(pair.prompt) if is_bad(pair.prompt) else pair.prompt)
+    prompt = parse_prompt(text, settings.max_chars)
+    split = prompt_words().split(prompt.keywords)
+    language = detect_language(" , ".join(split.subjects))
+    if fault := find_fault(text, prompt, split, language, settings):
+        return row.reject("clean", *fault)
+    tokens = tokenizer.count(prompt.text)
+    return row.model_copy(
+        update={
+            "complex": prompt.text,
+            "keywords": list(prompt.keywords),
+            "weights": list(prompt.weights),
+            "loras": [network.name for network in prompt.networks],
+            "subjects": split.subjects,
+            "styles": split.styles,
+            "qualities": split.qualities,
+            "language": language,
+            "clip_tokens": tokens,
+            "truncated": tokens > CONTEXT,
+            "cut": prompt.cut or ends_mid_word(text, prompt),
+        }
+    )
+
+
+def find_fault(
+    text: str, prompt: Prompt, split: Split, language: str | None, settings: CleanConfig
+) -> tuple[Reason, str] | None:
+    """Why a prompt is of no use, with the words that show it, or None. What is dangerous is looked for first."""
+    names = " ".join(network.name for network in prompt.networks).replace("_", " ")
+    if not settings.allow_nsfw and (unsafe := _UNSAFE_WORDS.search(f"{prompt.text} {names}")):
+        return Reason.NSFW, f"the prompt says {unsafe.group().lower()}"
+    if injection := find_injection(text):
+        return Reason.PROMPT_INJECTION, injection
+    if prompt.unresolved:
+        return Reason.UNRESOLVED_TEMPLATE, ", ".join(prompt.unresolved)
+    if len(_WORD.findall(prompt.text)) < settings.min_words:
+        return Reason.EMPTY_PROMPT, text.strip()
+    subjects = ", ".join(split.subjects)
+    if is_gibberish(subjects):
+        return Reason.GIBBERISH, subjects
+    if language and settings.languages and language not in settings.languages:
+        return Reason.FOREIGN_LANGUAGE, f"{language}: {subjects}"
+    if not split.subjects:
+        return Reason.NO_SUBJECT, prompt.text
+    return None
+
+
+def ends_mid_word(text: str, prompt: Prompt) -> bool:
+    """Whether the last word is none that CLIP knows, but the beginning of one it does: ``four sunflo``."""
+    match = _LAST_WORD.search(text.rstrip())
+    if not match or (word := match.group().lower()) in clip_words() or word + "s" in clip_words():
+        return False
+    if prompt.keywords and prompt_words().classify(prompt.keywords[-1]) != "subject":
+        return False
+    words = _sorted_words()
+    at = bisect_right(words, word)
+    return at < len(words) and words[at].startswith(word)
+
+
+@cache
+def _sorted_words() -> list[str]:
+    return sorted(clip_words())

@@ -1,0 +1,175 @@
+"""collect: turns a source, page by page, into partitions of source records; killed, it goes on after its last page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from surd.pipeline import untrusted_json
+from surd.pipeline.build.folder import Build
+from surd.pipeline.models import Models
+from surd.pipeline.sources import AtAnAddress, Page, Source, open_source
+from surd.schemas import BuildConfig, SourceRecord, SurdError
+
+log = logging.getLogger(__name__)
+BARREN = 50  # pages without one new record; a filter may empty some, a source that has more does not empty so many
+END = "collect/end.json"
+PAGES = "collect/pages"  # lives until collect is done
+_SOURCE = f"{PAGES}/source.json"
+
+
+def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[list[SourceRecord]]:
+    """The records of the source in its order, at most ``limit``, in partitions of ``partition_size``.
+
+    Of records with the same id the first counts; what is kept in memory is one partition and eight bytes of every id.
+    ``collect/end.json`` says how much came and why no more did. Raises SurdError when the source fails or holds
+    nothing; the pages got by then stay on disk, and the next call asks only for those that follow.
+    """
+    if config.limit == 0:
+        return
+    source = open_source(config)
+    _drop_pages_of_another(source, build)
+    tally = Tally()
+    partition: list[SourceRecord] = []
+    try:
+        with source:
+            for record in _records(build, source, tally, config.limit):
+                partition.append(record)
+                if len(partition) == config.partition_size:
+                    yield partition
+                    partition = []
+    except SurdError as error:
+        got = len(tally.seen)
+        kept = f"; the {got} records so far are kept, and running again continues" if got else ""
+        raise SurdError(f"{error}{kept}") from error
+    if not len(tally.seen):
+        raise SurdError(f"config field 'source' is {source.name!r} and gave no records; give one that holds images")
+    if partition:
+        yield partition
+    if tally.repeated:
+        message = "%s gave %d records more than once; each counts once, where it came first"
+        log.warning(message, source.name, tally.repeated)
+    build.write_json(END, tally.end(source.name))
+    build.remove(PAGES)
+
+
+class SeenKeys:
+    """64-bit keys, eight bytes each: a set of the latest, and a sorted array of those before."""
+
+    def __init__(self, latest: int = 100_000) -> None:
+        self._size = latest
+        self._latest: set[int] = set()
+        self._sorted = np.empty(0, np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._latest) + len(self._sorted)
+
+    def add(self, key: int) -> bool:
+        """Whether the key is new; it is not when asked again."""
+        if key in self._latest:
+            return False
+        place = int(np.searchsorted(self._sorted, np.uint64(key)))
+        if place < len(self._sorted) and int(self._sorted[place]) == key:
+            return False
+        self._latest.add(key)
+        if len(self._latest) == self._size:
+            self._sorted = np.sort(np.concatenate([self._sorted, np.fromiter(self._latest, np.uint64)]))
+            self._latest.clear()
+        return True
+
+
+@dataclass
+class Tally:
+    """What came of a source: keys of its records, how many came again, and why the last page was the last."""
+
+    seen: SeenKeys = field(default_factory=SeenKeys)
+    repeated: int = 0
+    pages: int = 0
+    why: str = "the source has no more"
+
+    def end(self, source: str) -> dict[str, Any]:
+        return {
+            "source": source,
+            "pages": self.pages,
+            "records": len(self.seen),
+            "repeated": self.repeated,
+            "ended": self.why,
+        }
+
+    def new(self, records: list[SourceRecord]) -> Iterator[SourceRecord]:
+        """Those that did not come before."""
+        for record in records:
+            if self.seen.add(int(record.key, 16)):
+                yield record
+            else:
+                self.repeated += 1
+
+
+def _records(build: Build, source: Source, tally: Tally, limit: int | None) -> Iterator[SourceRecord]:
+    """The source's new records to its last page, or to the one after which it only repeats itself."""
+    barren = 0
+    for page in _pages(build, source, tally):
+        before = len(tally.seen)
+        for record in tally.new(page.records):
+            yield record
+            if len(tally.seen) == limit:
+                tally.why = "the limit is reached"
+                return
+        barren = barren + 1 if len(tally.seen) == before else 0
+        if barren == BARREN and isinstance(source, AtAnAddress):  # a list on disk has an end, however it repeats
+            tally.why = f"{BARREN} pages in a row held nothing new, so its pages go in a circle"
+            log.warning("%s: %s; collecting ends here", source.name, tally.why)
+            return
+
+
+def _pages(build: Build, source: Source, tally: Tally) -> Iterator[Page]:
+    """Pages on disk first, then those that the source is asked for, saving each, until a cursor comes again."""
+    asked: set[str | None] = set()
+    cursor: str | None = None
+    for number in count():
+        asked.add(cursor)
+        page = _saved(build, number)
+        if page is None:
+            page = source.page(cursor)
+            rows = [record.model_dump(mode="json") for record in page.records]
+            build.write_json(_page_file(number), {"records": rows, "next_cursor": page.next_cursor})
+        tally.pages += 1
+        yield page
+        log.info("%s: page %d, %d records", source.name, number + 1, len(tally.seen))
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+        if cursor in asked:
+            tally.why = f"the cursor {cursor[:200]!r} came twice, so its pages go in a circle"
+            log.warning("%s: %s; collecting ends here", source.name, tally.why)
+            return
+
+
+def _saved(build: Build, number: int) -> Page | None:
+    """A page that an earlier call got, or None."""
+    if not build.exists(_page_file(number)):
+        return None
+    try:
+        document = untrusted_json.parse(build.read_bytes(_page_file(number)))
+        return Page([SourceRecord.model_validate(row) for row in document["records"]], document["next_cursor"])
+    except (ValueError, KeyError, TypeError, ValidationError):  # of another version
+        return None
+
+
+def _drop_pages_of_another(source: Source, build: Build) -> None:
+    """Remove the pages of an unfinished collect unless they are this very source's."""
+    mine = {"source": source.name, "fingerprint": source.fingerprint()}
+    if build.exists(_SOURCE) and untrusted_json.parse(build.read_bytes(_SOURCE)) == mine:
+        return
+    build.remove(PAGES)
+    build.write_json(_SOURCE, mine)
+
+
+def _page_file(number: int) -> str:
+    return f"{PAGES}/{number:06d}.json"

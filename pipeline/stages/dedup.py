@@ -1,0 +1,180 @@
+"""dedup: turns pictures and prompts of every partition into clusters of the same one, of which the best row stays.
+
+The best row of a cluster is the one with most pixels, then most bytes, then the smallest key. Clusters are made in
+three steps, each among the rows that the one before left: same bytes, same picture (resized, recompressed, lightly
+cropped, on request mirrored), almost the same prompt.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from surd.pipeline.build.folder import Build, part_file, part_miniatures
+from surd.pipeline.deduplication.minhash import PromptTwin, find_prompt_twins, prompt_set
+from surd.pipeline.deduplication.near_duplicates import Likeness, find_image_twins
+from surd.pipeline.deduplication.registration import Pixels
+from surd.pipeline.models import Models
+from surd.schemas import BuildConfig, Deduped, Reason, Row, Status
+from surd.schemas.config import DedupConfig
+
+_RULE = "the one with most pixels stays, then most bytes, then the smallest key"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """What names the picture of one row that came here, and how good it is."""
+
+    key: str
+    sha256: str
+    rank: tuple[int, int, str]
+    place: tuple[int, int]  # partition, and row in it
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTwin:
+    """The row that stays for a picture, and how alike the two are; None where the bytes are the same."""
+
+    key: str
+    likeness: Likeness | None
+
+
+def dedup(build: Build, config: BuildConfig, models: Models) -> list[list[Deduped]]:
+    """Rows per partition; of every cluster all rows but the best (of prompts: the best few) are rejected.
+
+    Miniatures, prompts and rows are read one after the other, never held together.
+    """
+    settings, parts = config.dedup, range(build.part_count())
+    candidates = sorted((one for part in parts for one in _read_candidates(build, part)), key=lambda c: c.rank)
+    images = _image_twins(build, candidates, settings)
+    left = [candidate for candidate in candidates if candidate.key not in images]
+    prompts = _prompt_twins(build, left, settings)
+    rejected = _surplus(left, prompts, settings.max_per_prompt)
+    return [
+        [
+            _decide(row, images.get(row.key), prompts.get(row.key), row.key in rejected, settings)
+            for row in _verdicts(build, part)
+        ]
+        for part in parts
+    ]
+
+
+def _verdicts(build: Build, part: int) -> list[Row]:
+    table = build.read_table(part_file("clean", part), columns=list(Row.model_fields))
+    return [Row.model_validate(row) for row in table.to_pylist()]
+
+
+def _read_candidates(build: Build, part: int) -> list[Candidate]:
+    pairs = build.read_table(part_file("fetch", part), columns=["sha256", "width", "height", "size"]).to_pylist()
+    verdicts = build.read_table(part_file("clean", part), columns=["key", "status"]).to_pylist()
+    return [
+        Candidate(
+            key=row["key"],
+            sha256=pair["sha256"],
+            rank=(-pair["width"] * pair["height"], -pair["size"], row["key"]),
+            place=(part, at),
+        )
+        for at, (row, pair) in enumerate(zip(verdicts, pairs, strict=True))
+        if row["status"] == Status.KEPT
+    ]
+
+
+def _image_twins(build: Build, candidates: list[Candidate], settings: DedupConfig) -> dict[str, ImageTwin]:
+    """Key -> twin, for every row whose picture is that of a better row."""
+    first: dict[str, Candidate] = {}
+    for candidate in candidates:
+        first.setdefault(candidate.sha256, candidate)
+    distinct = list(first.values())
+    twins: dict[str, ImageTwin] = {}
+    if settings.radius >= 0:
+        for row, (twin, likeness) in find_image_twins(_miniatures(build, distinct), settings).items():
+            twins[distinct[row].key] = ImageTwin(key=distinct[twin].key, likeness=likeness)
+    for candidate in candidates:
+        same = first[candidate.sha256]
+        if same is not candidate:
+            stays = twins[same.key].key if same.key in twins else same.key
+            twins[candidate.key] = ImageTwin(key=stays, likeness=None)
+    return twins
+
+
+def _miniatures(build: Build, candidates: list[Candidate]) -> Pixels:
+    """The candidates' miniatures, in their order: 3 KB each, all that is held of a picture."""
+    minis = np.zeros((len(candidates), 32, 32, 3), np.uint8)
+    for part, places in _by_part(candidates).items():
+        array = np.load(io.BytesIO(build.read_bytes(part_miniatures(part))), allow_pickle=False)
+        minis[[number for number, _ in places]] = array[[row for _, row in places]]
+    return minis
+
+
+def _prompt_twins(
+    build: Build, candidates: list[Candidate], settings: DedupConfig
+) -> dict[str, tuple[str, PromptTwin]]:  # fmt: skip
+    """Key -> (key of the row whose prompt stands for its cluster, how alike); empty when prompts are not compared."""
+    if not settings.max_per_prompt:
+        return {}
+    said: list[frozenset[str]] = [frozenset()] * len(candidates)
+    for part, places in _by_part(candidates).items():
+        keywords = build.read_table(part_file("clean", part), columns=["keywords"])["keywords"].to_pylist()
+        for number, row in places:
+            said[number] = prompt_set(keywords[row] or ())
+    twins = find_prompt_twins(said, settings.prompt_similarity)
+    return {one.key: (candidates[twin.row].key, twin) for one, twin in zip(candidates, twins, strict=True)}
+
+
+def _by_part(candidates: list[Candidate]) -> dict[int, list[tuple[int, int]]]:
+    """Partition -> (number of the candidate, its row there)."""
+    places: dict[int, list[tuple[int, int]]] = {}
+    for number, candidate in enumerate(candidates):
+        places.setdefault(candidate.place[0], []).append((number, candidate.place[1]))
+    return places
+
+
+def _surplus(candidates: list[Candidate], prompts: dict[str, tuple[str, PromptTwin]], most: int) -> set[str]:
+    """Keys beyond the best ``most`` of each prompt cluster."""
+    count: Counter[str] = Counter()
+    surplus: set[str] = set()
+    for candidate in candidates:
+        if candidate.key in prompts:
+            cluster = prompts[candidate.key][0]
+            count[cluster] += 1
+            if count[cluster] > most:
+                surplus.add(candidate.key)
+    return surplus
+
+
+def _decide(
+    row: Row, image: ImageTwin | None, prompt: tuple[str, PromptTwin] | None, surplus: bool, settings: DedupConfig
+) -> Deduped:
+    deduped = Deduped(**row.verdict())
+    if not row.kept:
+        return deduped
+    if image:
+        found: dict[str, Any] = {"cluster": image.key}
+        if image.likeness is None:
+            return deduped.model_copy(update=found).reject(
+                "dedup", Reason.DUPLICATE_BYTES, f"same bytes as a copy of {image.key}; {_RULE}"
+            )
+        like = image.likeness
+        found |= {"distance": like.distance, "difference": like.difference}
+        return deduped.model_copy(update=found).reject(
+            "dedup",
+            Reason.DUPLICATE_IMAGE,
+            f"{'mirrored ' if like.flipped else ''}copy of {image.key}: {like.distance} bits of the hash and "
+            f"{like.difference:g} levels of colour apart; {_RULE}",
+        )
+    found = {"cluster": row.key}
+    if prompt:
+        stands, twin = prompt
+        found |= {"prompt_cluster": stands, "prompt_similarity": round(twin.similarity, 4)}
+        if surplus:
+            return deduped.model_copy(update=found).reject(
+                "dedup",
+                Reason.DUPLICATE_PROMPT,
+                f"prompt {twin.similarity:.2f} alike that of {stands}, of which the best {settings.max_per_prompt} "
+                f"stay: most pixels, then most bytes, then the smallest key",
+            )
+    return deduped.model_copy(update=found)

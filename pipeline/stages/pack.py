@@ -1,0 +1,25 @@
+"""pack: the selected samples as webdataset shards, in key order, with an index and a manifest."""
+
+from __future__ import annotations
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.dataset.card import dataset_card
+from surd.pipeline.dataset.shards import describe_shards, planned_shards, write_samples
+from surd.pipeline.models import Models
+from surd.schemas import BuildConfig, Row, ShardInfo
+
+
+def pack(build: Build, config: BuildConfig, models: Models) -> list[list[Row]]:
+    """Write ``shards/``. Keys are hashes, so key order is a shuffle; the same input gives the same bytes."""
+    build.remove("shards")
+    shards: list[ShardInfo] = []
+    index: list[dict[str, object]] = []
+    extensions: set[str] = set()
+    for name, group in planned_shards(build, config.pack):
+        with build.writing(f"shards/{name}") as file:
+            index += write_samples(build, file, name, group)
+        shards.append(ShardInfo(name=name, count=len(group), bytes=file.size, sha256=file.sha256))
+        extensions |= {item.sample.ext for item in group}
+    describe_shards(build, shards, index, models)
+    build.write_bytes("README.md", dataset_card(len(index), extensions).encode())
+    return []

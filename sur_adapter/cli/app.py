@@ -1,0 +1,94 @@
+"""Turns a pydantic config into a typer command: every field a flag, its description the help."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from surd.schemas.errors import SurdError
+
+C = TypeVar("C", bound=BaseModel)
+_CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+
+
+def command(config: type[C], run: Callable[[C], None]) -> typer.Typer:
+    """A one-command app whose flags are the fields of ``config``; ``run`` gets the validated config.
+
+    Only the flags that were given reach ``config``, which has its own defaults. A field called ``config`` names a
+    YAML file of further settings. The help shown above the flags is ``run``'s docstring, as Markdown.
+    """
+    from_file = "config" in config.model_fields
+
+    def call(context: typer.Context, **values: Any) -> None:
+        given = {
+            name: value
+            for name, value in values.items()
+            if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"
+        }
+        if from_file and (file := given.get("config")):
+            given = _settings(file, config) | given
+        try:
+            asked = config(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            flag = "--" + str(first["loc"][0]).replace("_", "-")
+            if first["type"] == "missing":
+                raise SurdError(f"{flag}: is missing; give it, see --help") from error
+            raise SurdError(f"{flag}: {first['input']!r} is refused: {first['msg'].lower()}; correct it") from error
+        run(asked)
+
+    parameters = [_CONTEXT, *(_parameter(name, field, from_file) for name, field in config.model_fields.items())]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    call.__doc__ = run.__doc__
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+    app.command()(call)
+    return app
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run ``app`` on the command line; a SurdError becomes one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except SurdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _settings(file: Path, config: type[BaseModel]) -> dict[str, Any]:
+    """The settings a YAML file holds, by field; SurdError where it cannot be read or names what there is not."""
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SurdError(
+            f"--config: {str(file)!r} cannot be read ({error.__class__.__name__}); give a YAML file"
+        ) from error
+    if not isinstance(values, dict):
+        raise SurdError(f"--config: {str(file)!r} is no list of settings; write lines such as 'steps: 500'")
+    settings = {str(name).replace("-", "_"): value for name, value in values.items()}
+    for name in settings.keys() - config.model_fields.keys():
+        near = difflib.get_close_matches(name, config.model_fields, n=1)
+        mend = f"write {near[0]!r}" if near else "see --help"
+        raise SurdError(f"--config: {str(file)!r} sets {name!r}, which is no setting; {mend}")
+    return settings
+
+
+def _parameter(name: str, field: FieldInfo, from_file: bool) -> inspect.Parameter:
+    """The flag of a field. What is required may stand in the file, so that no flag is, where there can be one."""
+    flag = "--" + name.replace("_", "-")
+    names = f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag
+    default = inspect.Parameter.empty if field.is_required() else field.default
+    kind: Any = field.annotation
+    if field.is_required() and from_file:
+        kind, default = kind | None, None
+    annotation: Any = Annotated[kind, typer.Option(names, help=field.description)]  # type: ignore[name-defined]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -1,0 +1,150 @@
+"""Turns samples as they lie in the shards into training batches."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from sur_adapter.data.column_arrays import to_float
+from surd.schemas.errors import SurdError
+from surd.schemas.manifest import ColumnManifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One sample as stored: ``image`` encoded, or None where images are not read.
+
+    ``arrays`` has a stored array for each column read, called as in ``slot_of``, and "..._mask" and "..._pooled"
+    for what it may have beside.
+    """
+
+    key: str
+    shard: str
+    simple: str
+    complex: str
+    image: bytes | None = None
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """B samples; None is what was not asked for. Numbers are float32, masks bool (True: a real token).
+
+    ``images_BCHW`` in [-1, 1]. ``llm_BW`` of a pooled column, ``llm_BLW`` and its mask of a token-level one, padded to
+    the batch's longest. Latents are the VAE's, neither sampled nor scaled (factors: the column's manifest).
+    """
+
+    keys: list[str]
+    simple: list[str]
+    complex: list[str]
+    images_BCHW: Tensor | None = None
+    llm_BW: Tensor | None = None
+    llm_BLW: Tensor | None = None
+    llm_mask_BL: Tensor | None = None
+    latents_mean_BCHW: Tensor | None = None
+    latents_std_BCHW: Tensor | None = None
+    clip_simple_BTD: Tensor | None = None
+    clip_simple_mask_BT: Tensor | None = None
+    clip_simple_pooled_BP: Tensor | None = None
+    clip_complex_BTD: Tensor | None = None
+    clip_complex_mask_BT: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with its tensors on ``device``; a copy from pinned memory does not wait."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The batch with its tensors in page-locked memory; torch's DataLoader calls this."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Any) -> Batch:
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
+
+
+def slot_of(column: ColumnManifest) -> str:
+    """The part of a batch a column fills: llm, latents, clip_simple or clip_complex."""
+    return f"clip_{column.text}" if column.kind == "clip" else column.kind
+
+
+def collate(samples: list[Sample], image_size: int | None = None) -> Batch:
+    """Decode and stack samples; images become ``image_size`` squared (needed where there are images).
+
+    Raises SurdError naming tar and member of an image that does not decode, or of an array that is not finite or not
+    of the others' shape.
+    """
+    parts: dict[str, Tensor] = {}
+    if samples[0].image is not None:
+        assert image_size, "images are read, so their size must be given"
+        pixels = np.stack([decode(sample, image_size) for sample in samples])
+        parts["images_BCHW"] = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    for slot in samples[0].arrays:
+        parts |= _stack(samples, slot)
+    return Batch(
+        keys=[sample.key for sample in samples],
+        simple=[sample.simple for sample in samples],
+        complex=[sample.complex for sample in samples],
+        **parts,
+    )
+
+
+def decode(sample: Sample, size: int) -> np.ndarray:
+    """uint8 [size, size, 3]: upright, on white where transparent, resized and centre-cropped."""
+    assert sample.image is not None
+    try:
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(sample.image)))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.asarray(ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SurdError(f"{sample.shard}: the image of {sample.key} cannot be read ({error}); pack it again") from error
+
+
+def _stack(samples: list[Sample], slot: str) -> dict[str, Tensor]:
+    arrays = [sample.arrays[slot] for sample in samples]
+    if slot.endswith("_mask"):
+        return {f"{slot}_BT": torch.from_numpy(_even(samples, slot, arrays)).bool()}
+    if slot == "llm" and arrays[0].ndim == 2:
+        stored, mask = _pad(arrays)
+        values = to_float(stored)
+        parts = {"llm_BLW": values, "llm_mask_BL": torch.from_numpy(mask)}
+    else:
+        values = to_float(_even(samples, slot, arrays))
+        own = {"llm": ["llm_BW"], "latents": ["latents_mean_BCHW", "latents_std_BCHW"]}
+        names = own.get(slot, [f"{slot}_BP" if slot.endswith("_pooled") else f"{slot}_BTD"])
+        parts = dict(zip(names, values.chunk(len(names), dim=1), strict=True))
+    _check_finite(samples, slot, values)
+    return parts
+
+
+def _check_finite(samples: list[Sample], slot: str, values: Tensor) -> None:
+    if bool(values.sum().isfinite()):  # a tenth of the time of asking every number
+        return
+    for sample, value in zip(samples, values, strict=True):
+        if not bool(value.isfinite().all()):
+            raise SurdError(f"{sample.places[slot]} holds NaN or infinity; embed again")
+
+
+def _even(samples: list[Sample], slot: str, arrays: list[np.ndarray]) -> np.ndarray:
+    for sample, array in zip(samples, arrays, strict=True):
+        if array.shape != arrays[0].shape:
+            first = f"{arrays[0].shape} of {samples[0].places[slot]}"
+            raise SurdError(f"{sample.places[slot]} has shape {array.shape}, not the {first}; embed again")
+    return np.stack(arrays)
+
+
+def _pad(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Token-level states under each other, zeros after the last token, and where tokens are."""
+    lengths = np.array([len(array) for array in arrays])
+    mask = np.arange(lengths.max())[None, :] < lengths[:, None]
+    stored = np.zeros((*mask.shape, arrays[0].shape[1]), arrays[0].dtype)
+    stored[mask] = np.concatenate(arrays)
+    return stored, mask

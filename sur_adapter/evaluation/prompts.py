@@ -1,0 +1,113 @@
+"""Turns a prompt file, ours or a public benchmark's, into prompts with a category and, where stated, their facts.
+
+Ours is JSON lines: ``{"prompt": ..., "category": ..., "facts": {group: value}, "complex": ..., "image": ...}``, of
+which only the prompt must be there. Public ones are told by their own form: GenEval (JSON lines with ``tag``),
+PartiPrompts (``.tsv``) and T2I-CompBench (``.txt``, the category in the file's name). Plain text will do too.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from surd.schemas.errors import SurdError
+
+CATEGORIES = ("action", "colour", "counting", "relation", "subject", "style")
+#: What public benchmarks call our categories; their other categories keep their own names.
+OUR_NAMES = {
+    "single_object": "subject", "two_object": "subject", "counting": "counting", "colors": "colour",
+    "color_attr": "colour", "position": "relation",
+    "color": "colour", "numeracy": "counting", "spatial": "relation", "3d_spatial": "relation",
+    "non_spatial": "action",
+    "Quantity": "counting", "Properties & Positioning": "relation", "Style & Format": "style",
+}  # fmt: skip
+OTHER = "other"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalPrompt:
+    """One prompt. ``facts`` (group -> value) are what a fact judge looks for; ``complex`` is the same said in keywords,
+    ``image`` a real picture of it, both None where the file has none."""
+
+    prompt: str
+    category: str = OTHER
+    facts: dict[str, str] = field(default_factory=dict)
+    complex: str | None = None
+    image: Path | None = None
+
+
+def read_eval_prompts(path: Path) -> list[EvalPrompt]:
+    """The prompts of a file, in its order. SurdError naming the line that cannot be read, or when there are none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SurdError(f"--prompts: {str(path)!r} cannot be read ({error}); give a prompt file") from error
+    if path.suffix == ".jsonl":
+        prompts = list(_json_lines(text, path))
+    elif path.suffix == ".tsv":
+        prompts = list(_parti(text, path))
+    else:
+        name = path.stem.removesuffix("_val")
+        prompts = [_prompt(line, category=_ours(name)) for line in text.splitlines() if line.strip()]
+    if not prompts:
+        raise SurdError(f"--prompts: {str(path)!r} holds no prompt; write one a line")
+    return prompts
+
+
+def by_category(prompts: list[EvalPrompt]) -> dict[str, list[int]]:
+    """Category -> places of its prompts; our six first, then the file's own by name."""
+    found: dict[str, list[int]] = {}
+    for place, one in enumerate(prompts):
+        found.setdefault(one.category, []).append(place)
+    names = [name for name in CATEGORIES if name in found]
+    return {name: found[name] for name in names + sorted(set(found) - set(names))}
+
+
+def _json_lines(text: str, path: Path) -> Iterator[EvalPrompt]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            yield _row(row, path)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SurdError(
+                f"--prompts: line {number} of {str(path)!r} is no prompt ({error!r}); "
+                'write {"prompt": "...", "category": "...", "facts": {"group": "value"}}'
+            ) from error
+
+
+def _row(row: dict[str, Any], path: Path) -> EvalPrompt:
+    for name in ("prompt", "category", "tag", "complex", "image"):
+        if not isinstance(row.get(name), (str, type(None))):
+            raise TypeError(f"{name} is {row[name]!r}, no text")
+    image = row.get("image")
+    if image is not None and not (path.parent / image).is_file():
+        raise ValueError(f"its image {str(path.parent / image)!r} is not there")
+    return _prompt(
+        row["prompt"],
+        category=_ours(row.get("category") or row.get("tag") or OTHER),
+        facts={str(group): str(value) for group, value in row.get("facts", {}).items()},
+        complex=row.get("complex"),
+        image=None if image is None else path.parent / image,
+    )
+
+
+def _parti(text: str, path: Path) -> Iterator[EvalPrompt]:
+    rows = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    for row in rows:
+        if not row.get("Prompt"):
+            raise SurdError(f"--prompts: line {rows.line_num} of {str(path)!r} has no Prompt; give PartiPrompts.tsv")
+        yield _prompt(row["Prompt"], category=_ours(row.get("Challenge") or OTHER))
+
+
+def _prompt(text: str, **fields: Any) -> EvalPrompt:
+    return EvalPrompt(prompt=text.strip(), **fields)
+
+
+def _ours(name: str) -> str:
+    return OUR_NAMES.get(name, name)

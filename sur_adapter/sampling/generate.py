@@ -1,0 +1,135 @@
+"""Turns prompts into images, with a trained adapter or without, on the same noise.
+
+Thin over ``SURStableDiffusionPipeline``: the adapter sees the positive prompt alone, so the unconditional branch is the
+base model's own, whatever the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from sur_adapter.adapter import SURAdapter
+from sur_adapter.base_model import Pipeline, load_base, pick_device
+from sur_adapter.sampling.config import GenerateConfig
+from sur_adapter.sampling.grid import draw_grid
+from sur_adapter.stable_diffusion import SURStableDiffusionPipeline, SURStableDiffusionXLPipeline, load_adapter
+from surd.schemas.errors import SurdError
+
+BATCH = 8
+
+
+def generate(config: GenerateConfig) -> list[Path]:
+    """Make the images that ``config`` asks for; returns the PNG files written.
+
+    Raises SurdError for a missing adapter, base model or prompt, an adapter of another width, and an unwritable out.
+    """
+    prompts = read_prompts(config)
+    _make_folder(config.out)
+    adapter = load_adapter(config.adapter, config.eta)
+    base = config.base or adapter.config["base_model"]
+    if base is None:
+        raise SurdError(f"--base: the adapter in {config.adapter} does not name its base model; name it here")
+    device = pick_device(config.device)
+    pipe = load_base(base, device)
+    arms = ({"without adapter": None} if config.compare else {}) | {"with adapter": adapter}
+    columns = {}
+    for number, (name, module) in product(range(config.seeds), arms.items()):
+        seed = config.seed + number * len(prompts)
+        columns[name if config.seeds == 1 else f"{name}, {seed}"] = sample_images(
+            pipe,
+            module,
+            prompts,
+            seed=seed,
+            steps=config.steps,
+            guidance_scale=config.guidance_scale,
+            negative_prompt=config.negative_prompt,
+        )
+    if config.grid or config.compare:
+        return _write([draw_grid(prompts, columns)], config.out)
+    return _write([image for column in columns.values() for image in column], config.out)
+
+
+@torch.no_grad()
+def sample_images(
+    pipe: Pipeline,
+    adapter: SURAdapter | None,
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    steps: int = 25,
+    guidance_scale: float = 7.5,
+    negative_prompt: str = "",
+) -> list[Image.Image]:
+    """One image per prompt; prompt i starts from the noise of ``seed + i``, with an adapter or without (None)."""
+    if adapter is not None:
+        adapter.to(pipe.device).eval()
+    adapted = with_adapter(pipe, adapter)
+    images: list[Image.Image] = []
+    for begin in range(0, len(prompts), BATCH):
+        part = list(prompts[begin : begin + BATCH])
+        images += adapted(
+            part,
+            negative_prompt=[negative_prompt] * len(part),
+            latents=torch.cat([initial_noise(pipe, seed + begin + i) for i in range(len(part))]),
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+        ).images
+    return images
+
+
+def with_adapter(pipe: Pipeline, adapter: SURAdapter | None) -> Pipeline:
+    """A pipeline of the same parts, with this adapter or without one."""
+    parts = {name: part for name, part in pipe.components.items() if name != "adapter"}
+    if "text_encoder_2" in parts:
+        adapted: Pipeline = SURStableDiffusionXLPipeline(**parts, adapter=adapter)
+    else:
+        adapted = SURStableDiffusionPipeline(**parts, adapter=adapter, requires_safety_checker=False)
+    adapted.set_progress_bar_config(disable=True)
+    return adapted
+
+
+def read_prompts(config: GenerateConfig) -> list[str]:
+    """Prompts of the flags, then those of the file; SurdError when there are none."""
+    prompts = list(config.prompt)
+    if config.prompts is not None:
+        try:
+            lines = config.prompts.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SurdError(f"--prompts: {str(config.prompts)!r} cannot be read ({error}); give a text file") from error
+        prompts += [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise SurdError("--prompt: there is no prompt; pass --prompt TEXT or --prompts FILE")
+    return prompts
+
+
+def initial_noise(pipe: Pipeline, seed: int) -> torch.Tensor:
+    """[1, C, h, w], drawn on the CPU so that a seed means the same picture on every device."""
+    unet = pipe.unet.config
+    generator = torch.Generator("cpu").manual_seed(seed)
+    noise = torch.randn(1, unet.in_channels, unet.sample_size, unet.sample_size, generator=generator)
+    return noise.to(device=pipe.device, dtype=pipe.unet.dtype)
+
+
+def _make_folder(out: Path) -> None:
+    """The folder of the pictures; before they are drawn, for that takes longest."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SurdError(f"--out: {str(out)!r} cannot be written ({error.strerror}); name another file") from error
+    if out.is_dir():
+        raise SurdError(f"--out: {str(out)!r} is a folder; name a file in it, such as {str(out / 'sur.png')!r}")
+
+
+def _write(images: list[Image.Image], out: Path) -> list[Path]:
+    paths = [out] if len(images) == 1 else [out.with_stem(f"{out.stem}-{i:02d}") for i in range(len(images))]
+    try:
+        for image, path in zip(images, paths, strict=True):
+            image.save(path, format="PNG")
+    except OSError as error:
+        raise SurdError(f"--out: {str(out)!r} cannot be written ({error.strerror}); name another file") from error
+    return paths

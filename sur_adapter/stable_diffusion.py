@@ -1,0 +1,173 @@
+"""Turns a Stable Diffusion pipeline into one whose positive prompt passes the adapter; the rest is diffusers' own.
+
+The adapter is a component like any other: ``.to``, offloading and ``save_pretrained`` cover it.
+
+    from sur_adapter.pipeline import SURStableDiffusionPipeline
+
+    pipe = SURStableDiffusionPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5", adapter="runs/one")
+    pipe("three red apples on a blue table").images[0]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.schedulers import KarrasDiffusionSchedulers
+from torch import Tensor
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
+
+from sur_adapter.adapter import SURAdapter
+from surd.schemas.errors import SurdError
+from surd.schemas.model_ref import resolve_model
+
+
+class _Adapting:
+    """What both pipelines below do with their adapter."""
+
+    adapter: SURAdapter | None
+
+    @classmethod
+    def from_pretrained(cls, base: str | Path, adapter: SURAdapter | str | Path | None = None, **options: Any) -> Any:
+        """Load ``base`` (hub id, folder or ``package:`` string) and put ``adapter`` (the module or its folder) into it.
+
+        No adapter means the one that ``base`` was saved with, if any. ``options`` are those of diffusers.
+        """
+        if isinstance(adapter, (str, Path)):
+            adapter = load_adapter(Path(adapter))
+        if adapter is not None:
+            options["adapter"] = adapter
+        return super().from_pretrained(resolve_model(str(base)), **options)  # type: ignore[misc]
+
+    def _register_adapter(self: Any, adapter: SURAdapter | None) -> None:
+        """Make the adapter a component. SurdError when it is of another width than the UNet's text states."""
+        width = self.unet.config.cross_attention_dim
+        if adapter is not None and adapter.config["width"] != width:
+            raise SurdError(
+                f"--base: its text width is {width} but the adapter's is {adapter.config['width']}; "
+                "name the base model that the adapter was trained for"
+            )
+        self.register_modules(adapter=adapter)
+
+    def _adapt(self: Any, prompt: str | list[str], states_BTD: Tensor) -> Tensor:
+        """Adapted states of the positive prompts, of which several rows in a row may be one's."""
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        tokens = self.tokenizer(
+            self.maybe_convert_prompt(prompts, self.tokenizer),
+            padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt",
+        )  # fmt: skip
+        mask_BT = tokens.attention_mask.to(states_BTD.device).repeat_interleave(len(states_BTD) // len(prompts), dim=0)
+        # Across a batch, attention would make a picture depend on its neighbours: then one prompt at a time.
+        size = 1 if self.adapter.config["attention_axis"] == "batch" else len(states_BTD)
+        parts = zip(states_BTD.to(self.adapter.dtype).split(size), mask_BT.split(size), strict=True)
+        return torch.cat([self.adapter(states, mask).states for states, mask in parts]).to(states_BTD.dtype)
+
+
+class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):  # type: ignore[misc]
+    """``StableDiffusionPipeline`` (1.x, 2.x) with an adapter; without one (None) it is that pipeline.
+
+    ``prompt_embeds`` that a caller brings are taken as they are: they may be adapted already.
+    """
+
+    model_cpu_offload_seq = "text_encoder->adapter->image_encoder->unet->vae"
+    _optional_components: ClassVar[list[str]] = [*StableDiffusionPipeline._optional_components, "adapter"]
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: KarrasDiffusionSchedulers,
+        safety_checker: Any = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        requires_safety_checker: bool = True,
+        adapter: SURAdapter | None = None,
+    ) -> None:
+        super().__init__(
+            vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder,
+            requires_safety_checker,
+        )  # fmt: skip
+        self._register_adapter(adapter)
+
+    def encode_prompt(self, prompt: Any, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        """As diffusers encodes it, then the adapter on the positive prompt alone."""
+        states, negative = super().encode_prompt(prompt, *args, **options)  # type: ignore[misc]
+        return states if prompt is None or self.adapter is None else self._adapt(prompt, states), negative
+
+
+class SURStableDiffusionXLPipeline(_Adapting, StableDiffusionXLPipeline):  # type: ignore[misc]
+    """``StableDiffusionXLPipeline`` with an adapter over the states of its two text encoders, side by side."""
+
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->adapter->image_encoder->unet->vae"
+    _optional_components: ClassVar[list[str]] = [*StableDiffusionXLPipeline._optional_components, "adapter"]
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        text_encoder_2: CLIPTextModelWithProjection,
+        tokenizer: CLIPTokenizer,
+        tokenizer_2: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: KarrasDiffusionSchedulers,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        force_zeros_for_empty_prompt: bool = True,
+        add_watermarker: bool | None = None,
+        adapter: SURAdapter | None = None,
+    ) -> None:
+        super().__init__(
+            vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2, unet, scheduler, image_encoder,
+            feature_extractor, force_zeros_for_empty_prompt, add_watermarker,
+        )  # fmt: skip
+        self._register_adapter(adapter)
+
+    def encode_prompt(self, prompt: Any, *args: Any, **options: Any) -> tuple[Any, ...]:
+        """As diffusers encodes it, then the adapter on the positive prompt's states; pooled states stay as they are."""
+        states, *rest = super().encode_prompt(prompt, *args, **options)  # type: ignore[misc]
+        return (states if prompt is None or self.adapter is None else self._adapt(prompt, states), *rest)
+
+
+def load_adapter(folder: Path, eta: float | None = None) -> SURAdapter:
+    """The adapter in ``folder``, in eval mode; ``eta`` overrides the strength it was trained with.
+
+    Raises SurdError where it is not there, not whole (diffusers would go on with random weights), or no adapter.
+    """
+    if not (folder / "config.json").is_file():
+        raise SurdError(f"--adapter: {str(folder)!r} holds no config.json; give the --out folder of a sur-train")
+    try:
+        adapter, found = SURAdapter.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SurdError(f"--adapter: {str(folder)!r} cannot be loaded ({reason}); train it again") from error
+    if fault := _fault(adapter, found):
+        raise SurdError(f"--adapter: {str(folder)!r} {fault}; train it again, or copy the whole folder")
+    if eta is not None:
+        adapter.register_to_config(eta=eta)
+    return adapter
+
+
+def _fault(adapter: SURAdapter, found: dict[str, list[str]]) -> str | None:
+    """What is wrong with an adapter that was loaded, None where nothing is; ``found`` is what diffusers says of it."""
+    if odd := sorted([*found["missing_keys"], *found["unexpected_keys"]]):
+        return f"has a config.json and weights that are not each other's ({odd[0]})"
+    eta = adapter.config["eta"]
+    if not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
+        return f"states a strength eta of {eta!r}, which is no number from 0 to 1"
+    sick = next((name for name, weight in adapter.state_dict().items() if not weight.isfinite().all()), None)
+    return f"holds NaN or infinity in {sick}" if sick else None

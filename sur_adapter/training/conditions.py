@@ -1,0 +1,197 @@
+"""Turns a batch into what the objective needs of it: latents and text states, read from columns or computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sur_adapter.base_model import (
+    Pipeline,
+    TextStates,
+    encode_images,
+    encode_prompts,
+    image_size,
+    load_base,
+    text_width,
+)
+from sur_adapter.data.batch import Batch
+from sur_adapter.data.shard_dataset import ShardDataset
+from sur_adapter.training.config import TrainConfig
+from surd.schemas.errors import SurdError
+from surd.schemas.manifest import ColumnManifest
+
+Columns = Mapping[str, ColumnManifest]  # by the part of a batch they fill
+LATENTS, SIMPLE, COMPLEX = "latents", "clip_simple", "clip_complex"
+SIZE_AND_CROP = 6  # numbers: height and width of the original, top and left of the crop, height and width asked for
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """One batch on the device: ``simple_BTD`` are the states the adapter gets, those of the empty prompt where
+    ``kept_B`` is false; ``mask_BT`` is 1 where a token is real; ``llm`` is [B, W], or [B, L, W] with a mask. What no
+    loss asks for is None."""
+
+    simple_BTD: Tensor
+    mask_BT: Tensor
+    kept_B: Tensor
+    complex_BTD: Tensor | None = None
+    latents: Tensor | None = None
+    llm: Tensor | None = None
+    llm_mask_BL: Tensor | None = None
+    added: dict[str, Tensor] | None = None
+
+
+def needed_columns(config: TrainConfig) -> set[str]:
+    """The parts of a batch, beside the LLM's, that the weighted losses need."""
+    wanted = {SIMPLE: True, COMPLEX: config.w_prompt > 0, LATENTS: config.w_denoise > 0}
+    return {name for name, is_wanted in wanted.items() if is_wanted}
+
+
+class Conditioner:
+    """The frozen base model, loaded as far as columns leave work for it, and the way from a batch to conditions.
+
+    ``computed`` names what no column holds and is therefore computed at every step.
+    """
+
+    def __init__(
+        self, config: TrainConfig, data: ShardDataset, base: str, device: torch.device, warn: Callable[[str], None]
+    ) -> None:
+        self.config, columns = config, data.reads
+        self.computed = sorted(needed_columns(config) - columns.keys())
+        self.latents_column = columns.get(LATENTS)
+        encodes_text = bool({SIMPLE, COMPLEX} & set(self.computed))
+        is_stored = SIMPLE in columns and columns[SIMPLE].empty is not None
+        self.empty: TextStates | None = None
+        if config.caption_dropout and not is_stored and not encodes_text:
+            self.empty = _empty_prompt(base, device, warn)  # before the rest is loaded: it is gone when memory is dear
+        self.pipe: Pipeline = load_base(
+            base, device, vae=LATENTS in self.computed, text=encodes_text, dtype=DTYPES[config.mixed_precision]
+        )
+        _check_fit(self.pipe, columns, base)
+        if config.caption_dropout and is_stored:
+            self.empty = self._simple(data.empty_prompt().to(device))
+        elif config.caption_dropout and encodes_text:
+            self.empty = encode_prompts(self.pipe, [""])
+
+    @property
+    def image_size(self) -> int | None:
+        """Pixels a side of the images this needs; None: it needs none."""
+        return image_size(self.pipe) if LATENTS in self.computed else None
+
+    def __call__(self, batch: Batch, *, training: bool = True) -> Conditions:
+        """``batch`` on the device. Latents are sampled, and in training captions dropped, by torch's generator."""
+        device, config = self.pipe.device, self.config
+        batch = batch.to(device)
+        kept_B = torch.rand(len(batch.keys), device=device) >= (
+            config.caption_dropout if training and self.empty else 0
+        )
+        simple = self._simple(batch)
+        if self.empty:
+            simple = _where(kept_B, simple, self.empty)
+        complex_states = None
+        if config.w_prompt:
+            complex_states = batch.clip_complex_BTD
+            if complex_states is None:
+                complex_states = encode_prompts(self.pipe, batch.complex).states
+        return Conditions(
+            simple_BTD=simple.states.float(),
+            mask_BT=simple.mask,
+            kept_B=kept_B,
+            complex_BTD=complex_states,
+            latents=self._latents(batch) if config.w_denoise else None,
+            llm=_llm(batch, config.llm_targets),
+            llm_mask_BL=batch.llm_mask_BL,
+            added=self._added(simple.pooled),
+        )
+
+    def _simple(self, batch: Batch) -> TextStates:
+        if batch.clip_simple_BTD is None:
+            return encode_prompts(self.pipe, batch.simple)
+        assert batch.clip_simple_mask_BT is not None, "text states come with their mask"
+        return TextStates(
+            states=batch.clip_simple_BTD, mask=batch.clip_simple_mask_BT, pooled=batch.clip_simple_pooled_BP
+        )
+
+    def _latents(self, batch: Batch) -> Tensor:
+        """Drawn from the VAE's posterior, and scaled as the UNet knows them."""
+        if batch.latents_mean_BCHW is None or batch.latents_std_BCHW is None:
+            assert batch.images_BCHW is not None
+            return encode_images(self.pipe, batch.images_BCHW)
+        assert self.latents_column is not None and self.latents_column.scaling_factor is not None
+        noise = torch.randn_like(batch.latents_mean_BCHW)
+        sampled = batch.latents_mean_BCHW + batch.latents_std_BCHW * noise
+        return (sampled - (self.latents_column.shift_factor or 0)) * self.latents_column.scaling_factor
+
+    def _added(self, pooled: Tensor | None) -> dict[str, Tensor] | None:
+        """What SDXL's UNet wants beside the states: pooled text, and that the picture is whole and of full size."""
+        if pooled is None:
+            return None
+        column = self.latents_column
+        size = (column.image_size if column else None) or image_size(self.pipe)
+        time_ids = torch.tensor([[size, size, 0, 0, size, size]], device=pooled.device, dtype=pooled.dtype)
+        return {"text_embeds": pooled, "time_ids": time_ids.expand(len(pooled), -1)}
+
+
+def _llm(batch: Batch, targets: str) -> Tensor | None:
+    """Pooled [B, W], or of tokens [B, L, W]; a column of tokens is pooled here where pooled states are the target."""
+    if batch.llm_BLW is None or batch.llm_mask_BL is None:
+        return batch.llm_BW
+    if targets == "tokens":
+        return batch.llm_BLW
+    mask_BL1 = batch.llm_mask_BL[..., None]
+    return (batch.llm_BLW * mask_BL1).sum(1) / mask_BL1.sum(1).clamp(min=1)
+
+
+def _where(kept_B: Tensor, texts: TextStates, empty: TextStates) -> TextStates:
+    pooled = None
+    if texts.pooled is not None and empty.pooled is not None:
+        pooled = torch.where(kept_B[:, None], texts.pooled, empty.pooled.to(texts.pooled.dtype))
+    return TextStates(
+        states=torch.where(kept_B[:, None, None], texts.states, empty.states.to(texts.states.dtype)),
+        mask=torch.where(kept_B[:, None], texts.mask.bool(), empty.mask.bool()),
+        pooled=pooled,
+    )
+
+
+def _empty_prompt(base: str, device: torch.device, warn: Callable[[str], None]) -> TextStates | None:
+    """States of the empty prompt; the text encoder that makes them is not kept."""
+    try:
+        return encode_prompts(load_base(base, device, unet=False, vae=False), [""])
+    except SurdError as error:
+        warn(f"no caption is dropped: the empty prompt cannot be encoded ({error})")
+        return None
+
+
+def _check_fit(pipe: Pipeline, columns: Columns, base: str) -> None:
+    """SurdError where what is to meet the UNet is not of its width, or was made by another model."""
+    width, channels = text_width(pipe), pipe.unet.config.in_channels
+    encoders = [pipe.components.get(name) for name in ("text_encoder", "text_encoder_2")]
+    encoded = sum(encoder.config.hidden_size for encoder in encoders if encoder is not None)
+    if encoded and encoded != width:
+        raise SurdError(f"--base: {base!r} encodes text {encoded} wide, but its UNet takes {width}; name a whole model")
+    for name, column in columns.items():
+        meets: list[tuple[int | None, int | None, str]] = []  # what it has, what is wanted, of what
+        if name == LATENTS and column.shape:
+            meets = [(column.shape[0], 2 * channels, "channels")]
+        if name in (SIMPLE, COMPLEX):
+            meets = [(column.width, width, "wide")]
+        if name == SIMPLE:
+            meets += [(column.pooled or 0, _pooled_width(pipe), "wide in its pooled text")]
+        for found, wanted, unit in meets:
+            if found != wanted:
+                raise SurdError(
+                    f"--base: column {column.column} of {column.model} is {found} {unit} where {base!r} takes {wanted};"
+                    " name the model it was made with, or pass --no-columns"
+                )
+
+
+def _pooled_width(pipe: Pipeline) -> int:
+    """Of the text that SDXL's UNet takes beside the states, and size and crop; 0: it takes none."""
+    config = pipe.unet.config
+    if config.addition_embed_type != "text_time":
+        return 0
+    return int(config.projection_class_embeddings_input_dim - SIZE_AND_CROP * config.addition_time_embed_dim)

@@ -1,0 +1,106 @@
+"""Turns the conditions of one batch into the losses that teach the adapter: ours, or those of the authors' code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from sur_adapter.adapter import SURAdapterOutput
+from sur_adapter.base_model import Pipeline
+from sur_adapter.training.conditions import Conditions
+from sur_adapter.training.config import TrainConfig
+from sur_adapter.training.losses import denoising_loss, draw_noise, kl
+
+Losses = dict[str, Tensor]
+
+
+def make_objective(pipe: Pipeline, config: TrainConfig) -> Objective:
+    """The objective that ``config`` names; ``pipe`` gives the frozen UNet and its noise schedule."""
+    return (AuthorsObjective if config.objective == "authors" else Objective)(pipe, config)
+
+
+class Objective:
+    """The three losses of one batch; those whose weight is zero are not computed."""
+
+    def __init__(self, pipe: Pipeline, config: TrainConfig) -> None:
+        self.unet = pipe.unet
+        self.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+        self.config = config
+        weights = {"denoise": config.w_denoise, "llm": config.w_llm, "prompt": config.w_prompt}
+        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+
+    def __call__(self, adapter: nn.Module, given: Conditions) -> Losses:
+        """Scalars by name, unweighted, and their weighted sum as "loss".
+
+        A dropped caption goes through the adapter as the empty prompt and has no part in the text losses: the
+        adapter learns from the denoiser alone to leave it be.
+        """
+        adapted = adapter(given.simple_BTD, given.mask_BT, given.llm, given.llm_mask_BL)
+        parts: dict[str, Callable[[], Tensor]] = {
+            "denoise": lambda: self.denoise(given, adapted.states),
+            "llm": lambda: self.distil(given, adapted),
+            "prompt": lambda: self.align(given, adapted),
+        }
+        losses = {name: parts[name]() for name in self.weights}
+        losses["loss"] = torch.stack([weight * losses[name] for name, weight in self.weights.items()]).sum()
+        return losses
+
+    def denoise(self, given: Conditions, states_BTD: Tensor) -> Tensor:
+        """What the frozen UNet makes of the adapted states, at timesteps and noise drawn here."""
+        latents = given.latents
+        assert latents is not None, "whoever weighs the denoising loss gives latents"
+        timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
+        return denoising_loss(
+            self.unet,
+            self.scheduler,
+            latents,
+            draw_noise(latents, self.config.noise_offset),
+            timesteps,
+            states_BTD,
+            min_snr_gamma=self.config.min_snr_gamma,
+            added_conditions=given.added,
+        )
+
+    def distil(self, given: Conditions, adapted: SURAdapterOutput) -> Tensor:
+        """Every real token's encoder state meets the projected LLM state.
+
+        Padding is left out: at 77 tokens it would outvote the words of a short sentence six to one.
+        """
+        assert adapted.llm_target is not None
+        return kl(
+            adapted.llm_target, adapted.encoder_states, mask_BT=given.mask_BT * given.kept_B[:, None], **self._kl()
+        )
+
+    def align(self, given: Conditions, adapted: SURAdapterOutput) -> Tensor:
+        """The adapted states meet the complex prompt's, token by token, where the caption was kept.
+
+        Padding counts here: Stable Diffusion's text encoder is causal, so padding holds its summary of the whole
+        prompt, and the UNet attends to all T positions alike.
+        """
+        assert given.complex_BTD is not None
+        mask_BT = given.kept_B[:, None].expand(adapted.states.shape[:2])
+        return kl(given.complex_BTD, adapted.states, mask_BT=mask_BT, **self._kl())
+
+    def _kl(self) -> dict[str, Any]:
+        return {"direction": self.config.kl_direction, "temperature": self.config.kl_temperature}
+
+
+class AuthorsObjective(Objective):
+    """What the authors' code computes: the denoising loss gives the adapter no gradient (their states are re-made as
+    a new tensor), both text losses are summed over all tokens, padding too, and divided by the batch size only."""
+
+    def denoise(self, given: Conditions, states_BTD: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().denoise(given, states_BTD.detach())
+
+    def distil(self, given: Conditions, adapted: SURAdapterOutput) -> Tensor:
+        assert adapted.llm_target is not None
+        return kl(adapted.llm_target, adapted.encoder_states, reduction="batch", **self._kl())
+
+    def align(self, given: Conditions, adapted: SURAdapterOutput) -> Tensor:
+        assert given.complex_BTD is not None
+        return kl(given.complex_BTD, adapted.states, reduction="batch", **self._kl())

@@ -1,0 +1,264 @@
+"""Turns a training config into everything a training runs on: data, frozen models, adapter, optimiser, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
+
+from sur_adapter.adapter import SURAdapter
+from sur_adapter.base_model import networks, pick_device, text_width
+from sur_adapter.data.batch import Batch
+from sur_adapter.data.shard_dataset import ShardDataset
+from sur_adapter.files import weights_fingerprint, write_json
+from sur_adapter.training.checkpoint import Checkpoints, Log, State
+from sur_adapter.training.conditions import Conditioner
+from sur_adapter.training.config import TrainConfig, TrainResult
+from sur_adapter.training.data import open_data
+from sur_adapter.training.state_dicts import Tensors, read_optimizer, read_weights, write_optimizer, write_weights
+from sur_adapter.training.tracking import Tracking
+from surd.schemas.errors import SurdError
+
+
+class Run:
+    """One training's parts, and how they are saved and found again."""
+
+    def __init__(
+        self, config: TrainConfig, accelerator: Accelerator, data: ShardDataset, base: str, warn: Callable[[str], None]
+    ) -> None:
+        self.config, self.accelerator, self.data, self.base = config, accelerator, data, base
+        self.warn = warn
+        self.conditioner = Conditioner(config, data, base, accelerator.device, warn)
+        self.adapter = make_adapter(config, text_width(self.conditioner.pipe), data, base).to(accelerator.device)
+        unet = self.conditioner.pipe.unet
+        if config.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        if config.compile:
+            unet.compile()
+            self.adapter.compile()
+        trained = [weight for weight in self.adapter.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
+        self.model, self.optimizer = accelerator.prepare(self.adapter, optimizer)
+        self.ema = EMAModel(list(self.model.parameters()), decay=config.ema_decay) if config.ema_decay else None
+        self.checkpoints = Checkpoints(config.out / "checkpoints", self._identity(), config.keep_checkpoints)
+        self.tracking = Tracking(accelerator, config)
+        self.best: dict[str, float] = {}
+
+    @classmethod
+    def prepare(cls, config: TrainConfig, warn: Callable[[str], None]) -> Run:
+        """Check what can be checked, cheapest first, and load. Raises SurdError for whatever is the user's to mend."""
+        if config.w_denoise == config.w_prompt == 0:
+            raise SurdError("--w-denoise and --w-prompt are both 0, so nothing reaches the adapter's output; raise one")
+        _make_folder(config.out)
+        accelerator = _make_accelerator(config)
+        data, base = open_data(config)
+        run = cls(config, accelerator, data, base, warn if accelerator.is_main_process else lambda _: None)
+        if run.conditioner.computed:
+            run.warn(f"no column of {', '.join(run.conditioner.computed)}: computed anew at every step")
+        return run
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Endless batches of this process; ``start`` counts optimiser steps already done."""
+        loader = self.data.loader(
+            batch_size=self.config.batch_size,
+            image_size=self.conditioner.image_size,
+            seed=self.config.seed,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            pin_memory=self.accelerator.device.type == "cuda",
+            workers=self.config.workers,
+        )
+        taken = start * self.config.accumulate * self.config.batch_size
+        loader.load_state_dict(loader.state_dict() | {"samples": taken})
+        return iter(loader)
+
+    def resume(self) -> tuple[int, Log]:
+        """Load the newest whole checkpoint, if wanted; returns its step and log, (0, []) where there is none."""
+        if not self.config.resume:
+            if self.accelerator.is_main_process:
+                shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
+            self.accelerator.wait_for_everyone()
+            return 0, []
+        state = self.checkpoints.load(self.config.steps, self.warn)
+        if state is None:
+            return 0, []
+        if self.ema:
+            write_weights(self.model, state.tensors["ema"])
+            self.ema.shadow_params = [weight.detach().clone() for weight in self.model.parameters()]
+            self.ema.optimization_step = state.facts["ema_steps"]
+        write_weights(self.model, state.tensors["adapter"])
+        write_optimizer(self.model, self.optimizer, state.tensors["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state.facts["scaler"])
+        self.best = state.facts["best"]
+        return state.step, state.log
+
+    def average(self) -> None:
+        """Take the weights into their running average."""
+        if self.ema and not self.accelerator.optimizer_step_was_skipped:
+            self.ema.step(self.model.parameters())
+
+    def checkpoint_due(self, step: int) -> bool:
+        every = self.config.checkpoint_every
+        return bool(every) and (step == self.config.steps or step % every == 0)
+
+    def save_checkpoint(self, step: int, log: Log) -> None:
+        """Gather every process's part and write it from the main one."""
+        tensors = {"adapter": read_weights(self.model), "optimizer": read_optimizer(self.model, self.optimizer)}
+        facts: dict[str, Any] = {
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
+            "best": self.best,
+        }
+        if self.ema:
+            tensors["ema"] = self.weights()
+            facts["ema_steps"] = self.ema.optimization_step
+        if self.accelerator.is_main_process:
+            self.checkpoints.save(State(step=step, tensors=tensors, facts=facts, log=log))
+        self.accelerator.wait_for_everyone()
+
+    def weights(self) -> Tensors:
+        """What the adapter is saved with: its weights or their running average; empty but on the main process."""
+        if self.ema is None:
+            return read_weights(self.model)
+        weights = list(self.model.parameters())
+        self.ema.store(weights)
+        self.ema.copy_to(weights)
+        averaged = read_weights(self.model)
+        self.ema.restore(weights)
+        return averaged
+
+    def snapshot(self) -> SURAdapter | None:
+        """A copy of the adapter as it would be saved now, not training; on the main process."""
+        weights = self.weights()
+        if not self.accelerator.is_main_process:
+            return None
+        copy = SURAdapter.from_config(self.adapter.config)
+        copy.load_state_dict(weights)
+        return copy.to(self.accelerator.device).eval()
+
+    def check_finite(self, losses: dict[str, float], norm: Any, step: int, keys: list[str]) -> None:
+        """SurdError where the loss, or (but for fp16, which skips such steps) its gradient, is no number."""
+        scaled = self.accelerator.scaler is not None
+        if math.isfinite(losses["loss"]) and (scaled or norm is None or math.isfinite(float(norm))):
+            return
+        what = "gradient" if math.isfinite(losses["loss"]) else "loss"
+        raise SurdError(
+            f"training: the {what} is no number at step {step + 1} ({losses}, keys {', '.join(keys)}); "
+            f"{self.checkpoints.newest()}; lower --lr or drop those samples"
+        )
+
+    def finish(self, log: Log, start: int, seconds: float) -> TrainResult:
+        """Save the adapter and what the run came to."""
+        adapter = self.snapshot()
+        result = self._result(log, start, seconds)
+        if adapter is not None:
+            save_adapter(self.config.out, adapter)
+            write_json(self.config.out / "log.json", log)
+            write_json(self.config.out / "train.json", result.model_dump())
+        self.accelerator.end_training()
+        self.accelerator.wait_for_everyone()
+        return result
+
+    def _result(self, log: Log, start: int, seconds: float) -> TrainResult:
+        tenth = max(1, round(len(log) / 10))
+        parts = log[:tenth], log[-tenth:]
+        first, last = ({name: float(np.mean([row[name] for row in part])) for name in log[0]} for part in parts)
+        column = self.data.reads.get("llm")
+        return TrainResult(
+            steps=self.config.steps,
+            loss_first=first.pop("loss"),
+            loss_last=last.pop("loss"),
+            losses_first=first,
+            losses_last=last,
+            seconds=round(seconds, 2),
+            adapter=str(self.config.out),
+            base=self.base,
+            llm_column=column.column if column else None,
+            resumed_from=start,
+            computed=self.conditioner.computed,
+            best_step=int(self.best["step"]) if self.best else None,
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """What two runs must share for one to continue the other."""
+        column = self.data.reads.get("llm")
+        return self.config.identity() | {
+            "data": self.data.fingerprint,
+            "LLM": f"{column.model} layer {column.layer}, {column.pooling}" if column else None,
+            "base model's weights": weights_fingerprint(
+                weight for network in networks(self.conditioner.pipe).values() for weight in network.parameters()
+            ),
+            "process count": self.accelerator.num_processes,
+        }
+
+
+def make_adapter(config: TrainConfig, width: int, data: ShardDataset, base: str) -> SURAdapter:
+    """An untrained adapter of the base model's text width and the column's LLM width, its weights from the seed."""
+    if width % config.heads:
+        raise SurdError(f"--heads: {config.heads} does not divide {base}'s text width {width}; name one that does")
+    column = data.reads.get("llm")
+    authors = config.objective == "authors"
+    torch.manual_seed(config.seed)
+    adapter = SURAdapter(
+        width=width,
+        llm_width=column.width if column else None,
+        depth=config.depth,
+        heads=config.heads,
+        feed_forward=config.feed_forward,
+        dropout=config.dropout,
+        eta=config.eta,
+        attention_axis=config.attention_axis,
+        mask_padding=not authors,
+        residual=not authors,
+        projection=config.llm_projection,
+        llm_standardise=not authors,
+        base_model=base,
+        llm_column=column.column if column else None,
+        llm_model=column.model if column else None,
+        objective=config.objective,
+    )
+    if column and not authors:
+        adapter.llm_mean, adapter.llm_std = data.llm_statistics()
+    return adapter
+
+
+def save_adapter(out: Path, adapter: SURAdapter) -> None:
+    """The adapter beside its final place first, then each file renamed into it. SurdError where that fails."""
+    partial = out / ".adapter.tmp"
+    try:
+        adapter.save_pretrained(partial)
+        for file in sorted(partial.iterdir(), reverse=True):
+            file.replace(out / file.name)
+        partial.rmdir()
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SurdError(f"--out: {out} takes no adapter ({reason}); make room or the folder writable") from error
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink(missing_ok=True)
+    except OSError as error:
+        raise SurdError(f"--out: {str(out)!r} cannot be written ({error.strerror}); name another folder") from error
+
+
+def _make_accelerator(config: TrainConfig) -> Accelerator:
+    on_cpu = pick_device(config.device) == "cpu"
+    if config.mixed_precision == "fp16" and on_cpu:
+        raise SurdError("--mixed-precision: 'fp16' needs a GPU; use bf16 or no")
+    tracker = None if config.tracker == "none" else config.tracker
+    AcceleratorState._reset_state()  # precision is the process's until then, and the next run may want another
+    return Accelerator(
+        cpu=on_cpu, mixed_precision=config.mixed_precision, log_with=tracker, project_dir=str(config.out)
+    )

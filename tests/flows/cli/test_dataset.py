@@ -1,0 +1,97 @@
+"""The commands on a finished dataset say what they found, mend what they can, and end with the code scripts read."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+
+from surd.flows.cli.main import main
+from tests.pipeline.finished_sets import authors_set
+
+QUIET = ("--param", "pack.max_count=5", "--param", "models.llm=none")
+
+
+@pytest.fixture
+def surd(monkeypatch, capsys):
+    """Runs ``surd`` with some arguments; gives (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["surd", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def build(tmp_path, surd) -> Path:
+    code, out, _ = surd("import", f"authors:{authors_set(tmp_path / 'SURD')}", "--out", tmp_path / "build", *QUIET)
+    assert code == 0 and "kept" in out and "12" in out
+    return tmp_path / "build"
+
+
+def test_a_dataset_is_imported_verified_exported_and_imported_again(build, tmp_path, surd):
+    code, out, _ = surd("verify", build, "--stages")
+    assert code == 0 and out.startswith("sound: 12 samples in 3 shard(s), 2 column(s)")
+    code, out, _ = surd("export", build, "--to", "authors", "--out", tmp_path / "out")
+    assert code == 0 and "12 samples" in out
+    assert surd("import", f"authors:{tmp_path / 'out'}", "--out", tmp_path / "again", *QUIET)[0] == 0
+    for path in (build / "shards").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / "shards" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("layout", ["img2dataset", "parquet", "authors"])
+def test_a_disk_that_fills_up_is_one_sentence_and_running_again_goes_on(build, tmp_path, surd, layout):
+    export = ("export", build, "--to", layout, "--out", tmp_path / "out")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+    try:
+        code, _, error = surd(*export)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 2 and error.startswith("error: a disk takes no more (File too large); make room and run again")
+    assert surd(*export)[0] == 0
+
+
+def test_a_broken_shard_is_named_and_repaired(build, surd):
+    shard = build / "shards" / "surd-00001.tar"
+    before = shard.read_bytes()
+    shard.write_bytes(before[:2000])
+    code, out, _ = surd("verify", build)
+    assert code == 1 and "broken: 1 file(s); the first: shards/surd-00001.tar: " in out
+    code, out, _ = surd("verify", build, "--json")
+    told = json.loads(out)
+    assert code == 1 and told["broken"] == ["shards/surd-00001.tar"] and "cut off" in told["findings"][0]["problem"]
+    code, out, _ = surd("verify", build, "--repair")
+    assert code == 0 and "shards/surd-00001.tar: repaired" in out and "sound: 12 samples" in out
+    assert shard.read_bytes() == before
+
+
+def test_what_cannot_be_repaired_leaves_exit_code_1(build, surd):
+    (build / "shards" / "notes.txt").write_text("mine")
+    code, out, _ = surd("verify", build, "--repair")
+    assert code == 1 and "shards/notes.txt: not repaired: surd did not make it" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("verify", "nowhere"), "build is 'nowhere' and holds no shards/manifest.json"),
+        (("export", "nowhere", "--to", "parquet", "--out", "x"), "holds no shards/manifest.json"),
+        (("import", "authors:nowhere", "--out", "x"), "no folder is there"),
+        (("import", "nowhere", "--out", "x"), "SOURCE is 'nowhere'; give one of authors:FOLDER"),
+        (("import", "authors:x", "--out", "x", "--param", "source=demo"), "the source is the argument SOURCE"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_code_2(surd, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = surd(*arguments)
+    assert code == 2 and err.startswith("error: ") and sentence in err and err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.parquet"))

@@ -1,0 +1,58 @@
+"""A file of a build is whole or absent, and a marker vouches only for what is there."""
+
+import pytest
+
+from surd.pipeline.build.folder import Build, marker_file
+from surd.schemas import Marker, SurdError
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
+    build = Build(str(tmp_path))
+    build.write_bytes("a/file", b"old")
+    with pytest.raises(RuntimeError), build.writing("a/file") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert build.read_bytes("a/file") == b"old"
+    assert build.listdir("a") == ["file"]
+
+
+def test_a_build_may_lie_on_any_fsspec_filesystem():
+    build = Build("memory://builds/one")
+    sha = build.write_bytes("a/file", b"bytes")
+    assert build.written == {"a/file": sha}
+    assert build.read_bytes("a/file") == b"bytes"
+    assert build.listdir("a") == ["file"]
+    build.remove("a")
+    assert not build.exists("a/file")
+    assert build.written == {}
+
+
+@pytest.mark.parametrize("path", ["../out", "a/../../out", ".."])
+def test_nothing_outside_the_build_is_reached(tmp_path, path):
+    with pytest.raises(ValueError, match="leaves the build"):
+        Build(str(tmp_path)).write_bytes(path, b"")
+
+
+def test_a_marker_without_its_files_counts_as_not_done(tmp_path):
+    build = Build(str(tmp_path))
+    sha = build.write_bytes("clean/part-00000.parquet", b"x")
+    marker = Marker(
+        stage="clean", part=0, parts=1, fingerprint="f", outputs={"clean/part-00000.parquet": sha}, rows=1, seconds=0
+    )
+    build.write_json(marker_file("clean", 0), marker)
+    assert build.marker("clean", 0) == marker
+    build.remove("clean/part-00000.parquet")
+    assert build.marker("clean", 0) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"stage": "clean"}'])
+def test_a_damaged_marker_counts_as_not_done(tmp_path, content):
+    build = Build(str(tmp_path))
+    build.write_bytes(marker_file("clean", 0), content)
+    assert build.marker("clean", 0) is None
+
+
+def test_an_unwritable_place_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(SurdError, match=r"out is .*file/build.* cannot be written"):
+        Build(str(tmp_path / "file" / "build")).check_writable()

@@ -1,0 +1,254 @@
+"""Select: thresholds that mean the same with every CLIP, one of each picture, and a rule that says what was done."""
+
+import json
+import logging
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.deduplication.semantic import find_twins
+from surd.pipeline.models import Models
+from surd.pipeline.selection.calibration import PROMPTS, calibrate
+from surd.pipeline.selection.choose import choose
+from surd.pipeline.stages.select import select
+from surd.schemas import BuildConfig, Calibration, Reason, Selected, SelectionRule
+from surd.schemas.config import SelectConfig
+from tests.pipeline.score_table import unit, write_end, write_part
+
+PLAIN = SelectConfig(false_match_rate_complex=None)
+
+
+def keys_of(count: int) -> list[str]:
+    """Keys in no order, as hashes are."""
+    return [f"{(at * 2654435761) % 2**32:08x}{at:08x}" for at in range(count)]
+
+
+def world(seed: int, count: int, width: int = 16, noise: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
+    """Images and the embeddings of prompts that are theirs, more or less."""
+    rng = np.random.default_rng(seed)
+    images = unit(rng.standard_normal((count, width)))
+    return images, unit(images + noise * rng.standard_normal((count, width)) / np.sqrt(width))
+
+
+def write(root, count: int, *, seed: int = 0, per_part: int = 100, prompts=None, lost=(), scale=None) -> Build:
+    """A build of ``count`` pairs; ``scale`` squeezes all cosines together, as another CLIP might."""
+    images, texts = world(seed, count)
+    if scale is not None:
+        common = np.full((count, 1), scale)
+        images, texts = unit(np.hstack([images, common])), unit(np.hstack([texts, common]))
+    build, keys = Build(str(root)), keys_of(count)
+    for part, start in enumerate(range(0, count, per_part)):
+        here = slice(start, start + per_part)
+        of_part = prompts[here] if prompts else None
+        write_part(build, part, keys[here], images[here], texts[here], prompts=of_part, lost=lost)
+    write_end(build, -(-count // per_part), count)
+    return build
+
+
+def verdicts(build: Build, settings: SelectConfig) -> dict[str, Selected]:
+    return {row.key: row for rows in choose(build, settings, "clip").rows for row in rows}
+
+
+def all_shuffled(count: int, seed: int = 0) -> np.ndarray:
+    images, texts = world(seed, count)
+    return (images @ texts.T)[~np.eye(count, dtype=bool)]
+
+
+def test_an_absolute_threshold_rejects_with_the_score_and_the_threshold(tmp_path):
+    build = write(tmp_path, 50)
+    rows = verdicts(build, SelectConfig(min_clip_complex=0.8, false_match_rate_complex=None))
+    gone = [row for row in rows.values() if not row.kept]
+    assert 0 < len(gone) < 50
+    for row in rows.values():
+        assert row.kept == (row.clip_complex >= 0.8)
+    assert {(row.reason, row.rejected_by) for row in gone} == {(Reason.BELOW_THRESHOLD, "select")}
+    assert gone[0].detail == f"clip_complex {gone[0].clip_complex:.3f} is under 0.8"
+
+
+def test_a_small_build_is_measured_over_all_pairs_of_different_images(tmp_path):
+    found = calibrate(write(tmp_path, 120), {"complex": 0.01, "simple": None}, "clip")
+    cosines = all_shuffled(120)
+    assert (found.images, found.prompts) == (120, 120)
+    assert found.complex.pairs == sum(found.complex.counts) == 120 * 119
+    assert found.complex.threshold == pytest.approx(np.quantile(cosines, 0.99), abs=2e-3)
+    for share, value in found.complex.quantiles.items():
+        assert value == pytest.approx(np.quantile(cosines, float(share)), abs=1e-2)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.05, 0.01, 0.002])
+def test_no_more_than_the_rate_of_shuffled_pairs_reaches_the_threshold(tmp_path, rate):
+    found = calibrate(write(tmp_path, 150), {"complex": rate}, "clip")
+    reaching = (all_shuffled(150) >= found.complex.threshold).mean()
+    assert reaching <= rate and reaching == pytest.approx(rate, rel=0.05)
+
+
+def test_the_rate_rejects_the_pairs_that_fit_no_better_than_a_strangers_prompt(tmp_path):
+    images, texts = world(3, 200)
+    texts[:20] = np.roll(texts[:20], 1, axis=0)  # these have the prompt of another image
+    build, keys = Build(str(tmp_path)), keys_of(200)
+    write_part(build, 0, keys, images, texts)
+    write_end(build, 1, 200)
+    rows = verdicts(build, SelectConfig(false_match_rate_complex=0.01))
+    assert [key for key in keys[:20] if rows[key].kept] == []
+    assert sum(rows[key].kept for key in keys[20:]) >= 170
+    detail = rows[keys[0]].detail
+    assert detail.startswith("clip_complex ") and detail.endswith(", the 1% false-match threshold")
+
+
+def test_a_rate_keeps_the_same_pairs_when_all_cosines_are_squeezed_together(tmp_path):
+    kept = []
+    for name, scale in (("one", None), ("other", 1.5)):
+        rows = verdicts(write(tmp_path / name, 300, scale=scale), SelectConfig(false_match_rate_complex=0.01))
+        kept.append({key for key, row in rows.items() if row.kept})
+    assert len(kept[0]) > 150 and len(kept[0] ^ kept[1]) <= 6
+
+
+def test_pairs_that_share_a_prompt_are_no_false_matches(tmp_path):
+    count = 200
+    images, texts = world(1, count)
+    prompts = [f"thing {at}, masterpiece" for at in range(count)]
+    for at in range(1, 60):  # sixty pictures of one prompt, in other letters and another order
+        prompts[at], texts[at] = "Masterpiece, THING 0", texts[0]
+        images[at] = unit((texts[0] + 0.02 * images[at])[None])[0]
+    images[0], prompts[0] = texts[0], "thing 0, masterpiece"
+    build, keys = Build(str(tmp_path)), keys_of(count)
+    write_part(build, 0, keys, images, texts, prompts=prompts)
+    write_end(build, 1, count)
+    found = calibrate(build, {"complex": 0.01, "simple": 0.01}, "clip")
+    assert found.complex.pairs == count * (count - 1) - 60 * 59 == found.simple.pairs
+    assert found.complex.threshold < 0.95
+
+
+def test_a_large_build_meets_a_draw_of_its_prompts_whatever_its_partitions(tmp_path):
+    count = PROMPTS + 300
+    first = calibrate(write(tmp_path / "a", count), {"complex": 0.01}, "clip")
+    again = calibrate(write(tmp_path / "b", count, per_part=270), {"complex": 0.01}, "clip")
+    assert first.prompts == PROMPTS and first.images == count
+    assert first.complex.pairs == count * PROMPTS - PROMPTS >= 20_000
+    assert first == again
+    assert first.complex.threshold == pytest.approx(np.quantile(all_shuffled(count), 0.99), abs=0.02)
+
+
+def test_both_kinds_of_prompt_have_their_own_threshold(tmp_path):
+    images, texts = world(0, 150)
+    loose = unit(images + 0.3 * np.random.default_rng(9).standard_normal(images.shape))
+    build, keys = Build(str(tmp_path)), keys_of(150)
+    write_part(build, 0, keys, images, texts, simple_vectors=loose, lost=keys[:30])
+    write_end(build, 1, 150)
+    chosen = choose(build, SelectConfig(false_match_rate_simple=0.02, false_match_rate_complex=0.01), "clip")
+    found = chosen.calibration
+    assert found.simple.pairs == 120 * 119 and found.complex.pairs == 150 * 149  # correct rejected thirty sentences
+    by_origin = {(each.column, each.origin): each.least for each in chosen.rule.thresholds}
+    assert by_origin["clip_simple", "the 2% false-match threshold"] == found.simple.threshold
+    assert by_origin["clip_complex", "the 1% false-match threshold"] == found.complex.threshold
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "why"), [(40, 0.01, "40 images are too few"), (110, 1e-4, "11,990 shuffled pairs are too few")]
+)
+def test_too_little_to_calibrate_is_said_and_no_threshold_applied(tmp_path, caplog, count, rate, why):
+    build = write(tmp_path, count)
+    with caplog.at_level(logging.WARNING):
+        chosen = choose(build, SelectConfig(false_match_rate_complex=rate), "clip")
+    assert all(row.kept for rows in chosen.rows for row in rows)
+    assert why in caplog.text and why in chosen.rule.notes[0]
+    assert [each.origin for each in chosen.rule.thresholds] == [None, None]
+    assert chosen.calibration.complex.threshold is None
+
+
+def test_a_build_whose_images_all_share_one_prompt_or_of_nothing_has_nothing_to_measure(tmp_path):
+    same = choose(write(tmp_path / "same", 120, prompts=["a dog, best quality"] * 120), SelectConfig(), "clip")
+    assert same.calibration.complex is None and "0 shuffled pairs" in same.rule.notes[0]
+    none = choose(Build(str(tmp_path / "none")), SelectConfig(max_similarity=0.9), "clip")
+    assert none.rows == [] and none.table().num_rows == 0
+
+
+def test_a_score_that_is_missing_or_no_number_is_a_reason_and_no_crash(tmp_path):
+    images, texts = world(0, 120)
+    images[3] = np.nan
+    build, keys = Build(str(tmp_path)), keys_of(120)
+    write_part(build, 0, keys, images, texts)
+    write_end(build, 1, 120)
+    chosen = choose(build, SelectConfig(max_similarity=0.999), "clip")
+    rows = {row.key: row for row in chosen.rows[0]}
+    assert rows[keys[3]].reason is Reason.BELOW_THRESHOLD and "nan" in rows[keys[3]].detail
+    assert chosen.calibration.images == 119
+
+
+def test_of_like_images_the_one_its_sentence_fits_best_stays(tmp_path):
+    images, texts = world(5, 40)
+    images[:4] = unit(images[0] + 0.01 * np.random.default_rng(1).standard_normal((4, 16)))
+    texts[:4] = unit(images[0] + np.array([[0.3], [0.1], [0.2], [0.4]]) * images[10])
+    build, keys = Build(str(tmp_path)), keys_of(40)
+    write_part(build, 0, keys, images, texts)
+    write_end(build, 1, 40)
+    rows = verdicts(build, SelectConfig(max_similarity=0.95, false_match_rate_complex=None))
+    assert rows[keys[1]].kept and rows[keys[1]].cluster == keys[1] and rows[keys[1]].similarity is None
+    for key in (keys[0], keys[2], keys[3]):
+        row = rows[key]
+        assert (row.reason, row.cluster) == (Reason.DUPLICATE_SEMANTIC, keys[1])
+        assert row.similarity > 0.95 and keys[1] in row.detail and f"{row.similarity:.3f}" in row.detail
+    assert sum(row.kept for row in rows.values()) == 37
+
+
+def test_of_equals_the_smallest_key_stays(tmp_path):
+    images = unit(np.ones((6, 8)))
+    build, keys = Build(str(tmp_path)), keys_of(6)
+    write_part(build, 0, keys, images, images)
+    write_end(build, 1, 6)
+    rows = verdicts(build, PLAIN.model_copy(update={"max_similarity": 0.99}))
+    assert [key for key, row in rows.items() if row.kept] == [min(keys)]
+
+
+def test_no_two_that_stay_are_alike_and_every_other_has_a_like_one_that_stays():
+    rng = np.random.default_rng(0)
+    vectors = unit(rng.standard_normal((2500, 6)))  # six dimensions are crowded: chains of neighbours everywhere
+    keys = keys_of(2500)
+    twins = find_twins(keys, vectors, 0.9)
+    stay = [at for at, key in enumerate(keys) if key not in twins]
+    cosines = vectors[stay] @ vectors[stay].T - 2 * np.eye(len(stay))
+    assert 10 < len(stay) < 2000 and cosines.max() <= 0.9 + 1e-6
+    row_of = {key: at for at, key in enumerate(keys)}
+    for key, twin in twins.items():
+        assert twin.key not in twins and twin.similarity > 0.9
+        assert twin.similarity == pytest.approx(float(vectors[row_of[key]] @ vectors[row_of[twin.key]]), abs=1e-5)
+
+
+def test_the_large_index_finds_the_same_twins_as_comparing_all(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((3000, 32))
+    vectors[2000:] = vectors[rng.integers(0, 2000, 1000)] + 0.1 * rng.standard_normal((1000, 32))
+    vectors, keys = unit(vectors), keys_of(3000)
+    exact = find_twins(keys, vectors, 0.95)
+    monkeypatch.setattr("surd.pipeline.deduplication.semantic._EXACT", 1000)
+    assert len(exact) > 900
+    assert find_twins(keys, vectors, 0.95) == find_twins(keys, vectors, 0.95)  # the same each time
+    found = find_twins(keys, vectors, 0.95)
+    assert len(found.keys() & exact.keys()) >= 0.99 * len(exact) and found.keys() <= exact.keys()
+
+
+def test_the_files_say_which_keys_by_which_rule_and_are_the_same_each_time(tmp_path):
+    build = write(tmp_path, 250, lost=keys_of(250)[:10])
+    models = Models(BuildConfig().models)
+    settings = SelectConfig(max_similarity=0.9)
+    rows = [row for of_part in select(build, BuildConfig(select=settings), models) for row in of_part]
+    table = pq.read_table(tmp_path / "selection.parquet")
+    assert table["key"].to_pylist() == sorted(row.key for row in rows if row.kept)
+    rule = SelectionRule.model_validate_json(table.schema.metadata[b"surd.rule"])
+    assert rule.settings == settings.model_dump()
+    calibration = Calibration.model_validate_json((tmp_path / "calibration.json").read_bytes())
+    assert calibration == Calibration.model_validate(json.loads(table.schema.metadata[b"surd.calibration"]))
+    assert rule.thresholds[-1].least == calibration.complex.threshold
+    assert calibration.clip == f"{models.config.clip} {models.revision('clip')}"
+    before = {name: build.read_bytes(name) for name in ("selection.parquet", "calibration.json")}
+    again = [row for of_part in select(build, BuildConfig(select=settings), models) for row in of_part]
+    assert again == rows and {name: build.read_bytes(name) for name in before} == before
+
+
+def test_what_was_rejected_before_keeps_its_reason(tmp_path):
+    lost = keys_of(60)[20:40]
+    rows = verdicts(write(tmp_path, 60, lost=lost), SelectConfig(min_clip_simple=0.99))
+    assert {rows[key].reason for key in lost} == {Reason.MISMATCH}
+    assert {rows[key].rejected_by for key in lost} == {"correct"}

@@ -1,0 +1,263 @@
+"""sur-eval: prompt files, judges, intervals, the distance to real pictures, and the whole of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+from sur_adapter.adapter import SURAdapter
+from sur_adapter.cli.evaluate import show
+from sur_adapter.evaluation.bootstrap import bootstrap
+from sur_adapter.evaluation.config import EvalConfig
+from sur_adapter.evaluation.evaluate import evaluate
+from sur_adapter.evaluation.judge import FactJudge, load_judge
+from sur_adapter.evaluation.kid import kid, paired_kernel
+from sur_adapter.evaluation.prompts import EvalPrompt, by_category, read_eval_prompts
+from surd.schemas.errors import SurdError
+
+COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
+LABELS = ["background:red", "background:blue", "count:1", "count:2"]
+
+
+@pytest.fixture(scope="module")
+def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier that really tells a red picture from a blue one, and answers "count:1" to everything."""
+    folder = tmp_path_factory.mktemp("judge")
+    torch.manual_seed(0)
+    labels = dict(enumerate(LABELS))
+    config = ViTConfig(
+        image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        id2label=labels, label2id={label: place for place, label in labels.items()},
+    )  # fmt: skip
+    config.accuracy = {"background": 1.0}
+    model = ViTForImageClassification(config).eval()
+    processor = ViTImageProcessor(size={"height": 16, "width": 16})
+    processor.save_pretrained(folder)
+    red, blue = (Image.new("RGB", (16, 16), colour) for colour in COLOURS.values())
+    with torch.no_grad():
+        seen = model.vit(processor(images=[red, blue], return_tensors="pt")["pixel_values"]).last_hidden_state[:, 0]
+        towards = seen[0] - seen[1]
+        model.classifier.weight.zero_()
+        model.classifier.weight[0], model.classifier.weight[1] = towards, -towards
+        middle = (seen.mean(0) * towards).sum()
+        model.classifier.bias.copy_(torch.stack([-middle, middle, torch.tensor(5.0), torch.tensor(0.0)]))
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def prompt_file(tmp_path: Path) -> Path:
+    """Eight prompts with their facts, keywords and true pictures."""
+    (tmp_path / "real").mkdir()
+    lines = []
+    for number in range(8):
+        colour = ("red", "blue")[number % 2]
+        Image.new("RGB", (32, 32), COLOURS[colour]).save(tmp_path / f"real/{number}.png")
+        lines.append({
+            "prompt": f"one cat on {colour}",
+            "category": ("colour", "counting")[number // 4],
+            "facts": {"background": colour, "count": "1"},
+            "complex": f"masterpiece, 1 cat, {colour}",
+            "image": f"real/{number}.png",
+        })  # fmt: skip
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    return file
+
+
+@pytest.fixture
+def asked(base: Path, prompt_file: Path, judge_folder: Path, tmp_path: Path) -> Callable[..., EvalConfig]:
+    torch.manual_seed(0)
+    adapter = SURAdapter(width=32, heads=4, feed_forward=64, eta=1.0, base_model=str(base))
+    torch.nn.init.normal_(adapter.fc.weight)
+    adapter.save_pretrained(tmp_path / "adapter")
+    defaults = {
+        "prompts": prompt_file,
+        "adapter": tmp_path / "adapter",
+        "judge": str(judge_folder),
+        "out": tmp_path / "eval",
+        "seeds": 2,
+        "steps": 2,
+        "device": "cpu",
+    }
+    return lambda **fields: EvalConfig.model_validate(defaults | fields)
+
+
+def test_a_fact_judge_gives_value_and_probability_of_each_group(judge_folder: Path) -> None:
+    judge = FactJudge(str(judge_folder))
+    seen, features = judge.look([Image.new("RGB", (40, 40), colour) for colour in COLOURS.values()])
+    assert [one["background"][0] for one in seen] == ["red", "blue"]
+    assert all(one["count"][0] == "1" and 0.99 < one["count"][1] < 1 for one in seen)
+    assert features.shape == (2, 16) and judge.accuracy == {"background": 1.0}
+
+
+def test_a_picture_is_right_when_all_facts_of_its_category_are(judge_folder: Path, prompt_file: Path) -> None:
+    judge = load_judge(str(judge_folder))
+    real = prompt_file.parent / "real/0.png"
+    said = [
+        EvalPrompt(prompt="x", category="colour", facts={"background": "red", "count": "2"}),
+        EvalPrompt(prompt="x", category="counting", facts={"background": "red", "count": "2"}),
+        EvalPrompt(prompt="x", facts={"background": "red", "count": "2"}),
+    ]
+    verdicts, _ = judge([real] * 3, said)
+    assert [verdict.score for verdict in verdicts] == [1.0, 0.0, 0.0]
+    assert verdicts[0].facts == {"background": True, "count": False}
+
+
+def test_public_benchmarks_are_read_as_they_are(tmp_path: Path) -> None:
+    geneval = {"tag": "color_attr", "include": [{"class": "bench", "count": 1}], "prompt": "a red bench"}
+    files = {
+        "evaluation_metadata.jsonl": (json.dumps(geneval), "colour", "a red bench"),
+        "PartiPrompts.tsv": ("Prompt\tCategory\tChallenge\n3 'cats\tAnimals\tQuantity\n", "counting", "3 'cats"),
+        "numeracy_val.txt": ("two boys\n\n", "counting", "two boys"),
+        "shape.txt": ("an oblong cucumber\n", "shape", "an oblong cucumber"),
+    }
+    for name, (text, category, prompt) in files.items():
+        (tmp_path / name).write_text(text)
+        assert read_eval_prompts(tmp_path / name) == [EvalPrompt(prompt=prompt, category=category)]
+
+
+def test_our_categories_come_first() -> None:
+    prompts = [EvalPrompt(prompt="x", category=name) for name in ("shape", "style", "action", "style")]
+    assert by_category(prompts) == {"action": [2], "style": [1, 3], "shape": [0]}
+
+
+def test_an_interval_covers_other_prompts_and_other_seeds() -> None:
+    rng = np.random.default_rng(0)
+    few = bootstrap(rng.random((1, 100)) < 0.5)
+    assert few.low < 0.5 < few.high and 0.15 < few.high - few.low < 0.25  # 1.96 * sqrt(.25 / 100) to either side
+    runs = np.repeat([[0.2], [0.5], [0.8]], 1000, axis=1)
+    assert bootstrap(runs).high - bootstrap(runs).low > 0.4, "seeds that disagree widen it, whatever the prompts"
+    same = bootstrap(np.zeros((3, 50)), np.ones((3, 20)))
+    alike = pytest.approx(0.5)
+    assert (same.mean, same.low, same.high) == (alike,) * 3, "groups weigh the same, however many prompts they have"
+
+
+def test_the_distance_is_nought_for_one_distribution_and_grows_with_the_difference() -> None:
+    torch.manual_seed(0)
+    real, alike = torch.randn(300, 8), torch.randn(2, 300, 8)
+    same, shifted = kid(paired_kernel(real, alike)), kid(paired_kernel(real, alike + 1))
+    assert same.low < 0 < same.high and shifted.low > same.high
+    assert kid(paired_kernel(10 * real, 10 * alike)).mean == pytest.approx(same.mean), "scale is no fact"
+
+
+def test_an_evaluation_compares_on_the_same_noise_and_says_how_good_the_judge_is(
+    asked: Callable[..., EvalConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = asked(complex=True)
+    result = evaluate(config)
+    assert set(result.categories) == {"colour", "counting"} and result.average.prompts == 8
+    assert result.categories["counting"].arms["adapter"].mean == 1.0
+    assert result.judge_on_real == {"colour": 1.0, "counting": 1.0} and result.judge_accuracy == {"background": 1.0}
+    assert result.facts["count"] == {"base": 1.0, "adapter": 1.0, "complex": 1.0}
+    assert json.loads((config.out / "result.json").read_text())["unit"] == "accuracy"
+    assert Image.open(config.out / "grid.png").width > 3 * 192
+    from rich.console import Console
+
+    show(result, Console(width=100))
+    assert "counting" in capsys.readouterr().out
+
+
+def test_strength_zero_draws_the_base_models_pictures(asked: Callable[..., EvalConfig]) -> None:
+    config = asked(eta=0.0)
+    difference = evaluate(config).average.difference
+    assert (difference.mean, difference.low, difference.high) == (0, 0, 0)
+    base, adapter = (np.asarray(Image.open(config.out / f"images/{arm}/00003-1.png")) for arm in ("base", "adapter"))
+    assert np.array_equal(base, adapter)
+
+
+def test_the_same_command_again_draws_only_what_is_missing(asked: Callable[..., EvalConfig]) -> None:
+    config = asked()
+    first = evaluate(config)
+    kept, lost = config.out / "images/base/00000-0.png", config.out / "images/adapter/00002-1.png"
+    before, pixels = kept.stat().st_mtime_ns, np.asarray(Image.open(lost))
+    lost.unlink()
+    heard: list[tuple[int, int]] = []
+    again = evaluate(config, lambda done, total: heard.append((done, total)))
+    assert kept.stat().st_mtime_ns == before and heard[-1] == (32, 32)
+    assert np.abs(np.asarray(Image.open(lost)).astype(int) - pixels).max() <= 2, "noise depends on no batch"
+    assert again.model_dump(exclude={"seconds", "kid"}) == first.model_dump(exclude={"seconds", "kid"})
+    evaluate(asked(seeds=3))  # more seeds are no other run
+
+
+def test_pictures_of_another_run_are_never_judged(asked: Callable[..., EvalConfig]) -> None:
+    evaluate(asked(limit=1, seeds=1))
+    with pytest.raises(SurdError, match=r"--out: .* holds pictures of another steps; name another folder"):
+        evaluate(asked(limit=1, seeds=1, steps=3))
+
+
+def test_a_clip_judge_scores_prompts_without_facts(asked: Callable[..., EvalConfig], tmp_path: Path) -> None:
+    (tmp_path / "color_val.txt").write_text("red cat\nblue dog\n")
+    model = {"embed_dim": 16, "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}}
+    model["text_cfg"] = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
+    folder = tmp_path / "clip"
+    _save_clip(folder, model)
+    result = evaluate(asked(prompts=tmp_path / "color_val.txt", judge=f"clip:{folder}"))
+    assert result.unit == "CLIP score" and set(result.categories) == {"colour"} and result.kid is None
+
+
+def test_mistakes_are_one_sentence(asked: Callable[..., EvalConfig], tmp_path: Path, judge_folder: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "plain.txt").write_text("a cat\n")
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n{"text": "b"}\n')
+    (tmp_path / "odd.jsonl").write_text('{"prompt": "a", "category": "colour", "facts": {"background": "mauve"}}\n')
+    for name, row in {
+        "number.jsonl": {"prompt": "a", "category": 5},
+        "complex.jsonl": {"prompt": "a", "complex": ["b"]},
+        "gone.jsonl": {"prompt": "a", "image": "no/where.png"},
+    }.items():
+        (tmp_path / name).write_text(json.dumps(row))
+    mistakes: list[tuple[dict[str, Any], str]] = [
+        ({"prompts": tmp_path / "number.jsonl"}, r"line 1 of .*category is 5, no text"),
+        ({"prompts": tmp_path / "complex.jsonl"}, r"line 1 of .*complex is \['b'\], no text"),
+        ({"prompts": tmp_path / "gone.jsonl"}, r"line 1 of .*its image .*no/where.png' is not there"),
+        ({"judge": "clip:ViT-B-32"}, r"--judge: clip:'ViT-B-32' names a model without its weights; write clip:MODEL/"),
+        ({"prompts": tmp_path / "gone"}, r"--prompts: .*gone' cannot be read"),
+        ({"prompts": tmp_path / "empty.txt"}, r"holds no prompt"),
+        ({"prompts": tmp_path / "bad.jsonl"}, r"line 2 of .* is no prompt"),
+        ({"prompts": tmp_path / "plain.txt"}, r"states no fact .* take --judge clip:NAME"),
+        ({"prompts": tmp_path / "odd.jsonl"}, r"states background 'mauve', which the judge does not know"),
+        ({"judge": str(tmp_path)}, r"--judge: .* cannot be loaded"),
+        ({"judge": "clip:no-such-model"}, r"--judge: clip:'no-such-model' cannot be loaded"),
+        ({"quality": ["brisque"], "limit": 1, "seeds": 1}, r"--quality: 'brisque' needs pyiqa"),
+        ({"judge": "vqa:clip-flant5-xl"}, r"needs t2v-metrics, which is not installed"),
+        ({"adapter": tmp_path}, r"--adapter: .* holds no config.json"),
+    ]
+    if not torch.cuda.is_available():
+        mistakes.append(({"device": "cuda"}, r"--device: 'cuda' .* no GPU"))
+    for fields, sentence in mistakes:
+        with pytest.raises(SurdError, match=sentence):
+            evaluate(asked(**fields))
+    assert not list(tmp_path.rglob("eval/images/*")), "a mistake is found before a picture is drawn"
+
+
+def test_a_picture_that_cannot_be_read_is_named(asked: Callable[..., EvalConfig], tmp_path: Path) -> None:
+    evaluate(asked(limit=1))
+    spoilt = tmp_path / "eval/images/base/00000-0.png"
+    spoilt.write_bytes(b"no picture")
+    with pytest.raises(SurdError, match=r"base/00000-0.png: the picture cannot be read .* remove it"):
+        evaluate(asked(limit=1))
+    spoilt.unlink()
+    evaluate(asked(limit=1))
+    (tmp_path / "eval/run.json").write_text("[]")
+    with pytest.raises(SurdError, match=r"--out: .* cannot be used \(run.json is of no run\); name another folder"):
+        evaluate(asked(limit=1))
+
+
+def _save_clip(folder: Path, model: dict[str, Any]) -> None:
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    config = {"model_cfg": model, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    save_file(open_clip.CLIP(**model).state_dict(), folder / "open_clip_model.safetensors")
