@@ -8,7 +8,7 @@ from typing import Any
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.open import open_build
-from surd.pipeline.dataset.columns.spec import Column, columns_asked, columns_present, drop_column, shard_manifest
+from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, drop_column, shard_manifest
 from surd.pipeline.dataset.columns.write import describe_column, write_column_shards
 from surd.pipeline.models import Models
 from surd.schemas import BuildConfig, ColumnManifest, SurdError, load_config
@@ -75,7 +75,7 @@ def _shard_count(build: Build) -> int:
     return len(shard_manifest(build).shards)
 
 
-def _check_names(build: Build, columns: Sequence[Column], config: BuildConfig) -> None:
+def _check_names(build: Build, columns: Sequence[ColumnSpec], config: BuildConfig) -> None:
     present = columns_present(build)
     for column in columns:
         there = present.get(column.name)

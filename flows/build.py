@@ -27,8 +27,8 @@ from surd.flows.cli.fetch_table import FetchWatch
 from surd.flows.listener import LISTENER, Listener
 from surd.flows.request import default_out, resolve
 from surd.pipeline.build.folder import Build
-from surd.pipeline.inspection.summary import summarise
-from surd.pipeline.net.urls import without_secrets
+from surd.pipeline.inspection.summary import summarize
+from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.runner.process_pool import FetchProcesses, processes
 from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
@@ -134,14 +134,14 @@ def _build(config: BuildConfig, root: str) -> dict[str, Any]:
                 build.write_json(
                     "build.json", record
                 )  # only now: a bad source must not speak for what was built before
-    summary = summarise(build, outcomes)
+    summary = summarize(build, outcomes)
     publish_result(summary)
     return summary
 
 
 def _check_source(build: Build, config: BuildConfig) -> None:
     if not build.part_count():
-        shown = without_secrets(config.source)
+        shown = redact_secrets(config.source)
         raise SurdError(f"source is {shown!r} and gives no records; check it, or name another source")
 
 

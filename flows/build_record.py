@@ -8,7 +8,7 @@ from pathlib import Path
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import ROLES, Models
-from surd.pipeline.net.urls import without_secrets
+from surd.pipeline.net.urls import redact_secrets
 from surd.schemas import BuildConfig, BuildRecord
 
 STANDS_ON = ("surd", "diffusers", "open_clip_torch", "pillow", "prefect", "pyarrow", "torch", "transformers")
@@ -24,7 +24,7 @@ def check(config: BuildConfig, root: str) -> BuildRecord:
     models = Models(config.models)
     revisions = {role: f"{config.models.ref(role)} {models.revision(role)}" for role in ROLES}
     return BuildRecord(
-        config=config.model_dump(mode="json") | {"source": without_secrets(config.source)},
+        config=config.model_dump(mode="json") | {"source": redact_secrets(config.source)},
         versions={name: _version(name) for name in STANDS_ON},
         models=revisions,
         git_commit=_git_commit(),

@@ -11,11 +11,11 @@ from surd.flows.build_record import check
 from surd.flows.listener import Listener
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import shard_manifest
-from surd.pipeline.imports.rows import adopt
-from surd.pipeline.imports.vectors import source_of, take_in_column, vector_files
-from surd.pipeline.inspection.summary import summarise
+from surd.pipeline.imports.rows import write_imported_rows
+from surd.pipeline.imports.vectors import import_vectors, source_of, vector_files
+from surd.pipeline.inspection.summary import summarize
 from surd.pipeline.models import Models
-from surd.pipeline.net.urls import without_secrets
+from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig, BuildRecord, SurdError, load_config
@@ -32,7 +32,7 @@ class Import:
     pooling: Pooling | None = "mean"
 
 
-def take_over(wanted: Import, listener: Listener) -> dict[str, Any]:
+def import_dataset(wanted: Import, listener: Listener) -> dict[str, Any]:
     """Import into a build, or go on with an import that was stopped; returns the summary of the build.
 
     Raises SurdError for what is the user's to mend. A row that cannot be a sample is a row of the build with a reason.
@@ -40,26 +40,26 @@ def take_over(wanted: Import, listener: Listener) -> dict[str, Any]:
     source = source_of(wanted.layout)
     config = load_config({}, {"embed.layers": []} | wanted.fields | {"source": source})
     build = Build(wanted.out)
-    _refuse_another(build, without_secrets(source))
+    _refuse_another(build, redact_secrets(source))
     vectors = vector_files(wanted.layout) if wanted.pooling else []
     record = check(config, wanted.out)
     outcomes = [*_run("collect", config, build, listener)]
     build.write_json("build.json", record)
     for name in ("fetch", "decode"):
         outcomes += _run(name, config, build, listener)
-    adopt(build)
+    write_imported_rows(build)
     outcomes += _run("pack", config, build, listener)
     if not shard_manifest(build).count:
         raise SurdError(f"SOURCE is {wanted.layout!r} and no row of it is a whole sample: {_why(build)}")
     for path in vectors:
         shards = len(shard_manifest(build).shards)
         listener.stage_started("vectors", shards)
-        for _ in take_in_column(build, path, wanted.pooling or "mean", Models(config.models)):
+        for _ in import_vectors(build, path, wanted.pooling or "mean", Models(config.models)):
             listener.unit_done(Outcome(stage="vectors", unit=0, skipped=False, rows=0, seconds=0))
         listener.stage_done("vectors", [Outcome(stage="vectors", unit=0, skipped=False, rows=0, seconds=0)] * shards)
     outcomes += _run("embed", config, build, listener)
     outcomes += _run("report", config, build, listener)
-    return summarise(build, outcomes)
+    return summarize(build, outcomes)
 
 
 def _run(name: str, config: BuildConfig, build: Build, listener: Listener) -> list[Outcome]:
@@ -88,5 +88,5 @@ def _refuse_another(build: Build, source: str) -> None:
 
 
 def _why(build: Build) -> str:
-    counts = summarise(build, [])["rejected"]
+    counts = summarize(build, [])["rejected"]
     return ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "it is empty"

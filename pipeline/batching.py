@@ -14,7 +14,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def ahead(function: Callable[[S], T], items: Iterable[S], window: int) -> Iterator[T]:
+def prefetch(function: Callable[[S], T], items: Iterable[S], window: int) -> Iterator[T]:
     """``map`` on every core, in order, up to ``window`` results ahead of whoever reads them.
 
     While a model works on one batch the next one is decoded; Pillow lets other threads run meanwhile.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from surd.schemas import Reason
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """An image that will not become a pair, and why. ``transient``: worth asking again when the build is run again."""
 
     def __init__(self, reason: Reason, detail: str, *, transient: bool = False) -> None:

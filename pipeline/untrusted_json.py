@@ -32,10 +32,10 @@ def parse_at(text: str, start: int) -> tuple[Any, int]:
 
 def dump(value: Any) -> str:
     """Compact JSON with sorted keys that is valid UTF-8 and strict JSON. ``value`` comes from ``parse``."""
-    return text_of(json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)) or ""
+    return to_text(json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)) or ""
 
 
-def text_of(value: Any) -> str | None:
+def to_text(value: Any) -> str | None:
     """A string as it can be stored (lone surrogates replaced, NULs dropped), numbers as text, None for all else."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None

@@ -113,7 +113,7 @@ def import_(
     - Columns of other names: `surd import parquet:their_set --out data/theirs --param urls.simple_column=short`
     """
     from surd.flows.cli.console import Terminal
-    from surd.flows.import_dataset import Import, take_over
+    from surd.flows.import_dataset import Import, import_dataset
     from surd.flows.request import parse_params
 
     console = Console()
@@ -123,7 +123,7 @@ def import_(
     terminal = Terminal(console)
     try:
         wanted = Import(layout=source, out=out, fields=fields, pooling=pooling if vectors else None)
-        summary = take_over(wanted, terminal)
+        summary = import_dataset(wanted, terminal)
     finally:
         terminal.close()
     from surd.flows.cli.console import print_summary

@@ -184,9 +184,9 @@ def inspect(
 ) -> None:
     """Everything known about one record, kept or rejected: each stage's row, its verdict, where its bytes lie."""
     from surd.pipeline.build.open import open_build
-    from surd.pipeline.inspection.lookup import look_up
+    from surd.pipeline.inspection.lookup import lookup
 
-    found = look_up(open_build(build)[0], key)
+    found = lookup(open_build(build)[0], key)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
         return
@@ -256,7 +256,7 @@ def _build(profile: str, out: str | None, config_file: Path | None, fields: dict
     from surd.flows.cli.console import Terminal
     from surd.flows.request import default_out, resolve
     from surd.flows.run_in_process import run_build
-    from surd.pipeline.models import untaught
+    from surd.pipeline.models import demo_only_roles
     from surd.schemas import read_profile
 
     config = resolve(profile, read_profile(config_file) if config_file else {}, fields)
@@ -265,7 +265,7 @@ def _build(profile: str, out: str | None, config_file: Path | None, fields: dict
         summary = run_build(config, profile, out or default_out(profile), terminal)
     finally:
         terminal.close()
-    if roles := untaught(config.models.model_dump(), config.source):
+    if roles := demo_only_roles(config.models.model_dump(), config.source):
         named = " and ".join(f"models.{role}" for role in roles)
         said = f"{named} of the demo: what they say of pictures that are not its emoji scenes means nothing"
         print(f"note: {said}; name real models, for example with --profile small", file=sys.stderr)

@@ -16,7 +16,7 @@ from surd.pipeline.images.safe_decode import ROOM, check_size, decoded, refusing
 from surd.pipeline.metadata.reader import GenerationMetadata, hidden_texts, read_texts
 from surd.pipeline.metadata.stealth import may_hide_text
 from surd.pipeline.metadata.texts import texts_of
-from surd.pipeline.rejection import Refused
+from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 from surd.schemas.config import FetchConfig
 
@@ -45,13 +45,13 @@ def inspect(data: bytes, settings: FetchConfig, sha256: str | None = None) -> tu
 
     Pixels are decoded only where they are needed here: to make them fewer, to find a text hidden in them, and to tell
     whether a JPEG without its end mark is all there. That all others decode is for the stage decode to prove. Width and
-    height are those of the upright picture. ``sha256``: of the bytes, where it is known. Raises Refused.
+    height are those of the upright picture. ``sha256``: of the bytes, where it is known. Raises Rejected.
     """
     ext = sniff(data)
     return _inspect(data, ext, [*chunks(data, whole=True)], settings, sha256)
 
 
-def inspect_at_once(data: bytes, settings: FetchConfig, sha256: str | None) -> tuple[dict[str, Any], bytes] | None:
+def inspect_cheap(data: bytes, settings: FetchConfig, sha256: str | None) -> tuple[dict[str, Any], bytes] | None:
     """The same where that takes a fraction of a millisecond, else None: of files that are not large and have no text to
     read, nothing to unpack and nothing to decode."""
     if len(data) > _LIGHT or settings.image_size:
@@ -73,7 +73,7 @@ def _inspect(
         smaller = _smaller(data, ext, header, settings) if settings.image_size else None
         end = end_of(data, parts) or _end(data, ext, header, settings)
     if other := other_file(data[end:]):
-        raise Refused(Reason.POLYGLOT, f"behind the end of the image begins {other}")
+        raise Rejected(Reason.POLYGLOT, f"behind the end of the image begins {other}")
     turned = telling and orientation(data) in SIDEWAYS
     columns = {
         "sha256": sha256 or hashlib.sha256(data).hexdigest(),
@@ -124,9 +124,9 @@ def _smaller(data: bytes, ext: str, header: Header, settings: FetchConfig) -> Re
 
 
 def _end(data: bytes, ext: str, header: Header, settings: FetchConfig) -> int:
-    """Where an image without an end mark ends. Raises Refused where it breaks off."""
+    """Where an image without an end mark ends. Raises Rejected where it breaks off."""
     if ext != "jpg":
-        raise Refused(Reason.BROKEN_IMAGE, "the file breaks off before its end")
+        raise Rejected(Reason.BROKEN_IMAGE, "the file breaks off before its end")
     with decoded(data, header, ext, settings.max_pixels, (1, 1)):  # some writers forget the mark and nothing else
         return len(data)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from surd.pipeline.net.downloader import Download, Known, Version
-from surd.pipeline.rejection import Refused
+from surd.pipeline.rejection import Rejected
 from surd.schemas import Pair, Reason, SourceRecord
 from surd.schemas.config import FetchConfig
 
@@ -68,11 +68,11 @@ class Journal:
         return key in self._mine.entries
 
     def outcome(self, key: str) -> Download | None:
-        """The download of a record that this run or an earlier one made, or None. Raises Refused when it was refused
+        """The download of a record that this run or an earlier one made, or None. Raises Rejected when it was refused
         for good."""
         entry = self._mine.entries.get(key, {})
         if "reason" in entry:
-            raise Refused(Reason(entry["reason"]), entry["detail"])
+            raise Rejected(Reason(entry["reason"]), entry["detail"])
         data = self._mine.data(entry) if "offset" in entry else None
         return None if data is None else Download(data=data, opt_out=entry.get("opt_out"), version=_version(entry))
 
@@ -91,7 +91,7 @@ class Journal:
         entry = {"key": key, "size": len(download.data), "sha256": download.sha256, **told}
         self._mine.append(entry, download.data)
 
-    def refuse(self, key: str, refused: Refused) -> None:
+    def refuse(self, key: str, refused: Rejected) -> None:
         """Note a refusal, unless it may pass."""
         if not refused.transient:
             self._mine.append(_refusal(key, refused.reason, refused.detail))

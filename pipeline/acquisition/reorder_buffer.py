@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 
-class Laid(NamedTuple):
+class Spilled(NamedTuple):
     """Bytes on the shelf: either at hand, or in the file."""
 
     data: bytes
@@ -16,10 +16,10 @@ class Laid(NamedTuple):
     size: int = 0
 
 
-NOTHING = Laid(b"")
+NOTHING = Spilled(b"")
 
 
-class Shelf:
+class ReorderBuffer:
     """Rows are finished in any order and taken in theirs: ``room`` of them ahead of the next one stay in memory.
 
     The file has no name, lies in ``folder`` and is gone when the shelf is closed.
@@ -35,19 +35,19 @@ class Shelf:
         if self._file:
             self._file.close()
 
-    def lay(self, row: int, data: bytes) -> Laid:
+    def lay(self, row: int, data: bytes) -> Spilled:
         """Keep the bytes of a row."""
         if not data or row < self._next + self._room:
-            return Laid(data)
+            return Spilled(data)
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 - closed by close()
         start, rest = self._end, memoryview(data)
         while rest:
             written = os.pwrite(self._file.fileno(), rest, self._end)
             self._end, rest = self._end + written, rest[written:]
-        return Laid(b"", start, len(data))
+        return Spilled(b"", start, len(data))
 
-    def take(self, laid: Laid) -> bytes:
+    def take(self, laid: Spilled) -> bytes:
         """The bytes of the next row."""
         self._next += 1
         if not laid.size:

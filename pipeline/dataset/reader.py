@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from surd.pipeline.build.folder import Build
 from surd.schemas import Sample, ShardInfo, ShardManifest, SurdError, arrow_schema
 from surd.schemas.shard_format.manifests import TAR_NAME
-from surd.schemas.shard_format.npy import plain_array
-from surd.schemas.shard_format.tar import Member, StrictTar, Unsound
+from surd.schemas.shard_format.npy import read_npy
+from surd.schemas.shard_format.tar import InvalidTar, TarMember, TarReader
 
 _INDEX = "shards/index.parquet"
 _KNOWN = {"shard", "offset", "size", *Sample.model_fields}  # columns of the index that say nothing more of a sample
@@ -26,7 +26,7 @@ _MEND = "; find out more with surd verify, mend it with surd verify --repair"
 
 
 @dataclass(frozen=True)
-class Finished:
+class StoredSample:
     """One sample: what its JSON says, its scores by the index, and the original bytes of its image."""
 
     sample: Sample
@@ -43,7 +43,7 @@ class Finished:
 
 
 def fields_schema(build: Build) -> pa.Schema:
-    """Of what ``Finished.fields`` gives."""
+    """Of what ``StoredSample.fields`` gives."""
     with build.open(_INDEX) as file:
         beyond = [field for field in pq.read_schema(file) if field.name not in _KNOWN]
     return pa.schema([*(field for field in arrow_schema(Sample) if field.name not in ("simple", "complex")), *beyond])
@@ -68,11 +68,11 @@ def read_manifest(build: Build) -> ShardManifest:
     raise SurdError(f"build is {build.root!r} and {problem}")
 
 
-def read_shard(build: Build, shard: ShardInfo, scores: pa.Table) -> Iterator[Finished]:
+def read_shard(build: Build, shard: ShardInfo, scores: pa.Table) -> Iterator[StoredSample]:
     """The samples of a shard, with ``read_scores``. Raises SurdError naming file and member where it is not sound."""
     file = f"shards/{shard.name}"
     of_key = _scores_of(scores, shard.name)
-    members: dict[str, Member] = {}
+    members: dict[str, TarMember] = {}
     count = 0
     for member in _members(build, file):
         key, _, suffix = member.name.partition(".")
@@ -95,22 +95,22 @@ def read_column_shard(build: Build, column: str, shard: ShardInfo) -> Iterator[t
         if suffix != "npy":
             continue
         try:
-            yield key, plain_array(member.data)
+            yield key, read_npy(member.data)
         except ValueError as error:
             raise SurdError(f"{build.path(file)}: {member.name}: {error}{_MEND}") from None
 
 
-def _members(build: Build, file: str) -> Iterator[Member]:
+def _members(build: Build, file: str) -> Iterator[TarMember]:
     try:
         with build.open(file) as opened:
-            yield from StrictTar(opened, build.size(file))
-    except Unsound as unsound:
+            yield from TarReader(opened, build.size(file))
+    except InvalidTar as unsound:
         raise SurdError(f"{build.path(file)}: {unsound}{_MEND}") from None
     except FileNotFoundError:
         raise SurdError(f"{build.path(file)}: it is not there{_MEND}") from None
 
 
-def _finished(file: str, key: str, members: dict[str, Member], scores: dict[str, dict[str, Any]]) -> Finished:
+def _finished(file: str, key: str, members: dict[str, TarMember], scores: dict[str, dict[str, Any]]) -> StoredSample:
     try:
         sample = Sample.model_validate_json(members["json"].data)
         image = members["image"].data
@@ -118,7 +118,7 @@ def _finished(file: str, key: str, members: dict[str, Member], scores: dict[str,
         raise SurdError(f"{file}: {key}: the sample is not whole ({error.__class__.__name__}){_MEND}") from None
     if sample.key != key or hashlib.sha256(image).hexdigest() != sample.sha256:
         raise SurdError(f"{file}: {key}: its image is not the one that its json names{_MEND}")
-    return Finished(sample, scores.get(key, {}), image)
+    return StoredSample(sample, scores.get(key, {}), image)
 
 
 def read_scores(build: Build) -> pa.Table:

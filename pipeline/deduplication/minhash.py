@@ -15,22 +15,22 @@ _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
-class PromptTwin:
+class PromptDuplicate:
     """Which row's prompt stands for this one, and the Jaccard similarity of the two."""
 
     row: int
     similarity: float
 
 
-def find_prompt_twins(prompts: Sequence[frozenset[str]], least: float) -> list[PromptTwin]:
+def find_prompt_duplicates(prompts: Sequence[frozenset[str]], least: float) -> list[PromptDuplicate]:
     """For each prompt the first prompt at least ``least`` alike that stands for a cluster, or itself.
 
     MinHash LSH proposes, the true Jaccard similarity decides. Of the kept libraries rensa does it in a quarter of a
     second for 20,000 prompts; datasketch takes three seconds and at its own choice of bands misses a quarter of the
     pairs that lie just above the threshold.
     """
-    twins: list[PromptTwin] = []
-    same: dict[frozenset[str], PromptTwin] = {}
+    twins: list[PromptDuplicate] = []
+    same: dict[frozenset[str], PromptDuplicate] = {}
     lsh = RMinHashLSH(threshold=least, num_perm=_PERMUTATIONS, num_bands=_BANDS)
     for row, prompt in enumerate(prompts):
         if prompt not in same:
@@ -39,9 +39,9 @@ def find_prompt_twins(prompts: Sequence[frozenset[str]], least: float) -> list[P
             near = [(jaccard(prompt, prompts[other]), -other) for other in lsh.query(sketch)]
             similarity, negative = max(near, default=(0.0, 0))
             if similarity >= least:
-                same[prompt] = PromptTwin(-negative, similarity)
+                same[prompt] = PromptDuplicate(-negative, similarity)
             else:
-                same[prompt] = PromptTwin(row, 1.0)
+                same[prompt] = PromptDuplicate(row, 1.0)
                 lsh.insert(row, sketch)
         twins.append(same[prompt])
     return twins

@@ -36,7 +36,7 @@ class Likeness:
     flipped: bool = False
 
 
-def find_image_twins(minis: Pixels, settings: DedupConfig) -> dict[int, tuple[int, Likeness]]:
+def find_near_duplicates(minis: Pixels, settings: DedupConfig) -> dict[int, tuple[int, Likeness]]:
     """Row -> (row that stays, how alike), for every row that goes; ``minis`` [rows, 32, 32, 3] come best first.
 
     Every row that goes was itself compared with the one that stays, so no chain of small changes joins two pictures.

@@ -22,7 +22,7 @@ class Twin:
     similarity: float
 
 
-def find_twins(keys: list[str], vectors: FloatArray, most: float) -> dict[str, Twin]:
+def find_semantic_duplicates(keys: list[str], vectors: FloatArray, most: float) -> dict[str, Twin]:
     """Key -> its twin, for every row that goes. ``keys`` come best first; ``vectors`` [rows, width] are unit length.
 
     A row goes when a row that stays is closer to it than ``most``; its twin is the closest of those. So no two rows

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from surd.pipeline.rejection import Refused
+from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -110,7 +110,7 @@ def _webp(data: bytes) -> Iterator[Chunk]:
 
 
 def sniff(data: bytes) -> str:
-    """``png``, ``jpg`` or ``webp`` by the first bytes. Raises Refused on anything else."""
+    """``png``, ``jpg`` or ``webp`` by the first bytes. Raises Rejected on anything else."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
     if data.startswith(b"\xff\xd8\xff"):
@@ -119,4 +119,4 @@ def sniff(data: bytes) -> str:
         return "webp"
     start = data[:64].lstrip().lower()
     what = "HTML" if start.startswith((b"<!doctype", b"<html")) else "nothing" if not data else repr(data[:16])
-    raise Refused(Reason.NOT_AN_IMAGE, f"the bytes begin with {what}" if data else "the file is empty")
+    raise Rejected(Reason.NOT_AN_IMAGE, f"the bytes begin with {what}" if data else "the file is empty")

@@ -13,7 +13,7 @@ from PIL import Image
 from surd.pipeline.images.header import FORMATS, Header, header_of
 from surd.pipeline.images.rgb import open_image
 from surd.pipeline.net.retry import describe
-from surd.pipeline.rejection import Refused
+from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 
 
@@ -48,7 +48,7 @@ def decoded(
 
     ``enough``: width and height that will do. A JPEG is then decoded at the scale that just reaches them: every code
     is read whatever the scale, so that damage shows, in half the time. Before any pixel is decoded their number is
-    bounded, and must be what the ``header`` was read to say. Raises Refused, also for what Pillow raises within the
+    bounded, and must be what the ``header`` was read to say. Raises Rejected, also for what Pillow raises within the
     block.
     """
     with refusing(), open_image(data, formats=(FORMATS[ext],)) as image:
@@ -56,7 +56,7 @@ def decoded(
         check_size(opened, max_pixels)
         if image.size != (header.width, header.height):
             told = f"{header.width}x{header.height}"
-            raise Refused(Reason.BROKEN_IMAGE, f"{image.width}x{image.height} pixels, and {told} by its first header")
+            raise Rejected(Reason.BROKEN_IMAGE, f"{image.width}x{image.height} pixels, and {told} by its first header")
         with ROOM.of(opened.room, max_pixels):
             if enough and image.format == "JPEG":
                 image.draft(None, enough)
@@ -66,23 +66,23 @@ def decoded(
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Whatever Pillow raises on a file, as Refused."""
+    """Whatever Pillow raises on a file, as Rejected."""
     try:
         yield
-    except Refused:
+    except Rejected:
         raise
     except Image.DecompressionBombError as error:
-        raise Refused(Reason.TOO_LARGE, str(error)) from None
+        raise Rejected(Reason.TOO_LARGE, str(error)) from None
     except Exception as error:  # Pillow on damaged bytes raises all sorts: OSError, SyntaxError, struct.error ...
         detail = re.sub(r" ?<_io\.[^>]*>", "", describe(error))  # an address in memory differs from run to run
-        raise Refused(Reason.BROKEN_IMAGE, detail) from None
+        raise Rejected(Reason.BROKEN_IMAGE, detail) from None
 
 
 def check_size(header: Header, max_pixels: int) -> None:
-    """Raise Refused where a picture has more pixels than may be decoded, or more than Pillow would."""
+    """Raise Rejected where a picture has more pixels than may be decoded, or more than Pillow would."""
     if header.width * header.height > (most := 2 * (Image.MAX_IMAGE_PIXELS or math.inf)):
-        raise Refused(Reason.TOO_LARGE, f"{header.width}x{header.height} pixels, more than the decoder's {most}")
+        raise Rejected(Reason.TOO_LARGE, f"{header.width}x{header.height} pixels, more than the decoder's {most}")
     if header.room > max_pixels:
         times = f", each counting {header.weight:g} times" if header.weight > 1 else ""
         size = f"{header.width}x{header.height} pixels{times}"
-        raise Refused(Reason.TOO_LARGE, f"{size}, more than max_pixels {max_pixels}")
+        raise Rejected(Reason.TOO_LARGE, f"{size}, more than max_pixels {max_pixels}")

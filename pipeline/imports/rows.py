@@ -23,7 +23,7 @@ _NAMES = [stage.name for stage in STAGES]
 CURATION: tuple[Stage, ...] = STAGES[_NAMES.index("clean") : _NAMES.index("pack")]
 
 
-def adopt(build: Build) -> None:
+def write_imported_rows(build: Build) -> None:
     """Write the rows and markers of clean to select, and ``selection.parquet``; the same input gives the same bytes."""
     parts = build.part_count()
     outputs: dict[str, list[dict[str, str]]] = {stage.name: [] for stage in CURATION}

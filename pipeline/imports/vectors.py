@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.dataset.columns.spec import Column, shard_manifest
-from surd.pipeline.dataset.columns.write import describe_column, take_in_column_shard
+from surd.pipeline.dataset.columns.spec import ColumnSpec, shard_manifest
+from surd.pipeline.dataset.columns.write import describe_column, import_column_shard
 from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, SurdError
 from surd.schemas.config import Pooling
@@ -46,7 +46,7 @@ def vector_files(layout: str) -> list[Path]:
     return found
 
 
-def take_in_column(build: Build, path: Path, pooling: Pooling, models: Models) -> Iterator[str]:
+def import_vectors(build: Build, path: Path, pooling: Pooling, models: Models) -> Iterator[str]:
     """Write the column of a file of vectors, shard by shard; yields what it wrote.
 
     ``<layer>.json`` beside it, which surd exports, says what the vectors are; where there is none, those of one row are
@@ -60,7 +60,7 @@ def take_in_column(build: Build, path: Path, pooling: Pooling, models: Models) -
         raise SurdError(f"{path}: its vectors are not those that {path.stem}.json describes; remove that")
     for number, shard in enumerate(shard_manifest(build).shards):
         try:
-            take_in_column_shard(build, number, column, vectors.__getitem__, models)
+            import_column_shard(build, number, column, vectors.__getitem__, models)
         except KeyError as error:
             prompt = str(error.args[0])[:80]
             others = f"it has no vector of the simple prompt {prompt!r}, but {len(vectors):,} others"
@@ -69,13 +69,13 @@ def take_in_column(build: Build, path: Path, pooling: Pooling, models: Models) -
     describe_column(build, column, models)
 
 
-def _described(path: Path) -> Column | None:
+def _described(path: Path) -> ColumnSpec | None:
     """The column that the file was exported from, by the manifest beside it."""
     beside = path.with_suffix(".json")
     if not beside.exists():
         return None
     try:
-        column = Column.of(ColumnManifest.model_validate_json(beside.read_bytes()))
+        column = ColumnSpec.of(ColumnManifest.model_validate_json(beside.read_bytes()))
     except (OSError, ValidationError) as error:
         raise SurdError(f"{beside}: it is no manifest of a column ({error.__class__.__name__}); remove it") from None
     if column.kind != "llm" or column.text != "simple" or column.layer is None or column.pooling is None:
@@ -83,11 +83,11 @@ def _described(path: Path) -> Column | None:
     return column
 
 
-def _guessed(path: Path, pooling: Pooling) -> Column:
+def _guessed(path: Path, pooling: Pooling) -> ColumnSpec:
     """What the file's place says of it. Its own hash stands for the weights, which nobody states."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    return Column(
+    return ColumnSpec(
         kind="llm",
         model=path.parent.name,
         text="simple",

@@ -14,7 +14,7 @@ from surd.schemas import SurdError
 INDEX = "shards/index.parquet"
 
 
-def look_up(build: Build, key: str) -> dict[str, Any]:
+def lookup(build: Build, key: str) -> dict[str, Any]:
     """``key``, ``status``, ``paths``, ``stages`` (each stage's row) and ``shard`` (its index row) of one record.
 
     ``key`` may be the beginning of a key. Raises SurdError when no record, or more than one, begins with it.

@@ -11,7 +11,7 @@ from surd.pipeline.runner.run_unit import Outcome
 from surd.schemas import Reason, ShardManifest, Status
 
 
-def summarise(build: Build, outcomes: Iterable[Outcome]) -> dict[str, Any]:
+def summarize(build: Build, outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """``collected``, ``kept``, ``rejected`` by reason, ``shards``, ``report``, ``skipped_units``, ``run_units``.
 
     Counts are read off the rows, so they add up to what was collected or the build is broken.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 
 Side = Literal["positive", "negative"]
 
@@ -169,4 +169,4 @@ class _Walk:
 
 
 def _stored(text: str) -> str | None:
-    return text_of(text.strip()) or None
+    return to_text(text.strip()) or None

@@ -18,7 +18,7 @@ from surd.pipeline.metadata.comfyui_workflow import api_graph, is_workflow
 from surd.pipeline.metadata.resources import models_and_loras
 from surd.pipeline.metadata.stealth import read_stealth
 from surd.pipeline.metadata.texts import MAX_TEXT, decode, texts_of
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 
 _PROMPT_KEYS = ("prompt", "positive_prompt", "PositivePrompt", "positivePrompt", "Prompt")
 _NEGATIVE_KEYS = ("negative_prompt", "negativeprompt", "negativePrompt", "NegativePrompt", "Negative Prompt", "uc")
@@ -173,8 +173,8 @@ def _from_library(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
             log.debug("%s: %r", type(parser).__name__, error)
             continue
         yield GenerationMetadata(
-            prompt=text_of(prompt.strip()) or None,
-            negative_prompt=text_of(negative.strip()) or None,
+            prompt=to_text(prompt.strip()) or None,
+            negative_prompt=to_text(negative.strip()) or None,
             tool=parser.generator.value,
             params={key: value for key, value in params.items() if value is not None},
         )
@@ -203,4 +203,4 @@ def _text(value: Any) -> str | None:
     """A prompt under a JSON key: a string, or a list of strings."""
     if isinstance(value, list):
         value = ", ".join(part for part in value if isinstance(part, str))
-    return text_of(value.strip()) or None if isinstance(value, str) else None
+    return to_text(value.strip()) or None if isinstance(value, str) else None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 
 _MODEL = re.compile(
     r"(base|refiner|sd|ckpt|checkpoint|unet|use_stable_diffusion)?[ _]?models?([ _](name|weights))?(_filename)?"
@@ -65,7 +65,7 @@ def _names(value: Any, depth: int = 0) -> Iterator[str]:
 def _distinct(names: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for name in names:
-        name = _ENDING.sub("", _WEIGHT.sub("", (text_of(name) or "").strip())).replace("\\", "/").rpartition("/")[2]
+        name = _ENDING.sub("", _WEIGHT.sub("", (to_text(name) or "").strip())).replace("\\", "/").rpartition("/")[2]
         if name and name.lower() not in ("none", "null", "unknown"):
             found[name[:200]] = None
     return list(found)[:_MOST]

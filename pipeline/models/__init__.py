@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
 
 
-def untaught(refs: Mapping[str, str], source: str) -> list[str]:
+def demo_only_roles(refs: Mapping[str, str], source: str) -> list[str]:
     """Which of ``clip`` and ``captioner`` were trained on the demo world alone, where the pictures come from another
     source: what they say of those means nothing. ``refs``: role -> model string."""
     named = [role for role in ("clip", "captioner") if refs.get(role, "").startswith("package:pipeline/demo/")]

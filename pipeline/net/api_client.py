@@ -16,8 +16,8 @@ from protego import Protego
 from surd.pipeline import untrusted_json
 from surd.pipeline.net.address_guard import AddressGuard, GuardedSyncBackend
 from surd.pipeline.net.retry import MAX_WAIT, client_settings, describe, is_transient, retry_wait
-from surd.pipeline.net.robots import ROBOTS_BYTES, may_ask
-from surd.pipeline.rejection import Refused
+from surd.pipeline.net.robots import ROBOTS_BYTES, check_robots
+from surd.pipeline.rejection import Rejected
 from surd.schemas import BuildConfig, Reason
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class ApiClient:
     def ask(self, method: str, url: str, **request: Any) -> Any:
         """The JSON answer to one request, with retries.
 
-        Raises httpx's errors, ValueError where it is no JSON, ForbiddenAddress, and Refused by robots.txt.
+        Raises httpx's errors, ValueError where it is no JSON, ForbiddenAddress, and Rejected by robots.txt.
         """
         if self._hears_robots:
             self._hear_robots(url)
@@ -82,10 +82,10 @@ class ApiClient:
     def _hear_robots(self, url: str) -> None:
         if self._rules is None:
             self._rules = Protego.parse(self._read_robots(urljoin(url, "/robots.txt")))
-        self._interval = max(self._interval, may_ask(self._rules, url) or 0.0)
+        self._interval = max(self._interval, check_robots(self._rules, url) or 0.0)
 
     def _read_robots(self, url: str) -> str:
-        """The text of a robots.txt; empty where there is none. Raises Refused while it cannot be read (RFC 9309)."""
+        """The text of a robots.txt; empty where there is none. Raises Rejected while it cannot be read (RFC 9309)."""
         try:
             return self._tried(lambda: self._body("GET", url, ROBOTS_BYTES)).decode("utf-8", "replace")
         except ValueError:  # longer than anybody need read
@@ -93,7 +93,7 @@ class ApiClient:
         except httpx.HTTPError as error:
             if isinstance(error, httpx.HTTPStatusError) and not is_transient(error.response):
                 return ""
-            raise Refused(
+            raise Rejected(
                 Reason.FETCH_FAILED, f"robots.txt cannot be read: {describe(error)}", transient=True
             ) from None
 

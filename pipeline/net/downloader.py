@@ -18,12 +18,12 @@ import stamina
 from multidict import MultiMapping
 
 from surd.pipeline.net.address_guard import AddressGuard, ForbiddenAddress
-from surd.pipeline.net.rate_limit import HostLimit, Slots, host_limit, part_of
-from surd.pipeline.net.request_url import Origin, Target
+from surd.pipeline.net.rate_limit import HostLimit, Slots, host_limit, per_process
+from surd.pipeline.net.request_url import Origin, RequestUrl
 from surd.pipeline.net.retry import MAX_REDIRECTS, MAX_WAIT, describe, is_transient, retry_after, retry_wait, user_agent
 from surd.pipeline.net.robots import ROBOTS_BYTES, Reservations, Robots, opt_out
-from surd.pipeline.net.transport import Answer, ByHttpx, GuardedTransport, Patience, Transport
-from surd.pipeline.rejection import Refused
+from surd.pipeline.net.transport import GuardedTransport, HttpxTransport, Response, Timeouts, Transport
+from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 from surd.schemas.config import FetchConfig
 
@@ -98,7 +98,7 @@ class Downloader:
     def __init__(self, settings: FetchConfig, own: str | None = None) -> None:
         self._settings = settings
         self._guard = AddressGuard(settings.allow_hosts, _host_and_port(own) if own else None)
-        self.slots = Slots(part_of(settings.concurrency))
+        self.slots = Slots(per_process(settings.concurrency))
         self._robots, self._reservations = Robots(self._read_for_robots), Reservations(self._read_for_robots)
         self._proxies = urllib.request.getproxies()
         self._transports: dict[str | None, Transport] = {}
@@ -111,7 +111,7 @@ class Downloader:
         await self._stack.aclose()
 
     async def get(self, url: str, known: Known | None = None) -> Download:
-        """The body of an http(s) URL, with retries; that of ``known`` where it has not changed. Raises Refused."""
+        """The body of an http(s) URL, with retries; that of ``known`` where it has not changed. Raises Rejected."""
         return await self._tried(url, _Wanted(max_bytes=self._settings.max_bytes, known=known))
 
     async def _tried(self, url: str, wanted: _Wanted) -> Download:
@@ -121,13 +121,13 @@ class Downloader:
             except (httpx.HTTPError, TimeoutError) as error:  # most succeed at once, and stamina costs 0.1 ms a time
                 return await self._tried_again(url, wanted, error)
         except httpx.HTTPStatusError as error:
-            raise Refused(Reason.HTTP_ERROR, describe(error), transient=is_transient(error.response)) from None
+            raise Rejected(Reason.HTTP_ERROR, describe(error), transient=is_transient(error.response)) from None
         except ForbiddenAddress as error:
-            raise Refused(Reason.FORBIDDEN_ADDRESS, str(error)) from None
+            raise Rejected(Reason.FORBIDDEN_ADDRESS, str(error)) from None
         except _PERMANENT as error:
-            raise Refused(Reason.FETCH_FAILED, describe(error)) from None
+            raise Rejected(Reason.FETCH_FAILED, describe(error)) from None
         except (httpx.HTTPError, TimeoutError) as error:
-            raise Refused(Reason.FETCH_FAILED, describe(error), transient=True) from None
+            raise Rejected(Reason.FETCH_FAILED, describe(error), transient=True) from None
 
     async def _tried_again(self, url: str, wanted: _Wanted, failed: Exception) -> Download:
         """What a first try that ``failed`` may still come to."""
@@ -143,18 +143,18 @@ class Downloader:
     async def _follow(self, url: str, wanted: _Wanted) -> Download:
         """One try: the URL and its redirects, each hop checked like the first."""
         seen: set[str] = set()
-        target = Target.of(url)
+        target = RequestUrl.of(url)
         for _ in range(MAX_REDIRECTS + 1):
             if target.url in seen:
-                raise Refused(Reason.TOO_MANY_REDIRECTS, "the redirects go in a circle")
+                raise Rejected(Reason.TOO_MANY_REDIRECTS, "the redirects go in a circle")
             seen.add(target.url)
             answer = await self._hop(target, wanted)
             if isinstance(answer, Download):
                 return answer
             target = target.join(answer)
-        raise Refused(Reason.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
+        raise Rejected(Reason.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 
-    async def _hop(self, target: Target, wanted: _Wanted) -> Download | str:
+    async def _hop(self, target: RequestUrl, wanted: _Wanted) -> Download | str:
         """One request: the body, or where the answer redirects to."""
         host = self._hosts.get(target.origin) or self._hosts.setdefault(target.origin, self._host(target.origin))
         reserved = None
@@ -173,7 +173,7 @@ class Downloader:
         return _Host(limit, own)
 
     async def _request(
-        self, transport: Transport, target: Target, wanted: _Wanted, limit: HostLimit, reserved: str | None
+        self, transport: Transport, target: RequestUrl, wanted: _Wanted, limit: HostLimit, reserved: str | None
     ) -> Download | str:
         known = wanted.known if wanted.known and wanted.known.version.url == target.url else None
         answer = await transport.send(target, self._headers | known.version.conditions() if known else self._headers)
@@ -183,7 +183,7 @@ class Downloader:
                 return _led_on(answer, target, limit)
             objection = opt_out(answer.headers, reserved)
             if objection and self._settings.respect_opt_outs:
-                raise Refused(Reason.OPTED_OUT, objection)
+                raise Rejected(Reason.OPTED_OUT, objection)
             if unchanged:
                 return _from_before(unchanged, objection, wanted.max_bytes)
             data = await _body(answer, wanted.max_bytes)
@@ -195,7 +195,7 @@ class Downloader:
         """Status and body of a file that a site writes for robots: 404 for whatever says that there is none."""
         try:
             return 200, (await self._tried(url, _Wanted(max_bytes=ROBOTS_BYTES, heed=False))).data
-        except Refused as refused:
+        except Rejected as refused:
             if refused.transient or refused.reason is Reason.FORBIDDEN_ADDRESS:
                 raise
             return 404, b""
@@ -209,11 +209,11 @@ class Downloader:
             await self._guard.check_name(origin.host, origin.port)
         if proxy not in self._transports:
             limits = httpx.Limits(
-                max_connections=None, max_keepalive_connections=2 * part_of(self._settings.concurrency)
+                max_connections=None, max_keepalive_connections=2 * per_process(self._settings.concurrency)
             )
-            patience = Patience(connect=self._settings.connect_timeout, first_byte=self._settings.first_byte_timeout)
+            patience = Timeouts(connect=self._settings.connect_timeout, first_byte=self._settings.first_byte_timeout)
             transport: Transport = (
-                ByHttpx(
+                HttpxTransport(
                     httpx.AsyncHTTPTransport(proxy=proxy, verify=httpx.create_ssl_context(), http2=True, limits=limits),
                     patience,
                 )
@@ -225,7 +225,7 @@ class Downloader:
         return self._transports[proxy]
 
 
-def _led_on(answer: Answer, target: Target, limit: HostLimit) -> str:
+def _led_on(answer: Response, target: RequestUrl, limit: HostLimit) -> str:
     """Where an answer without a body redirects to. Raises httpx.HTTPStatusError where it does not."""
     response = httpx.Response(
         answer.status,
@@ -244,14 +244,14 @@ def _from_before(known: Known, objection: str | None, max_bytes: int) -> Downloa
     """What the server says has not changed."""
     data = known.read()
     if data is None:
-        raise Refused(Reason.FETCH_FAILED, "unchanged, but the bytes from before are gone", transient=True)
+        raise Rejected(Reason.FETCH_FAILED, "unchanged, but the bytes from before are gone", transient=True)
     if len(data) > max_bytes:
-        raise Refused(Reason.TOO_LARGE, f"more than max_bytes {max_bytes}")
+        raise Rejected(Reason.TOO_LARGE, f"more than max_bytes {max_bytes}")
     return Download(data=data, opt_out=objection, version=known.version)
 
 
-async def _body(answer: Answer, max_bytes: int) -> bytes:
-    too_large = Refused(Reason.TOO_LARGE, f"more than max_bytes {max_bytes}")
+async def _body(answer: Response, max_bytes: int) -> bytes:
+    too_large = Rejected(Reason.TOO_LARGE, f"more than max_bytes {max_bytes}")
     length = answer.headers.get("Content-Length", "")
     bounded = length.isdecimal() and int(length[:20]) <= max_bytes
     if length.isdecimal() and not bounded:
@@ -265,13 +265,13 @@ async def _body(answer: Answer, max_bytes: int) -> bytes:
         try:
             body = zlib.decompressobj(47).decompress(body, max_bytes + 1)
         except zlib.error as error:
-            raise Refused(Reason.NOT_AN_IMAGE, f"Content-Encoding {encoding} that does not unpack: {error}") from None
+            raise Rejected(Reason.NOT_AN_IMAGE, f"Content-Encoding {encoding} that does not unpack: {error}") from None
     if len(body) > max_bytes:
         raise too_large
     return body
 
 
-async def _read_up_to(answer: Answer, max_bytes: int, too_large: Refused) -> bytes:
+async def _read_up_to(answer: Response, max_bytes: int, too_large: Rejected) -> bytes:
     body = bytearray()
     async for chunk in answer.chunks():
         body += chunk

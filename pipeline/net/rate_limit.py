@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, field
 from typing import Any
 
-from surd.pipeline.rejection import Refused
+from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 
 #: When each host may be asked next, in seconds of the monotonic clock, which is one for all processes of a machine.
@@ -83,7 +83,7 @@ class HostLimit:
         """The place and time of one request, and one of the ``slots`` that all hosts share: an async context manager.
 
         A slot is taken when the time has come, so that a host that makes wait keeps none from the others, and given
-        back if by then the time is another's. Raises Refused where the host wants a longer pause than ``patience``
+        back if by then the time is another's. Raises Rejected where the host wants a longer pause than ``patience``
         seconds, also when it says so while this request is waiting.
         """
         return _Turn(self, patience, slots)
@@ -96,7 +96,7 @@ class HostLimit:
                 while (wait := self._clock.wait()) > 0:
                     if wait > patience:
                         detail = f"the host wants no request for {wait:.0f} more seconds"
-                        raise Refused(Reason.HTTP_ERROR, detail, transient=True)
+                        raise Rejected(Reason.HTTP_ERROR, detail, transient=True)
                     await asyncio.sleep(wait)
                 await slots.take()
                 if self._clock.start(self._interval):
@@ -231,7 +231,7 @@ def share(processes: int, starts: Starts, lock: AbstractContextManager[Any]) -> 
     _SHARE = _Share(processes=processes, starts=starts, lock=lock)
 
 
-def part_of(limit: int) -> int:
+def per_process(limit: int) -> int:
     """What this process may take of what all may take together."""
     return max(1, limit // _SHARE.processes)
 
@@ -240,6 +240,6 @@ def host_limit(host: str, concurrency: int, rate: float | None) -> HostLimit:
     """The limit of a host (name and port) in this process."""
     with _LIMITS_LOCK:
         if (found := _LIMITS.get((host, concurrency, rate))) is None:
-            found = HostLimit(part_of(concurrency), rate, _SHARE.clock(host))
+            found = HostLimit(per_process(concurrency), rate, _SHARE.clock(host))
             _LIMITS[host, concurrency, rate] = found
         return found

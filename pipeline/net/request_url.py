@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from surd.pipeline.rejection import Refused
+from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 
 #: An origin, and a path and query that httpx (which takes 0.1 ms for a URL) would leave as they are.
@@ -28,27 +28,27 @@ class Origin(NamedTuple):
     port: int
 
 
-class Target(NamedTuple):
+class RequestUrl(NamedTuple):
     """What a request asks for: a URL without a fragment, in normal form."""
 
     url: str
     origin: Origin
 
     @classmethod
-    def of(cls, url: str) -> Target:
-        """Raises httpx.InvalidURL, and Refused where it is not http(s) or has no host."""
+    def of(cls, url: str) -> RequestUrl:
+        """Raises httpx.InvalidURL, and Rejected where it is not http(s) or has no host."""
         plain = _PLAIN.fullmatch(url)
         if plain and "/." not in url and (origin := _plain_origin(plain[1])):
             return cls(url, origin)
         parsed = httpx.URL(url).copy_with(fragment=None)
         if parsed.scheme not in ("http", "https") or not parsed.host.strip("."):
-            raise Refused(Reason.FORBIDDEN_ADDRESS, f"not an http(s) URL: {parsed}"[:300])
+            raise Rejected(Reason.FORBIDDEN_ADDRESS, f"not an http(s) URL: {parsed}"[:300])
         parts = urlsplit(str(parsed))
         return cls(str(parsed), _origin(f"{parts.scheme}://{parts.netloc}"))
 
-    def join(self, location: str) -> Target:
+    def join(self, location: str) -> RequestUrl:
         """Where a redirect leads."""
-        return Target.of(str(httpx.URL(self.url).join(location)))
+        return RequestUrl.of(str(httpx.URL(self.url).join(location)))
 
 
 @lru_cache(4096)

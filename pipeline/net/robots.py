@@ -11,8 +11,8 @@ from multidict import MultiMapping
 from protego import Protego
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.net.request_url import Origin, Target
-from surd.pipeline.rejection import Refused
+from surd.pipeline.net.request_url import Origin, RequestUrl
+from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 
 T = TypeVar("T")
@@ -43,12 +43,12 @@ def opt_out(headers: MultiMapping[str], reserved: str | None = None) -> str | No
     return None if stated == "0" else reserved
 
 
-def may_ask(rules: Protego, url: str) -> float | None:
-    """Seconds that the site wants between requests, or None. Raises Refused when it does not want this one."""
+def check_robots(rules: Protego, url: str) -> float | None:
+    """Seconds that the site wants between requests, or None. Raises Rejected when it does not want this one."""
     if not rules.can_fetch(url, _TOKEN):
         parts = urlsplit(url)
         where = f"{parts.scheme}://{parts.netloc}/robots.txt disallows {parts.path}"
-        raise Refused(Reason.ROBOTS_DISALLOWED, where[:300])
+        raise Rejected(Reason.ROBOTS_DISALLOWED, where[:300])
     delay = rules.crawl_delay(_TOKEN)
     return None if delay is None else float(delay)
 
@@ -59,13 +59,13 @@ class Robots:
     def __init__(self, read: Read) -> None:
         self._rules = _OncePerOrigin("/robots.txt", lambda url: _load_robots(read, url))
 
-    async def check(self, target: Target) -> float | None:
-        """Seconds that the site wants between requests, or None. Raises Refused when it does not want this one.
+    async def check(self, target: RequestUrl) -> float | None:
+        """Seconds that the site wants between requests, or None. Raises Rejected when it does not want this one.
 
         As RFC 9309 says: no robots.txt (4xx) allows everything; one that cannot be read now allows nothing, for now.
         """
         rules = await self._rules.of(target.origin)
-        return may_ask(rules, target.url) if rules else None
+        return check_robots(rules, target.url) if rules else None
 
 
 class Reservations:
@@ -74,7 +74,7 @@ class Reservations:
     def __init__(self, read: Read) -> None:
         self._rules = _OncePerOrigin("/.well-known/tdmrep.json", lambda url: _load_tdmrep(read, url))
 
-    async def check(self, target: Target) -> str | None:
+    async def check(self, target: RequestUrl) -> str | None:
         """The rule by which the site reserves this URL from text and data mining, or None.
 
         Of its rules the first that matches counts. A file that is absent, unreadable or no list of rules reserves
@@ -109,10 +109,10 @@ async def _load_robots(read: Read, url: str) -> Protego | None:
     """The rules, or None where there are none."""
     try:
         status, body = await read(url)
-    except Refused as refused:
+    except Rejected as refused:
         if refused.reason is Reason.ROBOTS_DISALLOWED or not refused.transient:
             raise
-        raise Refused(refused.reason, f"robots.txt cannot be read: {refused.detail}", transient=True) from None
+        raise Rejected(refused.reason, f"robots.txt cannot be read: {refused.detail}", transient=True) from None
     text = body[:ROBOTS_BYTES].decode("utf-8", "replace") if status < 300 else ""
     return Protego.parse(text) if text.strip() else None
 
@@ -126,7 +126,7 @@ async def _load_tdmrep(read: Read, url: str) -> list[_Rule]:
     try:
         status, body = await read(url)
         rules = untrusted_json.parse(body) if status < 300 else []
-    except (Refused, ValueError):
+    except (Rejected, ValueError):
         return []
     return [
         _Rule(unquote(location), rule.get("tdm-reservation") in (1, "1"))

@@ -26,13 +26,13 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict, MultiMapping
 
 from surd.pipeline.net.address_guard import AddressGuard, ForbiddenAddress, GuardedBackend
-from surd.pipeline.net.request_url import Origin, Target
+from surd.pipeline.net.request_url import Origin, RequestUrl
 
 _READ_BUFFER = 2**18  # bytes of one answer that may wait to be read
 _ADDED_BY_AIOHTTP = ("User-Agent", "Accept", "Accept-Encoding")  # our own go out, or none
 
 
-class Answer(Protocol):
+class Response(Protocol):
     """A server's answer once its headers are there. Close it after use."""
 
     status: int
@@ -57,13 +57,13 @@ class Answer(Protocol):
 class Transport(Protocol):
     """Sends GET requests. Raises httpx's errors, and ForbiddenAddress before anything is contacted."""
 
-    async def send(self, target: Target, headers: Mapping[str, str]) -> Answer: ...
+    async def send(self, target: RequestUrl, headers: Mapping[str, str]) -> Response: ...
 
     async def aclose(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class Timeouts:
     """Seconds until a connection stands, and until an answer begins or goes on; None: forever."""
 
     connect: float | None = None
@@ -73,12 +73,12 @@ class Patience:
 class GuardedTransport:
     """The Transport that connects by itself, by the client that fits."""
 
-    def __init__(self, guard: AddressGuard, limits: httpx.Limits, patience: Patience) -> None:
-        self._http1 = _Http1(guard, limits, patience)
-        self._http2 = ByHttpx(_guarded(guard, limits), patience)
+    def __init__(self, guard: AddressGuard, limits: httpx.Limits, patience: Timeouts) -> None:
+        self._http1 = AiohttpTransport(guard, limits, patience)
+        self._http2 = HttpxTransport(_guarded(guard, limits), patience)
         self._only_http1: set[Origin] = set()
 
-    async def send(self, target: Target, headers: Mapping[str, str]) -> Answer:
+    async def send(self, target: RequestUrl, headers: Mapping[str, str]) -> Response:
         if target.origin.scheme == "http" or target.origin in self._only_http1:
             return await self._http1.send(target, headers)
         answer = await self._http2.send(target, headers)
@@ -91,15 +91,15 @@ class GuardedTransport:
         await self._http2.aclose()
 
 
-class ByHttpx:
+class HttpxTransport:
     """httpx as a Transport."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, patience: Patience) -> None:
+    def __init__(self, inner: httpx.AsyncBaseTransport, patience: Timeouts) -> None:
         self._inner, self._patience = inner, patience.first_byte
         timeout = httpx.Timeout(patience.first_byte, connect=patience.connect)
         self._extensions = {"timeout": timeout.as_dict()}
 
-    async def send(self, target: Target, headers: Mapping[str, str]) -> Answer:
+    async def send(self, target: RequestUrl, headers: Mapping[str, str]) -> Response:
         request = httpx.Request("GET", target.url, headers=headers, extensions=self._extensions)
         async with asyncio.timeout(self._patience):
             return _HttpxAnswer(await self._inner.handle_async_request(request))
@@ -141,10 +141,10 @@ def _guarded(guard: AddressGuard, limits: httpx.Limits) -> httpx.AsyncBaseTransp
     return transport  # type: ignore[no-any-return]
 
 
-class _Http1:
+class AiohttpTransport:
     """aiohttp as a Transport, its names resolved by the guard."""
 
-    def __init__(self, guard: AddressGuard, limits: httpx.Limits, patience: Patience) -> None:
+    def __init__(self, guard: AddressGuard, limits: httpx.Limits, patience: Timeouts) -> None:
         self._resolver = _GuardedResolver(guard)
         self._limits = limits
         self._timeout = aiohttp.ClientTimeout(connect=patience.connect, sock_read=patience.first_byte)
@@ -152,7 +152,7 @@ class _Http1:
         self._literals: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(self, target: Target, headers: Mapping[str, str]) -> Answer:
+    async def send(self, target: RequestUrl, headers: Mapping[str, str]) -> Response:
         self._session = self._session or self._new_session()
         url = yarl.URL(target.url, encoded=True)
         if url.raw_host and (":" in url.raw_host or url.raw_host.replace(".", "").isdigit()):

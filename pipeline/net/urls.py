@@ -20,7 +20,7 @@ def is_http(url: str) -> bool:
         return False
 
 
-def without_secrets(url: str) -> str:
+def redact_secrets(url: str) -> str:
     """The URL, or source string, without user and password and without parameters that hold a token or a key.
 
     What holds none stays as it is, letter for letter.

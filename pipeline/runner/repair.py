@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from surd.pipeline.build.folder import Build, HashingFile, marker_file
-from surd.pipeline.dataset.columns.spec import Column, columns_asked, columns_present, marked, shard_manifest
+from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, marked, shard_manifest
 from surd.pipeline.dataset.columns.write import describe_column, write_column_shards
 from surd.pipeline.dataset.shards import describe_shards, planned_shards, write_samples
 from surd.pipeline.dataset.verify.dataset import INDEX, SHARD_MANIFEST, Finding
@@ -122,7 +122,7 @@ def _embed_one(build: Build, config: BuildConfig, file: str) -> str | None:
         return None
     if [shard.name for shard in manifest.shards] != shards:
         raise SurdError(f"the column's manifest lists other tars than shards/ has; drop it: surd columns drop {name}")
-    column, models = Column.of(manifest), Models(config.models)
+    column, models = ColumnSpec.of(manifest), Models(config.models)
     number = 0 if tar == EMPTY_PROMPT_TAR else shards.index(tar)
     marker = marker_file(marked(name), number)
     before = build.read_bytes(marker) if build.exists(marker) else None

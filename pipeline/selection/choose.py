@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.part_columns import FloatArray, read_columns, read_embeddings
-from surd.pipeline.deduplication.semantic import find_twins
+from surd.pipeline.deduplication.semantic import find_semantic_duplicates
 from surd.pipeline.selection.calibration import calibrate
 from surd.schemas import Calibration, Reason, Row, Selected, SelectionRule, Threshold
 from surd.schemas.config import SelectConfig
@@ -85,7 +85,7 @@ def _one_of_each(build: Build, rows: list[list[Selected]], most: float) -> list[
     """Of samples whose images are closer than ``most`` the one that its simple prompt fits best, then least key."""
     kept = [row for of_part in rows for row in of_part if row.kept]
     keys = [row.key for row in sorted(kept, key=lambda row: (-(row.clip_simple or 0.0), row.key))]
-    twins = find_twins(keys, _images(build, keys), most) if keys else {}
+    twins = find_semantic_duplicates(keys, _images(build, keys), most) if keys else {}
 
     def settle(row: Selected) -> Selected:
         if not row.kept:

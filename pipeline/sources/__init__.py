@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self, runtime_checkable
 
-from surd.pipeline.net.urls import is_http, without_secrets
+from surd.pipeline.net.urls import is_http, redact_secrets
 from surd.schemas import BuildConfig, SourceRecord, SurdError
 
 PAGE = 1000  # records of a page where pages cost nothing
@@ -113,7 +113,7 @@ _KINDS = {
     "huggingface": "huggingface:HuggingFaceFolder",
     "authors": "authors:AuthorsSurd",
     "diffusiondb": "diffusiondb:DiffusionDb",
-    "finished": "finished:Finished",
+    "finished": "curated:CuratedSource",
 }
 KINDS = (
     "demo, civitai:?QUERY, lexica:WORDS, gallery:URL, folder:PATH, urls:FILE, img2dataset:FOLDER, huggingface:FOLDER, "
@@ -125,7 +125,7 @@ def open_source(config: BuildConfig) -> Source:
     """The source that ``config.source`` names. Raises SurdError when there is no such kind, URL or folder."""
     kind, colon, rest = config.source.partition(":")
     if kind not in _KINDS or bool(rest) != bool(colon) or (not rest and kind not in _ALONE):
-        raise SurdError(f"config field 'source' is {without_secrets(config.source)!r}; {_mend(config.source, kind)}")
+        raise SurdError(f"config field 'source' is {redact_secrets(config.source)!r}; {_mend(config.source, kind)}")
     module, _, name = _KINDS[kind].partition(":")
     made: Source = getattr(importlib.import_module(f"{__name__}.{module}"), name)(rest, config)
     return made
@@ -134,7 +134,7 @@ def open_source(config: BuildConfig) -> Source:
 def _mend(source: str, kind: str) -> str:
     """What somebody may have meant who named no kind that there is, or one without what it needs."""
     if is_http(source):
-        return f"for an API give gallery:{without_secrets(source)}, for a list of images urls: before it"
+        return f"for an API give gallery:{redact_secrets(source)}, for a list of images urls: before it"
     if near := next((near for near in difflib.get_close_matches(kind, _KINDS, n=1) if near != kind), None):
         return f"did you mean {near}?"
     with suppress(OSError, ValueError, RuntimeError):  # no path

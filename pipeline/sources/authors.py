@@ -8,7 +8,7 @@ from typing import Any
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.sources.huggingface import HuggingFaceFolder
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import SourceRecord, SurdError
 
 TERMS = (
@@ -47,13 +47,13 @@ class AuthorsSurd(HuggingFaceFolder):
         return found
 
     def _fields(self, fields: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-        simple = text_of(row.get("text"))
+        simple = to_text(row.get("text"))
         extra = untrusted_json.parse(fields["extra"]) if fields.get("extra") else {}
         extra = {name: value for name, value in extra.items() if name != "text"} | (
             {"simple": simple} if simple else {}
         )
         return super()._fields(fields, row) | {
-            "prompt": text_of(row.get("prompt")) or None,
+            "prompt": to_text(row.get("prompt")) or None,
             "terms": fields.get("terms") or TERMS,
             "extra": untrusted_json.dump(extra) if extra else None,
         }

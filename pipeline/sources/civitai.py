@@ -13,9 +13,9 @@ import httpx
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.net.api_client import ApiClient
-from surd.pipeline.net.urls import is_http, without_secrets
+from surd.pipeline.net.urls import is_http, redact_secrets
 from surd.pipeline.sources.gallery import Gallery
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 KEY = "CIVITAI_API_KEY"
@@ -44,12 +44,12 @@ class Civitai(Gallery):
         self._kind = path.strip("/") or "images"
         base = config.civitai.url.rstrip("/")
         if self._kind not in _LARGEST_PAGE:
-            shown = without_secrets(f"civitai:{rest}")
+            shown = redact_secrets(f"civitai:{rest}")
             raise SurdError(f"config field 'source' is {shown!r}; give civitai:images?QUERY or civitai:models?QUERY")
-        if query and without_secrets(f"?{query}") != f"?{query}":
+        if query and redact_secrets(f"?{query}") != f"?{query}":
             raise SurdError(f"config field 'source' holds a key in its query; put it into the environment as {KEY}")
         if not is_http(base):
-            raise SurdError(f"config field 'civitai.url' is {without_secrets(base)!r}; give an http(s) URL")
+            raise SurdError(f"config field 'civitai.url' is {redact_secrets(base)!r}; give an http(s) URL")
         self._key = os.environ.get(KEY, "").strip()
         if not re.fullmatch(r"[!-~]*", self._key):
             raise SurdError(f"environment variable {KEY} holds what no API key can; copy it anew from your account")
@@ -64,7 +64,7 @@ class Civitai(Gallery):
 
     def fingerprint(self) -> str:
         """Which endpoint with which filters, in pages of which size; never the key."""
-        return f"civitai {without_secrets(self._asked)} by {self._size}, original {self._original}"
+        return f"civitai {redact_secrets(self._asked)} by {self._size}, original {self._original}"
 
     def _new_client(self) -> ApiClient:
         client = super()._new_client()
@@ -77,7 +77,7 @@ class Civitai(Gallery):
 
     @property
     def _shown(self) -> str:
-        return f"Civitai ({without_secrets(self._api)})"
+        return f"Civitai ({redact_secrets(self._api)})"
 
     def _failure(self, error: Exception) -> SurdError:
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
@@ -112,7 +112,7 @@ class Civitai(Gallery):
         if not isinstance(item, dict):
             return record
         model = model or {}
-        number = text_of(item.get("id")) or ""
+        number = to_text(item.get("id")) or ""
         extra = {name: item[name] for name in _KEPT if item.get(name) is not None} | model.get("extra", {})
         update = {
             "page_url": f"https://civitai.com/images/{number}" if number.isdecimal() else None,
@@ -122,7 +122,7 @@ class Civitai(Gallery):
             "extra": untrusted_json.dump(extra) if extra else None,
         }
         record = record.model_copy(update=update)
-        if record.kept and text_of(item.get("type")) not in (None, "image"):
+        if record.kept and to_text(item.get("type")) not in (None, "image"):
             return record.model_copy(update={"url": None}).reject("collect", Reason.NO_IMAGE, f"a {item['type']}")
         return record
 
@@ -138,7 +138,7 @@ class Civitai(Gallery):
                 found += 1
                 yield self._image(image, about)
         if not found:
-            name = text_of(model.get("id")) or text_of(model.get("name"))
+            name = to_text(model.get("id")) or to_text(model.get("name"))
             log.info("%s: model %s shows no image", self._shown, name)
 
 
@@ -147,17 +147,17 @@ def _about(model: dict[str, Any], version: dict[str, Any]) -> dict[str, Any]:
     creator = model.get("creator")
     stated = [f"{name}={untrusted_json.dump(model[name])}" for name in _PERMISSIONS if name in model]
     names = {
-        "model": text_of(model.get("name")),
+        "model": to_text(model.get("name")),
         "modelId": model.get("id"),
-        "modelVersion": text_of(version.get("name")),
+        "modelVersion": to_text(version.get("name")),
         "modelVersionId": version.get("id"),
-        "baseModel": text_of(version.get("baseModel")),
+        "baseModel": to_text(version.get("baseModel")),
     }
     level = model.get("nsfwLevel", model.get("nsfw"))
     return {
-        "author": text_of(creator.get("username")) if isinstance(creator, dict) else None,
+        "author": to_text(creator.get("username")) if isinstance(creator, dict) else None,
         "nsfw_level": str(level).lower() if isinstance(level, bool | int | str) else None,
-        "terms": [f"model {text_of(model.get('id'))}: {', '.join(stated)}"] if stated else [],
+        "terms": [f"model {to_text(model.get('id'))}: {', '.join(stated)}"] if stated else [],
         "extra": {name: value for name, value in names.items() if isinstance(value, int | str)},
     }
 

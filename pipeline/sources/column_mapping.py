@@ -10,7 +10,7 @@ from typing import Any
 from surd.pipeline import untrusted_json
 from surd.pipeline.net.urls import is_http
 from surd.pipeline.sources.table_reader import storable
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import SurdError
 from surd.schemas.config import UrlsConfig
 
@@ -36,7 +36,7 @@ _OTHERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
+class ColumnMapping:
     """Which column holds what. ``others``: field of a source record -> column; ``whole``: extra holds every column."""
 
     url: str | None
@@ -46,7 +46,7 @@ class Columns:
 
     def fields(self, row: dict[str, Any]) -> dict[str, Any]:
         """The fields of a record but its url; what has no field of its own is in ``extra``."""
-        found = {field: text_of(storable(row.get(column))) or None for field, column in self.others.items()}
+        found = {field: to_text(storable(row.get(column))) or None for field, column in self.others.items()}
         used = {self.url, self.prompt, *self.others.values()}
         if "nsfw_level" in self.others:
             level = storable(row.get(self.others["nsfw_level"]))
@@ -61,7 +61,7 @@ class Columns:
             extra = {name: value for name, value in kept.items() if value is not None}
         prompt = row.get(self.prompt) if self.prompt else None
         return found | {
-            "prompt": text_of(prompt) or None,
+            "prompt": to_text(prompt) or None,
             "extra": untrusted_json.dump(extra) if extra else None,
         }
 
@@ -72,10 +72,10 @@ def simple_prompt(row: dict[str, Any], settings: UrlsConfig) -> str | None:
     if column is None:
         prompt = settings.prompt_column or _guess([*row], PROMPT_NAMES)
         column = _guess([name for name in row if name != prompt], SIMPLE_NAMES)
-    return text_of(row.get(column)) if column is not None and isinstance(row.get(column), str) else None
+    return to_text(row.get(column)) if column is not None and isinstance(row.get(column), str) else None
 
 
-def guess_columns(names: Iterable[str], settings: UrlsConfig, where: str, *, need_url: bool) -> Columns:
+def guess_columns(names: Iterable[str], settings: UrlsConfig, where: str, *, need_url: bool) -> ColumnMapping:
     """The columns by config, else by name. Raises SurdError listing them when one that is needed is not there."""
     names = list(names)
     listed = ", ".join(names)[:500] or "none"
@@ -97,12 +97,12 @@ def guess_columns(names: Iterable[str], settings: UrlsConfig, where: str, *, nee
         for field, spellings in _OTHERS.items()
         if (column := _guess([name for name in names if name not in taken], spellings)) is not None
     }
-    return Columns(url=url, prompt=prompt, others=others, whole=settings.whole_rows)
+    return ColumnMapping(url=url, prompt=prompt, others=others, whole=settings.whole_rows)
 
 
 def url_fault(value: Any) -> tuple[str, str | None]:
     """A cell as a URL and what is wrong with it, None when nothing is."""
-    url = (text_of(value) or "").strip()
+    url = (to_text(value) or "").strip()
     if not url:
         return "", "the row has no URL"
     if len(url) > MAX_URL:

@@ -17,7 +17,7 @@ from surd.schemas import BuildConfig, Reason, Sample, SourceRecord
 _OF_THE_RECORD = ("source", "source_id", "page_url", "author", "licence", "terms", "negative_prompt")
 
 
-class Finished:
+class CuratedSource:
     """``finished:`` before another source. Its records hold every column in ``extra``, the simple prompt as ``simple``.
 
     A row that surd itself exported says which record it was: that record it becomes again, under its old key, with the

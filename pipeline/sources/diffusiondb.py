@@ -15,7 +15,7 @@ from surd.pipeline import untrusted_json
 from surd.pipeline.sources import RecordStream, new_record
 from surd.pipeline.sources.local_files import Found, closed_folders, named_folder, stamps, why
 from surd.pipeline.sources.table_reader import storable
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 LICENCE = "CC0-1.0"
@@ -82,7 +82,7 @@ class DiffusionDb(RecordStream):
         except (OSError, ValueError) as error:
             entries, problem = {}, why(error)
         if problem:
-            fault = f"{part.name}.json cannot be read: {text_of(problem)}"
+            fault = f"{part.name}.json cannot be read: {to_text(problem)}"
             yield new_record(self.name, f"{part.name}.json").reject("collect", Reason.UNREADABLE_FILE, fault)
             return
         known = self._known(int(part.name[5:]))
@@ -108,21 +108,21 @@ class DiffusionDb(RecordStream):
         score = known.get("image_nsfw")
         record = new_record(
             self.name,
-            text_of(name) or "",
-            prompt=text_of(entry.get("p")) or text_of(known.get("prompt")) or None,
+            to_text(name) or "",
+            prompt=to_text(entry.get("p")) or to_text(known.get("prompt")) or None,
             params=untrusted_json.dump(params) if params else None,
-            author=text_of(known.get("user_name")) or None,
+            author=to_text(known.get("user_name")) or None,
             licence=LICENCE,
             terms=TERMS,
             nsfw_level="true" if isinstance(score, float) and score >= BLURRED else None,
-            created_at=text_of(storable(known.get("timestamp"))),
+            created_at=to_text(storable(known.get("timestamp"))),
             extra=untrusted_json.dump(extra) if extra else None,
         )
         url = f"{part}/{name}" if part != "." else name
         try:
-            problem = None if text_of(name) == name and self.location(url).is_file() else "there is no such file"
+            problem = None if to_text(name) == name and self.location(url).is_file() else "there is no such file"
         except (ValueError, OSError) as error:
             problem = str(error)
         if problem:
-            return record.reject("collect", Reason.NO_IMAGE, f"{text_of(url)}: {problem}")
+            return record.reject("collect", Reason.NO_IMAGE, f"{to_text(url)}: {problem}")
         return record.model_copy(update={"url": url})

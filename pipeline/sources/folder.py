@@ -11,7 +11,7 @@ from typing import Any, Self
 from surd.pipeline import untrusted_json
 from surd.pipeline.sources import PAGE, Page, new_record
 from surd.pipeline.sources.local_files import Found, closed_folders, files_below, named_folder, stamps, why
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 PAIRS = "pairs.jsonl"
@@ -28,7 +28,7 @@ class Folder:
 
     def __init__(self, path: str, config: BuildConfig) -> None:
         self._root = named_folder("folder", path)
-        self.name = f"folder:{text_of(self._root.name)}"
+        self.name = f"folder:{to_text(self._root.name)}"
 
     def fingerprint(self) -> str:
         """Names, sizes and times of all files."""
@@ -90,7 +90,7 @@ class Folder:
                 problem = None if isinstance(entry, dict) else "not a JSON object"
             except ValueError as error:
                 entry, problem = {}, f"not JSON: {error}"
-            image = None if problem else text_of(entry.get("image"))
+            image = None if problem else to_text(entry.get("image"))
             if image:
                 yield self._record(image.removeprefix("./"), entry)
             else:
@@ -102,18 +102,18 @@ class Folder:
         params = entry.get("params")
         record = new_record(
             self.name,
-            text_of(name) or "",
-            page_url=text_of(entry.get("page_url")),
-            prompt=text_of(entry.get("prompt")) or None,
-            negative_prompt=text_of(entry.get("negative_prompt")) or None,
+            to_text(name) or "",
+            page_url=to_text(entry.get("page_url")),
+            prompt=to_text(entry.get("prompt")) or None,
+            negative_prompt=to_text(entry.get("negative_prompt")) or None,
             params=untrusted_json.dump(params) if isinstance(params, dict) else None,
-            author=text_of(entry.get("author")) or text_of(entry.get("attribution")),
-            licence=text_of(entry.get("licence")) or text_of(entry.get("license")),
-            terms=text_of(entry.get("terms")),
-            nsfw_level=(text_of(entry.get("nsfw_level")) or "").lower() or None,
-            created_at=text_of(entry.get("created_at")),
+            author=to_text(entry.get("author")) or to_text(entry.get("attribution")),
+            licence=to_text(entry.get("licence")) or to_text(entry.get("license")),
+            terms=to_text(entry.get("terms")),
+            nsfw_level=(to_text(entry.get("nsfw_level")) or "").lower() or None,
+            created_at=to_text(entry.get("created_at")),
         )
-        if text_of(name) != name:
+        if to_text(name) != name:
             return record.reject("collect", Reason.NO_IMAGE, "the file's name is not UTF-8; rename it")
         try:
             path = self.location(name)

@@ -18,10 +18,10 @@ from surd.pipeline.metadata.a1111 import parse_a1111
 from surd.pipeline.net.address_guard import ForbiddenAddress
 from surd.pipeline.net.api_client import ApiClient
 from surd.pipeline.net.retry import describe
-from surd.pipeline.net.urls import is_http, without_secrets
-from surd.pipeline.rejection import Refused
+from surd.pipeline.net.urls import is_http, redact_secrets
+from surd.pipeline.rejection import Rejected
 from surd.pipeline.sources import Page, new_record
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Gallery:
     _crawling = True  # an API documented for programs invites them; of any other its site's robots.txt speaks
 
     def __init__(self, api_url: str, config: BuildConfig, name: str | None = None) -> None:
-        self.name = name or f"gallery:{without_secrets(api_url)}"
+        self.name = name or f"gallery:{redact_secrets(api_url)}"
         if not is_http(api_url):
             raise SurdError(f"config field 'source' is {self.name!r}; after gallery: give an http(s) URL")
         self._config = config
@@ -89,7 +89,7 @@ class Gallery:
         if not isinstance(metadata, dict):
             return None
         cursor = metadata.get("nextCursor")
-        if following := text_of(cursor):
+        if following := to_text(cursor):
             return following
         if cursor:
             log.warning("%s gives a %s for its next cursor: nothing follows it", self._shown, type(cursor).__name__)
@@ -131,7 +131,7 @@ class Gallery:
             return self._client.ask(method, self._api, **request)
         except ForbiddenAddress as error:
             raise SurdError(f"{self._shown} cannot be asked: {error}") from error
-        except Refused as refused:
+        except Rejected as refused:
             if refused.transient:
                 raise SurdError(f"{self._shown} cannot be asked now ({refused.detail}); try later") from refused
             mend = "where its owner lets you, set collect.respect_robots to false"
@@ -151,14 +151,14 @@ class Gallery:
     @property
     def _shown(self) -> str:
         """The gallery as an error names it."""
-        return f"gallery {without_secrets(self._api)}"
+        return f"gallery {redact_secrets(self._api)}"
 
     def _record(self, item: Any) -> SourceRecord:
         """One item as a record: what is missing or of an unknown shape stays empty; without an image, a reason."""
         if not isinstance(item, dict):
             return self._malformed(item, f"the item is {type(item).__name__}, not an object")
-        url = text_of(item.get("url")) if isinstance(item.get("url"), str) else None
-        source_id = text_of(item.get("id")) or url
+        url = to_text(item.get("url")) if isinstance(item.get("url"), str) else None
+        source_id = to_text(item.get("id")) or url
         if not source_id:
             return self._malformed(item, "the item has neither id nor url")
         meta = _meta(item.get("meta"))
@@ -166,15 +166,15 @@ class Gallery:
         record = new_record(
             self.name,
             source_id,
-            page_url=text_of(item.get("pageUrl")),
+            page_url=to_text(item.get("pageUrl")),
             prompt=_first(meta, _PROMPT_KEYS),
             negative_prompt=_first(meta, _NEGATIVE_KEYS),
             params=untrusted_json.dump(rest) if (rest := _without(meta, *_PROMPT_KEYS, *_NEGATIVE_KEYS)) else None,
-            author=text_of(item.get("username")) or (text_of(user.get("username")) if isinstance(user, dict) else None),
+            author=to_text(item.get("username")) or (to_text(user.get("username")) if isinstance(user, dict) else None),
             licence=_first(item, ("license", "licence")),
             terms=_first(item, ("terms", "termsOfUse")),
             nsfw_level=_nsfw_level(item),
-            created_at=text_of(item.get("createdAt")),
+            created_at=to_text(item.get("createdAt")),
         )
         if not url:
             return record.reject("collect", Reason.NO_IMAGE, "the item has no url")
@@ -227,11 +227,11 @@ def _comfy_graph(value: Any) -> comfyui.GraphPrompt | None:
 def _nsfw_level(item: dict[str, Any]) -> str | None:
     """The site's level in its own word, number or truth value, as lower-case text; ``nsfwLevel`` before ``nsfw``."""
     value = item.get("nsfwLevel", item.get("nsfw"))
-    return str(value).lower() if isinstance(value, bool) else (text_of(value) or "").lower() or None
+    return str(value).lower() if isinstance(value, bool) else (to_text(value) or "").lower() or None
 
 
 def _first(values: dict[str, Any], names: tuple[str, ...]) -> str | None:
-    return next((text for name in names if (text := text_of(values.get(name)))), None)
+    return next((text for name in names if (text := to_text(values.get(name)))), None)
 
 
 def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import yaml
 
 from surd.pipeline.sources import Readable, RecordStream, new_record
-from surd.pipeline.sources.column_mapping import Columns, guess_columns
+from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns
 from surd.pipeline.sources.local_files import Found, closed_folders, files_below, named_folder, stamps
 from surd.pipeline.sources.stored_bytes import Cells, Held
 from surd.pipeline.sources.table_reader import Row, kind_of, read_table
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
@@ -39,7 +39,7 @@ class HuggingFaceFolder(RecordStream):
     def __init__(self, path: str, config: BuildConfig) -> None:
         self._root = named_folder(self.kind, path)
         self._config = config
-        self.name = f"{self.kind}:{text_of(self._root.name)}"
+        self.name = f"{self.kind}:{to_text(self._root.name)}"
         self._cells: dict[tuple[str, str], Cells] = {}
 
     def fingerprint(self) -> str:
@@ -93,14 +93,14 @@ class HuggingFaceFolder(RecordStream):
                 for number, row in enumerate(rows, start=1):
                     yield self._row(f"{name}:{number}", folder, where, row, columns)
         except (OSError, ValueError) as error:
-            fault = f"{name} cannot be read: {text_of(str(error))}"
+            fault = f"{name} cannot be read: {to_text(str(error))}"
             yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
 
-    def _row(self, place: str, folder: str, where: str, row: Row, columns: Columns) -> SourceRecord:
+    def _row(self, place: str, folder: str, where: str, row: Row, columns: ColumnMapping) -> SourceRecord:
         if isinstance(row, str):
             return new_record(self.name, place).reject("collect", Reason.UNREADABLE_ROW, f"{place}: {row}")
         fields = self._fields(columns.fields({name: value for name, value in row.items() if name != where}), row)
-        file = text_of(row.get(where)) if isinstance(row.get(where), str) else None
+        file = to_text(row.get(where)) if isinstance(row.get(where), str) else None
         if not file:
             record = new_record(self.name, place, **fields)
             return record.reject("collect", Reason.NO_IMAGE, f"{place}: names no image")
@@ -123,18 +123,18 @@ class HuggingFaceFolder(RecordStream):
             return None
         stated = card.get("license") if isinstance(card, dict) else None
         names = stated if isinstance(stated, list) else [stated]
-        return ", ".join(name for one in names if (name := text_of(one))) or None
+        return ", ".join(name for one in names if (name := to_text(one))) or None
 
     def _at(self, name: str, fields: dict[str, Any]) -> SourceRecord:
         """The record of a file; rejected when it is not in the folder."""
-        record = new_record(self.name, text_of(name) or "", **fields)
+        record = new_record(self.name, to_text(name) or "", **fields)
         try:
-            path = self.location(name) if text_of(name) == name else None
+            path = self.location(name) if to_text(name) == name else None
             problem = None if isinstance(path, Path) and path.is_file() else "there is no such file"
         except (ValueError, OSError) as error:
             problem = str(error)
         if problem:
-            return record.reject("collect", Reason.NO_IMAGE, f"{text_of(name)}: {problem}")
+            return record.reject("collect", Reason.NO_IMAGE, f"{to_text(name)}: {problem}")
         return record.model_copy(update={"url": name})
 
     def _embedded(self, name: str) -> Iterator[SourceRecord]:
@@ -155,10 +155,10 @@ class HuggingFaceFolder(RecordStream):
                         continue
                     fields = self._fields(columns.fields(row), row)
                     if columns.url and not fields.get("page_url"):
-                        fields["page_url"] = text_of(row.get(columns.url))
+                        fields["page_url"] = to_text(row.get(columns.url))
                     yield new_record(self.name, f"{name}/{number}", url=f"{name}/{cell}/{number}", **fields)
         except (OSError, ValueError) as error:
-            fault = f"{name} cannot be read: {text_of(str(error))}"
+            fault = f"{name} cannot be read: {to_text(str(error))}"
             yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
 
 

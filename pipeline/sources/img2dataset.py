@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from surd.pipeline import untrusted_json
 from surd.pipeline.net.urls import is_http
 from surd.pipeline.sources import Readable, RecordStream, new_record
-from surd.pipeline.sources.column_mapping import Columns, guess_columns
+from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns
 from surd.pipeline.sources.local_files import named_folder, stamps
 from surd.pipeline.sources.stored_bytes import Cells, Held, TarMember, tar_members
 from surd.pipeline.sources.table_reader import Row, read_table
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
@@ -36,7 +36,7 @@ class Img2dataset(RecordStream):
     def __init__(self, path: str, config: BuildConfig) -> None:
         self._root = named_folder("img2dataset", path)
         self._config = config
-        self.name = f"img2dataset:{text_of(self._root.name)}"
+        self.name = f"img2dataset:{to_text(self._root.name)}"
         self._tars: dict[str, dict[str, TarMember]] = {}
         self._cells: dict[tuple[str, str], Cells] = {}
 
@@ -88,7 +88,7 @@ class Img2dataset(RecordStream):
         try:
             images, sidecars = self._files_of(shard)
         except OSError as error:
-            fault = f"the images of shard {shard} cannot be read: {text_of(str(error))}"
+            fault = f"the images of shard {shard} cannot be read: {to_text(str(error))}"
             yield new_record(self.name, f"{shard}.tar").reject("collect", Reason.UNREADABLE_FILE, fault)
             images, sidecars = {}, {}
         table = self._root / f"{shard}.parquet"
@@ -136,18 +136,18 @@ class Img2dataset(RecordStream):
         return {**value, "key": key} if isinstance(value, dict) else {"key": key}
 
     def _from_row(
-        self, shard: str, number: int, row: Row, columns: Columns, images: dict[str, str], cell: str | None
+        self, shard: str, number: int, row: Row, columns: ColumnMapping, images: dict[str, str], cell: str | None
     ) -> SourceRecord:
         if isinstance(row, str):
             fault = f"{shard}.parquet:{number + 1}: {row}"
             return new_record(self.name, f"{shard}:{number}").reject("collect", Reason.UNREADABLE_ROW, fault)
-        key = text_of(row.get("key")) or str(number)
-        address = text_of(row.get(columns.url)) if columns.url else None
+        key = to_text(row.get("key")) or str(number)
+        address = to_text(row.get(columns.url)) if columns.url else None
         fields = columns.fields({name: value for name, value in row.items() if columns.whole or name not in _OWN})
         if address and is_http(address) and not fields.get("page_url"):
             fields["page_url"] = address
         record = new_record(self.name, f"{shard}/{key}", **fields)
-        status, error = text_of(row.get("status")) or "success", text_of(row.get("error_message")) or ""
+        status, error = to_text(row.get("status")) or "success", to_text(row.get("error_message")) or ""
         if status != "success":
             return record.reject("collect", _reason(status, error), f"img2dataset: {status}: {error} ({address})")
         url = images.get(key) or (f"{shard}.parquet/{cell}/{number}" if cell else None)
@@ -156,7 +156,7 @@ class Img2dataset(RecordStream):
         return record.model_copy(update={"url": url})
 
 
-_SIDECAR_COLUMNS = Columns(
+_SIDECAR_COLUMNS = ColumnMapping(
     url="url", prompt="caption", others={"author": "author", "licence": "license", "terms": "terms"}
 )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.net.urls import is_http, without_secrets
+from surd.pipeline.net.urls import is_http, redact_secrets
 from surd.pipeline.sources import Page, new_record
 from surd.pipeline.sources.gallery import Gallery
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 TERMS = "https://lexica.art/terms"
@@ -25,7 +25,7 @@ class Lexica(Gallery):
     def __init__(self, words: str, config: BuildConfig) -> None:
         base = config.lexica.url.rstrip("/")
         if not is_http(base):
-            raise SurdError(f"config field 'lexica.url' is {without_secrets(base)!r}; give an http(s) URL")
+            raise SurdError(f"config field 'lexica.url' is {redact_secrets(base)!r}; give an http(s) URL")
         self._words, self._endless = words, config.lexica.endless
         self._crawling = self._endless  # the site's own endpoint; v1/search is documented for programs
         endpoint = "infinite-prompts" if self._endless else "v1/search"
@@ -46,44 +46,44 @@ class Lexica(Gallery):
         if not isinstance(images, list):
             raise SurdError(f"{self._shown} lists no images; its API has changed, or lexica.url is another's")
         prompts = _by_id(document.get("prompts"))
-        following = text_of(document.get("nextCursor")) if self._endless else None
+        following = to_text(document.get("nextCursor")) if self._endless else None
         return Page([self._found(image, prompts) for image in images], following or None)
 
     @property
     def _shown(self) -> str:
-        return f"Lexica ({without_secrets(self._api)})"
+        return f"Lexica ({redact_secrets(self._api)})"
 
     def _found(self, image: Any, prompts: dict[str, dict[str, Any]]) -> SourceRecord:
         """An image as a record; of infinite-prompts its prompt stands apart, under its id."""
         if not isinstance(image, dict):
             return self._malformed(image, f"the image is {type(image).__name__}, not an object")
-        number = text_of(image.get("id"))
+        number = to_text(image.get("id"))
         if not number:
             return self._malformed(image, "the image has no id")
-        about = prompts.get(text_of(image.get("promptid")) or "", {}) | image
+        about = prompts.get(to_text(image.get("promptid")) or "", {}) | image
         params = {name: about[name] for name in _PARAMS if about.get(name) is not None}
         level = about.get("nsfw")
         record = new_record(
             self.name,
             number,
-            page_url=text_of(about.get("gallery")) or f"https://lexica.art/prompt/{number}",
-            prompt=text_of(about.get("prompt")) or None,
-            negative_prompt=text_of(about.get("negativePrompt")) or None,
+            page_url=to_text(about.get("gallery")) or f"https://lexica.art/prompt/{number}",
+            prompt=to_text(about.get("prompt")) or None,
+            negative_prompt=to_text(about.get("negativePrompt")) or None,
             params=untrusted_json.dump(params) if params else None,
-            author=text_of(about.get("userid")),
+            author=to_text(about.get("userid")),
             terms=TERMS,
             nsfw_level=str(level).lower() if isinstance(level, bool | str) else None,
-            created_at=text_of(about.get("timestamp")),
+            created_at=to_text(about.get("timestamp")),
         )
         if about.get("is_private") is True:
             return record.reject("collect", Reason.OPTED_OUT, "its author marked it private")
         url = about.get("src") if isinstance(about.get("src"), str) else f"{_FULL_SIZE}{number}"
         try:
-            return record.model_copy(update={"url": self._relative(text_of(url) or "")})
+            return record.model_copy(update={"url": self._relative(to_text(url) or "")})
         except ValueError:
-            return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {text_of(url)}")
+            return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {to_text(url)}")
 
 
 def _by_id(prompts: Any) -> dict[str, dict[str, Any]]:
     found = [prompt for prompt in prompts if isinstance(prompt, dict)] if isinstance(prompts, list) else []
-    return {number: prompt for prompt in found if (number := text_of(prompt.get("id")))}
+    return {number: prompt for prompt in found if (number := to_text(prompt.get("id")))}

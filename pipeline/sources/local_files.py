@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from surd.pipeline.sources import new_record
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import Reason, SourceRecord, SurdError
 
 
@@ -74,8 +74,8 @@ def stamps(root: Path, names: Iterable[str], settings: str = "") -> str:
 def closed_folders(source: str, found: Found) -> list[SourceRecord]:
     """One record a folder that could not be entered: nobody knows what it holds."""
     return [
-        new_record(source, f"{text_of(name)}/").reject(
-            "collect", Reason.UNREADABLE_FILE, f"the folder {text_of(name)} cannot be read: {reason}"
+        new_record(source, f"{to_text(name)}/").reject(
+            "collect", Reason.UNREADABLE_FILE, f"the folder {to_text(name)} cannot be read: {reason}"
         )
         for name, reason in sorted(found.closed.items())
     ]
@@ -83,4 +83,4 @@ def closed_folders(source: str, found: Found) -> list[SourceRecord]:
 
 def why(error: Exception) -> str:
     """What the system says, in its own words and without the path, which stands beside."""
-    return text_of(getattr(error, "strerror", None) or str(error)) or type(error).__name__
+    return to_text(getattr(error, "strerror", None) or str(error)) or type(error).__name__

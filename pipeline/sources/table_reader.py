@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 
 MAX_LINE = 8_000_000  # bytes; a row of a list is text, so what is longer is no row
 MAX_LINES = 1_000  # of one csv row: more means that a quote was never closed
@@ -62,7 +62,7 @@ def storable(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, date | datetime):
         return value.isoformat()
-    return text_of(value if isinstance(value, str) else str(value))
+    return to_text(value if isinstance(value, str) else str(value))
 
 
 def _parquet(file: IO[bytes]) -> tuple[list[str], Iterator[Row]]:
@@ -180,7 +180,7 @@ def _csv_rows(lines: Iterator[str | None], delimiter: str | None) -> tuple[list[
         delimiter = ";" if header_line and ";" in header_line and "," not in header_line else ","
     records = _csv_records(chain((header_line,), lines), delimiter)
     header = next(records, [])
-    columns = [text_of(name.strip()) or "" for name in header] if isinstance(header, list) else []
+    columns = [to_text(name.strip()) or "" for name in header] if isinstance(header, list) else []
     return columns, (_csv_row(record, columns) for record in records)
 
 

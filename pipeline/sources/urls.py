@@ -9,12 +9,12 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from surd.pipeline.net.urls import is_http, without_secrets
+from surd.pipeline.net.urls import is_http, redact_secrets
 from surd.pipeline.sources import RecordStream, new_record
-from surd.pipeline.sources.column_mapping import Columns, guess_columns, url_fault
+from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns, url_fault
 from surd.pipeline.sources.local_files import files_below, resolved
 from surd.pipeline.sources.table_reader import DAMAGED, Row, kind_of, read_table
-from surd.pipeline.untrusted_json import text_of
+from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 
@@ -25,8 +25,8 @@ class UrlList(RecordStream):
     """
 
     def __init__(self, path: str, config: BuildConfig) -> None:
-        self._shown = without_secrets(path)
-        self.name = f"urls:{text_of(self._shown.partition('?')[0].rstrip('/').rpartition('/')[2])}"
+        self._shown = redact_secrets(path)
+        self.name = f"urls:{to_text(self._shown.partition('?')[0].rstrip('/').rpartition('/')[2])}"
         self._config = config
         try:
             self._fs: fsspec.AbstractFileSystem
@@ -46,7 +46,7 @@ class UrlList(RecordStream):
 
     def records(self) -> Iterator[SourceRecord]:
         for file in self._files():
-            name = text_of(file.rpartition("/")[2]) or ""
+            name = to_text(file.rpartition("/")[2]) or ""
             number = 0
             try:
                 with self._fs.open(file, "rb", compression="infer") as opened:
@@ -56,11 +56,11 @@ class UrlList(RecordStream):
                         yield self._record(f"{name}:{number}", row, columns)
             except DAMAGED as error:
                 if not number:
-                    raise self._unusable(f"cannot be read ({text_of(str(error))})") from error
-                fault = f"{name}: damaged after row {number} ({text_of(str(error))})"
+                    raise self._unusable(f"cannot be read ({to_text(str(error))})") from error
+                fault = f"{name}: damaged after row {number} ({to_text(str(error))})"
                 yield new_record(self.name, f"{name}:{number + 1}").reject("collect", Reason.UNREADABLE_ROW, fault)
             except (OSError, ValueError) as error:  # gone since it was listed, or a server that does not answer
-                raise self._unusable(f"cannot be read ({text_of(str(error))})") from error
+                raise self._unusable(f"cannot be read ({to_text(str(error))})") from error
 
     def location(self, url: str) -> str:
         if not is_http(url):
@@ -77,7 +77,7 @@ class UrlList(RecordStream):
             else:
                 raise self._unusable("is not there, or may not be looked at")
         except (OSError, ValueError) as error:
-            raise self._unusable(f"cannot be read ({text_of(str(error))})") from None
+            raise self._unusable(f"cannot be read ({to_text(str(error))})") from None
         if not files:
             raise self._unusable("holds no list")
         if not all(kind_of(file) for file in files):
@@ -88,9 +88,9 @@ class UrlList(RecordStream):
         """Raise SurdError where a folder of this machine cannot be entered: fsspec would pass over it in silence."""
         if isinstance(self._fs, LocalFileSystem):
             for name, reason in files_below(Path(self._path)).closed.items():
-                raise self._unusable(f"holds a folder that cannot be read ({text_of(name)}: {reason})")
+                raise self._unusable(f"holds a folder that cannot be read ({to_text(name)}: {reason})")
 
-    def _record(self, place: str, row: Row, columns: Columns) -> SourceRecord:
+    def _record(self, place: str, row: Row, columns: ColumnMapping) -> SourceRecord:
         if isinstance(row, str):
             return new_record(self.name, place).reject("collect", Reason.UNREADABLE_ROW, f"{place}: {row}")
         assert columns.url is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from surd.pipeline.batching import ahead, batched
+from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.images.rgb import to_rgb
@@ -17,7 +17,7 @@ def caption(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     settings = config.caption
     captioned = StageRows(Captioned, build.read_rows("safety", part, Safe))
     pairs = captioned.of_kept(build.read_rows("fetch", part, Pair))
-    pictures = ahead(to_rgb, build.images(part, pairs), _WINDOW)
+    pictures = prefetch(to_rgb, build.images(part, pairs), _WINDOW)
     for batch in batched(zip(captioned.kept, pictures, strict=True), settings.batch_size):
         captions = models.captioner.caption(
             [image for _, image in batch],

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.batching import ahead
+from surd.pipeline.batching import prefetch
 from surd.pipeline.build.folder import Build, part_miniatures
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.deduplication.registration import SIDE, Pixels, miniature, perceptual_hash
@@ -18,7 +18,7 @@ from surd.pipeline.images.header import Header
 from surd.pipeline.images.rgb import SIDEWAYS
 from surd.pipeline.images.safe_decode import decoded
 from surd.pipeline.models import Models
-from surd.pipeline.rejection import Refused
+from surd.pipeline.rejection import Rejected
 from surd.schemas import BuildConfig, Decoded, Pair
 
 _ENOUGH = (2 * SIDE, 2 * SIDE)  # pixels to make a miniature of
@@ -33,11 +33,11 @@ def decode(build: Build, part: int, config: BuildConfig, models: Models) -> list
     decodings = StageRows(Decoded, pairs)
     kept = decodings.of_kept(pairs)
     files = zip(kept, build.images(part, kept), strict=True)
-    looks = ahead(partial(_look, config.fetch.max_pixels), files, 2 * (os.cpu_count() or 1))
+    looks = prefetch(partial(_look, config.fetch.max_pixels), files, 2 * (os.cpu_count() or 1))
     miniatures = np.zeros((len(pairs), SIDE, SIDE, 3), np.uint8)
     for at, look in zip(decodings.kept, looks, strict=True):
-        if isinstance(look, Refused):
-            decodings.reject(at, "decode", look.reason, untrusted_json.text_of(look.detail))
+        if isinstance(look, Rejected):
+            decodings.reject(at, "decode", look.reason, untrusted_json.to_text(look.detail))
             continue
         miniatures[at] = look
         decodings.set(at, phash=perceptual_hash(look))
@@ -47,17 +47,17 @@ def decode(build: Build, part: int, config: BuildConfig, models: Models) -> list
     return decodings.rows
 
 
-def _look(max_pixels: int, file: tuple[Pair, bytes]) -> Pixels | Refused:
+def _look(max_pixels: int, file: tuple[Pair, bytes]) -> Pixels | Rejected:
     pair, data = file
     assert pair.ext and pair.width and pair.height, "fetch looked at what it kept"
     try:
         return look(data, pair.ext, (pair.width, pair.height), max_pixels)
-    except Refused as refused:
+    except Rejected as refused:
         return refused
 
 
 def look(data: bytes, ext: str, size: tuple[int, int], max_pixels: int) -> Pixels:
-    """The miniature of a picture that is whole and, turned upright, of this width and height. Raises Refused."""
+    """The miniature of a picture that is whole and, turned upright, of this width and height. Raises Rejected."""
     turned = orientation(data)
     header = Header(*(size[::-1] if turned in SIDEWAYS else size))
     with decoded(data, header, ext, max_pixels, _ENOUGH) as image:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from surd.pipeline.build.folder import Build, part_file, part_miniatures
-from surd.pipeline.deduplication.minhash import PromptTwin, find_prompt_twins, prompt_set
-from surd.pipeline.deduplication.near_duplicates import Likeness, find_image_twins
+from surd.pipeline.deduplication.minhash import PromptDuplicate, find_prompt_duplicates, prompt_set
+from surd.pipeline.deduplication.near_duplicates import Likeness, find_near_duplicates
 from surd.pipeline.deduplication.registration import Pixels
 from surd.pipeline.models import Models
 from surd.schemas import BuildConfig, Deduped, Reason, Row, Status
@@ -36,7 +36,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageTwin:
+class ImageDuplicate:
     """The row that stays for a picture, and how alike the two are; None where the bytes are the same."""
 
     key: str
@@ -83,21 +83,21 @@ def _read_candidates(build: Build, part: int) -> list[Candidate]:
     ]
 
 
-def _image_twins(build: Build, candidates: list[Candidate], settings: DedupConfig) -> dict[str, ImageTwin]:
+def _image_twins(build: Build, candidates: list[Candidate], settings: DedupConfig) -> dict[str, ImageDuplicate]:
     """Key -> twin, for every row whose picture is that of a better row."""
     first: dict[str, Candidate] = {}
     for candidate in candidates:
         first.setdefault(candidate.sha256, candidate)
     distinct = list(first.values())
-    twins: dict[str, ImageTwin] = {}
+    twins: dict[str, ImageDuplicate] = {}
     if settings.radius >= 0:
-        for row, (twin, likeness) in find_image_twins(_miniatures(build, distinct), settings).items():
-            twins[distinct[row].key] = ImageTwin(key=distinct[twin].key, likeness=likeness)
+        for row, (twin, likeness) in find_near_duplicates(_miniatures(build, distinct), settings).items():
+            twins[distinct[row].key] = ImageDuplicate(key=distinct[twin].key, likeness=likeness)
     for candidate in candidates:
         same = first[candidate.sha256]
         if same is not candidate:
             stays = twins[same.key].key if same.key in twins else same.key
-            twins[candidate.key] = ImageTwin(key=stays, likeness=None)
+            twins[candidate.key] = ImageDuplicate(key=stays, likeness=None)
     return twins
 
 
@@ -112,7 +112,7 @@ def _miniatures(build: Build, candidates: list[Candidate]) -> Pixels:
 
 def _prompt_twins(
     build: Build, candidates: list[Candidate], settings: DedupConfig
-) -> dict[str, tuple[str, PromptTwin]]:  # fmt: skip
+) -> dict[str, tuple[str, PromptDuplicate]]:  # fmt: skip
     """Key -> (key of the row whose prompt stands for its cluster, how alike); empty when prompts are not compared."""
     if not settings.max_per_prompt:
         return {}
@@ -121,7 +121,7 @@ def _prompt_twins(
         keywords = build.read_table(part_file("clean", part), columns=["keywords"])["keywords"].to_pylist()
         for number, row in places:
             said[number] = prompt_set(keywords[row] or ())
-    twins = find_prompt_twins(said, settings.prompt_similarity)
+    twins = find_prompt_duplicates(said, settings.prompt_similarity)
     return {one.key: (candidates[twin.row].key, twin) for one, twin in zip(candidates, twins, strict=True)}
 
 
@@ -133,7 +133,7 @@ def _by_part(candidates: list[Candidate]) -> dict[int, list[tuple[int, int]]]:
     return places
 
 
-def _surplus(candidates: list[Candidate], prompts: dict[str, tuple[str, PromptTwin]], most: int) -> set[str]:
+def _surplus(candidates: list[Candidate], prompts: dict[str, tuple[str, PromptDuplicate]], most: int) -> set[str]:
     """Keys beyond the best ``most`` of each prompt cluster."""
     count: Counter[str] = Counter()
     surplus: set[str] = set()
@@ -147,7 +147,11 @@ def _surplus(candidates: list[Candidate], prompts: dict[str, tuple[str, PromptTw
 
 
 def _decide(
-    row: Row, image: ImageTwin | None, prompt: tuple[str, PromptTwin] | None, surplus: bool, settings: DedupConfig
+    row: Row,
+    image: ImageDuplicate | None,
+    prompt: tuple[str, PromptDuplicate] | None,
+    surplus: bool,
+    settings: DedupConfig,
 ) -> Deduped:
     deduped = Deduped(**row.verdict())
     if not row.kept:

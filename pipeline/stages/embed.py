@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.dataset.columns.spec import Column, columns_asked, columns_present
+from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present
 from surd.pipeline.dataset.columns.write import describe_column, write_column_shards
 from surd.pipeline.models import Models
 from surd.schemas import BuildConfig, Row
@@ -24,8 +24,8 @@ def finish(build: Build, config: BuildConfig, models: Models) -> None:
         describe_column(build, column, models)
 
 
-def _columns(build: Build, config: BuildConfig) -> list[Column]:
+def _columns(build: Build, config: BuildConfig) -> list[ColumnSpec]:
     """What the config asks for, then what else is there; a column stays until it is dropped."""
     asked = columns_asked(config.embed, config.models)
     names = {column.name for column in asked}
-    return asked + [Column.of(there) for name, there in columns_present(build).items() if name not in names]
+    return asked + [ColumnSpec.of(there) for name, there in columns_present(build).items() if name not in names]

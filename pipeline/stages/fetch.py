@@ -14,16 +14,16 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.acquisition.inspect_image import inspect, inspect_at_once
+from surd.pipeline.acquisition.inspect_image import inspect, inspect_cheap
 from surd.pipeline.acquisition.journal import Journal
 from surd.pipeline.acquisition.progress import Reporter, progress_file
-from surd.pipeline.acquisition.reorder_buffer import NOTHING, Laid, Shelf
+from surd.pipeline.acquisition.reorder_buffer import NOTHING, ReorderBuffer, Spilled
 from surd.pipeline.batching import ordered_gather
 from surd.pipeline.build.folder import Build, add_member, part_journal, part_tar, tar_writer
 from surd.pipeline.models import Models
 from surd.pipeline.net.downloader import Download, Downloader
-from surd.pipeline.net.rate_limit import part_of
-from surd.pipeline.rejection import Refused
+from surd.pipeline.net.rate_limit import per_process
+from surd.pipeline.rejection import Rejected
 from surd.pipeline.sources import AtAnAddress, Readable, Source, open_source
 from surd.schemas import BuildConfig, Pair, Reason, SourceRecord
 from surd.schemas.config import FetchConfig
@@ -37,7 +37,7 @@ class Fetched:
     """A row and, where it was kept, its bytes."""
 
     pair: Pair
-    data: Laid = NOTHING
+    data: Spilled = NOTHING
 
 
 def fetch(build: Build, unit: int, config: BuildConfig, models: Models) -> list[Pair]:
@@ -82,7 +82,7 @@ def _journal(
 def _is_on_the_web(source: Source, record: SourceRecord) -> bool:
     try:
         return record.kept and isinstance(_locate(source, record), str)
-    except Refused:
+    except Rejected:
         return False
 
 
@@ -101,8 +101,8 @@ class Fetcher:
         self, source: Source, settings: FetchConfig, journal: Journal | None, folder: Path | None, reporter: Reporter
     ) -> None:
         self._source, self._settings, self._journal, self._reporter = source, settings, journal, reporter
-        self.shelf = Shelf(folder, room=2 * part_of(settings.concurrency))
-        cores = part_of(os.cpu_count() or 1)
+        self.shelf = ReorderBuffer(folder, room=2 * per_process(settings.concurrency))
+        cores = per_process(os.cpu_count() or 1)
         self._threads = ThreadPoolExecutor(cores)
         self._files = asyncio.Semaphore(2 * cores)
 
@@ -136,7 +136,7 @@ class Fetcher:
                 download = await _download(self._downloader, self._journal, record.key, place)
                 with self._downloader.slots.in_hand():
                     given = (download.data, self._settings, download.sha256)
-                    inspected = inspect_at_once(*given)  # for little work a thread would cost more than the work
+                    inspected = inspect_cheap(*given)  # for little work a thread would cost more than the work
                     if inspected is None:
                         inspected = await self._in_thread(inspect, *given)
                     found, kept = inspected
@@ -146,8 +146,8 @@ class Fetcher:
                 async with self._files:
                     found, kept = await self._in_thread(_inspect_file, place, self._settings)
                     laid = self.shelf.lay(number, kept)
-        except Refused as refused:
-            rejected = row.reject("fetch", refused.reason, untrusted_json.text_of(refused.detail))
+        except Rejected as refused:
+            rejected = row.reject("fetch", refused.reason, untrusted_json.to_text(refused.detail))
             return Fetched(pair=rejected.model_copy(update={"transient": refused.transient or None}))
         return Fetched(pair=row.model_copy(update=found | _prompts(record, found)), data=laid)
 
@@ -163,7 +163,7 @@ async def _download(downloader: Downloader, journal: Journal | None, key: str, u
                 return known
     try:
         download = await downloader.get(url, journal.known(key) if journal else None)
-    except Refused as refused:
+    except Rejected as refused:
         if journal:
             journal.refuse(key, refused)
         raise
@@ -187,7 +187,7 @@ def _locate(source: Source, record: SourceRecord) -> str | Readable:
     try:
         return source.location(record.url or "")
     except (ValueError, OSError) as error:
-        raise Refused(Reason.UNREADABLE_FILE, str(error)) from None
+        raise Rejected(Reason.UNREADABLE_FILE, str(error)) from None
 
 
 def _inspect_file(path: Readable, settings: FetchConfig) -> tuple[dict[str, Any], bytes]:
@@ -199,9 +199,9 @@ def _read_file(path: Readable, max_bytes: int) -> bytes:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
-        raise Refused(Reason.UNREADABLE_FILE, error.strerror or str(error)) from None
+        raise Rejected(Reason.UNREADABLE_FILE, error.strerror or str(error)) from None
     if len(data) > max_bytes:
-        raise Refused(Reason.TOO_LARGE, f"more than max_bytes {max_bytes}")
+        raise Rejected(Reason.TOO_LARGE, f"more than max_bytes {max_bytes}")
     return data
 
 

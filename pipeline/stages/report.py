@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.models import Models, untaught
+from surd.pipeline.models import Models, demo_only_roles
 from surd.pipeline.report.correction import Correction, repaired_entry, scales
 from surd.pipeline.report.page import histogram, page
 from surd.pipeline.report.records import Record, read_records, read_rows
@@ -130,7 +130,7 @@ def report(build: Build, config: BuildConfig, models: Models) -> list[list[Selec
         shards=_document(build, "shards/manifest.json", ShardManifest),
         columns=[column for column in columns if column],
         made_by=made_by,
-        untaught=untaught(made_by.models, made_by.config.get("source", "")) if made_by else [],
+        demo_only_roles=demo_only_roles(made_by.models, made_by.config.get("source", "")) if made_by else [],
         config=yaml.safe_dump(made_by.config, sort_keys=False, allow_unicode=True) if made_by else "",
     )
     build.write_bytes("report.html", html.encode())

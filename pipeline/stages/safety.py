@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from surd.pipeline.batching import ahead, batched
+from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.images.rgb import to_rgb
@@ -38,7 +38,7 @@ def safety(build: Build, part: int, config: BuildConfig, models: Models) -> list
 
 def _judge_images(images: Iterable[bytes], settings: SafetyConfig) -> list[float]:
     classifier = load_image_classifier()
-    prepared = ahead(_prepare, images, 2 * settings.batch_size)
+    prepared = prefetch(_prepare, images, 2 * settings.batch_size)
     return [score for batch in batched(prepared, settings.batch_size) for score in classifier.score(batch)]
 
 

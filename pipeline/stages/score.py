@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surd.pipeline.batching import ahead, batched
+from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.images.rgb import to_rgb
@@ -33,7 +33,7 @@ def score(build: Build, part: int, config: BuildConfig, models: Models) -> list[
         picture = to_rgb(data)
         return clip.prepare(picture), {name: measure(picture) for name, measure in qualities.items()}
 
-    seen = ahead(look, build.images(part, pairs), settings.batch_size)
+    seen = prefetch(look, build.images(part, pairs), settings.batch_size)
     first = next(seen)  # which sets the first pictures decoding while the texts are encoded
     texts = clip.embed_distinct(prompts, settings.batch_size)
     images, measured = [], []

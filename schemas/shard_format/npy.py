@@ -13,7 +13,7 @@ import numpy.typing as npt
 _MAGIC = b"\x93NUMPY\x01\x00"
 
 
-def plain_array(data: bytes) -> npt.NDArray[Any]:
+def read_npy(data: bytes) -> npt.NDArray[Any]:
     """The array, a view of ``data``. Raises ValueError where it is not NPY 1.0, not numbers, or not all there.
 
     What the header claims is set against the bytes at hand before anything is allocated; nothing is unpickled.

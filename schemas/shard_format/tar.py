@@ -29,7 +29,7 @@ _KINDS = {
 }
 
 
-class Unsound(Exception):
+class InvalidTar(Exception):
     """The tar breaks a promise; ``member`` is where, None for the tar as a whole."""
 
     def __init__(self, member: str | None, problem: str) -> None:
@@ -43,7 +43,7 @@ def printable(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     """One file of a tar; ``offset`` is where its bytes begin in the tar."""
 
     name: str
@@ -51,7 +51,7 @@ class Member:
     data: bytes
 
 
-class StrictTar:
+class TarReader:
     """Reads a tar of ``total`` bytes once, front to back; after the last member ``sha256`` is that of the whole."""
 
     def __init__(self, file: IO[bytes], total: int) -> None:
@@ -64,8 +64,8 @@ class StrictTar:
         """Of what was read so far."""
         return self._hash.hexdigest()
 
-    def __iter__(self) -> Iterator[Member]:
-        """The members. Raises Unsound at the first that is not as it must be, and when the tar is cut or goes on."""
+    def __iter__(self) -> Iterator[TarMember]:
+        """The members. Raises InvalidTar at the first that is not as it must be, and when the tar is cut or goes on."""
         seen: set[str] = set()
         while (header := self._header()) is not None:
             name = header.name
@@ -73,16 +73,16 @@ class StrictTar:
                 self._check_extended(name, self._body(header))
                 continue
             if not header.isreg() or header.issparse():
-                raise Unsound(name, f"it is {_KINDS.get(header.type, 'of an unknown kind')}, not a plain file")
+                raise InvalidTar(name, f"it is {_KINDS.get(header.type, 'of an unknown kind')}, not a plain file")
             if name.startswith(("/", "\\")):
-                raise Unsound(name, "its path is absolute")
+                raise InvalidTar(name, "its path is absolute")
             if ".." in name.replace("\\", "/").split("/"):
-                raise Unsound(name, "its path leads out of the folder")
+                raise InvalidTar(name, "its path leads out of the folder")
             if name in seen:
-                raise Unsound(name, "it is there twice")
+                raise InvalidTar(name, "it is there twice")
             seen.add(name)
             offset = self._position
-            yield Member(name, offset, self._body(header))
+            yield TarMember(name, offset, self._body(header))
 
     def _header(self) -> tarfile.TarInfo | None:
         block = self._read(tarfile.BLOCKSIZE)
@@ -93,39 +93,39 @@ class StrictTar:
             return None
         except tarfile.HeaderError as error:
             if not block:
-                raise Unsound(None, f"it is cut off: its end is missing after {self._position:,} bytes") from None
+                raise InvalidTar(None, f"it is cut off: its end is missing after {self._position:,} bytes") from None
             where = self._position - len(block)
-            raise Unsound(None, f"it is damaged at byte {where:,}: {error}") from None
+            raise InvalidTar(None, f"it is damaged at byte {where:,}: {error}") from None
 
     def _body(self, header: tarfile.TarInfo) -> bytes:
         left = self._total - self._position
         if header.size < 0 or header.size > left:
-            raise Unsound(header.name, f"it claims {header.size:,} bytes and {left:,} are left: the tar is cut off")
+            raise InvalidTar(header.name, f"it claims {header.size:,} bytes and {left:,} are left: the tar is cut off")
         if header.size > MAX_MEMBER:
-            raise Unsound(header.name, f"it has {header.size:,} bytes; no member may have more than {MAX_MEMBER:,}")
+            raise InvalidTar(header.name, f"it has {header.size:,} bytes; no member may have more than {MAX_MEMBER:,}")
         data = self._read(header.size)
         padding = self._read(-header.size % tarfile.BLOCKSIZE)
         if len(data) + len(padding) != -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE:
-            raise Unsound(header.name, "the tar is cut off inside it")
+            raise InvalidTar(header.name, "the tar is cut off inside it")
         return data
 
     def _check_extended(self, name: str, body: bytes) -> None:
         """Times may stand in an extended header. A path or a size in one would be another than the plain one's."""
         if len(body) > _MAX_EXTENDED:
-            raise Unsound(name, f"its extended header has {len(body):,} bytes")
+            raise InvalidTar(name, f"its extended header has {len(body):,} bytes")
         keys = {line.partition(b"=")[0].rpartition(b" ")[2].decode("latin-1") for line in body.splitlines() if line}
         if keys - _TIMES:
-            raise Unsound(name, f"its extended header changes {', '.join(sorted(keys - _TIMES))[:200]}")
+            raise InvalidTar(name, f"its extended header changes {', '.join(sorted(keys - _TIMES))[:200]}")
 
     def _read_end(self) -> None:
         """A second empty block, then nothing but padding."""
         zeros = 0
         while block := self._read(1 << 16):
             if block.count(0) != len(block):
-                raise Unsound(None, f"it goes on behind its end, which is at byte {self._position - len(block):,}")
+                raise InvalidTar(None, f"it goes on behind its end, which is at byte {self._position - len(block):,}")
             zeros += len(block)
         if zeros < tarfile.BLOCKSIZE:
-            raise Unsound(None, "it is cut off: the second block of its end is missing")
+            raise InvalidTar(None, "it is cut off: the second block of its end is missing")
 
     def _read(self, size: int) -> bytes:
         data = self._file.read(size) if size else b""

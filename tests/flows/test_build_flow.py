@@ -183,7 +183,7 @@ class TestAFailingUnit:
     def test_a_fault_of_the_disk_is_tried_again_and_passes(self, fail_with, asked, tmp_path, monkeypatch):
         tried = fail_with(OSError("stale file handle"), times=2)
         monkeypatch.setattr(build_module, "STAGES", STAGES[:4])
-        monkeypatch.setattr(build_module, "summarise", lambda build, outcomes: {"units": len(outcomes)})
+        monkeypatch.setattr(build_module, "summarize", lambda build, outcomes: {"units": len(outcomes)})
         monkeypatch.setattr(build_module, "publish_result", lambda summary: None)
         state, _ = ended(**asked, out=str(tmp_path / "b"))
         assert state.is_completed()

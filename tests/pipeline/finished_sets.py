@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from surd.flows.import_dataset import Import, take_over
+from surd.flows.import_dataset import Import, import_dataset
 from surd.flows.listener import SILENT
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.verify.dataset import Finding, contents, verify
@@ -58,7 +58,7 @@ def authors_set(root: Path, count: int = 12, width: int = 16) -> Path:
 def imported(layout: str, out: Path, **options) -> dict:
     """Import a layout; returns the summary."""
     fields = PER_SHARD | options.pop("fields", {})
-    return take_over(Import(layout=layout, out=str(out), fields=fields, **options), SILENT)
+    return import_dataset(Import(layout=layout, out=str(out), fields=fields, **options), SILENT)
 
 
 def rewrite(path: Path, change: Callable[[Members], Members | None]) -> None:

@@ -11,27 +11,27 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from surd.pipeline.batching import ahead, batched
+from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
-from surd.pipeline.dataset.columns.spec import Column
+from surd.pipeline.dataset.columns.spec import ColumnSpec
 from surd.pipeline.images.rgb import to_rgb
 from surd.pipeline.models import Models
 from surd.pipeline.models.hidden_states import Wanted
 from surd.schemas import SurdError
 from surd.schemas.config import EmbedConfig
-from surd.schemas.shard_format.tar import StrictTar, Unsound
+from surd.schemas.shard_format.tar import InvalidTar, TarReader
 
 Arrays = dict[str, npt.NDArray[Any]]  # by the suffix of the member: npy, mask.npy, pooled.npy
-Found = Iterator[tuple[str, dict[Column, Arrays]]]
+Found = Iterator[tuple[str, dict[ColumnSpec, Arrays]]]
 
 
-def llm_arrays(columns: Sequence[Column], texts: Sequence[str], settings: EmbedConfig, models: Models) -> Found:
+def llm_arrays(columns: Sequence[ColumnSpec], texts: Sequence[str], settings: EmbedConfig, models: Models) -> Found:
     """Each distinct text and its states for every column, all of one LLM; in an order of their own.
 
     Raises SurdError when a layer is deeper than the LLM, or a state too large for its dtype.
     """
     llm = models.embed_llm.hidden_states
-    wanted: dict[Column, Wanted] = {}
+    wanted: dict[ColumnSpec, Wanted] = {}
     for column in columns:
         assert column.layer is not None and column.pooling is not None, "an LLM column has both"
         if not 0 <= column.layer <= llm.depth:
@@ -43,7 +43,7 @@ def llm_arrays(columns: Sequence[Column], texts: Sequence[str], settings: EmbedC
         yield distinct[at], {column: {"npy": _array(states[one], column)} for column, one in wanted.items()}
 
 
-def clip_arrays(columns: Sequence[Column], texts: Sequence[str], settings: EmbedConfig, models: Models) -> Found:
+def clip_arrays(columns: Sequence[ColumnSpec], texts: Sequence[str], settings: EmbedConfig, models: Models) -> Found:
     """Each distinct text with its states and mask, for the one column of that text.
 
     Of two encoders also with the pooled text, where a UNet is conditioned on it.
@@ -58,7 +58,9 @@ def clip_arrays(columns: Sequence[Column], texts: Sequence[str], settings: Embed
             yield text, {column: arrays}
 
 
-def latent_arrays(columns: Sequence[Column], build: Build, shard: str, settings: EmbedConfig, models: Models) -> Found:
+def latent_arrays(
+    columns: Sequence[ColumnSpec], build: Build, shard: str, settings: EmbedConfig, models: Models
+) -> Found:
     """Each key of a shard with the latents of its image."""
     encoders = models.diffusion
     at_once = encoders.images_at_once(settings.batch_size)
@@ -70,7 +72,7 @@ def latent_arrays(columns: Sequence[Column], build: Build, shard: str, settings:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise SurdError(f"{build.path(f'shards/{shard}')}: the image of {key} cannot be read ({error})") from None
 
-    prepared = ahead(prepare, _images(build, shard), 2 * at_once)
+    prepared = prefetch(prepare, _images(build, shard), 2 * at_once)
     for batch in batched(prepared, at_once):
         for (key, _), latents in zip(batch, encoders.latents([pixels for _, pixels in batch]).half(), strict=True):
             yield key, {column: {"npy": _array(latents, column)} for column in columns}
@@ -81,15 +83,15 @@ def _images(build: Build, shard: str) -> Iterator[tuple[str, bytes]]:
     file = f"shards/{shard}"
     with build.open(file) as raw:
         try:
-            for member in StrictTar(raw, build.size(file)):
+            for member in TarReader(raw, build.size(file)):
                 key, _, suffix = member.name.partition(".")
                 if suffix in ("png", "jpg", "webp"):
                     yield key, member.data
-        except Unsound as error:
+        except InvalidTar as error:
             raise SurdError(f"{build.path(file)} is damaged ({error}); see surd verify --repair") from None
 
 
-def _array(tensor: Tensor, column: Column) -> npt.NDArray[Any]:
+def _array(tensor: Tensor, column: ColumnSpec) -> npt.NDArray[Any]:
     """NumPy's view of a tensor; bfloat16, which it does not know, as its bits."""
     if not tensor.isfinite().all():
         mend = "set models.dtype to bfloat16 or float32" if column.kind == "llm" else "name another models.diffusion"

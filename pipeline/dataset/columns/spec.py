@@ -18,7 +18,7 @@ _MEND = "; mend it with surd verify --repair"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class ColumnSpec:
     """What a column holds and who makes it. ``revision``: the weights it was made with, once it is there."""
 
     kind: Literal["llm", "latents", "clip"]
@@ -29,7 +29,7 @@ class Column:
     revision: str | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, manifest: ColumnManifest) -> Column:
+    def of(cls, manifest: ColumnManifest) -> ColumnSpec:
         """The column that a manifest describes."""
         return cls(**manifest.model_dump(include={"kind", "model", "text", "layer", "pooling", "revision"}))
 
@@ -60,18 +60,18 @@ class Column:
         return Models(models.config.model_copy(update={self.role: self.model}))
 
 
-def columns_asked(settings: EmbedConfig, models: ModelsConfig) -> list[Column]:
+def columns_asked(settings: EmbedConfig, models: ModelsConfig) -> list[ColumnSpec]:
     """The columns that a config asks for."""
     llm, diffusion = models.ref("embed_llm"), models.diffusion
     asked = [
-        Column(kind="llm", model=llm, text="simple", layer=layer, pooling=pooling)
+        ColumnSpec(kind="llm", model=llm, text="simple", layer=layer, pooling=pooling)
         for layer in sorted(set(settings.layers))
         for pooling in sorted(set(settings.pooling))
     ]
     own = {
-        "latents": Column(kind="latents", model=diffusion),
-        "clip-simple": Column(kind="clip", model=diffusion, text="simple"),
-        "clip-complex": Column(kind="clip", model=diffusion, text="complex"),
+        "latents": ColumnSpec(kind="latents", model=diffusion),
+        "clip-simple": ColumnSpec(kind="clip", model=diffusion, text="simple"),
+        "clip-complex": ColumnSpec(kind="clip", model=diffusion, text="complex"),
     }
     return asked + [column for name, column in own.items() if name in settings.columns]
 

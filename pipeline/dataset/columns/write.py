@@ -17,14 +17,14 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from surd.pipeline.build.folder import Build, add_member, marker_file, tar_writer
-from surd.pipeline.dataset.columns.spec import Column, columns_present, marked, shard_manifest
+from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_present, marked, shard_manifest
 from surd.pipeline.dataset.reader import is_text
 from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, Marker, ShardInfo, SurdError
 from surd.schemas.config import EmbedConfig
 from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
-from surd.schemas.shard_format.npy import plain_array
-from surd.schemas.shard_format.tar import StrictTar, Unsound
+from surd.schemas.shard_format.npy import read_npy
+from surd.schemas.shard_format.tar import InvalidTar, TarReader
 
 if TYPE_CHECKING:
     from surd.pipeline.dataset.columns.compute import Arrays, Found
@@ -35,7 +35,7 @@ DType = Literal["float16", "bfloat16", "float32"]
 
 
 def write_column_shards(
-    build: Build, number: int, columns: Sequence[Column], settings: EmbedConfig, models: Models
+    build: Build, number: int, columns: Sequence[ColumnSpec], settings: EmbedConfig, models: Models
 ) -> None:
     """Write ``columns/<column>/surd-NNNNN.tar`` of each column that has none, or has another shard's, for this shard.
 
@@ -45,7 +45,7 @@ def write_column_shards(
     shards = shard_manifest(build).shards
     shard = shards[number]
     prompts = _prompts(build, shard)
-    missing: dict[Column, str] = {}
+    missing: dict[ColumnSpec, str] = {}
     for column in columns:
         fingerprint = _fingerprint(column, shard, prompts, models)
         marker = build.marker(marked(column.name), number)
@@ -63,7 +63,7 @@ def write_column_shards(
             _mark(build, number, column, missing[column], seconds)
 
 
-def describe_column(build: Build, column: Column, models: Models) -> ColumnManifest:
+def describe_column(build: Build, column: ColumnSpec, models: Models) -> ColumnManifest:
     """Write a finished column's ``manifest.json``, and remove tars of shards that are no more.
 
     Raises SurdError when its shards differ in dtype or shape.
@@ -87,7 +87,7 @@ def describe_column(build: Build, column: Column, models: Models) -> ColumnManif
     mine = column.models(models)
     revision = column.revision or mine.weights(column.role)
     there = columns_present(build).get(column.name)
-    if there and (there.tars, there.revision, Column.of(there)) == (tars, revision, column):
+    if there and (there.tars, there.revision, ColumnSpec.of(there)) == (tars, revision, column):
         return there
     shape, dtype, pooled = _kind_of_arrays(build, folder, [shard.name for shard in shards], column)
     encoders = mine.diffusion if column.kind == "latents" else None
@@ -115,8 +115,8 @@ def describe_column(build: Build, column: Column, models: Models) -> ColumnManif
     return manifest
 
 
-def take_in_column_shard(
-    build: Build, number: int, column: Column, array_of: Callable[[str], npt.NDArray[Any]], models: Models
+def import_column_shard(
+    build: Build, number: int, column: ColumnSpec, array_of: Callable[[str], npt.NDArray[Any]], models: Models
 ) -> None:
     """Write one shard's tar of a column of prompts whose arrays are at hand, and its marker, as if it had been made."""
     shards = shard_manifest(build).shards
@@ -131,7 +131,7 @@ def take_in_column_shard(
     _mark(build, number, column, _fingerprint(column, shards[number], prompts, models), 0.0)
 
 
-def _mark(build: Build, number: int, column: Column, fingerprint: str, seconds: float) -> None:
+def _mark(build: Build, number: int, column: ColumnSpec, fingerprint: str, seconds: float) -> None:
     """Write the completion marker of one shard of a column that was just written."""
     shards = shard_manifest(build).shards
     files = [f"columns/{column.name}/{name}" for name in _names(column, number, shards[number].name)]
@@ -169,7 +169,7 @@ def _prompts(build: Build, shard: ShardInfo) -> Prompts:
     return prompts
 
 
-def _fingerprint(column: Column, shard: ShardInfo, prompts: Prompts, models: Models) -> str:
+def _fingerprint(column: ColumnSpec, shard: ShardInfo, prompts: Prompts, models: Models) -> str:
     """Of all that a column's tar follows from. A column of prompts follows from those alone, whatever the images."""
     read: Any = shard.sha256
     if column.text:
@@ -184,7 +184,7 @@ def _fingerprint(column: Column, shard: ShardInfo, prompts: Prompts, models: Mod
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
 
 
-def _check_revision(column: Column, models: Models) -> None:
+def _check_revision(column: ColumnSpec, models: Models) -> None:
     """What is there of a column must go on with the same weights. Raises SurdError when the model has changed."""
     try:
         now = column.models(models).weights(column.role)
@@ -197,7 +197,7 @@ def _check_revision(column: Column, models: Models) -> None:
         )
 
 
-def _names(column: Column, number: int, shard: str) -> list[str]:
+def _names(column: ColumnSpec, number: int, shard: str) -> list[str]:
     """The tars that come with a shard of a column."""
     return [shard, EMPTY_PROMPT_TAR] if column.conditions_unet and number == 0 else [shard]
 
@@ -207,7 +207,7 @@ def _write_tars(
     number: int,
     shard: str,
     prompts: Prompts,
-    columns: Sequence[Column],
+    columns: Sequence[ColumnSpec],
     settings: EmbedConfig,
     models: Models,
 ) -> None:
@@ -236,7 +236,7 @@ def _write_tars(
 
 
 def _made(
-    build: Build, shard: str, items: list[str], columns: Sequence[Column], settings: EmbedConfig, models: Models
+    build: Build, shard: str, items: list[str], columns: Sequence[ColumnSpec], settings: EmbedConfig, models: Models
 ) -> Found:
     from surd.pipeline.dataset.columns.compute import (  # only here: a skipped build loads no torch
         clip_arrays,
@@ -276,7 +276,7 @@ class _Spool:
 
 
 def _kind_of_arrays(
-    build: Build, folder: str, shards: list[str], column: Column
+    build: Build, folder: str, shards: list[str], column: ColumnSpec
 ) -> tuple[list[int | None], DType, int | None]:
     """Shape and dtype of a column, and the length of its pooled texts, from the first sample of each shard."""
     kinds: dict[tuple[tuple[int | None, ...], Any, int | None], str] = {}
@@ -302,13 +302,13 @@ def _first_sample(build: Build, file: str) -> dict[str, npt.NDArray[Any]]:
     first = ""
     try:
         with build.open(file) as raw:
-            for member in StrictTar(raw, build.size(file)):
+            for member in TarReader(raw, build.size(file)):
                 key, _, suffix = member.name.partition(".")
                 if key != (first := first or key):
                     break
-                arrays[suffix] = plain_array(member.data)
+                arrays[suffix] = read_npy(member.data)
         if "npy" not in arrays:
             raise ValueError("its first sample has no array")
-    except (Unsound, ValueError) as error:
+    except (InvalidTar, ValueError) as error:
         raise SurdError(f"{build.path(file)} is damaged ({error}); mend it with surd verify --repair") from None
     return arrays

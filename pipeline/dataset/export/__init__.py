@@ -8,23 +8,23 @@ from dataclasses import dataclass
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import columns_present
-from surd.pipeline.dataset.reader import Finished, read_manifest, read_scores, read_shard
+from surd.pipeline.dataset.reader import StoredSample, read_manifest, read_scores, read_shard
 from surd.schemas import ColumnManifest, SurdError
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardSamples:
     """One shard's samples, on their way into another layout."""
 
     number: int
     parts: int
-    samples: Iterable[Finished]
+    samples: Iterable[StoredSample]
 
 
-Writer = Callable[[Build, Build, Iterator[Part]], None]
+Writer = Callable[[Build, Build, Iterator[ShardSamples]], None]
 _WRITERS = {
-    "authors": "folder:authors",
-    "imagefolder": "folder:image_folder",
+    "authors": "image_folder:authors",
+    "imagefolder": "image_folder:image_folder",
     "parquet": "parquet:parquet",
     "img2dataset": "img2dataset:img2dataset",
 }
@@ -44,13 +44,13 @@ def export(build: Build, layout: str, out: Build, done: Callable[[int], None] = 
     out.check_writable()
     scores = read_scores(build)
 
-    def told(samples: Iterable[Finished]) -> Iterator[Finished]:
+    def told(samples: Iterable[StoredSample]) -> Iterator[StoredSample]:
         for sample in samples:
             yield sample
             done(1)
 
     parts = (
-        Part(number, len(manifest.shards), told(read_shard(build, shard, scores)))
+        ShardSamples(number, len(manifest.shards), told(read_shard(build, shard, scores)))
         for number, shard in enumerate(manifest.shards)
     )
     module, _, name = _WRITERS[layout].partition(":")

@@ -12,23 +12,23 @@ import re
 from collections.abc import Iterator
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.dataset.export import Part, llm_columns
+from surd.pipeline.dataset.export import ShardSamples, llm_columns
 from surd.pipeline.dataset.reader import read_column_shard, read_manifest
 from surd.schemas import ColumnManifest
 
 
-def image_folder(build: Build, out: Build, parts: Iterator[Part]) -> None:
+def image_folder(build: Build, out: Build, parts: Iterator[ShardSamples]) -> None:
     _write(out, parts)
 
 
-def authors(build: Build, out: Build, parts: Iterator[Part]) -> None:
+def authors(build: Build, out: Build, parts: Iterator[ShardSamples]) -> None:
     """The vectors of every LLM column too; ``<layer>.json`` beside each says what they are."""
     texts = _write(out, parts)
     for column in llm_columns(build):
         _write_vectors(build, out, column, texts)
 
 
-def _write(out: Build, parts: Iterator[Part]) -> dict[str, str]:
+def _write(out: Build, parts: Iterator[ShardSamples]) -> dict[str, str]:
     """Write images, then, as proof that all are there, the metadata. Returns key -> simple prompt."""
     texts: dict[str, str] = {}
     with out.writing("train/metadata.jsonl") as lines:

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from surd.pipeline.build.folder import Build, add_member
-from surd.pipeline.dataset.export import Part
-from surd.pipeline.dataset.reader import Finished, fields_schema
+from surd.pipeline.dataset.export import ShardSamples
+from surd.pipeline.dataset.reader import StoredSample, fields_schema
 
 _OWN = pa.schema(
     [
@@ -26,7 +26,7 @@ _OWN = pa.schema(
 )
 
 
-def img2dataset(build: Build, out: Build, parts: Iterator[Part]) -> None:
+def img2dataset(build: Build, out: Build, parts: Iterator[ShardSamples]) -> None:
     schema = pa.schema([*_OWN, *fields_schema(build)])
     for part in parts:
         name = f"{part.number:05d}"
@@ -43,7 +43,7 @@ def img2dataset(build: Build, out: Build, parts: Iterator[Part]) -> None:
         out.write_json(f"{name}_stats.json", _stats(len(rows)))
 
 
-def _row(each: Finished) -> dict[str, Any]:
+def _row(each: StoredSample) -> dict[str, Any]:
     sample = each.sample
     return {
         "url": sample.page_url,

@@ -16,15 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from surd.pipeline.build.folder import Build, HashingFile
-from surd.pipeline.dataset.export import Part
-from surd.pipeline.dataset.reader import Finished, fields_schema
+from surd.pipeline.dataset.export import ShardSamples
+from surd.pipeline.dataset.reader import StoredSample, fields_schema
 
 _ROWS = 100  # of a row group: the Hub's viewer reads one at a time, and so do streams
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64"}
 
 
-def parquet(build: Build, out: Build, parts: Iterator[Part]) -> None:
+def parquet(build: Build, out: Build, parts: Iterator[ShardSamples]) -> None:
     first = pa.schema([("image", _IMAGE), ("text", pa.string()), ("prompt", pa.string())])
     schema = pa.schema([*first, *fields_schema(build)])
     schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": _features(schema)}})})
@@ -63,6 +63,6 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def _row(each: Finished) -> dict[str, Any]:
+def _row(each: StoredSample) -> dict[str, Any]:
     image = {"bytes": each.image, "path": each.file_name}
     return {"image": image, "text": each.sample.simple, "prompt": each.sample.complex} | each.fields()

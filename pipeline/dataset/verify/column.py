@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import zip_longest
 
 from surd.schemas import ColumnManifest
-from surd.schemas.shard_format.npy import is_finite, plain_array
-from surd.schemas.shard_format.tar import Member
+from surd.schemas.shard_format.npy import is_finite, read_npy
+from surd.schemas.shard_format.tar import TarMember
 
 _STORED = {"float16": "<f2", "float32": "<f4", "bfloat16": "<u2"}
 _MASK, _POOLED = ".mask.npy", ".pooled.npy"
@@ -21,7 +21,7 @@ class ArrayRule:
         self._names: list[str] = []
         self._tokens = 0
 
-    def member(self, member: Member) -> Iterator[tuple[str, str]]:
+    def member(self, member: TarMember) -> Iterator[tuple[str, str]]:
         """Take the next array; what is wrong with it."""
         self._names.append(member.name)
         try:
@@ -52,15 +52,15 @@ class ArrayRule:
             return keys, [(want, "it is missing: its shard has that sample")]
         return keys, [(has, f"it stands where {want} belongs, by the order of its shard")]
 
-    def _check_array(self, member: Member) -> None:
+    def _check_array(self, member: TarMember) -> None:
         shape = self._column.shape or (
             [None, self._column.width] if self._column.pooling == "tokens" else [self._column.width]
         )
         self._tokens = self._check_numbers(member, shape)
 
-    def _check_numbers(self, member: Member, shape: list[int | None]) -> int:
+    def _check_numbers(self, member: TarMember, shape: list[int | None]) -> int:
         """Its first length. Raises ValueError when it is not of the manifest's dtype and shape, or holds NaN."""
-        array, dtype = plain_array(member.data), self._column.dtype
+        array, dtype = read_npy(member.data), self._column.dtype
         if array.dtype.str != _STORED[dtype]:
             raise ValueError(f"its dtype is {array.dtype.str}, and {dtype} is stored as {_STORED[dtype]}")
         if len(array.shape) != len(shape) or any(
@@ -71,8 +71,8 @@ class ArrayRule:
             raise ValueError("it holds NaN or infinity")
         return int(array.shape[0])
 
-    def _check_mask(self, member: Member) -> None:
-        array = plain_array(member.data)
+    def _check_mask(self, member: TarMember) -> None:
+        array = read_npy(member.data)
         if array.dtype.str != "|u1" or array.shape != (self._tokens,) or int(array.max()) > 1:
             raise ValueError(f"it is no mask: uint8 [{self._tokens}] of 0 and 1")
 

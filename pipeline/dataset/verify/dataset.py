@@ -23,7 +23,7 @@ from surd.pipeline.dataset.verify.shard import Index, ShardRule
 from surd.schemas import ColumnManifest, ShardInfo, ShardManifest, SurdError
 from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
 from surd.schemas.shard_format.manifests import TAR_NAME
-from surd.schemas.shard_format.tar import Member, StrictTar, Unsound
+from surd.schemas.shard_format.tar import InvalidTar, TarMember, TarReader
 
 M = TypeVar("M", bound=BaseModel)
 SHARDS, INDEX, SHARD_MANIFEST = "shards", "shards/index.parquet", "shards/manifest.json"
@@ -130,7 +130,7 @@ def _check_tar(
     build: Build,
     file: str,
     info: ShardInfo,
-    member: Callable[[Member], Iterator[tuple[str, str]]],
+    member: Callable[[TarMember], Iterator[tuple[str, str]]],
     end: Callable[[], tuple[list[str], list[tuple[str | None, str]]]],
 ) -> Checked:
     """One tar, read once: its members by ``member``, what only its end shows by ``end``, then count, size and hash."""
@@ -140,10 +140,10 @@ def _check_tar(
     try:
         size = build.size(file)
         with build.open(file) as opened:
-            tar = StrictTar(opened, size)
+            tar = TarReader(opened, size)
             for found in tar:
                 findings += [Finding(file, name, problem) for name, problem in member(found)]
-    except Unsound as unsound:
+    except InvalidTar as unsound:
         findings.append(Finding(file, unsound.member, unsound.problem))
         return Checked(file, info.bytes, findings)
     except OSError as error:  # a folder of that name, no rights, a failing disk

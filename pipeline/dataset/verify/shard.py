@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.reader import is_text
 from surd.pipeline.images.container import sniff
-from surd.pipeline.rejection import Refused
+from surd.pipeline.rejection import Rejected
 from surd.schemas import Sample
-from surd.schemas.shard_format.tar import Member
+from surd.schemas.shard_format.tar import TarMember
 
 _NAME = re.compile(r"([0-9a-f]{16})\.(png|jpg|webp|simple\.txt|complex\.txt|json)")
 _ORDER = ("image", "simple.txt", "complex.txt", "json")
@@ -75,10 +75,10 @@ class ShardRule:
     def __init__(self, index: dict[str, dict[str, Any]] | None) -> None:
         self._index = index
         self._keys: list[str] = []
-        self._sample: dict[str, Member] = {}
+        self._sample: dict[str, TarMember] = {}
         self._faults: list[tuple[str | None, str]] = []
 
-    def member(self, member: Member) -> Iterator[Fault]:
+    def member(self, member: TarMember) -> Iterator[Fault]:
         """Take the next member; what is wrong with it, or with the sample that it ends."""
         match = _NAME.fullmatch(member.name)
         if not match:
@@ -144,7 +144,7 @@ class ShardRule:
                 yield image.name, f"index.parquet has another {name} than the sample's json"
 
 
-def _image_faults(image: Member, sample: Sample) -> Iterator[Fault]:
+def _image_faults(image: TarMember, sample: Sample) -> Iterator[Fault]:
     """Bytes that are not those of the hash, or are no such image; pixels are not decoded."""
     if (digest := hashlib.sha256(image.data).hexdigest()) != sample.sha256:
         yield image.name, f"its sha256 is {digest[:16]}..., not {sample.sha256[:16]}..."
@@ -152,7 +152,7 @@ def _image_faults(image: Member, sample: Sample) -> Iterator[Fault]:
         ext = sniff(image.data)
         with Image.open(io.BytesIO(image.data)) as header:
             size = header.size
-    except Refused as refused:
+    except Rejected as refused:
         yield image.name, f"it is no image: {refused.detail}"
         return
     except Exception as error:  # Pillow on damaged bytes raises all sorts

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.compute import llm_arrays
-from surd.pipeline.dataset.columns.spec import Column, columns_asked, columns_present, drop_column
+from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, drop_column
 from surd.pipeline.models import Models, _content_hash
 from surd.pipeline.runner.run_unit import finish, run_unit, units
 from surd.pipeline.stages import BY_NAME
@@ -314,7 +314,7 @@ def test_states_that_float16_cannot_hold_are_refused_by_name(copied, monkeypatch
     ],
 )
 def test_an_llm_column_is_named_by_model_layer_and_pooling(model, pooling, name):
-    assert Column(kind="llm", model=model, text="simple", layer=7, pooling=pooling).name == name
+    assert ColumnSpec(kind="llm", model=model, text="simple", layer=7, pooling=pooling).name == name
 
 
 def test_a_config_names_its_columns_once_each():

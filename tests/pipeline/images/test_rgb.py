@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from surd.pipeline.batching import ahead
+from surd.pipeline.batching import prefetch
 
 
 def test_results_come_in_order():
-    assert list(ahead(lambda number: number * 2, range(50), 7)) == list(range(0, 100, 2))
-    assert list(ahead(str, [], 7)) == []
+    assert list(prefetch(lambda number: number * 2, range(50), 7)) == list(range(0, 100, 2))
+    assert list(prefetch(str, [], 7)) == []
 
 
 def test_no_more_than_the_window_is_taken_ahead():
@@ -20,7 +20,7 @@ def test_no_more_than_the_window_is_taken_ahead():
             taken.append(number)
             yield number
 
-    results = ahead(str, items(), 5)
+    results = prefetch(str, items(), 5)
     assert next(results) == "0"
     assert len(taken) == 6
     results.close()
@@ -29,14 +29,14 @@ def test_no_more_than_the_window_is_taken_ahead():
 
 def test_work_goes_on_while_nobody_asks():
     done = threading.Event()
-    results = ahead(lambda number: done.set() if number == 1 else None, range(3), 2)
+    results = prefetch(lambda number: done.set() if number == 1 else None, range(3), 2)
     next(results)
     assert done.wait(10)
     results.close()
 
 
 def test_a_failure_is_raised_where_its_result_is_due():
-    results = ahead(lambda number: 1 // number, [1, 0], 4)
+    results = prefetch(lambda number: 1 // number, [1, 0], 4)
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surd.pipeline.net.request_url import _PLAIN, Target
-from surd.pipeline.rejection import Refused
+from surd.pipeline.net.request_url import _PLAIN, RequestUrl
+from surd.pipeline.rejection import Rejected
 
 ODD = "abc./:@?&=%2F%zz~#é [];|^'\"<>\\{}`+$,!*()-_0"
 
@@ -19,7 +19,7 @@ def by_httpx(url: str) -> str:
     st.text(ODD, max_size=12), st.sampled_from(["http://a.example/", "https://A.example:443/", "http://127.0.0.1:80/"])
 )
 def test_the_normal_form_is_httpxs(rest, start):
-    assert Target.of(start + rest).url == by_httpx(start + rest)
+    assert RequestUrl.of(start + rest).url == by_httpx(start + rest)
 
 
 @given(st.from_regex(_PLAIN, fullmatch=True))
@@ -28,18 +28,18 @@ def test_a_plain_url_is_its_own_normal_form_or_refused_by_httpx_too(url):
         expected = by_httpx(url)
     except httpx.InvalidURL:
         with pytest.raises((httpx.InvalidURL, ValueError)):
-            Target.of(url)
+            RequestUrl.of(url)
         return
     parsed = httpx.URL(url)
     if not parsed.host.strip("."):
-        with pytest.raises(Refused, match=r"not an http\(s\) URL"):
-            Target.of(url)
+        with pytest.raises(Rejected, match=r"not an http\(s\) URL"):
+            RequestUrl.of(url)
         return
     if (parsed.port or 0) > 65535:
         with pytest.raises(httpx.InvalidURL, match="out of range"):
-            Target.of(url)
+            RequestUrl.of(url)
         return
-    assert Target.of(url).url == expected
+    assert RequestUrl.of(url).url == expected
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_a_plain_url_is_its_own_normal_form_or_refused_by_httpx_too(url):
     ],
 )
 def test_an_origin_is_told_by_its_parts(url, origin):
-    assert Target.of(url).origin == origin and "#" not in Target.of(url).url
+    assert RequestUrl.of(url).origin == origin and "#" not in RequestUrl.of(url).url
 
 
 def test_redirects_are_joined_and_other_schemes_refused():
-    start = Target.of("http://a.example/x/y.png")
+    start = RequestUrl.of("http://a.example/x/y.png")
     assert start.join("../z.png").url == "http://a.example/z.png"
     assert start.join("//b.example/").origin.host == "b.example"
     for url in ("file:///etc/passwd", "ftp://a.example/x", "/x", "http:///x"):
-        with pytest.raises((Refused, httpx.InvalidURL)):
-            Target.of(url)
+        with pytest.raises((Rejected, httpx.InvalidURL)):
+            RequestUrl.of(url)

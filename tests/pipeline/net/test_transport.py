@@ -9,8 +9,8 @@ import pytest
 import trustme
 
 from surd.pipeline.net.address_guard import AddressGuard, ForbiddenAddress
-from surd.pipeline.net.request_url import Target
-from surd.pipeline.net.transport import GuardedTransport, Patience
+from surd.pipeline.net.request_url import RequestUrl
+from surd.pipeline.net.transport import GuardedTransport, Timeouts
 
 pytest_plugins = ["tests.pipeline.served"]
 
@@ -28,11 +28,11 @@ def ask(urls, most=None, allow=("127.0.0.1", "localhost")) -> list[Heard]:
 
     async def run():
         limits = httpx.Limits(max_keepalive_connections=most)
-        transport = GuardedTransport(AddressGuard(allow), limits, Patience())
+        transport = GuardedTransport(AddressGuard(allow), limits, Timeouts())
         heard = []
         try:
             for url in urls:
-                answer = await transport.send(Target.of(url), {})
+                answer = await transport.send(RequestUrl.of(url), {})
                 heard.append(Heard(await answer.read(), answer.http_version, type(answer).__name__))
                 await answer.aclose()
         finally:

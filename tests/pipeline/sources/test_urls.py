@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
-from surd.pipeline.net.urls import without_secrets
+from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.sources import open_source
 from surd.pipeline.sources.table_reader import read_table
 from surd.pipeline.stages.collect import BARREN, END, collect
@@ -324,7 +324,7 @@ def test_memory_does_not_grow_with_the_list(tmp_path):
     ],
 )
 def test_secrets_are_taken_out_of_an_address_and_nothing_else(url, shown):
-    assert without_secrets(url) == shown
+    assert redact_secrets(url) == shown
 
 
 def test_every_record_can_be_stored(tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from surd.pipeline.acquisition.inspect_image import inspect
 from surd.pipeline.images.container import bare, chunks, end_of
 from surd.pipeline.images.rgb import to_rgb
-from surd.pipeline.rejection import Refused
+from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 from surd.schemas.config import FetchConfig
 from tests.bench.files import run
@@ -34,7 +34,7 @@ def test_every_broken_file_ends_as_it_must_in_little_memory(tmp_path):
 @pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("tail", [b"PK\x03\x04rest", b"<script>", b"%PDF-1.7", b"junk PK\x05\x06" + bytes(18)])
 def test_an_image_with_another_file_behind_it_is_a_polyglot(format_, tail):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         inspect(picture(format_) + tail, FetchConfig())
     assert refused.value.reason is Reason.POLYGLOT
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from surd.pipeline.build.folder import Build, marker_file, part_miniatures
-from surd.pipeline.deduplication.near_duplicates import find_image_twins
+from surd.pipeline.deduplication.near_duplicates import find_near_duplicates
 from surd.pipeline.deduplication.registration import SIDE, lay_over, miniature
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import ATTRIBUTES, Scene, scene, variant
@@ -51,7 +51,7 @@ COPIES = {
 def twins(pictures: list[Image.Image], **settings) -> dict[int, int]:
     """Row -> row that stays; the pictures come best first."""
     minis = np.stack([miniature(picture) for picture in pictures])
-    return {row: stays for row, (stays, _) in find_image_twins(minis, DedupConfig(**settings)).items()}
+    return {row: stays for row, (stays, _) in find_near_duplicates(minis, DedupConfig(**settings)).items()}
 
 
 @pytest.mark.parametrize("copy", COPIES)

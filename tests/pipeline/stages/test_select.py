@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.deduplication.semantic import find_twins
+from surd.pipeline.deduplication.semantic import find_semantic_duplicates
 from surd.pipeline.models import Models
 from surd.pipeline.selection.calibration import PROMPTS, calibrate
 from surd.pipeline.selection.choose import choose
@@ -206,7 +206,7 @@ def test_no_two_that_stay_are_alike_and_every_other_has_a_like_one_that_stays():
     rng = np.random.default_rng(0)
     vectors = unit(rng.standard_normal((2500, 6)))  # six dimensions are crowded: chains of neighbours everywhere
     keys = keys_of(2500)
-    twins = find_twins(keys, vectors, 0.9)
+    twins = find_semantic_duplicates(keys, vectors, 0.9)
     stay = [at for at, key in enumerate(keys) if key not in twins]
     cosines = vectors[stay] @ vectors[stay].T - 2 * np.eye(len(stay))
     assert 10 < len(stay) < 2000 and cosines.max() <= 0.9 + 1e-6
@@ -221,11 +221,13 @@ def test_the_large_index_finds_the_same_twins_as_comparing_all(monkeypatch):
     vectors = rng.standard_normal((3000, 32))
     vectors[2000:] = vectors[rng.integers(0, 2000, 1000)] + 0.1 * rng.standard_normal((1000, 32))
     vectors, keys = unit(vectors), keys_of(3000)
-    exact = find_twins(keys, vectors, 0.95)
+    exact = find_semantic_duplicates(keys, vectors, 0.95)
     monkeypatch.setattr("surd.pipeline.deduplication.semantic._EXACT", 1000)
     assert len(exact) > 900
-    assert find_twins(keys, vectors, 0.95) == find_twins(keys, vectors, 0.95)  # the same each time
-    found = find_twins(keys, vectors, 0.95)
+    assert find_semantic_duplicates(keys, vectors, 0.95) == find_semantic_duplicates(
+        keys, vectors, 0.95
+    )  # the same each time
+    found = find_semantic_duplicates(keys, vectors, 0.95)
     assert len(found.keys() & exact.keys()) >= 0.99 * len(exact) and found.keys() <= exact.keys()
 
 
