@@ -8,13 +8,11 @@ claims is believed before the bytes are there.
 from __future__ import annotations
 
 import hashlib
-import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-TAR_NAME = re.compile(r"[\w-]+\.tar")  # of a tar that a manifest lists: it cannot lead out of its folder
 MAX_MEMBER = 1 << 30  # bytes; members are read into memory, and no image or array of a dataset is larger
 _MAX_EXTENDED = 1 << 16
 _TIMES = {"mtime", "atime", "ctime"}  # what webdataset's own writer puts into extended headers
