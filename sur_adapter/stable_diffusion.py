@@ -2,7 +2,7 @@
 
 The adapter is a component like any other: ``.to``, offloading and ``save_pretrained`` cover it.
 
-    from sur_adapter.pipeline import SURStableDiffusionPipeline
+    from sur_adapter import SURStableDiffusionPipeline
 
     pipe = SURStableDiffusionPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5", adapter="runs/one")
     pipe("three red apples on a blue table").images[0]

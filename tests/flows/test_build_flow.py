@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.exceptions import ParameterBindError, SignatureMismatchError
 
-import flows.build as build_module
+import surd.flows.build as build_module
 from surd.flows.build import build_surd
 from surd.pipeline.runner import run_unit as stages
 from surd.pipeline.stages import STAGES

@@ -48,7 +48,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
     program = (
         "import atexit, sys; sys.argv = ['surd', '--help']\n"
         "atexit.register(lambda: print({'torch', 'prefect', 'transformers'} & set(sys.modules) or 'light'))\n"
-        "from flows.cli import main; main()"
+        "from surd.flows.cli.main import main; main()"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert all(

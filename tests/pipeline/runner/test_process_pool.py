@@ -124,8 +124,8 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
 SCRIPT = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pipeline.processes import FetchProcesses
-from schemas import BuildConfig
+from surd.pipeline.runner.process_pool import FetchProcesses
+from surd.schemas import BuildConfig
 
 if __name__ == "__main__":
     config = BuildConfig.model_validate_json(sys.argv[2])

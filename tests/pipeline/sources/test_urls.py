@@ -291,9 +291,10 @@ def test_no_bytes_crash_a_reader_and_every_row_is_values_or_a_reason(data, kind)
 
 _MEASURE = """
 import resource, sys
-from pipeline.build import Build
-from pipeline.stages import BY_NAME, run_unit
-from schemas import BuildConfig
+from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.run_unit import run_unit
+from surd.pipeline.stages import BY_NAME
+from surd.schemas import BuildConfig
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 run_unit(BY_NAME["collect"], 0, sys.argv[2] + "/warm", BuildConfig(source=sys.argv[1], limit=3000))
 before = peak()
