@@ -132,7 +132,8 @@ def test_a_killed_collect_continues_without_asking_for_a_page_again(tmp_path, se
     gallery = Paged([[1, 2], [3], [4]], fault)
     server = serve(gallery)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom surd.pipeline.build.folder import Build\nfrom surd.pipeline.stages.collect import collect\n"
+        "import sys\nfrom pathlib import Path\nfrom surd.pipeline.build.folder import Build\n"
+        "from surd.pipeline.stages.collect import collect\n"
         "from surd.schemas import BuildConfig\nsys.stdin.read()\n"
         "list(collect(Build(sys.argv[1]), BuildConfig(source=sys.argv[2]), None))"
     )
