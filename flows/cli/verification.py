@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.dataset.verify.dataset import Finding, contents, verify
+from surd.pipeline.dataset.verify.dataset import Finding, read_manifests, verify
 from surd.pipeline.runner.repair import Repaired, repair
 from surd.pipeline.runner.verify_markers import verify_stages
 from surd.schemas.shard_format.tar import printable
@@ -22,7 +22,7 @@ def check(root: str, *, stages: bool, console: Console) -> dict[str, Any]:
     ``stages``: also what the markers of a build's stages vouch for. Raises SurdError when there is no dataset.
     """
     build = Build(root)
-    found = contents(build)
+    found = read_manifests(build)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console,
         transient=True, disable=not console.is_terminal,

@@ -7,11 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.images.container import Chunk, chunks, end_of, sniff
-from surd.pipeline.images.exif import orientation
-from surd.pipeline.images.header import Header, read_header
+from surd.pipeline.images.header import Header, read_header, sniff
 from surd.pipeline.images.resize import Recoded, fitted, recode, recode_jpeg
-from surd.pipeline.images.rgb import SIDEWAYS, upright_rgb
 from surd.pipeline.images.safe_decode import ROOM, check_size, decoded, refusing
 from surd.pipeline.metadata.reader import GenerationMetadata, hidden_texts, read_texts
 from surd.pipeline.metadata.stealth import may_hide_text
@@ -19,6 +16,9 @@ from surd.pipeline.metadata.texts import texts_of
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 from surd.schemas.config import FetchConfig
+from surd.schemas.shard_format.exif import orientation
+from surd.schemas.shard_format.image_file import Chunk, chunks, end_of
+from surd.schemas.shard_format.pixels import SIDEWAYS, upright_rgb
 
 #: How a file begins that somebody could hide behind an image: archives, programs, documents, pages.
 _OTHER_FILES = (

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -217,21 +216,6 @@ class HashingFile:
     @property
     def sha256(self) -> str:
         return self._hash.hexdigest()
-
-
-def tar_writer(file: HashingFile) -> tarfile.TarFile:
-    """A tar written through ``file``, each member's bytes at one go: tarfile would take them 10 KB at a time.
-
-    Its headers are those of plain ustar, which are the same bytes as tarfile's default and made in half the time.
-    """
-    return tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=2**24)  # type: ignore[call-overload, no-any-return]
-
-
-def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Add bytes to a tar with nothing in the header that differs between runs or machines."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))
 
 
 def part_file(stage: str, part: int) -> str:

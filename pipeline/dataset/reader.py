@@ -1,4 +1,4 @@
-"""Turns the shards and columns of a dataset, as they lie on disk, back into samples and arrays, in key order."""
+"""Reads the shards and columns of a dataset as samples and arrays, in key order."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from pydantic import ValidationError
 
 from surd.pipeline.build.folder import Build
 from surd.schemas import Sample, ShardInfo, ShardManifest, SurdError, arrow_schema
-from surd.schemas.shard_format.manifests import TAR_NAME
+from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES, InvalidManifest, odd_tar_name, parse_manifest
 from surd.schemas.shard_format.npy import read_npy
 from surd.schemas.shard_format.tar import InvalidTar, TarMember, TarReader
 
 _INDEX = "shards/index.parquet"
 _KNOWN = {"shard", "offset", "size", *Sample.model_fields}  # columns of the index that say nothing more of a sample
-_IMAGES = ("png", "jpg", "webp")
-_MEND = "; find out more with surd verify, mend it with surd verify --repair"
+_REPAIR = "; see surd verify for details, repair it with surd verify --repair"
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,14 @@ def is_text(kind: pa.DataType) -> bool:
 def read_manifest(build: Build) -> ShardManifest:
     """Raises SurdError when there is no dataset, or one of another format."""
     try:
-        manifest = ShardManifest.model_validate_json(build.read_bytes("shards/manifest.json"))
-        if odd := next((shard.name for shard in manifest.shards if not TAR_NAME.fullmatch(shard.name)), None):
-            raise SurdError(f"{build.path('shards/manifest.json')}: {odd!r} is no name of a tar{_MEND}")
+        manifest = parse_manifest(build.read_bytes("shards/manifest.json"), ShardManifest)
+        if odd := odd_tar_name(manifest):
+            raise SurdError(f"{build.path('shards/manifest.json')}: {odd!r} is not a valid tar name{_REPAIR}")
         return manifest
     except OSError:
         problem = "holds no shards/manifest.json; give the folder that holds shards/"
-    except ValidationError as error:
-        problem = f"its shards/manifest.json is none ({error.errors()[0]['msg']})" + _MEND
+    except InvalidManifest as error:
+        problem = f"its shards/manifest.json is not a valid manifest ({error.problem}){_REPAIR}"
     raise SurdError(f"build is {build.root!r} and {problem}")
 
 
@@ -76,12 +75,12 @@ def read_shard(build: Build, shard: ShardInfo, scores: pa.Table) -> Iterator[Sto
     count = 0
     for member in _members(build, file):
         key, _, suffix = member.name.partition(".")
-        members["image" if suffix in _IMAGES else suffix] = member
+        members["image" if suffix in IMAGE_SUFFIXES else suffix] = member
         if suffix == "json":
-            yield _finished(file, key, members, of_key)
+            yield _stored_sample(file, key, members, of_key)
             members, count = {}, count + 1
     if members or count != shard.count:
-        raise SurdError(f"{build.path(file)}: it holds {count:,} samples, not {shard.count:,}{_MEND}")
+        raise SurdError(f"{build.path(file)}: it holds {count:,} samples, not {shard.count:,}{_REPAIR}")
 
 
 def read_column_shard(build: Build, column: str, shard: ShardInfo) -> Iterator[tuple[str, npt.NDArray[Any]]]:
@@ -97,27 +96,29 @@ def read_column_shard(build: Build, column: str, shard: ShardInfo) -> Iterator[t
         try:
             yield key, read_npy(member.data)
         except ValueError as error:
-            raise SurdError(f"{build.path(file)}: {member.name}: {error}{_MEND}") from None
+            raise SurdError(f"{build.path(file)}: {member.name}: {error}{_REPAIR}") from None
 
 
 def _members(build: Build, file: str) -> Iterator[TarMember]:
     try:
         with build.open(file) as opened:
             yield from TarReader(opened, build.size(file))
-    except InvalidTar as unsound:
-        raise SurdError(f"{build.path(file)}: {unsound}{_MEND}") from None
+    except InvalidTar as error:
+        raise SurdError(f"{build.path(file)}: {error}{_REPAIR}") from None
     except FileNotFoundError:
-        raise SurdError(f"{build.path(file)}: it is not there{_MEND}") from None
+        raise SurdError(f"{build.path(file)}: it is missing{_REPAIR}") from None
 
 
-def _finished(file: str, key: str, members: dict[str, TarMember], scores: dict[str, dict[str, Any]]) -> StoredSample:
+def _stored_sample(
+    file: str, key: str, members: dict[str, TarMember], scores: dict[str, dict[str, Any]]
+) -> StoredSample:
     try:
         sample = Sample.model_validate_json(members["json"].data)
         image = members["image"].data
     except (KeyError, ValidationError) as error:
-        raise SurdError(f"{file}: {key}: the sample is not whole ({error.__class__.__name__}){_MEND}") from None
+        raise SurdError(f"{file}: {key}: the sample is not whole ({error.__class__.__name__}){_REPAIR}") from None
     if sample.key != key or hashlib.sha256(image).hexdigest() != sample.sha256:
-        raise SurdError(f"{file}: {key}: its image is not the one that its json names{_MEND}")
+        raise SurdError(f"{file}: {key}: its image is not the one that its json names{_REPAIR}")
     return StoredSample(sample, scores.get(key, {}), image)
 
 
@@ -135,7 +136,7 @@ def read_scores(build: Build) -> pa.Table:
             return scores
     except (OSError, ValueError) as error:  # ValueError: no parquet, or without that column
         why = " ".join(str(error).split())[:200]
-        raise SurdError(f"{build.path(_INDEX)}: it cannot be read ({why}){_MEND}") from None
+        raise SurdError(f"{build.path(_INDEX)}: it cannot be read ({why}){_REPAIR}") from None
 
 
 def _scores_of(scores: pa.Table, shard: str) -> dict[str, dict[str, Any]]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from surd.pipeline.build.folder import Build, HashingFile, add_member, part_file, tar_writer
+from surd.pipeline.build.folder import Build, HashingFile, part_file
 from surd.pipeline.models import Models
 from surd.schemas import Cleaned, Corrected, Pair, Safe, Sample, Selected, ShardInfo, ShardManifest, SourceRecord
 from surd.schemas.config import PackConfig
+from surd.schemas.shard_format.tar import add_member, tar_writer
 
 _SCORES = ("clip_simple", "clip_complex", "text_simple", "sharpness", "nsfw_image", "nsfw_text")
 _INDEX = pa.schema(
@@ -50,8 +50,8 @@ def write_samples(build: Build, file: HashingFile, name: str, group: list[Planne
     index = []
     with tar_writer(file) as tar:
         for item, data in zip(group, _read(build, group), strict=True):
-            add_member(tar, f"{item.pair.key}.{item.pair.ext}", data)
-            index.append(_index_row(item, name, tar.offset - _padded(len(data))))
+            offset = add_member(tar, f"{item.pair.key}.{item.pair.ext}", data)
+            index.append(_index_row(item, name, offset))
             add_member(tar, f"{item.pair.key}.simple.txt", item.sample.simple.encode())
             add_member(tar, f"{item.pair.key}.complex.txt", item.sample.complex.encode())
             add_member(tar, f"{item.pair.key}.json", item.sample.model_dump_json().encode())
@@ -125,10 +125,6 @@ def _read(build: Build, group: list[Planned]) -> Iterator[bytes]:
     finally:
         for reader in readers.values():
             reader.close()
-
-
-def _padded(size: int) -> int:
-    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 def _index_row(item: Planned, shard: str, offset: int) -> dict[str, object]:

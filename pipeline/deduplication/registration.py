@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from surd.pipeline.images.rgb import reduced_rgb, upright
+from surd.schemas.shard_format.pixels import reduced_rgb, upright
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]

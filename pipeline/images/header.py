@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from surd.pipeline.images.container import Chunk, chunks
-from surd.pipeline.images.rgb import open_image
+from surd.pipeline.rejection import Rejected
+from surd.schemas import Reason
+from surd.schemas.shard_format.image_file import Chunk, chunks
+from surd.schemas.shard_format.pixels import open_image
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 _FRAMES = frozenset(bytes((0xFF, kind)) for kind in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC)))
@@ -75,3 +77,16 @@ def _webp(data: bytes) -> Header | None:
     else:
         return None
     return Header(width, height, _WEBP)
+
+
+def sniff(data: bytes) -> str:
+    """``png``, ``jpg`` or ``webp`` by the first bytes. Raises Rejected on anything else."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    start = data[:64].lstrip().lower()
+    what = "HTML" if start.startswith((b"<!doctype", b"<html")) else "nothing" if not data else repr(data[:16])
+    raise Rejected(Reason.NOT_AN_IMAGE, f"the bytes begin with {what}" if data else "the file is empty")

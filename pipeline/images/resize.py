@@ -11,7 +11,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from surd.pipeline.images.container import bare
+from surd.schemas.shard_format.image_file import bare
 
 
 @dataclass(frozen=True, kw_only=True)

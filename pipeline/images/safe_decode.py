@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from PIL import Image
 
 from surd.pipeline.images.header import FORMATS, Header, header_of
-from surd.pipeline.images.rgb import open_image
 from surd.pipeline.net.retry import describe
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
+from surd.schemas.shard_format.pixels import open_image
 
 
 class Room:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from surd.pipeline.images.container import PNG, chunks
+from surd.schemas.shard_format.image_file import PNG, chunks
 
 #: mark -> (the channels it lies in, whether the text is gzipped)
 _MARKS = {

@@ -7,8 +7,8 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from surd.pipeline.images.container import Chunk, chunks
-from surd.pipeline.images.exif import exif_block, exif_texts
+from surd.schemas.shard_format.exif import exif_block, exif_texts
+from surd.schemas.shard_format.image_file import Chunk, chunks
 
 #: Bytes of all texts of a file together, unpacked; the longest real workflow seen is under 1 MB.
 MAX_TEXT = 4_000_000

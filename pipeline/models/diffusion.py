@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
+
+from surd.schemas.shard_format.pixels import square
 
 _CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 _TELL_OF_LONG_PROMPTS = (
@@ -88,7 +90,7 @@ class DiffusionEncoders:
 
     def prepare(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
         """The picture resized and centre-cropped to the model's size, [size, size, 3]."""
-        return np.asarray(ImageOps.fit(picture, (self.image_size, self.image_size), Image.Resampling.LANCZOS))
+        return square(picture, self.image_size)
 
     def images_at_once(self, most: int) -> int:
         """How many pictures go through the VAE together: ``most``, or fewer where they are large."""

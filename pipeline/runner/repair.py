@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from surd.pipeline.build.folder import Build, HashingFile, marker_file
-from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, marked, shard_manifest
+from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, marker_folder, shard_manifest
 from surd.pipeline.dataset.columns.write import describe_column, write_column_shards
 from surd.pipeline.dataset.shards import describe_shards, planned_shards, write_samples
 from surd.pipeline.dataset.verify.dataset import INDEX, SHARD_MANIFEST, Finding
@@ -124,7 +124,7 @@ def _embed_one(build: Build, config: BuildConfig, file: str) -> str | None:
         raise SurdError(f"the column's manifest lists other tars than shards/ has; drop it: surd columns drop {name}")
     column, models = ColumnSpec.of(manifest), Models(config.models)
     number = 0 if tar == EMPTY_PROMPT_TAR else shards.index(tar)
-    marker = marker_file(marked(name), number)
+    marker = marker_file(marker_folder(name), number)
     before = build.read_bytes(marker) if build.exists(marker) else None
     build.remove(marker)
     try:
@@ -133,7 +133,7 @@ def _embed_one(build: Build, config: BuildConfig, file: str) -> str | None:
         if before is not None:
             build.write_bytes(marker, before)
         raise
-    made = build.marker(marked(name), number)
+    made = build.marker(marker_folder(name), number)
     assert made is not None, "it was just written"
     fresh = {output.rpartition("/")[2]: sha256 for output, sha256 in made.outputs.items()}
     if fresh.items() <= expected.items():
@@ -148,7 +148,7 @@ def _embed_one(build: Build, config: BuildConfig, file: str) -> str | None:
 
 def _is_whole(build: Build, name: str) -> bool:
     """Whether every tar of a column is there, with its marker."""
-    return all(build.marker(marked(name), number) for number in range(len(shard_manifest(build).shards)))
+    return all(build.marker(marker_folder(name), number) for number in range(len(shard_manifest(build).shards)))
 
 
 def _describe_column(build: Build, config: BuildConfig, file: str) -> None:

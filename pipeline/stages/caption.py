@@ -5,9 +5,9 @@ from __future__ import annotations
 from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
-from surd.pipeline.images.rgb import to_rgb
 from surd.pipeline.models import Models
 from surd.schemas import BuildConfig, Captioned, Pair, Safe
+from surd.schemas.shard_format.pixels import to_rgb
 
 _WINDOW = 8  # whole pictures decoded ahead of the model: more would only hold memory
 

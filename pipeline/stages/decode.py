@@ -13,13 +13,13 @@ from surd.pipeline.batching import prefetch
 from surd.pipeline.build.folder import Build, part_miniatures
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.deduplication.registration import SIDE, Pixels, miniature, perceptual_hash
-from surd.pipeline.images.exif import orientation
 from surd.pipeline.images.header import Header
-from surd.pipeline.images.rgb import SIDEWAYS
 from surd.pipeline.images.safe_decode import decoded
 from surd.pipeline.models import Models
 from surd.pipeline.rejection import Rejected
 from surd.schemas import BuildConfig, Decoded, Pair
+from surd.schemas.shard_format.exif import orientation
+from surd.schemas.shard_format.pixels import SIDEWAYS
 
 _ENOUGH = (2 * SIDE, 2 * SIDE)  # pixels to make a miniature of
 

@@ -19,7 +19,7 @@ from surd.pipeline.acquisition.journal import Journal
 from surd.pipeline.acquisition.progress import Reporter, progress_file
 from surd.pipeline.acquisition.reorder_buffer import NOTHING, ReorderBuffer, Spilled
 from surd.pipeline.batching import ordered_gather
-from surd.pipeline.build.folder import Build, add_member, part_journal, part_tar, tar_writer
+from surd.pipeline.build.folder import Build, part_journal, part_tar
 from surd.pipeline.models import Models
 from surd.pipeline.net.downloader import Download, Downloader
 from surd.pipeline.net.rate_limit import per_process
@@ -27,6 +27,7 @@ from surd.pipeline.rejection import Rejected
 from surd.pipeline.sources import AtAnAddress, Readable, Source, open_source
 from surd.schemas import BuildConfig, Pair, Reason, SourceRecord
 from surd.schemas.config import FetchConfig
+from surd.schemas.shard_format.tar import add_member, tar_writer
 
 T = TypeVar("T")
 AHEAD = 2000  # records under way before the first of them is done: what a slow host holds up is not held up for long
@@ -209,7 +210,5 @@ def _store(tar: tarfile.TarFile, pair: Pair, data: bytes) -> Pair:
     """Append the bytes of a kept pair; returns it with their offset in the tar."""
     if not pair.kept:
         return pair
-    add_member(tar, f"{pair.key}.{pair.ext}", data)
-    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    pair.offset = tar.offset - padded
+    pair.offset = add_member(tar, f"{pair.key}.{pair.ext}", data)
     return pair

@@ -13,7 +13,6 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import yaml
-from PIL import Image, ImageOps
 from pydantic import BaseModel
 
 from surd.pipeline.build.folder import Build
@@ -33,6 +32,8 @@ from surd.schemas import (
     Selected,
     ShardManifest,
 )
+from surd.schemas.shard_format.exif import orientation
+from surd.schemas.shard_format.pixels import UNDECODABLE, open_image, upright_rgb
 
 D = TypeVar("D", bound=BaseModel)
 LONG, SHORT = 2000, 200  # characters of a prompt and of any other text on the page
@@ -172,11 +173,12 @@ def _thumbnails(build: Build, part: int, records: list[Record], pixels: int) -> 
 
 def _thumbnail(data: bytes, pixels: int) -> str | None:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.thumbnail((pixels, pixels))
-            small = ImageOps.exif_transpose(image).convert("RGBA" if image.has_transparency_data else "RGB")
-    except (OSError, Image.DecompressionBombError):
+        with open_image(data) as image:
+            image.draft(None, (2 * pixels, 2 * pixels))  # of a JPEG, no more pixels than the thumbnail needs
+            small = upright_rgb(image, orientation(data))
+    except UNDECODABLE:
         return None
+    small.thumbnail((pixels, pixels))
     out = io.BytesIO()
     small.save(out, "WEBP", quality=70, method=4)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()

@@ -12,11 +12,11 @@ from functools import partial
 from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
-from surd.pipeline.images.rgb import to_rgb
 from surd.pipeline.models import Models
 from surd.pipeline.models.nsfw import FloatArray, ImageClassifier, load_image_classifier, load_text_classifier
 from surd.schemas import BuildConfig, Cleaned, Deduped, Pair, Reason, Safe
 from surd.schemas.config import SafetyConfig
+from surd.schemas.shard_format.pixels import to_rgb
 
 
 def safety(build: Build, part: int, config: BuildConfig, models: Models) -> list[Safe]:

@@ -10,10 +10,10 @@ import numpy as np
 from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
-from surd.pipeline.images.rgb import to_rgb
 from surd.pipeline.images.sharpness import open_qualities
 from surd.pipeline.models import Models
 from surd.schemas import BuildConfig, Cleaned, Pair, Safe, Scored
+from surd.schemas.shard_format.pixels import to_rgb
 
 if TYPE_CHECKING:
     import torch

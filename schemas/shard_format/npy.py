@@ -1,11 +1,11 @@
-"""Turns the bytes of an ``.npy`` file that anybody may have made into an array, or says why it is no plain one."""
+"""``.npy`` files of the shard format: plain numbers in C order, NPY version 1.0."""
 
 from __future__ import annotations
 
 import io
 import math
 from functools import lru_cache
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,24 @@ import numpy.typing as npt
 _MAGIC = b"\x93NUMPY\x01\x00"
 
 
-def read_npy(data: bytes) -> npt.NDArray[Any]:
-    """The array, a view of ``data``. Raises ValueError where it is not NPY 1.0, not numbers, or not all there.
+def write_npy(file: IO[bytes], array: npt.NDArray[Any]) -> None:
+    """Write an array the way ``read_npy`` reads it."""
+    np.lib.format.write_array(file, np.ascontiguousarray(array), (1, 0), allow_pickle=False)
 
-    What the header claims is set against the bytes at hand before anything is allocated; nothing is unpickled.
+
+def read_npy(data: bytes) -> npt.NDArray[Any]:
+    """The array, a read-only view of ``data``. Raises ValueError if it is not NPY 1.0, not numbers, or incomplete.
+
+    What the header claims is compared with the bytes at hand before anything is allocated; nothing is unpickled.
     """
     if data[:8] != _MAGIC:
-        raise ValueError("it is no .npy of version 1.0")
+        raise ValueError("it is not an .npy file of version 1.0")
     end = 10 + int.from_bytes(data[8:10], "little")
     shape, dtype = _header(data[8:end])
     if 0 in shape:
         raise ValueError(f"it is empty: {list(shape)}")
+    if any(length < 0 for length in shape):
+        raise ValueError(f"its shape is {list(shape)}, which is not possible")
     if math.prod(shape) * dtype.itemsize != len(data) - end:
         claimed = f"{math.prod(shape):,} numbers of {dtype}"
         raise ValueError(f"its header claims {claimed} and {len(data) - end:,} bytes follow")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from sur_adapter.data.column_arrays import to_float
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest
+from surd.schemas.shard_format.pixels import UNDECODABLE, square, to_rgb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +95,11 @@ def collate(samples: list[Sample], image_size: int | None = None) -> Batch:
 
 
 def decode(sample: Sample, size: int) -> np.ndarray:
-    """uint8 [size, size, 3]: upright, on white where transparent, resized and centre-cropped."""
+    """uint8 [size, size, 3]: the picture that every stage of the pipeline sees, resized and centre-cropped."""
     assert sample.image is not None
     try:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(sample.image)))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return square(to_rgb(sample.image), size)
+    except UNDECODABLE as error:
         raise SurdError(f"{sample.shard}: the image of {sample.key} cannot be read ({error}); pack it again") from error
 
 

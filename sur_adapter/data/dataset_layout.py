@@ -1,4 +1,4 @@
-"""Turns a shard pattern into what a build says of itself: its shards and the columns beside them."""
+"""The shards that a pattern names, their manifest, and the columns beside them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TypeVar
 import aiohttp
 import fsspec
 from braceexpand import braceexpand
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from sur_adapter.data.shard_cache import local_path
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import EMPTY_PROMPT_TAR, ColumnManifest, ShardInfo, ShardManifest
+from surd.schemas.shard_format.manifests import InvalidManifest, parse_manifest
 
 EXAMPLE_PATTERN = "data/demo/shards/surd-{00000..00003}.tar"
 
@@ -96,9 +97,9 @@ def read_manifest(path: str, model: type[M]) -> M:
         said = f"{type(error).__name__}: {error}"
         raise SurdError(f"{path}: cannot be read ({said}); check the address and your rights to it") from error
     try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
-        raise SurdError(f"{path}: not a {model.__name__} ({error.errors()[0]['msg']}); build it again") from error
+        return parse_manifest(data, model)
+    except InvalidManifest as error:
+        raise SurdError(f"{path}: not a valid {model.__name__} ({error.problem}); build it again") from None
 
 
 def _expand(pattern: str) -> list[str]:

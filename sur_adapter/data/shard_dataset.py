@@ -38,8 +38,8 @@ from sur_adapter.data.dataset_layout import Layout
 from sur_adapter.data.prompt_index import PromptIndex
 from sur_adapter.data.sample_order import Order
 from sur_adapter.data.shard_cache import ShardCache, local_path
-from sur_adapter.data.shard_reader import Column, EmptyPrompt, IndexTexts, Shard, TarTexts, Texts
-from sur_adapter.data.tar_index import Tar
+from sur_adapter.data.shard_reader import ColumnReader, EmptyPrompt, IndexTexts, Shard, TarTexts, Texts
+from sur_adapter.data.tar_index import TarIndex
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest, ShardInfo
 
@@ -165,7 +165,7 @@ class ShardDataset:
         total = squares = torch.zeros(manifest.width, dtype=torch.float64)
         vectors = samples = 0
         for url, info in self._tars["llm"]:
-            column = Column("llm", manifest, self._tar(url, info))
+            column = ColumnReader("llm", manifest, self._tar(url, info))
             for index in range(min(info.count, most - samples)):
                 values = to_float(column.read(index)["npy"].copy()).double().reshape(-1, manifest.width)
                 if not bool(values.isfinite().all()):
@@ -184,7 +184,9 @@ class ShardDataset:
         """The empty prompt as the column of simple prompts' text states has it, where its manifest names one."""
         manifest = self.reads["clip_simple"]
         assert manifest.empty is not None
-        column = Column("clip_simple", manifest, self._tar(self.layout.empty_prompt_tar(manifest), manifest.empty))
+        column = ColumnReader(
+            "clip_simple", manifest, self._tar(self.layout.empty_prompt_tar(manifest), manifest.empty)
+        )
         with closing(column.tar):
             return collate([Shard(EmptyPrompt(column.tar.name), [column]).read(0)])
 
@@ -234,8 +236,8 @@ class ShardDataset:
     def _in_index(self, number: int) -> bool:
         return not self.image and self.layout.infos[number].name in self._index.groups
 
-    def _tar(self, url: str, info: ShardInfo) -> Tar:
-        return Tar(self._cache.open(url, info), url, info)
+    def _tar(self, url: str, info: ShardInfo) -> TarIndex:
+        return TarIndex(self._cache.open(url, info), url, info)
 
     def _shard(self, number: int) -> Shard:
         self._asked.discard(number)
@@ -247,5 +249,5 @@ class ShardDataset:
             texts = TarTexts(self._tar(url, info), image=self.image)
             if not self.remote:  # the sha256 of a copy was compared
                 self._index.check(info.name, url, texts.keys)
-        columns = [Column(slot, self.reads[slot], self._tar(*tars[number])) for slot, tars in self._tars.items()]
+        columns = [ColumnReader(slot, self.reads[slot], self._tar(*tars[number])) for slot, tars in self._tars.items()]
         return Shard(texts, columns)

@@ -1,4 +1,4 @@
-"""Turns one shard and the columns beside it into samples, zipped by key, each read where it lies."""
+"""Samples of one shard and the columns beside it, matched by key, each read where it lies."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Protocol
 import numpy as np
 
 from sur_adapter.data.batch import Sample
-from sur_adapter.data.column_arrays import MASK, check_column, check_numbers, read_npy
 from sur_adapter.data.prompt_index import PromptIndex
-from sur_adapter.data.tar_index import Span, Tar
+from sur_adapter.data.tar_index import Span, TarIndex
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import EMPTY_PROMPT_KEY, ColumnManifest, ShardInfo
+from surd.schemas.shard_format.columns import ARRAY, MASK, POOLED, check_array, check_mask, check_pooled
+from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
+from surd.schemas.shard_format.npy import read_npy
 
-IMAGE_SUFFIXES = ("png", "jpg", "webp")
-SLOT_ENDS = {"npy": "", "mask.npy": "_mask", "pooled.npy": "_pooled"}
+SLOT_ENDS = {ARRAY: "", MASK: "_mask", POOLED: "_pooled"}
 
 
 class Texts(Protocol):
@@ -34,7 +35,7 @@ class Texts(Protocol):
 class TarTexts:
     """Prompts, and with ``image`` also images, of the shard itself: one read a sample."""
 
-    def __init__(self, tar: Tar, *, image: bool) -> None:
+    def __init__(self, tar: TarIndex, *, image: bool) -> None:
         self.name, self.keys = tar.name, tar.keys
         self._tar = tar
         self._spans = [self._spans_of(key, members, image) for key, members in zip(tar.keys, tar.members, strict=True)]
@@ -88,29 +89,22 @@ class EmptyPrompt:
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnReader:
     """One column's tar of a shard."""
 
     slot: str
     manifest: ColumnManifest
-    tar: Tar
+    tar: TarIndex
 
     def read(self, index: int) -> dict[str, np.ndarray]:
         """The sample's array under "npy" and, where the column has them, "mask.npy" and "pooled.npy"."""
         key, members, manifest = self.tar.keys[index], self.tar.members[index], self.manifest
-        array = self._array(key, "npy", members, lambda values: check_column(values, manifest))
-        arrays = {"npy": array}
-
-        def check(mask: np.ndarray) -> None:
-            if mask.dtype != MASK or mask.shape != array.shape[:1]:
-                raise ValueError(f"is {mask.dtype} {mask.shape}, no mask of {len(array)} tokens")
-
+        array = self._array(key, ARRAY, members, lambda values: check_array(values, manifest))
+        arrays = {ARRAY: array}
         if manifest.mask:
-            arrays["mask.npy"] = self._array(key, "mask.npy", members, check)
+            arrays[MASK] = self._array(key, MASK, members, lambda values: check_mask(values, len(array)))
         if manifest.pooled is not None:
-            arrays["pooled.npy"] = self._array(
-                key, "pooled.npy", members, lambda values: check_numbers(values, manifest, [manifest.pooled])
-            )
+            arrays[POOLED] = self._array(key, POOLED, members, lambda values: check_pooled(values, manifest))
         return arrays
 
     def _array(
@@ -118,11 +112,11 @@ class Column:
     ) -> np.ndarray:
         try:
             if suffix not in members:
-                raise ValueError("is not there")
+                raise ValueError("it is missing")
             array = read_npy(self.tar.read(*members[suffix]))
             check(array)
         except (ValueError, TypeError) as error:
-            raise SurdError(f"{self.tar.name}: member {key}.{suffix} {error}; embed again") from error
+            raise SurdError(f"{self.tar.name}: member {key}.{suffix}: {error}; embed again") from error
         return array
 
 
@@ -132,7 +126,7 @@ class Shard:
     Raises SurdError naming the column's tar and its first key that is not the shard's.
     """
 
-    def __init__(self, texts: Texts, columns: list[Column]) -> None:
+    def __init__(self, texts: Texts, columns: list[ColumnReader]) -> None:
         self._texts, self._columns = texts, columns
         for column in columns:
             _same_keys(column.tar, texts)
@@ -162,7 +156,7 @@ class Shard:
             column.tar.close()
 
 
-def _same_keys(tar: Tar, texts: Texts) -> None:
+def _same_keys(tar: TarIndex, texts: Texts) -> None:
     if tar.keys == texts.keys:
         return
     for ours, theirs in zip(tar.keys, texts.keys, strict=False):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from surd.pipeline.build.folder import Build, add_member, marker_file, part_file, part_miniatures, part_tar
+from surd.pipeline.build.folder import Build, marker_file, part_file, part_miniatures, part_tar
 from surd.pipeline.models import Models
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
 from surd.schemas import (
@@ -33,6 +33,7 @@ from surd.schemas import (
     SourceRecord,
     load_config,
 )
+from surd.schemas.shard_format.tar import add_member
 
 PART = {"score": 100}
 WIDTH = 64

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from surd.pipeline.build.folder import Build, add_member, part_tar
+from surd.pipeline.build.folder import Build, part_tar
 from surd.pipeline.dataset.shards import Planned, describe_shards, write_samples
 from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, Pair, Sample, ShardInfo, ShardManifest, load_config
+from surd.schemas.shard_format.tar import add_member
 from tests.bench.memory import prompt
 
 #: Column -> kind, text, shape and dtype: what Stable Diffusion 1.5 and a 2,048 wide LLM give.

@@ -16,12 +16,12 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from sur_adapter.base_model import encode_prompts, image_size, load_base
-from surd.pipeline.build.folder import add_member
 from surd.pipeline.demo.world.prompts import complex_prompt, narrative
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import scene
 from surd.schemas import ColumnManifest, ShardInfo, ShardManifest
 from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
+from surd.schemas.shard_format.tar import add_member
 
 DEMO = "package:pipeline/demo/models/diffusion"
 LLM_WIDTH = 576  # of the demo's LLM; what the numbers are does not change how long a step takes

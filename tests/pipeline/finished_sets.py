@@ -16,7 +16,7 @@ from PIL import Image
 from surd.flows.import_dataset import Import, import_dataset
 from surd.flows.listener import SILENT
 from surd.pipeline.build.folder import Build
-from surd.pipeline.dataset.verify.dataset import Finding, contents, verify
+from surd.pipeline.dataset.verify.dataset import Finding, read_manifests, verify
 from surd.pipeline.runner.verify_markers import verify_stages
 from surd.schemas import ColumnManifest, ShardManifest
 
@@ -86,7 +86,7 @@ def restate(folder: Path) -> None:
 def findings(root: Path, *, stages: bool = False) -> list[Finding]:
     """What verify finds in a dataset, and with ``stages`` in what made it."""
     opened = Build(str(root))
-    found = contents(opened)
+    found = read_manifests(opened)
     checked = [*verify(opened, found), *(verify_stages(opened) if stages else ())]
     return [*found.findings, *(finding for one in checked for finding in one.findings)]
 

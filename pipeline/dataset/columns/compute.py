@@ -1,4 +1,4 @@
-"""Turns prompts and images into the arrays of columns, each prompt once, with the models of the columns' roles."""
+"""The arrays of columns, computed from prompts and images by the models of the columns' roles; each prompt once."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import ColumnSpec
-from surd.pipeline.images.rgb import to_rgb
 from surd.pipeline.models import Models
 from surd.pipeline.models.hidden_states import Wanted
 from surd.schemas import SurdError
 from surd.schemas.config import EmbedConfig
+from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
+from surd.schemas.shard_format.pixels import UNDECODABLE, to_rgb
 from surd.schemas.shard_format.tar import InvalidTar, TarReader
 
 Arrays = dict[str, npt.NDArray[Any]]  # by the suffix of the member: npy, mask.npy, pooled.npy
-Found = Iterator[tuple[str, dict[ColumnSpec, Arrays]]]
+ArrayStream = Iterator[tuple[str, dict[ColumnSpec, Arrays]]]
 
 
-def llm_arrays(columns: Sequence[ColumnSpec], texts: Sequence[str], settings: EmbedConfig, models: Models) -> Found:
+def llm_arrays(
+    columns: Sequence[ColumnSpec], texts: Sequence[str], settings: EmbedConfig, models: Models
+) -> ArrayStream:
     """Each distinct text and its states for every column, all of one LLM; in an order of their own.
 
     Raises SurdError when a layer is deeper than the LLM, or a state too large for its dtype.
@@ -40,10 +42,12 @@ def llm_arrays(columns: Sequence[ColumnSpec], texts: Sequence[str], settings: Em
         wanted[column] = (column.layer, column.pooling)
     distinct = sorted(set(texts))
     for at, states in llm.read(distinct, list(wanted.values()), settings.batch_tokens):
-        yield distinct[at], {column: {"npy": _array(states[one], column)} for column, one in wanted.items()}
+        yield distinct[at], {column: {"npy": _to_numpy(states[one], column)} for column, one in wanted.items()}
 
 
-def clip_arrays(columns: Sequence[ColumnSpec], texts: Sequence[str], settings: EmbedConfig, models: Models) -> Found:
+def clip_arrays(
+    columns: Sequence[ColumnSpec], texts: Sequence[str], settings: EmbedConfig, models: Models
+) -> ArrayStream:
     """Each distinct text with its states and mask, for the one column of that text.
 
     Of two encoders also with the pooled text, where a UNet is conditioned on it.
@@ -52,15 +56,15 @@ def clip_arrays(columns: Sequence[ColumnSpec], texts: Sequence[str], settings: E
     for batch in batched(sorted(set(texts)), settings.batch_size):
         states, masks, pooled = encoders.text_states(batch)
         for at, text in enumerate(batch):
-            arrays = {"npy": _array(states[at].half(), column), "mask.npy": masks[at].numpy()}
+            arrays = {"npy": _to_numpy(states[at].half(), column), "mask.npy": masks[at].numpy()}
             if pooled is not None and column.conditions_unet:
-                arrays["pooled.npy"] = _array(pooled[at].half(), column)
+                arrays["pooled.npy"] = _to_numpy(pooled[at].half(), column)
             yield text, {column: arrays}
 
 
 def latent_arrays(
     columns: Sequence[ColumnSpec], build: Build, shard: str, settings: EmbedConfig, models: Models
-) -> Found:
+) -> ArrayStream:
     """Each key of a shard with the latents of its image."""
     encoders = models.diffusion
     at_once = encoders.images_at_once(settings.batch_size)
@@ -69,13 +73,13 @@ def latent_arrays(
         key, data = image
         try:
             return key, encoders.prepare(to_rgb(data))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except UNDECODABLE as error:
             raise SurdError(f"{build.path(f'shards/{shard}')}: the image of {key} cannot be read ({error})") from None
 
     prepared = prefetch(prepare, _images(build, shard), 2 * at_once)
     for batch in batched(prepared, at_once):
         for (key, _), latents in zip(batch, encoders.latents([pixels for _, pixels in batch]).half(), strict=True):
-            yield key, {column: {"npy": _array(latents, column)} for column in columns}
+            yield key, {column: {"npy": _to_numpy(latents, column)} for column in columns}
 
 
 def _images(build: Build, shard: str) -> Iterator[tuple[str, bytes]]:
@@ -85,18 +89,18 @@ def _images(build: Build, shard: str) -> Iterator[tuple[str, bytes]]:
         try:
             for member in TarReader(raw, build.size(file)):
                 key, _, suffix = member.name.partition(".")
-                if suffix in ("png", "jpg", "webp"):
+                if suffix in IMAGE_SUFFIXES:
                     yield key, member.data
         except InvalidTar as error:
             raise SurdError(f"{build.path(file)} is damaged ({error}); see surd verify --repair") from None
 
 
-def _array(tensor: Tensor, column: ColumnSpec) -> npt.NDArray[Any]:
+def _to_numpy(tensor: Tensor, column: ColumnSpec) -> npt.NDArray[Any]:
     """NumPy's view of a tensor; bfloat16, which it does not know, as its bits."""
     if not tensor.isfinite().all():
-        mend = "set models.dtype to bfloat16 or float32" if column.kind == "llm" else "name another models.diffusion"
+        remedy = "set models.dtype to bfloat16 or float32" if column.kind == "llm" else "name another models.diffusion"
         dtype = str(tensor.dtype).removeprefix("torch.")
-        raise SurdError(f"column {column.name!r}: {column.model!r} gives numbers that {dtype} cannot hold; {mend}")
+        raise SurdError(f"column {column.name!r}: {column.model!r} gives numbers that {dtype} cannot hold; {remedy}")
     bits: npt.NDArray[np.uint16 | np.float32] = (
         tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
     ).numpy()

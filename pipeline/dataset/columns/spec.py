@@ -1,4 +1,4 @@
-"""What columns a build has or is asked for: turns a config or a manifest into the name and the maker of each."""
+"""Which columns a build has or its config asks for: name, model and role of each."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import ValidationError
-
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, ShardManifest, SurdError
 from surd.schemas.config import EmbedConfig, ModelsConfig, Pooling
-from surd.schemas.shard_format.manifests import TAR_NAME
+from surd.schemas.shard_format.manifests import InvalidManifest, odd_tar_name, parse_manifest
 
-_MEND = "; mend it with surd verify --repair"
+_REPAIR = "; repair it with surd verify --repair"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,7 @@ class ColumnSpec:
 
     @property
     def role(self) -> str:
-        """Who makes it."""
+        """The model role that computes it."""
         return "embed_llm" if self.kind == "llm" else "diffusion"
 
     def models(self, models: Models) -> Models:
@@ -77,17 +75,17 @@ def columns_asked(settings: EmbedConfig, models: ModelsConfig) -> list[ColumnSpe
 
 
 def columns_present(build: Build) -> dict[str, ColumnManifest]:
-    """The finished columns of a build, by name. Raises SurdError when a manifest is none."""
+    """The finished columns of a build, by name. Raises SurdError when a manifest is not valid."""
     found = {}
     for name in build.listdir("columns"):
         file = f"columns/{name}/manifest.json"
         if build.exists(file):
             try:
-                found[name] = ColumnManifest.model_validate_json(build.read_bytes(file))
-            except ValidationError as error:
-                why = error.errors()[0]["msg"]
+                found[name] = parse_manifest(build.read_bytes(file), ColumnManifest)
+            except InvalidManifest as error:
                 raise SurdError(
-                    f"{build.path(file)} is no column manifest ({why}); drop the column: surd columns drop"
+                    f"{build.path(file)} is not a valid column manifest ({error.problem}); drop the column:"
+                    " surd columns drop"
                 ) from None
     return found
 
@@ -95,21 +93,21 @@ def columns_present(build: Build) -> dict[str, ColumnManifest]:
 def drop_column(build: Build, name: str) -> None:
     """Remove a column and the markers of its shards."""
     build.remove(f"columns/{name}")
-    build.remove(marked(name))
+    build.remove(marker_folder(name))
 
 
-def marked(name: str) -> str:
+def marker_folder(name: str) -> str:
     """The folder of a column's completion markers, one for each shard."""
     return f"embed/{name}"
 
 
 def shard_manifest(build: Build) -> ShardManifest:
-    """What shards a build has. Raises SurdError when the manifest is none, or one whose tars lie elsewhere."""
+    """What shards a build has. Raises SurdError when the manifest is not valid, or lists a tar elsewhere."""
     file = "shards/manifest.json"
     try:
-        manifest = ShardManifest.model_validate_json(build.read_bytes(file))
-    except ValidationError as error:
-        raise SurdError(f"{build.path(file)} is no shard manifest ({error.errors()[0]['msg']}){_MEND}") from None
-    if odd := next((shard.name for shard in manifest.shards if not TAR_NAME.fullmatch(shard.name)), None):
-        raise SurdError(f"{build.path(file)}: {odd!r} is no name of a tar{_MEND}")
+        manifest = parse_manifest(build.read_bytes(file), ShardManifest)
+    except InvalidManifest as error:
+        raise SurdError(f"{build.path(file)} is not a valid shard manifest ({error.problem}){_REPAIR}") from None
+    if odd := odd_tar_name(manifest):
+        raise SurdError(f"{build.path(file)}: {odd!r} is not a valid tar name{_REPAIR}")
     return manifest

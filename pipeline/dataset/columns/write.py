@@ -1,4 +1,4 @@
-"""Turns one shard's prompts and images into the tars of its columns, and finished columns into their manifests."""
+"""Writes the tars of columns, one shard at a time, and their manifests."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from surd.pipeline.build.folder import Build, add_member, marker_file, tar_writer
-from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_present, marked, shard_manifest
+from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_present, marker_folder, shard_manifest
 from surd.pipeline.dataset.reader import is_text
 from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, Marker, ShardInfo, SurdError
 from surd.schemas.config import EmbedConfig
 from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
-from surd.schemas.shard_format.npy import read_npy
-from surd.schemas.shard_format.tar import InvalidTar, TarReader
+from surd.schemas.shard_format.npy import read_npy, write_npy
+from surd.schemas.shard_format.tar import InvalidTar, TarReader, add_member, tar_writer
 
 if TYPE_CHECKING:
-    from surd.pipeline.dataset.columns.compute import Arrays, Found
+    from surd.pipeline.dataset.columns.compute import Arrays, ArrayStream
 
 _VERSION = 1  # of what a column holds for the same model, prompts and images
 Prompts = dict[str, dict[str, str]]  # key -> simple and complex prompt, in the shard's order
@@ -48,7 +48,7 @@ def write_column_shards(
     missing: dict[ColumnSpec, str] = {}
     for column in columns:
         fingerprint = _fingerprint(column, shard, prompts, models)
-        marker = build.marker(marked(column.name), number)
+        marker = build.marker(marker_folder(column.name), number)
         if marker and marker.fingerprint == fingerprint:
             build.written |= marker.outputs
         else:
@@ -72,7 +72,7 @@ def describe_column(build: Build, column: ColumnSpec, models: Models) -> ColumnM
     folder = f"columns/{column.name}"
     written: dict[str, str] = {}  # name of a tar -> its sha256
     for number in range(len(shards)):
-        marker = build.marker(marked(column.name), number)
+        marker = build.marker(marker_folder(column.name), number)
         assert marker is not None, "a column is described after every shard of it is written"
         written |= {file.rpartition("/")[2]: sha256 for file, sha256 in marker.outputs.items()}
     for stale in set(build.listdir(folder)) - written.keys() - {"manifest.json"}:
@@ -89,7 +89,7 @@ def describe_column(build: Build, column: ColumnSpec, models: Models) -> ColumnM
     there = columns_present(build).get(column.name)
     if there and (there.tars, there.revision, ColumnSpec.of(there)) == (tars, revision, column):
         return there
-    shape, dtype, pooled = _kind_of_arrays(build, folder, [shard.name for shard in shards], column)
+    shape, dtype, pooled = _array_schema(build, folder, [shard.name for shard in shards], column)
     encoders = mine.diffusion if column.kind == "latents" else None
     manifest = ColumnManifest(
         column=column.name,
@@ -125,8 +125,7 @@ def import_column_shard(
     with build.writing(file) as raw, tar_writer(raw) as tar:
         for key, row in prompts.items():
             member = io.BytesIO()
-            array = np.ascontiguousarray(array_of(row[column.text or "simple"]))
-            np.lib.format.write_array(member, array, (1, 0), allow_pickle=False)
+            write_npy(member, array_of(row[column.text or "simple"]))
             add_member(tar, f"{key}.npy", member.getvalue())
     _mark(build, number, column, _fingerprint(column, shards[number], prompts, models), 0.0)
 
@@ -136,7 +135,7 @@ def _mark(build: Build, number: int, column: ColumnSpec, fingerprint: str, secon
     shards = shard_manifest(build).shards
     files = [f"columns/{column.name}/{name}" for name in _names(column, number, shards[number].name)]
     marker = Marker(
-        stage=marked(column.name),
+        stage=marker_folder(column.name),
         part=number,
         parts=len(shards),
         fingerprint=fingerprint,
@@ -157,7 +156,7 @@ def _prompts(build: Build, shard: ShardInfo) -> Prompts:
             table = pq.read_table(file, use_threads=False, **wanted)
         table.validate(full=True)  # else text that is no UTF-8 is found much later
         if any(column.null_count or not is_text(column.type) for column in table.columns):
-            raise ValueError("a key or prompt in it is no text")
+            raise ValueError("a key or prompt in it is not text")
         prompts: Prompts = {row["key"]: row for row in table.to_pylist()}
         if len(prompts) != shard.count:
             raise ValueError(f"it has {len(prompts):,} samples of {shard.name}, not {shard.count:,}")
@@ -224,7 +223,7 @@ def _write_tars(
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
         spools = {column: _Spool(stack.enter_context(tempfile.TemporaryFile(dir=folder))) for column in columns}
-        for item, arrays in _made(build, shard, wanted, columns, settings, models):
+        for item, arrays in _compute(build, shard, wanted, columns, settings, models):
             for column, of_column in arrays.items():
                 spools[column].add(item, of_column)
         for column, spool in spools.items():
@@ -235,9 +234,9 @@ def _write_tars(
                             add_member(tar, f"{key}.{suffix}", data)
 
 
-def _made(
+def _compute(
     build: Build, shard: str, items: list[str], columns: Sequence[ColumnSpec], settings: EmbedConfig, models: Models
-) -> Found:
+) -> ArrayStream:
     from surd.pipeline.dataset.columns.compute import (  # only here: a skipped build loads no torch
         clip_arrays,
         latent_arrays,
@@ -263,7 +262,7 @@ class _Spool:
         places = self._places.setdefault(item, [])
         for suffix, array in arrays.items():
             start = self._file.tell()
-            np.lib.format.write_array(self._file, np.ascontiguousarray(array), (1, 0), allow_pickle=False)
+            write_npy(self._file, array)
             places.append((suffix, start, self._file.tell() - start))
 
     def read(self, item: str) -> list[tuple[str, bytes]]:
@@ -275,7 +274,7 @@ class _Spool:
         return members
 
 
-def _kind_of_arrays(
+def _array_schema(
     build: Build, folder: str, shards: list[str], column: ColumnSpec
 ) -> tuple[list[int | None], DType, int | None]:
     """Shape and dtype of a column, and the length of its pooled texts, from the first sample of each shard."""
@@ -310,5 +309,5 @@ def _first_sample(build: Build, file: str) -> dict[str, npt.NDArray[Any]]:
         if "npy" not in arrays:
             raise ValueError("its first sample has no array")
     except (InvalidTar, ValueError) as error:
-        raise SurdError(f"{build.path(file)} is damaged ({error}); mend it with surd verify --repair") from None
+        raise SurdError(f"{build.path(file)} is damaged ({error}); repair it with surd verify --repair") from None
     return arrays

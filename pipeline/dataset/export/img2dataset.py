@@ -13,9 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from surd.pipeline.build.folder import Build, add_member
+from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.export import ShardSamples
 from surd.pipeline.dataset.reader import StoredSample, fields_schema
+from surd.schemas.shard_format.tar import add_member
 
 _OWN = pa.schema(
     [

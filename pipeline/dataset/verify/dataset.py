@@ -1,4 +1,4 @@
-"""Turns the folder of a finished dataset into what is wrong with it, file by file: every promise of the format.
+"""Verification of a finished dataset, file by file, against every promise of the format.
 
 Reads each tar once, hashing while it checks; runs no model, writes nothing, and needs of a build only ``shards/`` and
 ``columns/``, so it serves for a dataset that somebody else made.
@@ -15,14 +15,14 @@ from functools import partial
 from itertools import zip_longest
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.dataset.verify.column import ArrayRule
-from surd.pipeline.dataset.verify.shard import Index, ShardRule
+from surd.pipeline.dataset.verify.column import ColumnChecker
+from surd.pipeline.dataset.verify.shard import Index, ShardChecker
 from surd.schemas import ColumnManifest, ShardInfo, ShardManifest, SurdError
 from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
-from surd.schemas.shard_format.manifests import TAR_NAME
+from surd.schemas.shard_format.manifests import TAR_NAME, InvalidManifest, parse_manifest
 from surd.schemas.shard_format.tar import InvalidTar, TarMember, TarReader
 
 M = TypeVar("M", bound=BaseModel)
@@ -52,7 +52,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Contents:
+class Manifests:
     """What the manifests of a dataset list; ``findings`` are what is wrong with manifests, index and listing."""
 
     shards: ShardManifest | None
@@ -67,7 +67,7 @@ class Contents:
         return sum(info.bytes for infos in sets for info in infos)
 
 
-def contents(build: Build) -> Contents:
+def read_manifests(build: Build) -> Manifests:
     """Read manifests and index. Raises SurdError when there is no dataset at all."""
     if not build.exists(SHARD_MANIFEST):
         raise SurdError(f"build is {build.root!r} and holds no {SHARD_MANIFEST}; give the folder that holds shards/")
@@ -84,29 +84,29 @@ def contents(build: Build) -> Contents:
         if column:
             columns[name] = column
             findings += _column_faults(build, name, column, shards)
-    return Contents(manifest, columns, index, findings)
+    return Manifests(manifest, columns, index, findings)
 
 
-def verify(build: Build, found: Contents) -> Iterator[Checked]:
+def verify(build: Build, manifests: Manifests) -> Iterator[Checked]:
     """Every shard, then every tar of every column, in their order; they are read side by side on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         try:
             keys = {EMPTY_PROMPT_TAR: [EMPTY_PROMPT_KEY]}
             last = ""
-            for checked in threads.map(partial(_check_shard, build, found.index), _shards(found)):
+            for checked in threads.map(partial(_check_shard, build, manifests.index), _shards(manifests)):
                 yield _after(checked, last) if checked.keys else checked
                 name = checked.file.rpartition("/")[2]
-                keys[name] = checked.keys or list(found.index.rows(name) or ())
+                keys[name] = checked.keys or list(manifests.index.rows(name) or ())
                 last = checked.keys[-1] if checked.keys else last
-            for name, column in found.columns.items():
-                rule = partial(_check_column, build, column, name, keys)
-                yield from threads.map(rule, _plainly_named(column.tars))
+            for name, column in manifests.columns.items():
+                check = partial(_check_column, build, column, name, keys)
+                yield from threads.map(check, _plainly_named(column.tars))
         finally:
             threads.shutdown(cancel_futures=True)
 
 
-def _shards(found: Contents) -> list[ShardInfo]:
-    return _plainly_named(found.shards.shards) if found.shards else []
+def _shards(manifests: Manifests) -> list[ShardInfo]:
+    return _plainly_named(manifests.shards.shards) if manifests.shards else []
 
 
 def _plainly_named(infos: list[ShardInfo]) -> list[ShardInfo]:
@@ -115,15 +115,15 @@ def _plainly_named(infos: list[ShardInfo]) -> list[ShardInfo]:
 
 
 def _check_shard(build: Build, index: Index, info: ShardInfo) -> Checked:
-    rule = ShardRule(index.rows(info.name))
-    return _check_tar(build, f"{SHARDS}/{info.name}", info, rule.member, rule.end)
+    checker = ShardChecker(index.rows(info.name))
+    return _check_tar(build, f"{SHARDS}/{info.name}", info, checker.member, checker.end)
 
 
 def _check_column(
     build: Build, column: ColumnManifest, name: str, keys: dict[str, list[str]], info: ShardInfo
 ) -> Checked:
-    rule = ArrayRule(column, keys.get(info.name) or None)
-    return _check_tar(build, f"columns/{name}/{info.name}", info, rule.member, rule.end)
+    checker = ColumnChecker(column, keys.get(info.name) or None)
+    return _check_tar(build, f"columns/{name}/{info.name}", info, checker.member, checker.end)
 
 
 def _check_tar(
@@ -135,7 +135,7 @@ def _check_tar(
 ) -> Checked:
     """One tar, read once: its members by ``member``, what only its end shows by ``end``, then count, size and hash."""
     if not build.exists(file):
-        return Checked(file, info.bytes, [Finding(file, None, "it is listed in the manifest and is not there")])
+        return Checked(file, info.bytes, [Finding(file, None, "it is listed in the manifest and missing")])
     findings: list[Finding] = []
     try:
         size = build.size(file)
@@ -170,13 +170,11 @@ def _after(checked: Checked, last: str) -> Checked:
 
 def _manifest(build: Build, file: str, model: type[M], findings: list[Finding]) -> M | None:
     try:
-        return model.model_validate_json(build.read_bytes(file))
+        return parse_manifest(build.read_bytes(file), model)
     except OSError:
-        findings.append(Finding(file, None, "it is not there"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        findings.append(Finding(file, where or None, f"it is no {model.__name__}: {first['msg']}"))
+        findings.append(Finding(file, None, "it is missing"))
+    except InvalidManifest as error:
+        findings.append(Finding(file, error.field, f"it is not a valid {model.__name__}: {error.problem}"))
     return None
 
 
@@ -192,7 +190,7 @@ def _listing_faults(
         if times > 1:
             yield Finding(manifest, name, "it is listed twice")
         if not TAR_NAME.fullmatch(name):
-            yield Finding(manifest, name, "it is no name of a tar, such as surd-00000.tar")
+            yield Finding(manifest, name, "it is not a valid tar name, such as surd-00000.tar")
     for name in build.listdir(folder):
         if name not in {*names, *beside}:
             yield Finding(f"{folder}/{name}", None, "no manifest lists it")

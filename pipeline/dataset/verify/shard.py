@@ -1,22 +1,22 @@
-"""Turns the members of an image shard, as they come, into what is wrong with its samples."""
+"""Checks the members of an image shard, as they come: names, order, texts, hashes, and what the index says."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 from pydantic import ValidationError
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.reader import is_text
-from surd.pipeline.images.container import sniff
+from surd.pipeline.images.header import sniff
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Sample
+from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
+from surd.schemas.shard_format.pixels import open_image
 from surd.schemas.shard_format.tar import TarMember
 
 _NAME = re.compile(r"([0-9a-f]{16})\.(png|jpg|webp|simple\.txt|complex\.txt|json)")
@@ -47,7 +47,7 @@ class Index:
         except FileNotFoundError:
             return cls(None), ["it is not there"]
         except (OSError, ValueError, pa.ArrowException) as error:
-            return cls(None), [f"it is no parquet file ({' '.join(str(error).split())[:200]})"]
+            return cls(None), [f"it is not a parquet file ({' '.join(str(error).split())[:200]})"]
         if missing := [name for name in _NEEDED if name not in table.column_names]:
             return cls(None), [f"it has no column {missing[0]}"]
         for name, kind in _NEEDED.items():
@@ -69,7 +69,7 @@ class Index:
         return {row["key"]: row for row in self._table.slice(*self._spans[shard]).to_pylist()}
 
 
-class ShardRule:
+class ShardChecker:
     """What the members of one shard must be: four a sample, keys ascending, texts and hashes as the JSON says."""
 
     def __init__(self, index: dict[str, dict[str, Any]] | None) -> None:
@@ -82,7 +82,7 @@ class ShardRule:
         """Take the next member; what is wrong with it, or with the sample that it ends."""
         match = _NAME.fullmatch(member.name)
         if not match:
-            yield member.name, "it is no file that a sample has"
+            yield member.name, "it is not a file of a sample"
             return
         key, suffix = match.groups()
         if not self._keys or key != self._keys[-1]:
@@ -91,7 +91,7 @@ class ShardRule:
                 yield member.name, f"it comes after {self._keys[-1]}; keys must ascend"
             self._keys.append(key)
             self._sample = {}
-        kind = "image" if suffix in ("png", "jpg", "webp") else suffix
+        kind = "image" if suffix in IMAGE_SUFFIXES else suffix
         if kind in self._sample:
             yield member.name, "its sample has two images"
         if len(self._sample) < 4 and kind != _ORDER[len(self._sample)]:
@@ -121,7 +121,7 @@ class ShardRule:
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            yield document.name, f"it is no Sample: {field + ': ' if field else ''}{first['msg']}"
+            yield document.name, f"it is not a valid Sample: {field + ': ' if field else ''}{first['msg']}"
             return
         if sample.key != key:
             yield document.name, f"its key is {sample.key}"
@@ -137,8 +137,8 @@ class ShardRule:
         if row is None:
             return
         if (row["offset"], row["size"]) != (image.offset, len(image.data)):
-            told = f"{row['size']:,} bytes at {row['offset']:,}"
-            yield image.name, f"index.parquet says {told} and it has {len(image.data):,} at {image.offset:,}"
+            stated = f"{row['size']:,} bytes at {row['offset']:,}"
+            yield image.name, f"index.parquet says {stated} and it has {len(image.data):,} at {image.offset:,}"
         for name in _SAMPLE:
             if name in row and row[name] != getattr(sample, name):
                 yield image.name, f"index.parquet has another {name} than the sample's json"
@@ -150,13 +150,13 @@ def _image_faults(image: TarMember, sample: Sample) -> Iterator[Fault]:
         yield image.name, f"its sha256 is {digest[:16]}..., not {sample.sha256[:16]}..."
     try:
         ext = sniff(image.data)
-        with Image.open(io.BytesIO(image.data)) as header:
+        with open_image(image.data) as header:
             size = header.size
-    except Rejected as refused:
-        yield image.name, f"it is no image: {refused.detail}"
+    except Rejected as rejected:
+        yield image.name, f"it is not an image: {rejected.detail}"
         return
     except Exception as error:  # Pillow on damaged bytes raises all sorts
-        yield image.name, f"it is no image that can be read ({error.__class__.__name__})"
+        yield image.name, f"it cannot be read as an image ({error.__class__.__name__})"
         return
     if not image.name.endswith(f".{ext}") or ext != sample.ext:
         yield image.name, f"its bytes are those of a {ext}, its json says {sample.ext}"

@@ -16,8 +16,11 @@ WANTED = {"embed.columns": ["clip-simple"]}
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda text: "{", r"shards/manifest.json is no shard manifest .*; mend it with surd verify --repair"),
-        (lambda text: text.replace("surd-00001.tar", "../../out.tar"), r"'../../out.tar' is no name of a tar"),
+        (
+            lambda text: "{",
+            r"shards/manifest.json is not a valid shard manifest .*; repair it with surd verify --repair",
+        ),
+        (lambda text: text.replace("surd-00001.tar", "../../out.tar"), r"'../../out.tar' is not a valid tar name"),
     ],
 )
 def test_a_shard_manifest_that_is_none_or_leads_elsewhere_is_refused(breakable, change, sentence):
@@ -37,8 +40,8 @@ def harmed(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     ("change", "sentence"),
     [
         (lambda table: table.slice(1), "it has 4 samples of surd-00000.tar, not 5"),
-        (lambda table: harmed(table, "simple", pa.nulls(12, pa.string())), "a key or prompt in it is no text"),
-        (lambda table: harmed(table, "key", pa.array(range(12))), "a key or prompt in it is no text"),
+        (lambda table: harmed(table, "simple", pa.nulls(12, pa.string())), "a key or prompt in it is not text"),
+        (lambda table: harmed(table, "key", pa.array(range(12))), "a key or prompt in it is not text"),
         (lambda table: harmed(table, "simple", pa.array([b"\xff"] * 12).view(pa.string())), "UTF8|UTF-8"),
     ],
     ids=["short", "null", "number", "bytes"],

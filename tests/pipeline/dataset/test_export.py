@@ -18,7 +18,7 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.export import LAYOUTS, export
 from surd.pipeline.dataset.reader import read_column_shard, read_manifest, read_scores, read_shard
 from surd.pipeline.dataset.torch_vectors import PromptVectors, vector_file
-from surd.pipeline.dataset.verify.dataset import contents, verify
+from surd.pipeline.dataset.verify.dataset import read_manifests, verify
 from surd.schemas import Pair, Reason, Selected, SurdError
 from tests.pipeline.finished_sets import authors_set, imported, picture
 
@@ -64,7 +64,7 @@ def test_the_authors_images_prompts_and_vectors_arrive_as_they_are(surd, build):
             expected = vectors[texts[key]]
             bits = expected.view(torch.uint16) if stored is np.uint16 else expected
             assert np.array_equal(array, bits.numpy())
-    assert [finding for checked in verify(opened, contents(opened)) for finding in checked.findings] == []
+    assert [finding for checked in verify(opened, read_manifests(opened)) for finding in checked.findings] == []
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -233,7 +233,7 @@ def test_an_export_needs_a_known_layout_an_empty_folder_and_a_sound_dataset(buil
     assert not (tmp_path / "out" / "train" / "metadata.jsonl").exists()
     manifest = tmp_path / "build" / "shards" / "manifest.json"
     manifest.write_text(manifest.read_text().replace("surd-00000.tar", "../../surd.tar"))
-    with pytest.raises(SurdError, match=r"'\.\./\.\./surd\.tar' is no name of a tar"):
+    with pytest.raises(SurdError, match=r"'\.\./\.\./surd\.tar' is not a valid tar name"):
         export(Build(str(tmp_path / "build")), "parquet", Build(str(tmp_path / "other")))
 
 

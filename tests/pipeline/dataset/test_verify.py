@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.dataset.verify.dataset import contents
+from surd.pipeline.dataset.verify.dataset import read_manifests
 from surd.schemas import SurdError
 from tests.pipeline.finished_sets import (
     POOLED,
@@ -59,7 +59,7 @@ def test_verifying_writes_nothing(breakable):
 
 def test_where_there_is_no_dataset_that_is_said(tmp_path):
     with pytest.raises(SurdError, match=r"holds no shards/manifest\.json"):
-        contents(Build(str(tmp_path)))
+        read_manifests(Build(str(tmp_path)))
 
 
 def test_a_changed_byte_and_a_missing_shard_are_told(breakable):
@@ -68,7 +68,7 @@ def test_a_changed_byte_and_a_missing_shard_are_told(breakable):
     (breakable / SHARD).write_bytes(data)
     assert f"{SHARD}: its sha256 is " in told(breakable)
     (breakable / SHARD).unlink()
-    assert f"{SHARD}: it is listed in the manifest and is not there" in told(breakable)
+    assert f"{SHARD}: it is listed in the manifest and missing" in told(breakable)
 
 
 def test_swapped_shards_and_swapped_columns_are_told(breakable):
@@ -99,16 +99,18 @@ def test_the_empty_prompt_beside_text_states_is_verified_as_they_are(built, tmp_
     folder = root / "columns" / "clip-simple"
     sound, tar = (folder / "manifest.json").read_text(), folder / "empty.tar"
     shards = sum(path.stat().st_size for path in root.glob("[sc]*/**/surd-*.tar"))
-    assert contents(Build(str(root))).bytes == shards + tar.stat().st_size
+    assert read_manifests(Build(str(root))).bytes == shards + tar.stat().st_size
     rewrite(tar, without(1))
     assert "columns/clip-simple/empty.tar: its sha256 is " in told(root)
     restate(folder)
     assert "columns/clip-simple/empty.tar: empty.mask.npy: it is missing" in told(root)
     tar.unlink()
-    assert "columns/clip-simple/empty.tar: it is listed in the manifest and is not there" in told(root)
+    assert "columns/clip-simple/empty.tar: it is listed in the manifest and missing" in told(root)
     (folder / "manifest.json").write_text(sound)
     changed(folder / "manifest.json", empty=json.loads(sound)["empty"] | {"name": "../empty.tar"})
-    refused = "columns/clip-simple/manifest.json: it is no ColumnManifest: Value error, empty: it is empty.tar of"
+    refused = (
+        "columns/clip-simple/manifest.json: it is not a valid ColumnManifest: Value error, empty: it is empty.tar of"
+    )
     assert refused in told(root)
     changed(folder / "manifest.json", empty=None)
     tar.write_bytes(b"")
@@ -125,12 +127,12 @@ def test_the_empty_prompt_beside_text_states_is_verified_as_they_are(built, tmp_
         (lambda members: [members[1], members[0], *members[2:]], "it stands where the sample's image belongs"),
         (lambda members: members[:4], "it holds 1 samples and its manifest says 5"),
         (exchanged(0, picture(77)), "its sha256 is"),
-        (exchanged(0, b"GIF89a"), "it is no image"),
+        (exchanged(0, b"GIF89a"), "it is not an image"),
         (exchanged(1, b"another sentence"), "simple.txt: its text is another than the one in the sample's json"),
-        (exchanged(3, b"{"), "it is no Sample"),
-        (exchanged(3, b"[" * 100_000), "it is no Sample"),
-        (other_json(clip_simple="high"), "it is no Sample: clip_simple"),
-        (other_json(unknown=1), "it is no Sample: unknown"),
+        (exchanged(3, b"{"), "it is not a valid Sample"),
+        (exchanged(3, b"[" * 100_000), "it is not a valid Sample"),
+        (other_json(clip_simple="high"), "it is not a valid Sample: clip_simple"),
+        (other_json(unknown=1), "it is not a valid Sample: unknown"),
         (other_json(key="0" * 16), "its key is 0000000000000000"),
         (other_json(width=9999), "its json says 9999x24"),
         (other_json(complex="x"), "complex.txt: its text is another"),
@@ -153,11 +155,11 @@ def test_manifests_that_lie_are_told(breakable):
     changed(breakable / "columns" / POOLED / "manifest.json", column="other", width=7, shape=[7])
     assert "it is the manifest of column 'other'" in told(breakable) and "its manifest says [7]" in told(breakable)
     changed(breakable / "columns" / POOLED / "manifest.json", dtype="int8")
-    assert f"columns/{POOLED}/manifest.json: dtype: it is no ColumnManifest" in told(breakable)
+    assert f"columns/{POOLED}/manifest.json: dtype: it is not a valid ColumnManifest" in told(breakable)
     (breakable / "columns" / TOKENS / "manifest.json").unlink()
-    assert f"columns/{TOKENS}/manifest.json: it is not there" in told(breakable)
+    assert f"columns/{TOKENS}/manifest.json: it is missing" in told(breakable)
     (breakable / "shards" / "manifest.json").write_text("{")
-    assert "shards/manifest.json: it is no ShardManifest" in told(breakable)
+    assert "shards/manifest.json: it is not a valid ShardManifest" in told(breakable)
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "..\\x.tar", "surd-00000.tar"])
@@ -199,9 +201,9 @@ def test_an_index_that_is_wrong_is_told(breakable):
     put("offset", [None, *table["offset"].to_pylist()[1:]])
     assert "shards/index.parquet: its column offset is not a whole number in every row" in told(breakable)
     put("simple", pa.array([b"\xff"] * 12).view(pa.string()))
-    assert "shards/index.parquet: it is no parquet file (" in told(breakable)
+    assert "shards/index.parquet: it is not a parquet file (" in told(breakable)
     path.write_bytes(sound[:100])
-    assert "shards/index.parquet: it is no parquet file" in told(breakable)
+    assert "shards/index.parquet: it is not a parquet file" in told(breakable)
     path.unlink()
     assert "shards/index.parquet: it is not there" in told(breakable)
 

@@ -34,7 +34,7 @@ def link(kind: bytes, name: str = "0" * 16 + ".png", target: str = "/etc/passwd"
         (link(tarfile.DIRTYPE, "folder"), "it is a folder, not a plain file"),
         (tarfile.TarInfo("/etc/cron.d/x"), "/etc/cron.d/x: its path is absolute"),
         (tarfile.TarInfo("../../x.png"), "../../x.png: its path leads out of the folder"),
-        (tarfile.TarInfo("f" * 16 + ".exe"), "it is no file that a sample has"),
+        (tarfile.TarInfo("f" * 16 + ".exe"), "it is not a file of a sample"),
     ],
 )
 def test_a_hostile_member_is_named(breakable, added, sentence):
@@ -113,8 +113,8 @@ ARRAY = np.zeros(16, np.float16)
             npy(ARRAY).replace(b"(16,), }" + b" " * 11, b"(1000000000000,), }", 1),
             "its header claims 1,000,000,000,000 numbers",
         ),
-        (npy(ARRAY).replace(b"\x93NUMPY\x01", b"\x93NUMPY\x02", 1), "it is no .npy of version 1.0"),
-        (b"", "it is no .npy of version 1.0"),
+        (npy(ARRAY).replace(b"\x93NUMPY\x01", b"\x93NUMPY\x02", 1), "it is not an .npy file of version 1.0"),
+        (b"", "it is not an .npy file of version 1.0"),
         (npy(np.zeros((0, 16), np.float16)), "it is empty"),
     ],
 )
@@ -139,7 +139,7 @@ def test_nan_in_bfloat16_is_found_in_its_bits(breakable):
         (without(2), "it is missing: its shard has that sample"),
         (lambda members: [*members, (tarfile.TarInfo("f" * 16 + ".npy"), npy(ARRAY))], "its shard has no such sample"),
         (lambda members: members[::-1], "by the order of its shard"),
-        (lambda members: [*members, (tarfile.TarInfo("x.txt"), b"")], "it is no file that a column has"),
+        (lambda members: [*members, (tarfile.TarInfo("x.txt"), b"")], "it is not a file of a column"),
     ],
 )
 def test_a_column_with_other_keys_than_its_shard_is_told(breakable, change, sentence):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from surd.pipeline.build.folder import Build, add_member, marker_file, part_tar
+from surd.pipeline.build.folder import Build, marker_file, part_tar
 from surd.pipeline.models import Models
 from surd.pipeline.stages.report import report
 from surd.schemas import (
@@ -35,6 +35,7 @@ from surd.schemas import (
     SourceRecord,
 )
 from surd.schemas.config import ReportConfig
+from surd.schemas.shard_format.tar import add_member
 
 HOSTILE = (
     "</script><script>document.title='pwned'</script>",

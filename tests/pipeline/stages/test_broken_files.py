@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from surd.pipeline.acquisition.inspect_image import inspect
-from surd.pipeline.images.container import bare, chunks, end_of
-from surd.pipeline.images.rgb import to_rgb
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 from surd.schemas.config import FetchConfig
+from surd.schemas.shard_format.image_file import bare, chunks, end_of
+from surd.schemas.shard_format.pixels import to_rgb
 from tests.bench.files import run
 from tests.pipeline.broken_files import write_folder
 from tests.pipeline.fetching import picture

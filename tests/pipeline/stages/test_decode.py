@@ -16,10 +16,10 @@ from PIL import Image
 from surd.pipeline.build.folder import Build, part_miniatures
 from surd.pipeline.deduplication.registration import miniature
 from surd.pipeline.images.header import read_header
-from surd.pipeline.images.rgb import to_rgb
 from surd.pipeline.metadata.stealth import may_hide_text
 from surd.pipeline.stages.decode import look
 from surd.schemas import Reason
+from surd.schemas.shard_format.pixels import to_rgb
 from tests.pipeline.fetching import decodings, from_folder, picture, reasons
 from tests.pipeline.image_bytes import chunk, header, png, saved, stealth
 

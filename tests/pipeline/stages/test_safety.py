@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from surd.pipeline.build.folder import Build, add_member, part_tar
+from surd.pipeline.build.folder import Build, part_tar
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.models import Models
@@ -20,6 +20,7 @@ from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.safety import safety
 from surd.schemas import Cleaned, Deduped, Pair, Reason, SurdError, load_config
 from surd.schemas.config import ModelsConfig
+from surd.schemas.shard_format.tar import add_member
 
 PROMPTS = ["three cats on a blue background", "a red balloon, 8k", "three cats on a blue background", "gone"]
 

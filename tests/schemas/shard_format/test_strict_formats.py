@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surd.pipeline.build.folder import add_member
 from surd.schemas.shard_format.npy import is_finite, read_npy
-from surd.schemas.shard_format.tar import InvalidTar, TarReader
+from surd.schemas.shard_format.tar import InvalidTar, TarReader, add_member
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789._-", min_size=1, max_size=90).filter(
     lambda name: ".." not in name

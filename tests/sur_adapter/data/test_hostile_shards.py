@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import webdataset
 
-from sur_adapter.data.column_arrays import read_npy
 from sur_adapter.data.shard_dataset import ShardDataset
-from sur_adapter.data.tar_index import Tar
+from sur_adapter.data.tar_index import TarIndex
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ShardInfo
+from surd.schemas.shard_format.npy import read_npy
 from tests.sur_adapter.data.test_shard_dataset import write_index
 
 COLUMN = "llm-tiny-l2"
@@ -58,7 +58,7 @@ def write(path: Path, members: list[tuple[str, bytes, dict[str, Any]]], *, end: 
 
 def tar_refusal(path: Path, info: ShardInfo) -> str:
     with pytest.raises(SurdError) as error:
-        Tar(path.open("rb"), "here.tar", info)
+        TarIndex(path.open("rb"), "here.tar", info)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -66,22 +66,25 @@ def tar_refusal(path: Path, info: ShardInfo) -> str:
 @pytest.mark.parametrize(
     ("member", "says"),
     [
-        (("/etc/passwd", b"x", {}), "member '/etc/passwd' has no name of the form KEY.SUFFIX"),
-        (("../../evil.png", b"x", {}), "member '../../evil.png' has no name"),
-        ((f"{KEY}.png/../../x.png", b"x", {}), "has no name of the form"),
-        ((f"a/{KEY}.png", b"x", {}), "has no name of the form"),
-        ((f"{KEY}.png", b"", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}), f"'{KEY}.png' is a symbolic link"),
-        ((f"{KEY}.png", b"", {"type": tarfile.LNKTYPE, "linkname": "../x"}), f"'{KEY}.png' is a hard link"),
-        ((f"{KEY}.png", b"", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}), "is a device"),
-        ((f"{KEY}.png", b"", {"type": tarfile.BLKTYPE}), "is a device"),
+        (("/etc/passwd", b"x", {}), "member '/etc/passwd': its path is absolute"),
+        (("../../evil.png", b"x", {}), "member '../../evil.png': its path leads out"),
+        ((f"{KEY}.png/../../x.png", b"x", {}), "its path leads out of the folder"),
+        ((f"a/{KEY}.png", b"x", {}), "its name is not of the form KEY.SUFFIX"),
+        (
+            (f"{KEY}.png", b"", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}),
+            f"'{KEY}.png': it is a symbolic link",
+        ),
+        ((f"{KEY}.png", b"", {"type": tarfile.LNKTYPE, "linkname": "../x"}), f"'{KEY}.png': it is a hard link"),
+        ((f"{KEY}.png", b"", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}), "is a character device"),
+        ((f"{KEY}.png", b"", {"type": tarfile.BLKTYPE}), "is a block device"),
         ((f"{KEY}.png", b"", {"type": tarfile.FIFOTYPE}), "is a pipe"),
         ((KEY, b"", {"type": tarfile.DIRTYPE}), "is a folder"),
-        ((f"{KEY}.png", b"", {"type": tarfile.GNUTYPE_SPARSE}), "is an extended header"),
+        ((f"{KEY}.png", b"", {"type": tarfile.GNUTYPE_SPARSE}), "is a sparse file"),
         (("././@LongLink", b"x" * 300, {"type": tarfile.GNUTYPE_LONGNAME}), "is an extended header"),
-        (("pax", b"18 path=../x.png\n\n", {"type": tarfile.XHDTYPE}), "is an extended header"),
-        (("pax", b"", {"type": tarfile.XHDTYPE, "size": 10 << 30}), "is an extended header"),
-        ((f"{KEY}.png", b"x", {"size": 10 << 30}), f"'{KEY}.png' claims 10737418240 bytes, 107374"),
-        ((f"{KEY}.png", b"x", {"size": 7 << 30}), f"'{KEY}.png' claims 7516192768 bytes"),
+        (("pax", b"18 path=../x.png\n\n", {"type": tarfile.XHDTYPE}), "its extended header changes path"),
+        (("pax", b"", {"type": tarfile.XHDTYPE, "size": 10 << 30}), "its extended header has 10,737,418,240 bytes"),
+        ((f"{KEY}.png", b"x", {"size": 10 << 30}), f"'{KEY}.png': it claims 10737418240 bytes, 107374"),
+        ((f"{KEY}.png", b"x", {"size": 7 << 30}), f"'{KEY}.png': it claims 7516192768 bytes"),
     ],
 )
 def test_a_member_that_is_no_plain_file_is_refused(
@@ -96,9 +99,9 @@ def test_a_member_that_is_no_plain_file_is_refused(
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "twice.tar"
     first, second, other = (f"{KEY}.txt", b"a", {}), (f"{KEY}.txt", b"b", {}), ("feed.txt", b"c", {})
-    assert f"member '{KEY}.txt' is there twice" in tar_refusal(path, write(path, [first, second]))
+    assert f"member '{KEY}.txt': it is there twice" in tar_refusal(path, write(path, [first, second]))
     apart = tar_refusal(path, write(path, [first, other, second]))
-    assert f"member '{KEY}.txt' comes after other samples, away from its own" in apart
+    assert f"member '{KEY}.txt': it comes after other samples, away from its own" in apart
 
 
 def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
@@ -107,7 +110,7 @@ def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[2] ^= 1  # another key, but the header's checksum knows
     path.write_bytes(data)
-    assert "has a damaged header" in tar_refusal(path, info)
+    assert "its header is damaged" in tar_refusal(path, info)
 
 
 def test_what_webdataset_and_tarfile_write_is_read(tmp_path: Path) -> None:
@@ -115,7 +118,7 @@ def test_what_webdataset_and_tarfile_write_is_read(tmp_path: Path) -> None:
     with webdataset.TarWriter(str(path)) as writer:
         writer.write({"__key__": KEY, "simple.txt": "one", "npy": np.arange(3.0)})
     info = ShardInfo(name=path.name, count=1, bytes=path.stat().st_size, sha256="")
-    tar = Tar(path.open("rb"), "theirs.tar", info)
+    tar = TarIndex(path.open("rb"), "theirs.tar", info)
     assert tar.keys == [KEY]
     assert tar.read(*tar.members[0]["simple.txt"]) == b"one"
     assert read_npy(tar.read(*tar.members[0]["npy"])).tolist() == [0, 1, 2]
@@ -194,19 +197,24 @@ def claiming(shape: tuple[int, ...], descr: str = "<f2") -> bytes:
 
 HOSTILE: dict[str, tuple[Callable[[Any], bytes], str]] = {
     "pickle": (lambda npy: npy(np.array([Bomb()], dtype=object), allow_pickle=True), "asks for pickle"),
-    "huge claim": (lambda npy: claiming((10**12,)), r"claims (1000000000000,) of float16"),
-    "negative": (lambda npy: claiming((-24, -1)), "has a header that is none"),
-    "header of code": (lambda npy: claiming((24,)).replace(b"False", b"abs()"), "has a header that is none"),
-    "header without end": (lambda npy: b"\x93NUMPY\x01\x00\xff\xff{", "has a header that is none"),
+    "huge claim": (lambda npy: claiming((10**12,)), "claims 1,000,000,000,000 numbers of float16"),
+    "negative": (lambda npy: claiming((-24, -1)), "its shape is [-24, -1]"),
+    "header of code": (lambda npy: claiming((24,)).replace(b"False", b"abs()"), "its header cannot be read"),
+    "header without end": (lambda npy: b"\x93NUMPY\x01\x00\xff\xff{", "its header cannot be read"),
     "version 3": (lambda npy: npy(np.zeros(24, np.float16)).replace(b"\x01\x00", b"\x03\x00", 1), "version 1.0"),
-    "no such dtype": (lambda npy: claiming((24,), "<f2").replace(b"<f2", b"<f7"), "not understood"),
-    "empty": (lambda npy: b"", "is not an NPY file"),
-    "text": (lambda npy: b"not an array at all", "is not an NPY file"),
-    "wrong dtype": (lambda npy: npy(np.zeros(24, np.int64)), "is int64 where the manifest says float16"),
-    "other dtype": (lambda npy: npy(np.zeros(24, np.float32)), "is float32 where the manifest says float16"),
-    "big-endian": (lambda npy: npy(np.zeros(24, ">f2")), "is >f2 where the manifest says float16"),
-    "truncated": (lambda npy: npy(np.zeros(24, np.float16))[:-2], "but holds 46 bytes"),
-    "another width": (lambda npy: npy(np.zeros(25, np.float16)), "has shape (25,) where the manifest says (24)"),
+    "no such dtype": (lambda npy: claiming((24,), "<f2").replace(b"<f2", b"<f7"), "its header cannot be read"),
+    "empty": (lambda npy: b"", "is not an .npy file"),
+    "text": (lambda npy: b"not an array at all", "is not an .npy file"),
+    "wrong dtype": (lambda npy: npy(np.zeros(24, np.int64)), "its dtype is <i8, and float16 is stored as <f2"),
+    "other dtype": (lambda npy: npy(np.zeros(24, np.float32)), "its dtype is <f4"),
+    "big-endian": (lambda npy: npy(np.zeros(24, ">f2")), "its dtype is >f2"),
+    "truncated": (lambda npy: npy(np.zeros(24, np.float16))[:-2], "and 46 bytes follow"),
+    "another width": (lambda npy: npy(np.zeros(25, np.float16)), "its shape is [25], its manifest says [24]"),
+    "Fortran order": (lambda npy: npy(np.asfortranarray(np.zeros((4, 6), np.float16))), "in Fortran order"),
+    "a long run of digits": (
+        lambda npy: claiming((24,)).replace(b"(24,)", b"(" + b"2" * 60 + b",)"),
+        "numbers of float16",
+    ),
     "NaN": (lambda npy: npy(np.full(24, np.nan, np.float16)), "holds NaN or infinity"),
 }
 
@@ -219,11 +227,6 @@ def test_a_hostile_array_is_refused_by_name_and_not_run(build: Any, write_tar: A
     replace_column(build, write_tar, {f"{key}.npy": good for key in build.keys(0)} | {f"{victim}.npy": make(npy)})
     said = refusal(build)
     assert f"columns/{COLUMN}/surd-00000.tar: member {victim}.npy" in said and says in said
-
-
-def test_plain_arrays_of_any_order_come_back_equal(npy: Any) -> None:
-    for array in (np.arange(6, dtype=np.float32).reshape(2, 3), np.asfortranarray(np.ones((3, 2), np.float16))):
-        assert np.array_equal(read_npy(npy(array)), array)
 
 
 def test_a_missing_member_and_a_broken_image_are_named(build: Any, write_tar: Any) -> None:

@@ -248,7 +248,7 @@ def test_two_columns_of_a_kind_need_a_name(build: Any) -> None:
 def test_a_missing_or_broken_manifest_is_named(build: Any) -> None:
     manifest = build.root / "shards/manifest.json"
     manifest.write_text("{}")
-    with pytest.raises(SurdError, match=r"manifest\.json: not a ShardManifest"):
+    with pytest.raises(SurdError, match=r"manifest\.json: not a valid ShardManifest"):
         ShardDataset(build.pattern)
     manifest.unlink()
     with pytest.raises(SurdError, match=r"manifest\.json, which belongs to every build, is not there"):

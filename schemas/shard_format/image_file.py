@@ -1,4 +1,4 @@
-"""Turns the bytes of a PNG, JPEG or WebP file into its chunks: what is picture, what is text, where the file ends."""
+"""The parts of a PNG, JPEG or WebP file: what is picture, what is text, where the file ends."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
-
-from surd.pipeline.rejection import Rejected
-from surd.schemas import Reason
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
@@ -107,16 +104,3 @@ def _webp(data: bytes) -> Iterator[Chunk]:
         if start + 8 + length > len(data):
             return
         yield Chunk(kind, start, start + 8, start + 8 + length, min(position, len(data)))
-
-
-def sniff(data: bytes) -> str:
-    """``png``, ``jpg`` or ``webp`` by the first bytes. Raises Rejected on anything else."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpg"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    start = data[:64].lstrip().lower()
-    what = "HTML" if start.startswith((b"<!doctype", b"<html")) else "nothing" if not data else repr(data[:16])
-    raise Rejected(Reason.NOT_AN_IMAGE, f"the bytes begin with {what}" if data else "the file is empty")

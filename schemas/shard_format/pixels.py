@@ -1,4 +1,7 @@
-"""Turns original bytes into the RGB picture that every model and hash sees."""
+"""The one rule from an image file to 8-bit RGB pixels, and the square crop that diffusion models are trained on.
+
+Everything that looks at a picture uses it: hashes, models, columns, the report, `surd verify` and the trainer.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ import io
 import math
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
+from PIL import Image, ImageOps
 
-from surd.pipeline.images.container import bare
-from surd.pipeline.images.exif import orientation
+from surd.schemas.shard_format.exif import orientation
+from surd.schemas.shard_format.image_file import bare
 
 _STRIP = 64  # rows
-# Pillow's blocks of 16 MB stay with the process when freed, one heap a thread; those over 32 MB go back to the system.
-Image.core.set_block_size(64 << 20)
+#: What Pillow raises on bytes that are not an image, or a damaged or far too large one.
+UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 _TURN = Image.Transpose
 _UPRIGHT = {
     2: _TURN.FLIP_LEFT_RIGHT,
@@ -32,11 +36,15 @@ def to_rgb(data: bytes) -> Image.Image:
 
     Of an animation the first frame; turned upright by its EXIF orientation; transparency over white; of 16 bits a
     channel the upper 8; palettes and grey as their colours; CMYK by Pillow's formula (colour profiles are not applied).
-    At most 8 bytes a pixel are in memory. Raises what Pillow raises on bytes that do not decode (OSError, ValueError,
-    SyntaxError ...).
+    At most 8 bytes a pixel are in memory. Raises UNDECODABLE.
     """
     with open_image(data) as image:
         return upright_rgb(image, orientation(data))
+
+
+def square(picture: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+    """The picture resized (Lanczos) so that its shorter side fits, and centre-cropped: [size, size, 3]."""
+    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
 
 
 def open_image(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:

@@ -1,10 +1,10 @@
-"""Turns a block of EXIF into the few fields that say how a picture was made and which way is up."""
+"""The few EXIF fields that say how a picture was made and which way is up."""
 
 from __future__ import annotations
 
 import struct
 
-from surd.pipeline.images.container import chunks
+from surd.schemas.shard_format.image_file import chunks
 
 ORIENTATION = 0x0112
 _NAMES = {
