@@ -1,4 +1,4 @@
-"""One build's folder: turns stage names and partition numbers into files that are either whole or absent."""
+"""One build's folder: its files by stage and partition, each either whole or absent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -20,18 +20,16 @@ from pydantic import BaseModel, ValidationError
 from surd.schemas import Marker, Pair, SurdError, arrow_schema, from_table, to_table
 
 M = TypeVar("M", bound=BaseModel)
+_MARKER = ".done.json"
 
 
 class Build:
-    """Reads and writes below one root, a path or an fsspec URL. Every write is atomic: temporary name, fsync, rename.
-
-    ``written`` maps every file this object wrote (and did not remove) to its sha256: the outputs of a stage.
-    """
+    """Reads and writes below one root, a path or fsspec URL. Every write is atomic: temporary name, fsync, rename."""
 
     def __init__(self, root: str) -> None:
         self.root = root
         self._fs, self._base = fsspec.core.url_to_fs(root)
-        self.written: dict[str, str] = {}
+        self._recordings: list[dict[str, str]] = []
         self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
     @property
@@ -70,9 +68,29 @@ class Build:
 
     def remove(self, relative: str) -> None:
         """Remove a file or folder; nothing happens when it is absent."""
-        self.written = {name: sha for name, sha in self.written.items() if not f"{name}/".startswith(f"{relative}/")}
+        for outputs in self._recordings:
+            for name in [name for name in outputs if f"{name}/".startswith(f"{relative}/")]:
+                del outputs[name]
         if self.exists(relative):
             self._fs.rm(self._full(relative), recursive=True)
+
+    @contextmanager
+    def recording(self) -> Iterator[dict[str, str]]:
+        """The files that are written in the block and not removed again, with their sha256: the outputs of a stage.
+
+        Completion markers are not among them: their seconds differ from run to run.
+        """
+        outputs: dict[str, str] = {}
+        self._recordings.append(outputs)
+        try:
+            yield outputs
+        finally:
+            self._recordings = [one for one in self._recordings if one is not outputs]
+
+    def record(self, outputs: Mapping[str, str]) -> None:
+        """Add files to the recordings under way, also files that an earlier run wrote and this one keeps."""
+        for recorded in self._recordings:
+            recorded.update({name: sha for name, sha in outputs.items() if not name.endswith(_MARKER)})
 
     @contextmanager
     def writing(self, relative: str, *, durable: bool = True) -> Iterator[HashingFile]:
@@ -94,7 +112,7 @@ class Build:
                 os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is no atomic replace
             else:
                 self._fs.mv(temporary, full)
-            self.written[relative] = file.sha256
+            self.record({relative: file.sha256})
         except BaseException:
             if self._fs.exists(temporary):
                 self._fs.rm(temporary)
@@ -235,4 +253,4 @@ def part_miniatures(part: int) -> str:
 
 
 def marker_file(stage: str, part: int) -> str:
-    return f"{stage}/part-{part:05d}.done.json"
+    return f"{stage}/part-{part:05d}{_MARKER}"

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from surd.pipeline.build.part_columns import FloatArray
+FloatArray = npt.NDArray[np.float32]
 
 _EXACT = 8192  # images up to which every pair is compared
 _BLOCK = 1024

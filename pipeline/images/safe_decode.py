@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from PIL import Image
 
 from surd.pipeline.images.header import FORMATS, Header, header_of
-from surd.pipeline.net.retry import describe
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 from surd.schemas.shard_format.pixels import open_image
@@ -74,7 +73,9 @@ def refusing() -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise Rejected(Reason.TOO_LARGE, str(error)) from None
     except Exception as error:  # Pillow on damaged bytes raises all sorts: OSError, SyntaxError, struct.error ...
-        detail = re.sub(r" ?<_io\.[^>]*>", "", describe(error))  # an address in memory differs from run to run
+        detail = re.sub(
+            r" ?<_io\.[^>]*>", "", f"{type(error).__name__}: {error}".rstrip(": ")
+        )  # an address in memory differs from run to run
         raise Rejected(Reason.BROKEN_IMAGE, detail) from None
 
 

@@ -36,9 +36,9 @@ def write_imported_rows(build: Build) -> None:
         for stage in CURATION:
             assert stage.row is not None, "a stage between decode and pack has rows"
             rows = [_row(stage.row, decoded, known) for decoded, known in zip(decodings, told, strict=True)]
-            written = Build(build.root)
-            written.write_rows(stage.name, part, stage.row, rows)
-            outputs[stage.name].append(written.written)
+            with build.recording() as written:
+                build.write_rows(stage.name, part, stage.row, rows)
+            outputs[stage.name].append(written)
             if stage.row is Selected:
                 selected.append(rows)  # type: ignore[arg-type]
     for stage in CURATION:

@@ -31,12 +31,12 @@ class Correction:
     repairs: int = 0
 
     def add(self, row: Corrected) -> None:
-        decision = getattr(row, "decision", None)
+        decision = row.decision
         if decision is None:
             return
         self.decisions[decision] += 1
-        self.facts += getattr(row, "facts_checked", None) or 0
-        for repair in getattr(row, "repairs", None) or ():
+        self.facts += row.facts_checked or 0
+        for repair in row.repairs or ():
             self.repairs += 1
             self.groups[parse_repair(repair)[0]] += 1
 
@@ -62,8 +62,8 @@ def mark_changes(before: str, after: str) -> tuple[Words, Words]:
 
 def repaired_entry(row: Corrected, key: str, complex_text: str, thumbnail: str | None, limit: int) -> dict[str, object]:
     """What the gallery shows of one repaired sample; every text is at most ``limit`` characters."""
-    after = (getattr(row, "worded_from", None) or row.simple or "")[:limit]
-    before = (getattr(row, "before", None) or "")[:limit]
+    after = (row.worded_from or row.simple or "")[:limit]
+    before = (row.before or "")[:limit]
     scores = dict(zip(row.candidates or (), row.candidate_scores or (), strict=False))
     old, new = mark_changes(before, after)
     return {
@@ -72,8 +72,8 @@ def repaired_entry(row: Corrected, key: str, complex_text: str, thumbnail: str |
         "complex": complex_text,
         "before": old if before and before != after else [],
         "after": new if before and before != after else [(after, False)],
-        "repairs": [parse_repair(repair[:limit]) for repair in (getattr(row, "repairs", None) or ())[:6]],
-        "score_before": scores.get(getattr(row, "before", None) or ""),
+        "repairs": [parse_repair(repair[:limit]) for repair in (row.repairs or ())[:6]],
+        "score_before": scores.get(row.before or ""),
         "score_after": scores.get(after, row.clip_simple),
     }
 

@@ -1,4 +1,4 @@
-"""Turns one core into several: units of fetch, each in one of a few processes that share what a host will bear.
+"""A process pool for fetch, whose processes share the limits per host.
 
 One event loop gets some 900 images a second (`make bench-fetch`), however many cores there are. With partitions enough,
 as many processes as cores each fetch one at a time; the requests that ``fetch`` may have under way are divided between
@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from surd.pipeline.net import rate_limit
 from surd.pipeline.net.rate_limit import Starts
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import Outcome, run_unit
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig, SurdError
@@ -72,6 +73,7 @@ class FetchProcesses:
 
 def _begin(alive: Connection[Any, Any], count: int, starts: Starts, lock: AbstractContextManager[Any]) -> None:
     """What a new process does first."""
+    set_up_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process decides
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
     rate_limit.share(count, starts, lock)

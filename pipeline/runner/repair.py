@@ -105,9 +105,10 @@ def _describe_shards(build: Build, config: BuildConfig, file: str) -> str | None
             tar = HashingFile(nowhere)
             index += write_samples(build, tar, name, group)
         shards.append(ShardInfo(name=name, count=len(group), bytes=tar.size, sha256=tar.sha256))
-    describe_shards(build, shards, index, Models(config.models))
+    with build.recording() as outputs:
+        describe_shards(build, shards, index, Models(config.models))
     marker = build.marker("pack", 0)
-    if marker is None or {**marker.outputs, **build.written} != marker.outputs:
+    if marker is None or {**marker.outputs, **outputs} != marker.outputs:
         return "it differs from the one that pack wrote: the rows of a stage have changed since"
     return None
 

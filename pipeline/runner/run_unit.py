@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from surd.pipeline.build.folder import Build, marker_file, part_file
 from surd.pipeline.models import Models
 from surd.pipeline.models.nsfw import safety_files
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
-from surd.schemas import BuildConfig, Marker, ShardManifest, Status, SurdError
+from surd.schemas import BuildConfig, Marker, Row, ShardManifest, Status, SurdError
 from surd.schemas.errors import FULL
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,6 @@ def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome
 
 
 def _run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome:
-    gc.set_threshold(10_000)  # rows live by the thousand, none in a cycle: looking for one took a tenth of fetch
     started = time.perf_counter()
     build, models = Build(root), Models(config.models)
     basis = fingerprint(stage, unit, build, config, models)
@@ -75,35 +73,62 @@ def _run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcom
             stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=time.perf_counter() - started
         )
     build.remove(marker_file(stage.name, unit))
-    if stage.scope in ("partition", "shard"):
-        found: Iterable[tuple[int, Any]] = [(unit, stage.load()(build, unit, config, models))]
-    else:
-        found = enumerate(stage.load()(build, config, models))
-    parts, count, transient, rejected = 0, 0, 0, Counter[str]()
-    for part, rows in found:  # a source may be longer than memory: each part is written as it comes
-        if stage.row:
-            build.write_rows(stage.name, part, stage.row, rows)
-        parts, count = parts + 1, count + len(rows or ())
-        transient += sum(bool(getattr(row, "transient", None)) for row in rows or ())
-        mine = (row for row in rows or () if row.status is Status.REJECTED and row.rejected_by == stage.name)
-        rejected.update(row.reason.value for row in mine)
-    if stage.scope == "source":
-        _drop_stale_parts(build, parts)
+    with build.recording() as outputs:
+        tally = _write_parts(stage, unit, build, config, models)
     marker = Marker(
         stage=stage.name,
         part=unit,
-        parts=units(stage, build) if stage.scope in ("partition", "shard") else parts,
+        parts=units(stage, build) if stage.scope in ("partition", "shard") else tally.parts,
         fingerprint=basis,
-        outputs=dict(sorted(build.written.items())),
-        rows=count,
-        transient=transient,
+        outputs=dict(sorted(outputs.items())),
+        rows=tally.rows,
+        transient=tally.transient,
         seconds=round(time.perf_counter() - started, 3),
     )
     build.write_json(marker_file(stage.name, unit), marker)
-    log.info("%s %d: %d rows in %.1f s", stage.name, unit, count, marker.seconds)
+    log.info("%s %d: %d rows in %.1f s", stage.name, unit, tally.rows, marker.seconds)
     return Outcome(
-        stage=stage.name, unit=unit, skipped=False, rows=count, seconds=marker.seconds, rejected=dict(rejected)
+        stage=stage.name,
+        unit=unit,
+        skipped=False,
+        rows=tally.rows,
+        seconds=marker.seconds,
+        rejected=dict(tally.rejected),
     )
+
+
+@dataclass
+class _Tally:
+    """What a unit wrote: parts, rows, those to try again, and those this stage rejected, by reason."""
+
+    parts: int = 0
+    rows: int = 0
+    transient: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def add(self, stage: str, rows: Sequence[Row]) -> None:
+        """Count the rows of one part."""
+        self.parts += 1
+        self.rows += len(rows)
+        self.transient += sum(bool(getattr(row, "transient", None)) for row in rows)
+        own = (row for row in rows if row.status is Status.REJECTED and row.rejected_by == stage)
+        self.rejected.update(row.reason.value for row in own if row.reason)
+
+
+def _write_parts(stage: Stage, unit: int, build: Build, config: BuildConfig, models: Models) -> _Tally:
+    """Run the stage's function and write its rows; a source may be longer than memory, so each part as it comes."""
+    function, tally = stage.load(), _Tally()
+    if stage.scope in ("partition", "shard"):
+        parts: Iterable[tuple[int, Sequence[Row] | None]] = [(unit, function(build, unit, config, models))]
+    else:
+        parts = enumerate(function(build, config, models))
+    for part, rows in parts:
+        if stage.row:
+            build.write_rows(stage.name, part, stage.row, list(rows or ()))
+        tally.add(stage.name, rows or ())
+    if stage.scope == "source":
+        _drop_stale_parts(build, tally.parts)
+    return tally
 
 
 def finish(stage: Stage, root: str, config: BuildConfig) -> None:

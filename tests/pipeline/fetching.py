@@ -71,10 +71,9 @@ def collected(root: Path, server, paths: list[str], **settings) -> BuildConfig:
     config = BuildConfig(source=f"gallery:{server.url}/api", fetch={"retries": 0, **settings})
     build = Build(str(root))
     records = [open_source(config)._record({"id": path, "url": path}) for path in paths]
-    build.write_rows("collect", 0, SourceRecord, records)
-    marker = Marker(
-        stage="collect", part=0, parts=1, fingerprint="-", outputs=build.written, rows=len(paths), seconds=0
-    )
+    with build.recording() as outputs:
+        build.write_rows("collect", 0, SourceRecord, records)
+    marker = Marker(stage="collect", part=0, parts=1, fingerprint="-", outputs=outputs, rows=len(paths), seconds=0)
     build.write_json("collect/part-00000.done.json", marker)
     return config
 

@@ -7,7 +7,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -50,17 +50,18 @@ def write_column_shards(
         fingerprint = _fingerprint(column, shard, prompts, models)
         marker = build.marker(marker_folder(column.name), number)
         if marker and marker.fingerprint == fingerprint:
-            build.written |= marker.outputs
+            build.record(marker.outputs)
         else:
             missing[column] = fingerprint
     for _, group in groupby(missing, key=lambda column: (column.kind, column.model, column.text)):
         together, started = list(group), time.perf_counter()
         for column in together:
             _check_revision(column, models)
-        _write_tars(build, number, shard.name, prompts, together, settings, models)
+        with build.recording() as outputs:
+            _write_tars(build, number, shard.name, prompts, together, settings, models)
         seconds = (time.perf_counter() - started) / len(together)
         for column in together:
-            _mark(build, number, column, missing[column], seconds)
+            _mark(build, number, column, missing[column], outputs, seconds)
 
 
 def describe_column(build: Build, column: ColumnSpec, models: Models) -> ColumnManifest:
@@ -122,15 +123,17 @@ def import_column_shard(
     shards = shard_manifest(build).shards
     prompts = _prompts(build, shards[number])
     file = f"columns/{column.name}/{shards[number].name}"
-    with build.writing(file) as raw, tar_writer(raw) as tar:
+    with build.recording() as outputs, build.writing(file) as raw, tar_writer(raw) as tar:
         for key, row in prompts.items():
             member = io.BytesIO()
             write_npy(member, array_of(row[column.text or "simple"]))
             add_member(tar, f"{key}.npy", member.getvalue())
-    _mark(build, number, column, _fingerprint(column, shards[number], prompts, models), 0.0)
+    _mark(build, number, column, _fingerprint(column, shards[number], prompts, models), outputs, 0.0)
 
 
-def _mark(build: Build, number: int, column: ColumnSpec, fingerprint: str, seconds: float) -> None:
+def _mark(
+    build: Build, number: int, column: ColumnSpec, fingerprint: str, written: Mapping[str, str], seconds: float
+) -> None:
     """Write the completion marker of one shard of a column that was just written."""
     shards = shard_manifest(build).shards
     files = [f"columns/{column.name}/{name}" for name in _names(column, number, shards[number].name)]
@@ -139,12 +142,11 @@ def _mark(build: Build, number: int, column: ColumnSpec, fingerprint: str, secon
         part=number,
         parts=len(shards),
         fingerprint=fingerprint,
-        outputs={file: build.written[file] for file in files},
+        outputs={file: written[file] for file in files},
         rows=shards[number].count,
         seconds=round(seconds, 3),
     )
     build.write_json(marker_file(marker.stage, number), marker)
-    del build.written[marker_file(marker.stage, number)]  # no output: its seconds differ from run to run
 
 
 def _prompts(build: Build, shard: ShardInfo) -> Prompts:

@@ -18,13 +18,28 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
 
 def test_a_build_may_lie_on_any_fsspec_filesystem():
     build = Build("memory://builds/one")
-    sha = build.write_bytes("a/file", b"bytes")
-    assert build.written == {"a/file": sha}
+    with build.recording() as outputs:
+        sha = build.write_bytes("a/file", b"bytes")
+    assert outputs == {"a/file": sha}
     assert build.read_bytes("a/file") == b"bytes"
     assert build.listdir("a") == ["file"]
     build.remove("a")
     assert not build.exists("a/file")
-    assert build.written == {}
+
+
+def test_a_recording_lists_what_its_block_wrote_and_did_not_remove_again():
+    build = Build("memory://builds/two")
+    build.write_bytes("before", b"x")
+    with build.recording() as outputs:
+        kept = build.write_bytes("a/kept", b"1")
+        build.write_bytes("b/gone", b"2")
+        build.write_json("a/part-00000.done.json", {})
+        build.record({"c/of-an-earlier-run": "sha"})
+        with build.recording() as inner:
+            build.write_bytes("a/inner", b"3")
+        build.remove("b")
+    build.write_bytes("after", b"x")
+    assert outputs == {"a/kept": kept, "a/inner": inner["a/inner"], "c/of-an-earlier-run": "sha"}
 
 
 @pytest.mark.parametrize("path", ["../out", "a/../../out", ".."])

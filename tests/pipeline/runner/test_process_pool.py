@@ -46,11 +46,13 @@ def collected(root: Path, url: str, **settings) -> BuildConfig:
     """A build of four partitions whose collect is done, and how to fetch it."""
     config = BuildConfig(source=f"gallery:{url}/api", fetch={"retries": 0, **settings})
     build, source = Build(str(root)), open_source(config)
-    for part in range(PARTS):
-        paths = [f"/{part * EACH + number}" for number in range(EACH)]
-        build.write_rows("collect", part, SourceRecord, [source._record({"id": path, "url": path}) for path in paths])
+    with build.recording() as outputs:
+        for part in range(PARTS):
+            paths = [f"/{part * EACH + number}" for number in range(EACH)]
+            records = [source._record({"id": path, "url": path}) for path in paths]
+            build.write_rows("collect", part, SourceRecord, records)
     marker = Marker(
-        stage="collect", part=0, parts=PARTS, fingerprint="-", outputs=build.written, rows=PARTS * EACH, seconds=0
+        stage="collect", part=0, parts=PARTS, fingerprint="-", outputs=outputs, rows=PARTS * EACH, seconds=0
     )
     build.write_json("collect/part-00000.done.json", marker)
     return config

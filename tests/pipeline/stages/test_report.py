@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.report.entries import choose
+from surd.pipeline.report.funnel import funnel
 from surd.pipeline.report.page import histogram
-from surd.pipeline.stages.report import choose, funnel
+from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, BuildRecord, ColumnManifest, Corrected, Reason, Selected
 from tests.pipeline.report.report_builds import HOSTILE, LOSSES, Page, key_of, make_page, write_build
 
@@ -31,7 +33,7 @@ def page(page_file: Path) -> Page:
 def test_the_funnel_adds_up_to_what_was_collected(tmp_path: Path) -> None:
     build = write_build(tmp_path / "b", 60)
     verdicts = [row for part in range(3) for row in build.read_rows("select", part, Selected)]
-    steps = funnel(verdicts)
+    steps = funnel((stage.name for stage in STAGES if stage.row), verdicts)
     assert [step.stage for step in steps] == [
         "collect", "fetch", "decode", "clean", "dedup", "safety", "score", "caption", "rewrite", "correct", "select",
     ]  # fmt: skip
