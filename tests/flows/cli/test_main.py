@@ -1,4 +1,4 @@
-"""The command line: teaches, tells, and answers a mistake with one sentence and exit code 2."""
+"""The command line: its help, its output, and one sentence with exit code 2 for a mistake."""
 
 import json
 import shutil
@@ -75,7 +75,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
         (["select", "/no/such/build"], "/no/such/build"),
         (["select", "/no/such/build", "--out", "b.csv"], "end its name with .parquet"),
         (["select", "/no/such/build", "--param", "caption.k=1"], "surd build --param"),
-        (["select", "--diff", "/no/such/a", "/no/such/b.parquet"], "no /no/such/a/selection.parquet"),
+        (["select", "--diff", "/no/such/a", "/no/such/b.parquet"], "there is no /no/such/a/selection.parquet"),
         (["select", "data/mine", "--diff", "a", "b"], "only its two selections"),
         (["schema", "--out", "/proc/surd"], "/proc/surd"),
     ],
@@ -99,11 +99,11 @@ def test_a_profile_naming_a_model_folder_that_is_not_there_leaves_a_former_build
     assert sorted(path.name for path in out.rglob("*")) == before
 
 
-def test_build_says_what_was_already_done_and_where_the_report_is(surd, built, asked, tmp_path):
+def test_build_says_what_was_already_done_and_where_the_report_is(surd, built, parameters, tmp_path):
     out, summary = built
     config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({name: value for name, value in asked.items() if name != "source"}))
-    code, told, _ = surd("build", "--source", asked["source"], "--config", config, "--out", out)
+    config.write_text(json.dumps({name: value for name, value in parameters.items() if name != "source"}))
+    code, told, _ = surd("build", "--source", parameters["source"], "--config", config, "--out", out)
     assert code == 0
     lines = told.splitlines()
     assert [line.split()[0] for line in lines[: len(STAGES)]] == [stage.name for stage in STAGES]
@@ -124,8 +124,12 @@ def test_after_a_build_of_other_pictures_the_demos_models_are_named(surd, monkey
         "skipped_units": 0,
     }
     monkeypatch.setattr("surd.flows.run_in_process.run_build", lambda *_: summary)
-    code, _, said = surd("build", "--source", f"folder:{tmp_path}", "--out", tmp_path / "b")
-    assert code == 0 and said.startswith("note: models.clip and models.captioner of the demo") and "--profile" in said
+    code, _, notes = surd("build", "--source", f"folder:{tmp_path}", "--out", tmp_path / "b")
+    assert (
+        code == 0
+        and said.startswith("note: models.clip and models.captioner are the demo's models")
+        and "--profile" in said
+    )
     for param in ("source=demo", "models={clip: ViT-B-32/openai, captioner: Salesforce/blip}"):
         source = () if "demo" in param else ("--source", f"folder:{tmp_path}")
         assert surd("build", *source, "--param", param, "--out", tmp_path / "b")[2] == ""
@@ -155,7 +159,7 @@ def test_inspect_tells_why_a_record_was_rejected(surd, built):
     assert found["shard"] is None and "sample" not in found["paths"]
 
 
-@pytest.mark.parametrize(("key", "sentence"), [("zzzz", "no record"), ("", "records begin so")])
+@pytest.mark.parametrize(("key", "sentence"), [("zzzz", "no record"), ("", "keys begin with it")])
 def test_inspect_of_an_unknown_or_unclear_key_is_one_sentence(surd, built, key, sentence):
     code, _, err = surd("inspect", built[0], key)
     assert (code, sentence in err) == (2, True)
@@ -274,13 +278,13 @@ def test_select_diff_of_two_builds_says_what_the_other_never_had(surd, scored, t
     assert went["by_reason"] == {"not_in_build": 5} and went["rows"][0]["simple"]
 
 
-def test_select_diff_of_what_is_no_selection_is_one_sentence(surd, scored, tmp_path):
+def test_select_diff_of_another_file_is_one_sentence(surd, scored, tmp_path):
     out = scored
     (tmp_path / "text.parquet").write_text("key\n")
     pq.write_table(pa.table({"key": ["0" * 16]}), tmp_path / "other.parquet")
     for name in ("text.parquet", "other.parquet"):
         code, _, err = surd("select", "--diff", out, tmp_path / name)
-        assert (code, err.count("\n"), f"{name}' and holds no selection" in err) == (2, 1, True)
+        assert (code, err.count("\n"), f"{name}': it is not a selection" in err) == (2, 1, True)
 
 
 def test_select_of_a_build_without_scores_is_one_sentence(surd, scored):
