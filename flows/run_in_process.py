@@ -44,9 +44,9 @@ def run_build(config: BuildConfig, profile: str, out: str, listener: Listener) -
     except RuntimeError as error:
         if "reach API" not in str(error):
             raise
-        url = os.environ.get("PREFECT_API_URL", "set in Prefect's profile")
+        url = os.environ.get("PREFECT_API_URL", "set in a Prefect profile")
         raise SurdError(
-            f"PREFECT_API_URL is {url!r}: no Prefect server answers there; start the server, or unset PREFECT_API_URL"
+            f"PREFECT_API_URL is {url}: no Prefect server answers there; start the server, or unset PREFECT_API_URL"
         ) from None
     result = state.result(raise_on_failure=False)
     if isinstance(result, BaseException):

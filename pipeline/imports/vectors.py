@@ -63,7 +63,7 @@ def import_vectors(build: Build, path: Path, pooling: Pooling, models: Models) -
             import_column_shard(build, number, column, vectors.__getitem__, models)
         except KeyError as error:
             prompt = str(error.args[0])[:80]
-            missing = f"it has no vector for the simple prompt {prompt!r} among its {len(vectors):,}"
+            missing = f"it has no vector for the simple prompt {prompt!r}, only for {len(vectors):,} other(s)"
             raise SurdError(f"{path}: {missing}; import without vectors using --no-vectors") from None
         yield f"columns/{column.name}/{shard.name}"
     describe_column(build, column, models)
