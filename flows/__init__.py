@@ -1,1 +1,1 @@
-"""Order, retries and parallelism of a build: the one room that knows Prefect, and the commands people type."""
+"""The Prefect flow of a build (order, retries, parallelism), and the command line in ``cli``."""

@@ -1,4 +1,4 @@
-"""Turns a finished build into one with a column more or less; images and other columns stay as they are."""
+"""Listing, adding and dropping the columns of a finished build; images and other columns stay as they are."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ OnShard = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
-    """A folder below ``columns/``; one without a manifest was begun and not finished."""
+class ColumnEntry:
+    """A folder below ``columns/``; one without a manifest is unfinished."""
 
     name: str
     manifest: ColumnManifest | None
@@ -29,25 +29,25 @@ class Listed:
         return sum(tar.bytes for tar in self.manifest.tars) if self.manifest else 0
 
 
-def list_columns(root: str) -> list[Listed]:
-    """The columns of a build. Raises SurdError when there is no build, or a manifest that is none."""
+def list_columns(root: str) -> list[ColumnEntry]:
+    """The columns of a build. Raises SurdError when there is no build, or a manifest is not valid."""
     build, _ = open_build(root)
     manifests = columns_present(build)
-    return [Listed(name=name, manifest=manifests.get(name)) for name in build.listdir("columns")]
+    return [ColumnEntry(name=name, manifest=manifests.get(name)) for name in build.listdir("columns")]
 
 
 def add_columns(root: str, fields: dict[str, Any], on_shard: OnShard) -> list[ColumnManifest]:
-    """Make the columns that ``embed.layers``, ``embed.pooling`` and ``embed.columns`` of ``fields`` ask for.
+    """Make the columns named by ``embed.layers``, ``embed.pooling`` and ``embed.columns`` of ``fields``.
 
-    Other fields are laid over the build's own config. ``on_shard(done, all)`` is called before the first shard and
-    after each. What was made before is skipped, so that a killed run continues. Raises SurdError when a column of that
-    name is there and was made by another model.
+    Other fields are laid over the build's own config. ``on_shard(done, total)`` is called before the first shard and
+    after each. Finished shards are skipped, so that a killed run continues. Raises SurdError when a column of that
+    name exists and was made by another model.
     """
     build, record = open_build(root)
     config = load_config(record.config, {"embed.layers": [], "embed.columns": [], **fields})
     columns = columns_asked(config.embed, config.models)
     if not columns:
-        raise SurdError("no column is named; name latents, clip-simple or clip-complex, or a layer: --layer 20")
+        raise SurdError("no column is named; name latents, clip-simple or clip-complex, or an LLM layer: --layer 20")
     shards = _shard_count(build)
     _check_names(build, columns, config)
     models = Models(config.models)
@@ -59,12 +59,12 @@ def add_columns(root: str, fields: dict[str, Any], on_shard: OnShard) -> list[Co
 
 
 def drop_columns(root: str, names: Sequence[str]) -> None:
-    """Remove columns, finished or not. Raises SurdError, and removes none, when one of them is not there."""
+    """Remove columns, finished or not. Raises SurdError, and removes nothing, when one of them does not exist."""
     build, _ = open_build(root)
-    there = build.listdir("columns")
+    present = build.listdir("columns")
     for name in names:
-        if name not in there:
-            raise SurdError(f"column {name!r} is not in {root}; it has: {', '.join(there) or 'none'}")
+        if name not in present:
+            raise SurdError(f"column {name!r} is not in {root}; its columns are: {', '.join(present) or 'none yet'}")
     for name in names:
         drop_column(build, name)
 
@@ -78,10 +78,11 @@ def _shard_count(build: Build) -> int:
 def _check_names(build: Build, columns: Sequence[ColumnSpec], config: BuildConfig) -> None:
     present = columns_present(build)
     for column in columns:
-        there = present.get(column.name)
+        existing = present.get(column.name)
         weights = column.models(Models(config.models)).weights(column.role)
-        if there and there.revision != weights:
+        if existing and existing.revision != weights:
             raise SurdError(
-                f"column {column.name!r} is there, made by {there.model!r} as of {there.revision}, and"
-                f" {column.model!r} is {weights}; drop it first: surd columns drop {build.root} {column.name}"
+                f"column {column.name!r} already exists and was made by {existing.model!r} at revision"
+                f" {existing.revision}, while {column.model!r} is now at {weights}; drop it first:"
+                f" surd columns drop {build.root} {column.name}"
             )

@@ -1,10 +1,9 @@
-"""Turns a build under way into what the Prefect UI shows: log lines, a progress bar, a funnel table, the report."""
+"""A running build in the Prefect UI: log lines, a progress bar, a funnel table, a link to the report."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from typing import Any
 from uuid import UUID
 
@@ -17,15 +16,14 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
-from surd.flows.cli.fetch_table import table, tell
-from surd.flows.listener import Listener
+from surd.flows.fetch_watch import format_progress, host_rows
+from surd.flows.listener import Listener, StageSummary
 from surd.pipeline.acquisition.progress import MOST_HOSTS, FetchProgress
 from surd.pipeline.inspection.summary import funnel
-from surd.pipeline.runner.run_unit import Outcome
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
 
-TABLE_EVERY = 30.0  # seconds between two tables of hosts while fetch is at work
+TABLE_EVERY = 30.0  # seconds between two tables of hosts while fetch is running
 
 
 class RunPage(Listener):
@@ -33,45 +31,45 @@ class RunPage(Listener):
 
     def __init__(self) -> None:
         self._log = get_run_logger()
-        self._stages, self._units, self._done, self._told = 0, 1, 0, time.monotonic()
+        self._stages, self._units, self._done = 0, 1, 0
+        self._table_published = time.monotonic()
         self._artifact = create_progress_artifact(0.0, key="surd-progress", description="Stages of the build")
 
     def stage_started(self, stage: str, units: int) -> None:
         self._units, self._done = max(units, 1), 0
 
-    def unit_done(self, outcome: Outcome) -> None:
-        self._done += 1
+    def progress(self, done: int, total: int) -> None:
+        self._done = done
         self._publish()
 
     def fetching(self, progress: FetchProgress) -> None:
-        """The bar moves with every word; the table of hosts is published when it is done, and now and then before."""
+        """The bar moves with every call; the table of hosts follows every half minute, and when fetch is done."""
         images = progress.all_hosts.images
         is_done, now = images == progress.total, time.monotonic()
         self._publish(within=images / max(progress.total, 1))
-        if is_done or now - self._told >= TABLE_EVERY:
-            self._told = now
-            create_table_artifact([*table(progress, MOST_HOSTS)], key="surd-fetch", description=tell(progress))
-            self._log.info("fetch: %d of %d images, %s", images, progress.total, tell(progress))
+        if is_done or now - self._table_published >= TABLE_EVERY:
+            self._table_published = now
+            line = format_progress(progress)
+            create_table_artifact([*host_rows(progress, MOST_HOSTS)], key="surd-fetch", description=line)
+            self._log.info("fetch: %d of %d images, %s", images, progress.total, line)
 
-    def stage_done(self, stage: str, outcomes: list[Outcome]) -> None:
+    def stage_done(self, stage: str, summary: StageSummary) -> None:
         self._stages, self._done = self._stages + 1, 0
         self._publish()
-        skipped = sum(outcome.skipped for outcome in outcomes)
-        rejected = sum((Counter(outcome.rejected) for outcome in outcomes), Counter())
-        reasons = "".join(f", {count} {reason}" for reason, count in sorted(rejected.items()))
-        self._log.info("%s: %d unit(s), %d already done%s", stage, len(outcomes), skipped, reasons)
+        reasons = "".join(f", {count} {reason}" for reason, count in sorted(summary.rejected.items()))
+        self._log.info("%s: %d unit(s), %d already done%s", stage, summary.units, summary.skipped, reasons)
 
     def _publish(self, within: float = 0.0) -> None:
-        """How much of the build is done; ``within`` the stage at work, where that is known better than by its units."""
+        """Publish how much of the build is done; ``within``: share of the current stage, where known by image."""
         done = (self._stages + max(within, self._done / self._units)) / len(STAGES)
-        assert isinstance(self._artifact, UUID), "in a sync flow the artifact is there at once"
+        assert isinstance(self._artifact, UUID), "in a sync flow the call returns its id"
         update_progress_artifact(self._artifact, progress=min(100.0, round(100 * done, 1)))
 
 
 def publish_result(summary: dict[str, Any]) -> None:
     """The funnel as a table, and the report as a link with a Markdown summary beside it.
 
-    A browser does not open a local file from a page served over HTTP, so the path stands there to be copied.
+    A browser does not open a local file from a page served over HTTP, so the path is shown for copying.
     """
     lines = funnel(summary)
     table = [{"rows": name, "count": count, "meaning": meaning} for name, count, meaning in lines]
@@ -87,10 +85,10 @@ def publish_result(summary: dict[str, Any]) -> None:
     )
 
 
-def hide_refusals() -> None:
-    """Keep Prefect from logging a SurdError with a traceback when the process ends: the failed state has told it."""
-    logging.getLogger("prefect.flow_runs").addFilter(_is_news)
+def hide_user_errors() -> None:
+    """Keep Prefect from logging a SurdError again, with a traceback: the failed state already shows its message."""
+    logging.getLogger("prefect.flow_runs").addFilter(_is_not_user_error)
 
 
-def _is_news(entry: logging.LogRecord) -> bool:
+def _is_not_user_error(entry: logging.LogRecord) -> bool:
     return not (entry.exc_info and isinstance(entry.exc_info[1], SurdError))

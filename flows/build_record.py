@@ -1,4 +1,4 @@
-"""Turns a config and this machine into ``build.json``: what was asked for and with what."""
+"""``build.json``: the config of a build, its model revisions, library versions and git commit."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from surd.pipeline.models import ROLES, Models
 from surd.pipeline.net.urls import redact_secrets
 from surd.schemas import BuildConfig, BuildRecord
 
-STANDS_ON = ("surd", "diffusers", "open_clip_torch", "pillow", "prefect", "pyarrow", "torch", "transformers")
+RECORDED_PACKAGES = ("surd", "diffusers", "open_clip_torch", "pillow", "prefect", "pyarrow", "torch", "transformers")
 CHECKOUT = Path(__file__).parents[1]
 
 
-def check(config: BuildConfig, root: str) -> BuildRecord:
-    """The record of a build about to start, once it is clear that it can.
+def build_record(config: BuildConfig, root: str) -> BuildRecord:
+    """The record of a build about to start, after checking that it can start.
 
-    Raises SurdError when the root cannot be written or a model role names what is not there.
+    Raises SurdError when the folder cannot be written or the model of a role cannot be found.
     """
     Build(root).check_writable()
     models = Models(config.models)
     revisions = {role: f"{config.models.ref(role)} {models.revision(role)}" for role in ROLES}
     return BuildRecord(
         config=config.model_dump(mode="json") | {"source": redact_secrets(config.source)},
-        versions={name: _version(name) for name in STANDS_ON},
+        versions={name: _version(name) for name in RECORDED_PACKAGES},
         models=revisions,
         git_commit=_git_commit(),
     )
@@ -43,7 +43,7 @@ def _git_commit() -> str | None:
         return None
     try:
         command = ["git", "-C", str(CHECKOUT), "rev-parse", "--verify", "--quiet", "HEAD"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None

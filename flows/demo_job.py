@@ -1,4 +1,4 @@
-"""Turns a finished build into a trained adapter, a grid with and without it, and one JSON line: the whole job."""
+"""The rest of ``surd demo`` after the build: train the adapter, generate a grid with and without it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from surd.pipeline.build.folder import Build, part_file
 from surd.schemas import Corrected, ShardManifest, Status
 
 GRID_PROMPTS = 6
-# The recipe of docs/effect.md: in two hundred steps at the default rate and strength nobody would see a difference.
-# And always anew: a minute is less than the question what an older adapter in the folder was trained on.
+# The recipe of docs/effect.md: in two hundred steps at the default rate and strength no difference would be visible.
+# And always anew: training takes a minute, and what an older adapter in the folder was trained on is unknown.
 TRAINING = (
     "--lr", "2e-3", "--lr-schedule", "cosine", "--eta", "1", "--w-prompt", "5", "--feed-forward", "512",
     "--batch-size", "16", "--no-resume",
 )  # fmt: skip
-DRAWING = ("--guidance-scale", "2.5", "--compare")  # the guidance that the demo's diffusion model was measured at
+SAMPLING = ("--guidance-scale", "2.5", "--compare")  # the guidance that the demo's diffusion model was measured at
 
 
 class TrainingFailed(Exception):
-    """A program of sur_adapter ended badly and has said why; ``args[0]`` is its exit code."""
+    """A program of sur_adapter failed and has printed why; ``args[0]`` is its exit code."""
 
 
-def train_and_draw(summary: dict[str, Any], root: str, steps: int) -> dict[str, Any]:
-    """Train on the build at ``root`` and draw a grid; the summary with both, also written to ``summary.json`` there.
+def train_and_generate(summary: dict[str, Any], root: str, steps: int) -> dict[str, Any]:
+    """Train on the build at ``root`` and generate a grid; returns the summary, also written to ``summary.json`` there.
 
-    The adapter's programs run as a user runs them: all they get is the shards. Raises TrainingFailed.
+    The adapter's programs run as a user runs them: the shards are their only input. Raises TrainingFailed.
     """
     out = Path(root).expanduser().resolve()
     adapter, grid = out / "adapter", out / "grid.png"
@@ -43,7 +43,7 @@ def train_and_draw(summary: dict[str, Any], root: str, steps: int) -> dict[str, 
         *TRAINING,
     )
     prompts = [argument for prompt in _sample_prompts(Build(root)) for argument in ("--prompt", prompt)]
-    _run("sur_adapter.cli.generate", "--adapter", str(adapter), *prompts, *DRAWING, "--out", str(grid))
+    _run("sur_adapter.cli.generate", "--adapter", str(adapter), *prompts, *SAMPLING, "--out", str(grid))
     trained = json.loads((adapter / "train.json").read_text(encoding="utf-8"))
     figures = {
         **{name: summary[name] for name in ("collected", "kept", "rejected", "shards")},
@@ -56,13 +56,13 @@ def train_and_draw(summary: dict[str, Any], root: str, steps: int) -> dict[str, 
 
 
 def _shards(build: Build, out: Path) -> str:
-    """The shards as one pattern; of a build that kept nothing, the name its first shard would have."""
+    """The shards as one pattern; for a build that kept nothing, the name its first shard would have."""
     count = len(ShardManifest.model_validate_json(build.read_bytes("shards/manifest.json")).shards)
     return f"{out}/shards/surd-{{00000..{max(count, 1) - 1:05d}}}.tar"
 
 
 def _sample_prompts(build: Build) -> list[str]:
-    """The first few different simple prompts that were kept."""
+    """The first few distinct simple prompts that were kept."""
     prompts: dict[str, None] = {}
     for part in range(build.part_count()):
         kept = build.read_table(part_file("select", part), columns=["status"])["status"].to_pylist()

@@ -1,4 +1,4 @@
-"""Runs an import: the stages that get and store samples, with curation passed over, in this process."""
+"""Import of a finished dataset: runs collect, fetch, decode, pack and embed in this process, without curation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from surd.flows.build_record import check
-from surd.flows.listener import Listener
+from surd.flows.build_record import build_record
+from surd.flows.listener import Listener, StageSummary
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.pipeline.imports.rows import write_imported_rows
@@ -24,7 +24,7 @@ from surd.schemas.config import Pooling
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """What is imported and how. ``pooling``: what vectors are that nothing describes; None: they are left out."""
+    """What to import and how. ``pooling``: of vectors without a description; None: leave vectors out."""
 
     layout: str
     out: str
@@ -32,17 +32,17 @@ class Import:
     pooling: Pooling | None = "mean"
 
 
-def import_dataset(wanted: Import, listener: Listener) -> dict[str, Any]:
-    """Import into a build, or go on with an import that was stopped; returns the summary of the build.
+def import_dataset(request: Import, listener: Listener) -> dict[str, Any]:
+    """Import into a build, or continue an import that was stopped; returns the summary of the build.
 
-    Raises SurdError for what is the user's to mend. A row that cannot be a sample is a row of the build with a reason.
+    User errors raise SurdError. A row that cannot be a sample becomes a rejected row of the build, with a reason.
     """
-    source = source_of(wanted.layout)
-    config = load_config({}, {"embed.layers": []} | wanted.fields | {"source": source})
-    build = Build(wanted.out)
-    _refuse_another(build, redact_secrets(source))
-    vectors = vector_files(wanted.layout) if wanted.pooling else []
-    record = check(config, wanted.out)
+    source = source_of(request.layout)
+    config = load_config({}, {"embed.layers": []} | request.fields | {"source": source})
+    build = Build(request.out)
+    _check_same_source(build, redact_secrets(source))
+    vectors = vector_files(request.layout) if request.pooling else []
+    record = build_record(config, request.out)
     outcomes = [*_run("collect", config, build, listener)]
     build.write_json("build.json", record)
     for name in ("fetch", "decode"):
@@ -50,13 +50,14 @@ def import_dataset(wanted: Import, listener: Listener) -> dict[str, Any]:
     write_imported_rows(build)
     outcomes += _run("pack", config, build, listener)
     if not shard_manifest(build).count:
-        raise SurdError(f"SOURCE is {wanted.layout!r} and no row of it is a whole sample: {_why(build)}")
+        raise SurdError(f"SOURCE is {request.layout!r}: none of its rows is a complete sample: {_reasons(build)}")
     for path in vectors:
         shards = len(shard_manifest(build).shards)
         listener.stage_started("vectors", shards)
-        for _ in import_vectors(build, path, wanted.pooling or "mean", Models(config.models)):
-            listener.unit_done(Outcome(stage="vectors", unit=0, skipped=False, rows=0, seconds=0))
-        listener.stage_done("vectors", [Outcome(stage="vectors", unit=0, skipped=False, rows=0, seconds=0)] * shards)
+        written = import_vectors(build, path, request.pooling or "mean", Models(config.models))
+        for done, _ in enumerate(written, start=1):
+            listener.progress(done, shards)
+        listener.stage_done("vectors", StageSummary(units=shards))
     outcomes += _run("embed", config, build, listener)
     outcomes += _run("report", config, build, listener)
     return summarize(build, outcomes)
@@ -69,24 +70,24 @@ def _run(name: str, config: BuildConfig, build: Build, listener: Listener) -> li
     outcomes = []
     for unit in range(count):
         outcomes.append(run_unit(stage, unit, build.root, config))
-        listener.unit_done(outcomes[-1])
+        listener.progress(len(outcomes), count)
     if stage.scope == "shard":
         finish(stage, build.root, config)
-    listener.stage_done(name, outcomes)
+    listener.stage_done(name, StageSummary.of(outcomes))
     return outcomes
 
 
-def _refuse_another(build: Build, source: str) -> None:
+def _check_same_source(build: Build, source: str) -> None:
     if not build.exists("build.json"):
         return
     try:
-        theirs = BuildRecord.model_validate_json(build.read_bytes("build.json")).config.get("source")
+        recorded = BuildRecord.model_validate_json(build.read_bytes("build.json")).config.get("source")
     except ValidationError:
-        raise SurdError(f"--out is {build.root!r}, whose build.json cannot be read; name another folder") from None
-    if theirs != source:
-        raise SurdError(f"--out is {build.root!r} and holds a build of {theirs!r}; name another folder")
+        raise SurdError(f"--out is {build.root!r}: its build.json cannot be read; use another folder") from None
+    if recorded != source:
+        raise SurdError(f"--out is {build.root!r}: it holds a build of {recorded!r}; use another folder")
 
 
-def _why(build: Build) -> str:
+def _reasons(build: Build) -> str:
     counts = summarize(build, [])["rejected"]
     return ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "it is empty"

@@ -1,32 +1,51 @@
-"""What a running build says of itself, and who listens: a terminal, a log, a page of the Prefect UI."""
+"""The events of a running build, for whoever shows them: a terminal, a log, a page of the Prefect UI."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
 from surd.pipeline.acquisition.progress import FetchProgress
 from surd.pipeline.runner.run_unit import Outcome
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageSummary:
+    """How many units a finished stage has, how many were already done, and the rows it rejected, by reason."""
+
+    units: int
+    skipped: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> Self:
+        """The outcomes of a stage's units, summed up."""
+        return cls(
+            units=len(outcomes),
+            skipped=sum(outcome.skipped for outcome in outcomes),
+            rejected=sum((Counter(outcome.rejected) for outcome in outcomes), Counter()),
+        )
+
+
 class Listener:
-    """Hears how a build goes, stage by stage; this one ignores it."""
+    """Receives the events of a build, stage by stage; this one ignores them."""
 
     def stage_started(self, stage: str, units: int) -> None:
         """A stage begins; ``units`` is how many partitions or shards it has."""
 
-    def unit_done(self, outcome: Outcome) -> None:
-        """One unit ended well."""
+    def progress(self, done: int, total: int) -> None:
+        """``done`` of the ``total`` units of the current stage have succeeded."""
 
     def fetching(self, progress: FetchProgress) -> None:
-        """How far fetch is, about once a second, and once more when it is done."""
+        """Progress of fetch by image, about once a second, and once more after each of its units."""
 
-    def stage_done(self, stage: str, outcomes: list[Outcome]) -> None:
-        """All units of a stage ended well."""
+    def stage_done(self, stage: str, summary: StageSummary) -> None:
+        """All units of a stage succeeded."""
 
     def close(self) -> None:
-        """Nothing more will be said."""
+        """No more events follow."""
 
 
 SILENT = Listener()
-LISTENER: ContextVar[Listener] = ContextVar("LISTENER", default=SILENT)
-"""The listener of whoever runs the flow in process; a flow's parameters could not carry it."""

@@ -2,8 +2,8 @@
 
 Prefect calls ``setup_environment`` once, on import, in every process that runs where ``[tool.prefect.plugins]`` of
 pyproject.toml switches plugins on, that is in a checkout. Flow and deployment share one name here, so the name alone
-is enough; elsewhere the full form is needed. Nothing of Prefect is patched: the one word is completed on the command
-line, before Prefect reads it. Every other command is left as it is.
+is enough; elsewhere the full form is needed. Prefect is not patched: the word is completed in ``sys.argv``, before
+Prefect reads it. Every other command is left as it is.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def complete(arguments: list[str]) -> list[str]:
     """The arguments of ``prefect``, with the bare name of our deployment completed to ``build-surd/build-surd``."""
     if arguments[:1] != ["deployment"]:
         return arguments
-    for place, word in enumerate(arguments[2:], start=2):
-        before = arguments[place - 1]
+    for index, word in enumerate(arguments[2:], start=2):
+        before = arguments[index - 1]
         is_value = before.startswith("-") and before != "--watch"
         if word == NAME and not is_value:
-            return [*arguments[:place], f"{NAME}/{NAME}", *arguments[place + 1 :]]
+            return [*arguments[:index], f"{NAME}/{NAME}", *arguments[index + 1 :]]
     return arguments

@@ -1,4 +1,4 @@
-"""Turns what a person asks for (a profile, fields by name, a folder) into a checked config and a build folder."""
+"""Profiles and ``--param`` values: the checked config of a build, and its default folder."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ PROFILES = Path(__file__).parent / "profiles"
 
 
 def find_profile(profile: str) -> Path:
-    """The YAML file of a profile, given by name (``demo``) or by path (``mine.yaml``).
+    """The YAML file of a profile, given by name (``demo``) or by path (``my_profile.yaml``).
 
-    Raises SurdError naming the nearest profile when there is none of that name.
+    Raises SurdError naming the nearest profile when a name is unknown.
     """
     if "/" in profile or profile.endswith((".yaml", ".yml")):
         return Path(profile).expanduser()
-    known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
-    if profile not in known:
-        near = difflib.get_close_matches(profile, known, n=1)
-        mend = f"did you mean {near[0]!r}?" if near else f"take one of {', '.join(known)}, or a path to a YAML file"
-        raise SurdError(f"profile is {profile!r} and there is no such profile; {mend}")
+    names = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    if profile not in names:
+        near = difflib.get_close_matches(profile, names, n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(names)}, or a path to a YAML file"
+        raise SurdError(f"profile is {profile!r}: there is no profile of that name; {remedy}")
     return PROFILES / f"{profile}.yaml"
 
 
-def resolve(profile: str, *overrides: dict[str, Any]) -> BuildConfig:
+def resolve_config(profile: str, *overrides: dict[str, Any]) -> BuildConfig:
     """A profile with each mapping of overrides laid over it in turn; keys may be dotted. Raises SurdError."""
     values = read_profile(find_profile(profile))
     for layer in (*overrides, {}):
@@ -39,7 +39,7 @@ def resolve(profile: str, *overrides: dict[str, Any]) -> BuildConfig:
 
 
 def default_out(profile: str) -> str:
-    """Where a build lands when nobody says: ``data/`` and the profile's name."""
+    """The folder of a build without ``--out``: ``data/`` and the profile's name."""
     return f"data/{find_profile(profile).stem}"
 
 
@@ -49,10 +49,14 @@ def parse_params(params: list[str]) -> dict[str, Any]:
     for param in params:
         field, equals, text = param.partition("=")
         if not equals or not re.fullmatch(r"\w+(\.\w+)*", field):
-            raise SurdError(f"--param is {param!r}; write it as field=value, for example fetch.retries=1")
+            raise SurdError(
+                f"--param is {param!r}: it is not of the form field=value; write for example --param fetch.retries=1"
+            )
         try:
             values[field] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             why = " ".join(str(error).split())
-            raise SurdError(f"--param {field} is {text!r}, which is not YAML ({why}); quote it") from None
+            raise SurdError(
+                f"--param {field} is {text!r}: it is not valid YAML ({why}); put the value in quotes"
+            ) from None
     return values

@@ -1,55 +1,53 @@
-"""Turns a build under way, and its result, into lines on a terminal."""
+"""A running build, and its result, on a terminal."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from surd.flows.cli.fetch_table import table, tell
-from surd.flows.listener import Listener
+from surd.flows.fetch_watch import format_progress, host_rows
+from surd.flows.listener import Listener, StageSummary
 from surd.pipeline.acquisition.progress import FetchProgress
 from surd.pipeline.inspection.summary import funnel
-from surd.pipeline.runner.run_unit import Outcome
 
 
 class Terminal(Listener):
-    """A bar for the stage at work and a line for each that is done."""
+    """A bar for the current stage and a line for each finished one."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = _Bar(console)
         self._task: TaskID | None = None
-        self._started = 0.0
+        self._stage, self._started = "", 0.0
 
     def stage_started(self, stage: str, units: int) -> None:
-        self._started = time.perf_counter()
+        self._stage, self._started = stage, time.perf_counter()
         self._bar.start()
-        self._task = self._bar.add_task(stage, total=units, said="")
+        self._task = self._bar.add_task(stage, total=units, status="")
 
-    def unit_done(self, outcome: Outcome) -> None:
+    def progress(self, done: int, total: int) -> None:
         assert self._task is not None, "a stage starts before its units end"
-        if outcome.stage != "fetch":  # that tells of its images
-            self._bar.advance(self._task)
+        if self._stage != "fetch":  # its bar counts images
+            self._bar.update(self._task, completed=done)
 
     def fetching(self, progress: FetchProgress) -> None:
         assert self._task is not None, "a stage starts before its units end"
         self._bar.hosts = host_table(progress)
-        self._bar.update(
-            self._task, total=progress.total, completed=progress.all_hosts.images, said=tell(progress), refresh=True
-        )
+        done, status = progress.all_hosts.images, format_progress(progress)
+        self._bar.update(self._task, total=progress.total, completed=done, status=status, refresh=True)
 
-    def stage_done(self, stage: str, outcomes: list[Outcome]) -> None:
+    def stage_done(self, stage: str, summary: StageSummary) -> None:
         self.close()
         seconds = time.perf_counter() - self._started
-        self._console.print(f"{stage:8} {_tell(outcomes)}  {seconds:.1f} s", highlight=False, soft_wrap=True)
+        self._console.print(f"{stage:8} {_format_summary(summary)}  {seconds:.1f} s", highlight=False, soft_wrap=True)
         if stage == "fetch" and self._bar.hosts and self._bar.hosts.row_count > 1:
             self._console.print(Padding(self._bar.hosts, (0, 0, 0, 9)))
 
@@ -62,22 +60,22 @@ class Terminal(Listener):
 
 
 @contextmanager
-def counting(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar while the block lasts; what is given moves it on."""
+def counting(console: Console, label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar while the block lasts; the function it gives advances the bar by a count."""
     columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(label, total=total)
         yield lambda count: bar.advance(task, count)
 
 
 class _Bar(Progress):
-    """A line with a bar, and below it the hosts while there are any to show."""
+    """A line with a bar, and below it the table of hosts, if any."""
 
     def __init__(self, console: Console) -> None:
         self.hosts: Table | None = None
         columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        said = TextColumn("{task.fields[said]}")
-        super().__init__(*columns, said, console=console, transient=True, disable=not console.is_terminal)
+        status = TextColumn("{task.fields[status]}")
+        super().__init__(*columns, status, console=console, transient=True, disable=not console.is_terminal)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
@@ -87,30 +85,29 @@ class _Bar(Progress):
 
 def host_table(progress: FetchProgress) -> Table:
     """The hosts of a fetch as a table for a terminal."""
-    found = Table("host", "images", "kept", "MB", "reasons", box=None, pad_edge=False)
-    for column in found.columns[1:4]:
+    table = Table("host", "images", "kept", "MB", "reasons", box=None, pad_edge=False)
+    for column in table.columns[1:4]:
         column.justify = "right"
-    for row in table(progress):
-        found.add_row(*(str(value) for value in row.values()))
-    return found
+    for row in host_rows(progress):
+        table.add_row(*(str(value) for value in row.values()))
+    return table
 
 
-def _tell(outcomes: list[Outcome]) -> str:
-    units = f"{len(outcomes):3} unit{'s' if len(outcomes) != 1 else ' '}"
-    skipped = sum(outcome.skipped for outcome in outcomes)
-    if skipped == len(outcomes):
+def _format_summary(summary: StageSummary) -> str:
+    units = f"{summary.units:3} unit{'s' if summary.units != 1 else ' '}"
+    if summary.skipped == summary.units:
         return f"{units}  already done"
     parts = [units]
-    if skipped:
-        parts.append(f"{skipped} already done")
-    if rejected := sum((Counter(outcome.rejected) for outcome in outcomes), Counter()):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.most_common())
-        parts.append(f"{rejected.total()} rejected: {reasons}")
+    if summary.skipped:
+        parts.append(f"{summary.skipped} already done")
+    if summary.rejected:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.most_common())
+        parts.append(f"{summary.rejected.total()} rejected: {reasons}")
     return "  ".join(parts)
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
-    """The funnel as a table, whether anything had to be done, and the path of the report."""
+    """The funnel as a table, a note if all units were already done, and the path of the report."""
     table = Table("rows", "count", "meaning", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for name, count, meaning in funnel(summary):
@@ -121,3 +118,32 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     if summary["run_units"] == 0:
         console.print(f"nothing to do: all {summary['skipped_units']} units were already done", highlight=False)
     console.print(f"report: {summary['report']}", highlight=False, soft_wrap=True)
+
+
+def print_record(console: Console, record: dict[str, Any]) -> None:
+    """What ``lookup`` gives, as one small table for the record, each stage and the shard."""
+    _print_mapping(console, record["key"], record["status"] | record["paths"])
+    for stage, row in record["stages"].items():
+        own = {name: value for name, value in row.items() if name not in ("key", *record["status"])}
+        _print_mapping(console, stage, own)
+    if record["shard"]:
+        _print_mapping(console, "shard", record["shard"])
+
+
+def _print_mapping(console: Console, title: str, values: dict[str, Any]) -> None:
+    console.print(f"[bold]{title}[/bold]")
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in values.items():
+        if value is not None:
+            table.add_row(f"[dim]{name}[/dim]", _short(value))
+    console.print(table)
+    console.print()
+
+
+def _short(value: Any) -> str:
+    """A value as text; an embedding is shown as its length."""
+    if isinstance(value, list) and len(value) > 32 and isinstance(value[0], float):
+        return f"{len(value)} numbers"
+    return escape("\n".join(map(str, value)) if isinstance(value, list) else str(value))

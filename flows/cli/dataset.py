@@ -1,4 +1,4 @@
-"""The commands on a finished dataset: verify and repair it, export it to other layouts, import it from them."""
+"""The commands on a finished dataset: ``surd verify``, ``surd export`` and ``surd import``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (o
 def verify(
     build: BuildFolder,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Rebuild what is broken, and only that, from the build's own stages.")
+        bool, typer.Option("--repair", help="Rebuild the broken files, and only those, from the build's own stages.")
     ] = False,
     stages: Annotated[
-        bool, typer.Option("--stages", help="Also hash what every stage wrote: rows, fetched bytes.")
+        bool, typer.Option("--stages", help="Also hash the files that every stage wrote: rows, fetched bytes.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Findings that are shown.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many findings.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on one line, with every finding.")] = False,
 ) -> None:
     """Check every promise of the format: hashes, counts, key order across columns, schema, dtype, shape, NaN.
 
-    Needs only `shards/` and `columns/`, so it serves for a dataset that you were given; tars are read as a stranger's.
+    Needs only `shards/` and `columns/`, so it works on a dataset you downloaded; tars are read as untrusted input.
 
     Exit code 0: sound (or all repaired). 1: broken, and the first broken file is named. 2: there is no dataset.
 
@@ -35,21 +35,24 @@ def verify(
 
     - `surd verify data/demo`
 
-    - Rebuild the broken shards, same bytes, proven by sha256: `surd verify data/demo --repair`
+    - Rebuild the broken shards with the same bytes, checked by sha256: `surd verify data/demo --repair`
     """
-    from surd.flows.cli.verification import check, mend, print_check, print_repair
+    from surd.flows.cli.verification import check, print_check, print_repair, to_json
+    from surd.pipeline.build.folder import Build
+    from surd.pipeline.runner.repair import repair as repair_files
 
     console = Console()
-    told = check(build, stages=stages, console=console)
-    if repair and not told["sound"]:
-        repaired = mend(build, told)
-        told = check(build, stages=stages, console=console) | {"repaired": [one.__dict__ for one in repaired]}
+    result = check(build, stages=stages, console=console)
+    repaired = None
+    if repair and not result.sound:
+        repaired = list(repair_files(Build(build), result.findings))
+        result = check(build, stages=stages, console=console)
     if as_json:
-        print(json.dumps(told, ensure_ascii=False))
+        print(json.dumps(to_json(result, repaired), ensure_ascii=False))
     else:
-        print_repair(console, told)
-        print_check(console, told, limit)
-    raise typer.Exit(0 if told["sound"] else 1)
+        print_repair(console, repaired or ())
+        print_check(console, result, limit)
+    raise typer.Exit(0 if result.sound else 1)
 
 
 def export(
@@ -57,7 +60,7 @@ def export(
     to: Annotated[str, typer.Option(help="authors, imagefolder, parquet or img2dataset.")],
     out: Annotated[str, typer.Option(help="A new folder (or URL).")],
 ) -> None:
-    """Write a dataset as other tools read it. `surd import` makes the same shards of it again, byte for byte.
+    """Write a dataset in the layout of another tool. `surd import` makes the same shards from it, byte for byte.
 
     - `authors`: `train/metadata.jsonl` (file_name, text, prompt), images, `prompt2vec/LLM/LAYER.pt` of every LLM column
 
@@ -75,9 +78,9 @@ def export(
     from surd.pipeline.dataset.reader import read_manifest
 
     console = Console()
-    opened = Build(build)
-    with counting(console, "export", read_manifest(opened).count) as advance:
-        count = write(opened, to, Build(out), advance)
+    dataset = Build(build)
+    with counting(console, "export", read_manifest(dataset).count) as advance:
+        count = write(dataset, to, Build(out), advance)
     console.print(f"{count:,} samples: {escape(out)}", highlight=False, soft_wrap=True)
 
 
@@ -89,7 +92,7 @@ def import_(
             help="authors:FOLDER, imagefolder:FOLDER, parquet:FOLDER, img2dataset:FOLDER or urls:FILE.",
         ),
     ],
-    out: Annotated[str, typer.Option(help="Where the build goes.")],
+    out: Annotated[str, typer.Option(help="Folder (or URL) of the build.")],
     param: Annotated[
         list[str],
         typer.Option(
@@ -97,13 +100,14 @@ def import_(
         ),
     ] = [],  # noqa: B006 - typer reads the default and never changes it
     pooling: Annotated[
-        Literal["mean", "last"], typer.Option(help="What one vector a prompt is, where the layout does not say.")
+        Literal["mean", "last"],
+        typer.Option(help="How vectors were pooled from tokens, if the layout does not say."),
     ] = "mean",
-    vectors: Annotated[bool, typer.Option("--vectors/--no-vectors", help="Take prompt2vec/LLM/LAYER.pt too.")] = True,
+    vectors: Annotated[bool, typer.Option("--vectors/--no-vectors", help="Import prompt2vec/LLM/LAYER.pt.")] = True,
 ) -> None:
-    """Take a finished dataset over as it is: images, both prompts, provenance, LLM vectors. Nothing is curated.
+    """Import a finished dataset as it is: images, both prompts, provenance, LLM vectors. Nothing is curated.
 
-    A row needs an image and both prompts; one that has not, or whose image is broken, is counted with its reason. To
+    A row needs an image and both prompts; rows that lack one, or whose image is broken, are counted by reason. To
     curate instead, use the folder as a source: `surd build --source authors:FOLDER`.
 
     **Examples**
@@ -112,20 +116,18 @@ def import_(
 
     - Columns of other names: `surd import parquet:their_set --out data/theirs --param urls.simple_column=short`
     """
-    from surd.flows.cli.console import Terminal
+    from surd.flows.cli.console import Terminal, print_summary
     from surd.flows.import_dataset import Import, import_dataset
     from surd.flows.request import parse_params
 
     console = Console()
     fields = parse_params(param)
     if "source" in fields:
-        raise SurdError("--param is 'source' and the source is the argument SOURCE; leave the --param out")
+        raise SurdError("--param is 'source': an import takes its source from the argument SOURCE; remove this --param")
     terminal = Terminal(console)
     try:
-        wanted = Import(layout=source, out=out, fields=fields, pooling=pooling if vectors else None)
-        summary = import_dataset(wanted, terminal)
+        request = Import(layout=source, out=out, fields=fields, pooling=pooling if vectors else None)
+        summary = import_dataset(request, terminal)
     finally:
         terminal.close()
-    from surd.flows.cli.console import print_summary
-
     print_summary(console, summary)

@@ -1,4 +1,4 @@
-"""``surd``: the commands people type. Everything heavy is imported by the command that needs it."""
+"""The command line ``surd``. Each command imports what it needs, so that ``surd --help`` loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build(
             "huggingface:FOLDER, authors:FOLDER or diffusiondb:FOLDER."
         ),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="Where the build goes. Default: data/PROFILE.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder (or URL) of the build. Default: data/PROFILE.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of config fields, laid over the profile.")] = None,
     param: Params = [],  # noqa: B006 - typer reads the default and never changes it
     limit: Annotated[int | None, typer.Option(help="Collect at most this many records.")] = None,
@@ -56,7 +56,7 @@ def build(
         typer.Option(help="facts: check and repair each fact (default); paper: the paper's plain rule, to compare."),
     ] = None,
 ) -> None:
-    """Build a dataset, or continue one: what is already done is skipped.
+    """Build a dataset, or continue one: finished work is skipped.
 
     **Examples**
 
@@ -66,7 +66,7 @@ def build(
 
     - A list of URLs with prompts: `surd build --source urls:laion.parquet --limit 1000 --out data/list`
 
-    - What img2dataset got: `surd build --source img2dataset:its_output --out data/taken-over`
+    - The output of img2dataset: `surd build --source img2dataset:its_output --out data/taken-over`
 
     - Civitai (key, if any, in CIVITAI_API_KEY): `surd build --source "civitai:?sort=Newest&nsfw=None" --limit 1000`
 
@@ -74,35 +74,33 @@ def build(
 
     - Stricter, on the same build; only what depends on it is redone: `surd build --param select.min_clip_simple=0.2`
 
-    - What a stricter rule would keep, before it is built: `surd select BUILD --param select.min_clip_simple=0.2`
+    - What a stricter rule would keep, without building: `surd select BUILD --param select.min_clip_simple=0.2`
 
-    All fields with their meaning: `surd schema`, then BuildConfig.schema.json.
+    All config fields and their meaning: run `surd schema`, then read BuildConfig.schema.json.
     """
     from surd.flows.request import parse_params
 
-    named = (("source", source), ("limit", limit), ("correct.rule", correction))
-    flags = {name: value for name, value in named if value is not None}
-    summary = _build(profile, out, config, parse_params(param) | flags)
-    _print_summary(summary)
+    options = (("source", source), ("limit", limit), ("correct.rule", correction))
+    fields = {name: value for name, value in options if value is not None}
+    _build(profile, out, config, parse_params(param) | fields)
 
 
 @app.command()
 def demo(
-    out: Annotated[str, typer.Option(help="Where the build goes.")] = "data/demo",
+    out: Annotated[str, typer.Option(help="Folder of the build.")] = "data/demo",
     steps: Annotated[int, typer.Option(min=1, help="Training steps of the adapter.")] = 200,
     param: Params = [],  # noqa: B006
 ) -> None:
-    """The whole job on the embedded demo world: build, train the adapter, draw with and without it.
+    """The whole job on the embedded demo world: build, train the adapter, generate images with and without it.
 
     Ends with one JSON line, also written to `summary.json` in the build.
     """
-    from surd.flows.demo_job import TrainingFailed, train_and_draw
+    from surd.flows.demo_job import TrainingFailed, train_and_generate
     from surd.flows.request import parse_params
 
     summary = _build("demo", out, None, parse_params(param))
-    _print_summary(summary)
     try:
-        figures = train_and_draw(summary, out, steps)
+        figures = train_and_generate(summary, out, steps)
     except TrainingFailed as error:
         raise typer.Exit(error.args[0]) from None
     print(f"report: {figures['report']}\ngrid: {figures['grid']}")
@@ -116,25 +114,28 @@ def select(
         list[str], typer.Option(metavar="FIELD=VALUE", help="A select field: select.min_clip_simple=0.2. Repeatable.")
     ] = [],  # noqa: B006
     out: Annotated[str | None, typer.Option(metavar="FILE.parquet", help="Write the selection here.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell; --out is checked and not written.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print; --out is checked, not written.")] = False,
     diff: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="A B", help="Two builds or selection files: what came and went, and why."),
+        typer.Option(
+            metavar="A B",
+            help="Compare two builds or selection files: what came and went, and why.",
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Rows of a --diff that are shown.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, with every row.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Rows of a --diff to show.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, with every row.")] = False,
 ) -> None:
-    """Select again from a build's scores, at other thresholds, in seconds; the build itself stays as it is.
+    """Select again from a build's scores with other thresholds, in seconds; the build itself does not change.
 
     **Examples**
 
     - What a stricter rule would keep: `surd select data/demo --param select.false_match_rate_complex=0.001`
 
-    - One of each picture, as CLIP sees them: `surd select data/demo --param select.max_similarity=0.95 --out b.parquet`
+    - One of each set of similar images: `surd select data/demo --param select.max_similarity=0.95 --out b.parquet`
 
     - What that changed, and why: `surd select --diff data/demo b.parquet`
 
-    To make the shards follow: `surd build` with the same --param.
+    To apply the new thresholds to the shards: `surd build` with the same --param.
     """
     from surd.flows.cli import selection_tables
     from surd.flows.request import parse_params
@@ -142,19 +143,25 @@ def select(
 
     if diff:
         if build or param or out:
-            raise SurdError("--diff is given beside a BUILD, --param or --out; it takes only its two selections")
-        told = selection.diff(*diff)
-        print(json.dumps(told, ensure_ascii=False)) if as_json else selection_tables.print_diff(Console(), told, limit)
+            raise SurdError("--diff takes only its two selections; remove BUILD, --param and --out")
+        compared = selection.diff(*diff)
+        if as_json:
+            print(json.dumps(selection_tables.diff_to_json(compared), ensure_ascii=False))
+        else:
+            selection_tables.print_diff(Console(), compared, limit)
         return
     if not build:
-        raise SurdError("BUILD is missing; name a build, or compare two selections: surd select --diff A B")
+        raise SurdError("BUILD is missing; give a build's folder, or compare two selections: surd select --diff A B")
     if out:
         selection.check_target(out, build)
     chosen = selection.reselect(build, parse_params(param))
     if out and not dry_run:
         selection.write_selection(chosen, out)
-    summary = selection.summary_of(chosen, build, None if dry_run else out)
-    print(json.dumps(summary, ensure_ascii=False)) if as_json else selection_tables.print_selection(Console(), summary)
+    summary = selection.summarize_selection(chosen, build, None if dry_run else out)
+    if as_json:
+        print(json.dumps(selection_tables.summary_to_json(summary), ensure_ascii=False))
+    else:
+        selection_tables.print_selection(Console(), summary)
 
 
 @app.command()
@@ -170,7 +177,7 @@ def report(build: BuildFolder) -> None:
     stage = BY_NAME["report"]
     for name in stage.reads:
         if opened.marker(name, 0) is None and opened.part_count() == 0:
-            raise SurdError(f"build {build!r} is not finished: {name} is not done; run the same surd build again")
+            raise SurdError(f"build is {build!r}: its stage {name} is not finished; run the same surd build again")
     opened.remove(marker_file("report", 0))
     run_unit(stage, 0, build, BuildConfig.model_validate(record.config))
     print(opened.path("report.html"))
@@ -180,36 +187,31 @@ def report(build: BuildFolder) -> None:
 def inspect(
     build: BuildFolder,
     key: Annotated[str, typer.Argument(help="A record's key, or the beginning of one.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
 ) -> None:
-    """Everything known about one record, kept or rejected: each stage's row, its verdict, where its bytes lie."""
+    """Show one record, kept or rejected: each stage's row, its verdict, and the files that hold its bytes."""
+    from surd.flows.cli.console import print_record
     from surd.pipeline.build.open import open_build
     from surd.pipeline.inspection.lookup import lookup
 
-    found = lookup(open_build(build)[0], key)
+    record = lookup(open_build(build)[0], key)
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(record, ensure_ascii=False))
         return
-    console = Console()
-    _print_mapping(console, found["key"], found["status"] | found["paths"])
-    for stage, row in found["stages"].items():
-        own = {name: value for name, value in row.items() if name not in ("key", *found["status"])}
-        _print_mapping(console, stage, own)
-    if found["shard"]:
-        _print_mapping(console, "shard", found["shard"])
+    print_record(Console(), record)
 
 
 @app.command()
 def models(profile: Profile = "demo") -> None:
-    """What each model role resolves to on this machine, whether it is present, and its size."""
+    """Show what each model role resolves to on this machine, whether it is present, and its size."""
     from surd.flows.cli.model_table import model_lines
-    from surd.flows.request import resolve
+    from surd.flows.request import resolve_config
 
     table = Table("role", "present", box=None, pad_edge=False)
     table.add_column("size", justify="right")
     table.add_column("model", overflow="fold")
     table.add_column("resolves to", overflow="fold")
-    for line in model_lines(resolve(profile).models):
+    for line in model_lines(resolve_config(profile).models):
         size = f"{line.size / 1e6:.1f} MB" if line.size else "-"
         table.add_row(line.role, "yes" if line.present else "no", size, line.ref, line.resolved)
     Console().print(table)
@@ -223,9 +225,7 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
     try:
         paths = write_json_schemas(out)
     except OSError as error:
-        raise SurdError(
-            f"--out is {str(out)!r} and cannot be written ({error.strerror}); name another folder"
-        ) from None
+        raise SurdError(f"--out is {str(out)!r}: it cannot be written ({error.strerror}); use another folder") from None
     for path in paths:
         print(path)
 
@@ -237,8 +237,8 @@ app.command("import")(dataset_cli.import_)
 
 
 def main() -> None:
-    """Entry point of ``surd``: what is the user's to mend ends with one sentence and exit code 2."""
-    # A plain SIGTERM would skip Python's exit hooks, and with them the end of Prefect's temporary server.
+    """Entry point of ``surd``: a user error ends with one sentence and exit code 2."""
+    # A plain SIGTERM would skip Python's exit hooks, and Prefect's temporary server would be left running.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
@@ -248,55 +248,37 @@ def main() -> None:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        print(f"error: a disk takes no more ({error.strerror}); make room and run again", file=sys.stderr)
+        print(
+            f"error: writing failed ({error.strerror}); free disk space, then run the same command again",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 
 def _build(profile: str, out: str | None, config_file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
-    from surd.flows.cli.console import Terminal
-    from surd.flows.request import default_out, resolve
+    """Build with a progress bar; prints the summary and returns it."""
+    from surd.flows.cli.console import Terminal, print_summary
+    from surd.flows.request import default_out, resolve_config
     from surd.flows.run_in_process import run_build
     from surd.pipeline.models import demo_only_roles
     from surd.schemas import read_profile
 
-    config = resolve(profile, read_profile(config_file) if config_file else {}, fields)
-    terminal = Terminal(Console())
+    config = resolve_config(profile, read_profile(config_file) if config_file else {}, fields)
+    console = Console()
+    terminal = Terminal(console)
     try:
         summary = run_build(config, profile, out or default_out(profile), terminal)
     finally:
         terminal.close()
     if roles := demo_only_roles(config.models.model_dump(), config.source):
-        named = " and ".join(f"models.{role}" for role in roles)
-        said = f"{named} of the demo: what they say of pictures that are not its emoji scenes means nothing"
-        print(f"note: {said}; name real models, for example with --profile small", file=sys.stderr)
+        names = " and ".join(f"models.{role}" for role in roles)
+        print(
+            f"note: {names} are the demo's models: their output means nothing for images other than its emoji scenes;"
+            " choose real models, for example with --profile small",
+            file=sys.stderr,
+        )
+    print_summary(console, summary)
     return summary
-
-
-def _print_summary(summary: dict[str, Any]) -> None:
-    from surd.flows.cli.console import print_summary
-
-    print_summary(Console(), summary)
-
-
-def _print_mapping(console: Console, title: str, values: dict[str, Any]) -> None:
-    console.print(f"[bold]{title}[/bold]")
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in values.items():
-        if value is not None:
-            table.add_row(f"[dim]{name}[/dim]", _short(value))
-    console.print(table)
-    console.print()
-
-
-def _short(value: Any) -> str:
-    """A value as text; of an embedding, its length is enough."""
-    from rich.markup import escape
-
-    if isinstance(value, list) and len(value) > 32 and isinstance(value[0], float):
-        return f"{len(value)} numbers"
-    return escape("\n".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Turns the model strings of a config into what they are on this machine: a path, its size, present or not."""
+"""``surd models``: what the model strings of a config resolve to on this machine, and whether it is present."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from surd.schemas.model_ref import server_ref
 
 @dataclass(frozen=True, kw_only=True)
 class ModelLine:
-    """One role: the config's string, what it resolves to, whether it is here, and its size in bytes."""
+    """One role: the config's string, what it resolves to, whether it is present, and its size in bytes."""
 
     role: str
     ref: str
@@ -23,7 +23,7 @@ class ModelLine:
 
 
 def model_lines(config: ModelsConfig) -> list[ModelLine]:
-    """One line per role. Nothing is loaded or downloaded; what is missing says so instead of raising."""
+    """One line per role. Nothing is loaded or downloaded; a missing model is a line, not an error."""
     return [_line(role, config.ref(role)) for role in ROLES]
 
 
@@ -52,8 +52,8 @@ def _hub_folder(role: str, ref: str) -> Path | None:
         import open_clip
 
         name, _, tag = ref.partition("/")
-        known = open_clip.get_pretrained_cfg(name, tag)
-        repo = (known or {}).get("hf_hub", "").rstrip("/")
+        pretrained = open_clip.get_pretrained_cfg(name, tag)
+        repo = (pretrained or {}).get("hf_hub", "").rstrip("/")
     return Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" if repo else None
 
 

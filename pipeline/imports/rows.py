@@ -1,8 +1,8 @@
-"""Turns fetched and decoded images of finished samples into the rows of all curation stages, as if those had made them.
+"""Writes the curation rows and markers of an imported dataset.
 
-Nothing is judged and nothing is computed: every record whose image decodes is kept with the prompts and scores it came
-with. So an imported dataset is a build like any other: pack makes its shards, ``surd inspect`` tells a record, ``surd
-report`` shows it, ``surd verify --repair`` rebuilds a shard from the fetched bytes.
+Nothing is judged or computed: every record whose image decodes is kept with the prompts and scores it came with. So an
+imported dataset is a build like any other: pack makes its shards, ``surd inspect`` shows a record, ``surd report``
+makes its page, ``surd verify --repair`` rebuilds a shard from the fetched bytes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def write_imported_rows(build: Build) -> None:
         records = build.read_rows("collect", part, SourceRecord)
         pairs = build.read_rows("fetch", part, Pair)
         decodings = build.read_rows("decode", part, Decoded)
-        told = [_told(record, pair) for record, pair in zip(records, pairs, strict=True)]
+        imported = [_imported_fields(record, pair) for record, pair in zip(records, pairs, strict=True)]
         for stage in CURATION:
             assert stage.row is not None, "a stage between decode and pack has rows"
-            rows = [_row(stage.row, decoded, known) for decoded, known in zip(decodings, told, strict=True)]
+            rows = [_row(stage.row, decoded, fields) for decoded, fields in zip(decodings, imported, strict=True)]
             with build.recording() as written:
                 build.write_rows(stage.name, part, stage.row, rows)
             outputs[stage.name].append(written)
@@ -53,7 +53,7 @@ def write_imported_rows(build: Build) -> None:
 
 
 def _mark(build: Build, stage: Stage, number: int, parts: int, files: dict[str, str]) -> None:
-    """Vouch for rows that the stage itself did not make; its own fingerprint is another, so a build would redo it."""
+    """Mark rows that the stage itself did not make; its own fingerprint differs, so ``surd build`` would redo it."""
     basis = json.dumps([IMPORTED, stage.name, stage.version, files], sort_keys=True)
     marker = Marker(
         stage=stage.name,
@@ -67,16 +67,17 @@ def _mark(build: Build, stage: Stage, number: int, parts: int, files: dict[str, 
     build.write_json(marker_file(stage.name, number), marker)
 
 
-def _told(record: SourceRecord, pair: Pair) -> dict[str, Any]:
-    """The prompts of a record, and the scores that it was exported with, where its bytes are still those."""
+def _imported_fields(record: SourceRecord, pair: Pair) -> dict[str, Any]:
+    """The prompts of a record, and the scores it was exported with if its bytes have not changed since."""
     row = untrusted_json.parse(record.extra) if record.extra else {}
-    told = {"simple": row.get("simple"), "complex": record.prompt, "method": IMPORTED}
-    exported = exported_sample(row, told["simple"] or "", record.prompt or "")
+    prompts = {"simple": row.get("simple"), "complex": record.prompt, "method": IMPORTED}
+    exported = exported_sample(row, prompts["simple"] or "", record.prompt or "")
     if exported is None or exported.sha256 != pair.sha256:
-        return told
-    return {name: value for name, value in row.items() if isinstance(value, float)} | told | {"method": exported.method}
+        return prompts
+    scores = {name: value for name, value in row.items() if isinstance(value, float)}
+    return scores | prompts | {"method": exported.method}
 
 
-def _row(model: type[Row], before: Row, told: dict[str, Any]) -> Row:
-    known = {name: value for name, value in told.items() if name in model.model_fields} if before.kept else {}
-    return model.model_validate(before.verdict() | known)
+def _row(model: type[Row], decoded: Row, fields: dict[str, Any]) -> Row:
+    own = {name: value for name, value in fields.items() if name in model.model_fields} if decoded.kept else {}
+    return model.model_validate(decoded.verdict() | own)

@@ -1,4 +1,4 @@
-"""Turns what names another layout into a source of finished samples, and its files of LLM vectors into columns."""
+"""Import of the authors' LLM vectors as columns, and the source string of a finished dataset's layout."""
 
 from __future__ import annotations
 
@@ -28,48 +28,48 @@ _LAYER = re.compile(r"\d{1,4}")
 
 
 def source_of(layout: str) -> str:
-    """The source string of a layout such as ``authors:FOLDER``. Raises SurdError when it is no layout."""
+    """The source string of a layout such as ``authors:FOLDER``. Raises SurdError on an unknown layout."""
     kind, _, rest = layout.partition(":")
     if kind not in _KINDS or not rest:
-        known = ", ".join(f"{name}:{'FILE' if name == 'urls' else 'FOLDER'}" for name in _KINDS)
-        raise SurdError(f"SOURCE is {layout!r}; give one of {known}")
+        layouts = ", ".join(f"{name}:{'FILE' if name == 'urls' else 'FOLDER'}" for name in _KINDS)
+        raise SurdError(f"SOURCE is {layout!r}: it does not name a known layout; give one of {layouts}")
     return f"finished:{_KINDS[kind]}:{rest}"
 
 
 def vector_files(layout: str) -> list[Path]:
     """The vectors beside the authors' images, ``prompt2vec/<llm>/<layer>.pt``. Raises SurdError on another name."""
     kind, _, rest = layout.partition(":")
-    found = sorted(Path(rest).expanduser().glob("prompt2vec/*/*.pt")) if kind == "authors" else []
-    for path in found:
+    paths = sorted(Path(rest).expanduser().glob("prompt2vec/*/*.pt")) if kind == "authors" else []
+    for path in paths:
         if not _LAYER.fullmatch(path.stem):
-            raise SurdError(f"{path}: its name is no number of a layer, such as 39.pt; rename it or leave it out")
-    return found
+            raise SurdError(f"{path}: its name is not a layer number such as 39.pt; rename it, or use --no-vectors")
+    return paths
 
 
 def import_vectors(build: Build, path: Path, pooling: Pooling, models: Models) -> Iterator[str]:
-    """Write the column of a file of vectors, shard by shard; yields what it wrote.
+    """Write the column of a file of vectors, shard by shard; yields the path of each tar.
 
-    ``<layer>.json`` beside it, which surd exports, says what the vectors are; where there is none, those of one row are
-    what ``pooling`` says. Raises SurdError where the file is not only vectors, or a prompt has none.
+    ``<layer>.json`` beside it, which surd exports, describes the vectors; without it, ``pooling`` is that of vectors
+    of one row. Raises SurdError when the file holds anything else, or a prompt has no vector.
     """
     from surd.pipeline.dataset.torch_vectors import PromptVectors  # only here: it loads torch
 
     vectors = PromptVectors(path)
-    column = _described(path) or _guessed(path, "tokens" if vectors.of_tokens else pooling)
+    column = _described_column(path) or _guessed_column(path, "tokens" if vectors.of_tokens else pooling)
     if (column.pooling == "tokens") != vectors.of_tokens:
-        raise SurdError(f"{path}: its vectors are not those that {path.stem}.json describes; remove that")
+        raise SurdError(f"{path}: its vectors are not what {path.stem}.json describes; remove that .json file")
     for number, shard in enumerate(shard_manifest(build).shards):
         try:
             import_column_shard(build, number, column, vectors.__getitem__, models)
         except KeyError as error:
             prompt = str(error.args[0])[:80]
-            others = f"it has no vector of the simple prompt {prompt!r}, but {len(vectors):,} others"
-            raise SurdError(f"{path}: {others}; leave them all out with --no-vectors") from None
+            missing = f"it has no vector for the simple prompt {prompt!r}, only for {len(vectors):,} other(s)"
+            raise SurdError(f"{path}: {missing}; import without vectors using --no-vectors") from None
         yield f"columns/{column.name}/{shard.name}"
     describe_column(build, column, models)
 
 
-def _described(path: Path) -> ColumnSpec | None:
+def _described_column(path: Path) -> ColumnSpec | None:
     """The column that the file was exported from, by the manifest beside it."""
     beside = path.with_suffix(".json")
     if not beside.exists():
@@ -77,14 +77,14 @@ def _described(path: Path) -> ColumnSpec | None:
     try:
         column = ColumnSpec.of(ColumnManifest.model_validate_json(beside.read_bytes()))
     except (OSError, ValidationError) as error:
-        raise SurdError(f"{beside}: it is no manifest of a column ({error.__class__.__name__}); remove it") from None
+        raise SurdError(f"{beside}: not a valid column manifest ({error.__class__.__name__}); remove it") from None
     if column.kind != "llm" or column.text != "simple" or column.layer is None or column.pooling is None:
-        raise SurdError(f"{beside}: it describes no column of LLM vectors of simple prompts; remove it")
+        raise SurdError(f"{beside}: it does not describe LLM vectors of simple prompts; remove it")
     return column
 
 
-def _guessed(path: Path, pooling: Pooling) -> ColumnSpec:
-    """What the file's place says of it. Its own hash stands for the weights, which nobody states."""
+def _guessed_column(path: Path, pooling: Pooling) -> ColumnSpec:
+    """The column by the file's path alone. Its own hash stands in for the weights, which are unknown."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return ColumnSpec(

@@ -1,4 +1,4 @@
-"""Turns a build and a key into everything known about that one record, kept or rejected."""
+"""Everything a build holds on one record, kept or rejected: each stage's row, its verdict, where its bytes lie."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ def lookup(build: Build, key: str) -> dict[str, Any]:
 
     ``key`` may be the beginning of a key. Raises SurdError when no record, or more than one, begins with it.
     """
-    part, full_key = _find(build, key)
+    part, full_key = _full_key(build, key)
     stages = {}
     for stage in STAGES:
         if stage.row and build.exists(part_file(stage.name, part)):
             stages[stage.name] = _row(build, part_file(stage.name, part), full_key)
-    known = {name: row for name, row in stages.items() if row is not None}
-    latest = list(known.values())[-1]
+    rows = {name: row for name, row in stages.items() if row is not None}
+    latest = list(rows.values())[-1]
     shard = _row(build, INDEX, full_key) if build.exists(INDEX) else None
     return {
         "key": full_key,
         "status": {name: latest[name] for name in ("status", "reason", "rejected_by", "detail")},
-        "paths": _paths(build, part, known, shard),
-        "stages": known,
+        "paths": _paths(build, part, rows, shard),
+        "stages": rows,
         "shard": shard,
     }
 
 
-def _find(build: Build, key: str) -> tuple[int, str]:
+def _full_key(build: Build, key: str) -> tuple[int, str]:
+    """The partition and the whole key of the one record whose key begins so."""
     prefix = key.strip().lower()
-    found: list[tuple[int, str]] = []
+    candidates: list[tuple[int, str]] = []
     for part in range(build.part_count()):
         keys = build.read_table(part_file("collect", part), columns=["key"])["key"]
         matches = keys.filter(pc.starts_with(keys, pattern=prefix)).to_pylist()
-        found += [(part, match) for match in matches]
-    if not found:
+        candidates += [(part, match) for match in matches]
+    if not candidates:
         raise SurdError(
-            f"key is {key!r} and no record of {build.root!r} has it; keys are 16 hex digits, see its report"
+            f"key is {key!r}: no record of {build.root!r} has it; keys are 16 hex digits, listed in the build's report"
         )
-    if len(found) > 1:
-        some = ", ".join(match for _, match in found[:3])
-        raise SurdError(f"key is {key!r} and {len(found)} records begin so ({some} ...); give more digits")
-    return found[0]
+    if len(candidates) > 1:
+        some = ", ".join(match for _, match in candidates[:3])
+        raise SurdError(f"key is {key!r}: {len(candidates)} keys begin with it ({some} ...); give more digits")
+    return candidates[0]
 
 
 def _row(build: Build, relative: str, key: str) -> dict[str, Any] | None:

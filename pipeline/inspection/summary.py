@@ -1,4 +1,4 @@
-"""Turns a finished build's select rows into the figures everybody asks for first."""
+"""The figures of a finished build: records collected, kept, and rejected by reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from surd.schemas import Reason, ShardManifest, Status
 def summarize(build: Build, outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """``collected``, ``kept``, ``rejected`` by reason, ``shards``, ``report``, ``skipped_units``, ``run_units``.
 
-    Counts are read off the rows, so they add up to what was collected or the build is broken.
+    Counts come from the rows, so unless the build is broken they add up to what was collected.
     """
     statuses: Counter[str] = Counter()
     reasons: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What a selection rule keeps of a build's score table; opens no image and no model."""
+"""Applies a selection rule to a build's score table; needs neither images nor models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SCORES = ("clip_simple", "clip_complex")
 
 @dataclass(frozen=True)
 class Selection:
-    """A verdict on every record, and what it rests on."""
+    """A verdict on every record, with the rule and the calibration behind it."""
 
     rows: list[list[Selected]]
     rule: SelectionRule
@@ -39,9 +39,9 @@ class Selection:
 
 
 def choose(build: Build, settings: SelectConfig, clip: str) -> Selection:
-    """What ``settings`` make of a build's scores; writes nothing. ``clip`` names the model they came from.
+    """Apply ``settings`` to a build's scores; writes nothing. ``clip`` names the model the scores came from.
 
-    Thresholds first, then, of the samples that met them, those too close to a better one.
+    Thresholds come first; then samples that pass them are rejected when they are too close to a better one.
     """
     rates = {"simple": settings.false_match_rate_simple, "complex": settings.false_match_rate_complex}
     calibration = calibrate(build, rates, clip)
@@ -82,34 +82,34 @@ def _decide(row: Selected, thresholds: list[Threshold]) -> Selected:
 
 
 def _one_of_each(build: Build, rows: list[list[Selected]], most: float) -> list[list[Selected]]:
-    """Of samples whose images are closer than ``most`` the one that its simple prompt fits best, then least key."""
+    """Of samples whose images are closer than ``most``, keep the best fit to its simple prompt, then the least key."""
     kept = [row for of_part in rows for row in of_part if row.kept]
     keys = [row.key for row in sorted(kept, key=lambda row: (-(row.clip_simple or 0.0), row.key))]
-    twins = find_semantic_duplicates(keys, _images(build, keys), most) if keys else {}
+    duplicates = find_semantic_duplicates(keys, _images(build, keys), most) if keys else {}
 
-    def settle(row: Selected) -> Selected:
+    def decide(row: Selected) -> Selected:
         if not row.kept:
             return row
-        if row.key not in twins:
+        if row.key not in duplicates:
             return row.model_copy(update={"cluster": row.key})
-        twin = twins[row.key]
-        row = row.model_copy(update={"cluster": twin.key, "similarity": twin.similarity})
-        detail = f"cosine {twin.similarity:.3f} with the image of {twin.key}, which is kept, is over {most:g}"
+        other = duplicates[row.key]
+        row = row.model_copy(update={"cluster": other.key, "similarity": other.similarity})
+        detail = f"cosine {other.similarity:.3f} with the image of {other.key}, which is kept, is over {most:g}"
         return row.reject("select", Reason.DUPLICATE_SEMANTIC, detail)
 
-    return [[settle(row) for row in of_part] for of_part in rows]
+    return [[decide(row) for row in of_part] for of_part in rows]
 
 
 def _images(build: Build, keys: list[str]) -> FloatArray:
-    """The image embeddings of ``keys`` [keys, width], in that order; filled in place, for this is a build's bulk."""
-    at = {key: row for row, key in enumerate(keys)}
+    """The image embeddings of ``keys`` [keys, width], in that order; filled in place, as they are most of a build."""
+    row_of = {key: row for row, key in enumerate(keys)}
     matrix: FloatArray | None = None
     for part in range(build.part_count()):
-        of_part, vectors = read_embeddings(build, "score", part, "image_embedding", set(at))
+        of_part, vectors = read_embeddings(build, "score", part, "image_embedding", set(row_of))
         if not of_part:
             continue
         if matrix is None:
             matrix = np.zeros((len(keys), vectors.shape[1]), np.float32)
-        matrix[[at[key] for key in of_part]] = vectors
+        matrix[[row_of[key] for key in of_part]] = vectors
     assert matrix is not None, "a sample that met its thresholds has an embedding"
     return matrix

@@ -1,4 +1,4 @@
-"""Turns an existing build's scores into another selection, and two selections into what came and went, and why."""
+"""Selecting again from a build's scores, and comparing two selections: which keys came and went, and why."""
 
 from __future__ import annotations
 
@@ -17,9 +17,70 @@ from surd.pipeline.build.open import open_build
 from surd.pipeline.selection.choose import SELECTION, Selection, choose
 from surd.schemas import Reason, SelectionRule, SurdError, load_config
 
-NOT_THERE, UNKNOWN = "not_in_build", "unknown"  # why a key is absent, where no Reason of a stage says it
+NOT_THERE, UNKNOWN = "not_in_build", "unknown"  # why a key is absent, where no stage gave a Reason
 _SCORES = ("clip_simple", "clip_complex")
-_Scores = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one record; None: unknown."""
+
+    clip_simple: float | None = None
+    clip_complex: float | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A key that only one of two selections keeps, why the other lacks it, and its scores in both."""
+
+    key: str
+    simple: str | None
+    reason: str
+    detail: str
+    a: Scores
+    b: Scores
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two selections: the scores of its kept keys, its rule, and its build where that is at hand."""
+
+    path: str
+    rule: SelectionRule
+    kept: dict[str, Scores]
+    build: Build | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionDiff:
+    """Two selections compared; ``both``: how many keys both keep."""
+
+    both: int
+    came: list[Change]
+    went: list[Change]
+    a: Side
+    b: Side
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionSummary:
+    """What a rule keeps of a build; ``rejected`` by reason, ``written``: the file of the selection, if any."""
+
+    build: str
+    collected: int
+    kept: int
+    rejected: dict[str, int]
+    rule: SelectionRule
+    written: str | None
+
+
+@dataclass(frozen=True)
+class _Absence:
+    """Why one selection lacks a key, and the key's scores there."""
+
+    reason: str
+    detail: str
+    scores: Scores = Scores()
 
 
 def reselect(root: str, params: dict[str, Any]) -> Selection:
@@ -27,38 +88,38 @@ def reselect(root: str, params: dict[str, Any]) -> Selection:
     for name in params:
         if name != "select" and not name.startswith("select."):
             raise SurdError(
-                f"--param is {name!r} and surd select changes only select.*; for the rest: surd build --param"
+                f"--param is {name!r}: surd select changes only select.* fields; for others use surd build --param"
             )
     build, record = open_build(root)
     settings = load_config({"select": record.config.get("select", {})}, params).select
     parts = build.part_count()
     missing = [part for part in range(parts) if build.marker("correct", part) is None]
     if missing or not parts:
-        raise SurdError(f"build is {root!r} and its scores are not finished; run the same surd build again")
+        raise SurdError(f"build is {root!r}: its scores are not finished; run the same surd build again")
     return choose(build, settings, record.models.get("clip", "unknown"))
 
 
-def summary_of(selection: Selection, root: str, written: str | None) -> dict[str, Any]:
-    """``collected``, ``kept``, ``rejected`` by reason, the thresholds, notes, and where the selection was written."""
+def summarize_selection(selection: Selection, root: str, written: str | None) -> SelectionSummary:
+    """Counts of a selection of the build at ``root``; ``written`` is the file it was written to, if any."""
     rows = [row for of_part in selection.rows for row in of_part]
     reasons = Counter(row.reason for row in rows)
-    return {
-        "build": root,
-        "collected": len(rows),
-        "kept": reasons[None],
-        "rejected": {reason.value: reasons[reason] for reason in Reason if reasons[reason]},
-        "thresholds": [threshold.model_dump(mode="json") for threshold in selection.rule.thresholds],
-        "notes": selection.rule.notes,
-        "selection": written,
-    }
+    return SelectionSummary(
+        build=root,
+        collected=len(rows),
+        kept=reasons[None],
+        rejected={reason.value: reasons[reason] for reason in Reason if reasons[reason]},
+        rule=selection.rule,
+        written=written,
+    )
 
 
 def check_target(out: str, root: str) -> None:
-    """Raises SurdError when ``out`` is no place for a selection."""
+    """Raise SurdError when a selection cannot go to ``out``."""
     if not out.endswith(".parquet"):
-        raise SurdError(f"--out is {out!r} and a selection is a Parquet file; end its name with .parquet")
+        raise SurdError(f"--out is {out!r}: a selection is a Parquet file; end its name with .parquet")
     if Build(_split(out)[0]).path(_split(out)[1]) == Build(root).path(SELECTION):
-        raise SurdError(f"--out is {out!r}, the build's own selection; to change that: surd build --param select....")
+        remedy = "change it with surd build --param select.FIELD=VALUE"
+        raise SurdError(f"--out is {out!r}: this is the build's own selection; {remedy}")
 
 
 def write_selection(selection: Selection, out: str) -> None:
@@ -68,26 +129,16 @@ def write_selection(selection: Selection, out: str) -> None:
         Build(folder).write_table(name, selection.table())
     except OSError as error:
         why = error.strerror or error.__class__.__name__
-        raise SurdError(f"--out is {out!r} and cannot be written ({why}); name another file") from None
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of two selections: what it keeps with which scores, by which rule, and its build where that is at hand."""
-
-    path: str
-    rule: SelectionRule
-    kept: dict[str, _Scores]
-    build: Build | None
+        raise SurdError(f"--out is {out!r}: it cannot be written ({why}); use another file") from None
 
 
 def load_side(path: str) -> Side:
-    """A selection, named by its file or by its build. Raises SurdError when there is none."""
+    """Read a selection, named by its file or by its build. Raises SurdError when there is none."""
     folder, name = _split(path) if path.endswith(".parquet") else (path, SELECTION)
     build = Build(folder)
     if not build.exists(name):
-        mend = "give a build, or the .parquet file of a selection"
-        raise SurdError(f"--diff is {path!r} and there is no {build.path(name)}; {mend}")
+        remedy = "give a build, or the .parquet file of a selection"
+        raise SurdError(f"--diff is {path!r}: there is no {build.path(name)}; {remedy}")
     try:
         with build.open(name) as file:
             table = pq.read_table(file, use_threads=False)
@@ -96,91 +147,94 @@ def load_side(path: str) -> Side:
     except (pa.ArrowException, ValidationError, KeyError, OSError) as error:
         why = f"{error.__class__.__name__} on reading it"
         raise SurdError(
-            f"--diff is {path!r} and holds no selection ({why}); give a file that surd build or surd select wrote"
+            f"--diff is {path!r}: it is not a selection ({why}); give a file that surd build or surd select wrote"
         ) from None
-    scores = [dict(zip(_SCORES, both, strict=True)) for both in zip(*(columns[name] for name in _SCORES), strict=True)]
+    scores = (Scores(*both) for both in zip(*(columns[name] for name in _SCORES), strict=True))
     kept = dict(zip(columns["key"], scores, strict=True))
     is_build = name == SELECTION and build.exists("build.json")
     return Side(path, rule, kept, build if is_build else None)
 
 
-def diff(path_a: str, path_b: str) -> dict[str, Any]:
-    """``came`` (kept by B, not by A) and ``went`` (by A, not by B): each a count, counts by reason, and rows.
+def diff(path_a: str, path_b: str) -> SelectionDiff:
+    """What B keeps and A does not (``came``), and what A keeps and B does not (``went``), with the reason of each row.
 
-    A row says why the side that lacks the key has it not: by that side's own verdict where its build is at hand, else
-    by its rule, which the file carries. Raises SurdError when either is no selection.
+    The reason comes from the side that lacks the key: the verdict of its build if that is at hand, else its rule,
+    which the file carries. Raises SurdError when either is not a selection.
     """
     a, b = load_side(path_a), load_side(path_b)
     prompts = _prompts((a, b), a.kept.keys() ^ b.kept.keys())
-    told: dict[str, Any] = {"both": len(a.kept.keys() & b.kept.keys())}
-    for name, has, lacks in (("came", b, a), ("went", a, b)):
-        keys = has.kept.keys() - lacks.kept.keys()
-        verdicts = _verdicts(lacks, keys) or _retraced(lacks, has, keys)
-        rows = []
-        for key in keys:
-            reason, detail, scores = verdicts.get(key) or _by_rule(lacks, has.kept[key])
-            of_a, of_b = (has.kept[key], scores) if has is a else (scores, has.kept[key])
-            row = {"key": key, "simple": prompts.get(key), "reason": reason, "detail": detail, "a": of_a, "b": of_b}
-            rows.append(row)
-        rows.sort(key=lambda row: (row["reason"], row["key"]))
-        counts = Counter(row["reason"] for row in rows)
-        told[name] = {"count": len(rows), "by_reason": dict(sorted(counts.items())), "rows": rows}
-    for name, side in (("a", a), ("b", b)):
-        told[name] = {"path": side.path, "kept": len(side.kept), "rule": side.rule.model_dump(mode="json")}
-    return told
+    return SelectionDiff(
+        both=len(a.kept.keys() & b.kept.keys()),
+        came=_changes(b, a, prompts, has_is_a=False),
+        went=_changes(a, b, prompts, has_is_a=True),
+        a=a,
+        b=b,
+    )
 
 
-def _by_rule(lacks: Side, scores: _Scores) -> tuple[str, str, _Scores]:
-    """Why a key is not in a selection whose build is not at hand, as far as its rule tells."""
-    nothing: _Scores = dict.fromkeys(_SCORES)
+def _changes(has: Side, lacks: Side, prompts: dict[str, str], *, has_is_a: bool) -> list[Change]:
+    """The keys that ``has`` keeps and ``lacks`` does not, by reason and key."""
+    keys = has.kept.keys() - lacks.kept.keys()
+    absences = _verdicts(lacks, keys) or _reapplied(lacks, has, keys)
+    changes = []
+    for key in keys:
+        absence = absences.get(key) or _by_rule(lacks, has.kept[key])
+        scores = (has.kept[key], absence.scores)
+        a, b = scores if has_is_a else scores[::-1]
+        changes.append(Change(key, prompts.get(key), absence.reason, absence.detail, a, b))
+    return sorted(changes, key=lambda change: (change.reason, change.key))
+
+
+def _by_rule(lacks: Side, scores: Scores) -> _Absence:
+    """Why a key is not in a selection whose build is not at hand, as far as its rule shows."""
     if lacks.build:
-        return NOT_THERE, "that build has no such record", nothing
+        return _Absence(NOT_THERE, "that build has no such record")
     for threshold in lacks.rule.thresholds:
-        if why := threshold.unmet(scores[threshold.column]):
-            return Reason.BELOW_THRESHOLD.value, why, nothing
-    return UNKNOWN, "it meets that selection's thresholds; name its build to learn more", nothing
+        if why := threshold.unmet(getattr(scores, threshold.column)):
+            return _Absence(Reason.BELOW_THRESHOLD.value, why)
+    return _Absence(UNKNOWN, "it meets that selection's thresholds; name its build to learn more")
 
 
-def _verdicts(side: Side, keys: Iterable[str]) -> dict[str, tuple[str, str, _Scores]]:
-    """Key -> reason, detail and scores of the keys that the side's build rejected."""
-    wanted, found = set(keys), {}
+def _verdicts(side: Side, keys: Iterable[str]) -> dict[str, _Absence]:
+    """The keys that the side's build rejected, with its verdict on each."""
     columns = ["key", "reason", "detail", *_SCORES]
-    for row in _rows(side.build, "select", columns, wanted):
-        if row["reason"] is not None:
-            known = {name: row[name] for name in _SCORES if row[name] is not None and math.isfinite(row[name])}
-            scores = dict.fromkeys(_SCORES) | known
-            found[row["key"]] = (row["reason"], row["detail"] or "", scores)
-    return found
+    return {
+        row["key"]: _Absence(row["reason"], row["detail"] or "", Scores(*(_finite(row[name]) for name in _SCORES)))
+        for row in _rows(side.build, "select", columns, set(keys))
+        if row["reason"] is not None
+    }
 
 
-def _retraced(lacks: Side, has: Side, keys: Iterable[str]) -> dict[str, tuple[str, str, _Scores]]:
-    """The same for a side that is but a file: its rule, applied again to the other's build. Nothing unless that keeps
-    exactly the file's keys, and only where the file's own thresholds do not tell enough."""
-    told = {_by_rule(lacks, has.kept[key])[0] for key in keys}
-    if lacks.build or not has.build or UNKNOWN not in told:
+def _reapplied(lacks: Side, has: Side, keys: Iterable[str]) -> dict[str, _Absence]:
+    """The same for a side that is only a file: its rule, applied again to the other's build.
+
+    Empty unless that keeps exactly the file's keys, and unless the file's own thresholds leave a key unexplained.
+    """
+    reasons = {_by_rule(lacks, has.kept[key]).reason for key in keys}
+    if lacks.build or not has.build or UNKNOWN not in reasons:
         return {}
     settings = load_config({"select": lacks.rule.settings}).select
     rows = [row for of_part in choose(has.build, settings, "").rows for row in of_part]
     if {row.key for row in rows if row.kept} != lacks.kept.keys():
         return {}
     return {
-        row.key: (
-            row.reason.value,
-            row.detail or "",
-            {"clip_simple": row.clip_simple, "clip_complex": row.clip_complex},
-        )
+        row.key: _Absence(row.reason.value, row.detail or "", Scores(row.clip_simple, row.clip_complex))
         for row in rows
         if row.reason is not None and row.key in keys
     }
 
 
+def _finite(score: float | None) -> float | None:
+    return score if score is not None and math.isfinite(score) else None
+
+
 def _prompts(sides: Iterable[Side], keys: Iterable[str]) -> dict[str, str]:
     """Key -> simple prompt, from whichever build is at hand."""
-    wanted = set(keys)
+    keys = set(keys)
     return {
         row["key"]: row["simple"]
         for side in sides
-        for row in _rows(side.build, "correct", ["key", "simple"], wanted)
+        for row in _rows(side.build, "correct", ["key", "simple"], keys)
         if row["simple"]
     }
 

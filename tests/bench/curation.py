@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surd.flows.cli.console import Terminal
-from surd.flows.request import parse_params, resolve
+from surd.flows.request import parse_params, resolve_config
 from surd.flows.run_in_process import run_build
 from surd.pipeline.build.folder import Build
 from surd.pipeline.demo.world.defects import KINDS
@@ -59,7 +59,7 @@ def main() -> None:
 def _bench(args: argparse.Namespace, out: Path, console: Console) -> bool:
     params: dict[str, Any] = {"seed": args.seed, "demo.count": args.size, "demo.defects": args.defects}
     params |= {"source": "demo"} | parse_params(args.param)
-    resolve("demo", params)  # a mistake is told before anything is drawn
+    resolve_config("demo", params)  # a mistake is told before anything is drawn
     out.parent.mkdir(parents=True, exist_ok=True)
     write_truth(truth_file(out), args.size, args.seed, args.defects)
     build(params, out, console)
@@ -109,7 +109,7 @@ def build(params: dict[str, Any], out: Path, console: Console) -> None:
     terminal = _Told(console)
     started = time.perf_counter()
     try:
-        summary = run_build(resolve("demo", params), "demo", str(out.resolve()), terminal)
+        summary = run_build(resolve_config("demo", params), "demo", str(out.resolve()), terminal)
     except SurdError:
         raise
     except Exception as error:
@@ -123,7 +123,7 @@ def build(params: dict[str, Any], out: Path, console: Console) -> None:
 
 def build_by_paper(params: dict[str, Any], out: Path, console: Console) -> Path:
     """A copy of the build up to the candidates, corrected by the paper's rule; returns its folder."""
-    config, copy = resolve("demo", params, PAPER), paper_folder(out)
+    config, copy = resolve_config("demo", params, PAPER), paper_folder(out)
     names = [stage.name for stage in STAGES]
     shutil.rmtree(copy, ignore_errors=True)
     for name in names[: names.index("correct")]:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from sur_adapter.evaluation.prompts import read_eval_prompts
 from surd.flows.cli.console import Terminal
-from surd.flows.request import resolve
+from surd.flows.request import resolve_config
 from surd.flows.run_in_process import run_build
 from surd.pipeline.build.folder import Build
 from surd.pipeline.demo import eval_prompts
@@ -39,14 +39,14 @@ def datasets(out: Path, seed: int, count: int, defects: float, console: Console)
     whole = out / "data"
     terminal = Terminal(console)
     try:
-        run_build(resolve("demo", params), "demo", str(whole.resolve()), terminal)
+        run_build(resolve_config("demo", params), "demo", str(whole.resolve()), terminal)
     finally:
         terminal.close()
     patterns: dict[Data, str] = {"corrected": _pattern(whole)}
     others: dict[Data, dict[str, Any]] = {"not corrected": NOT_CORRECTED, "one wording": ONE_WORDING}
     for name, changed in others.items():
         copy = out / f"data-{name.replace(' ', '-')}"
-        _continue(whole, copy, resolve("demo", params | changed), console)
+        _continue(whole, copy, resolve_config("demo", params | changed), console)
         patterns[name] = _pattern(copy)
     return patterns
 
@@ -93,7 +93,7 @@ def rewritten(prompts: Path) -> list[str]:
             examples=tuple({"prompt": one.sentence, "sentence": one.prompt} for one in template.examples),
         )
         texts = [one.prompt for one in read_eval_prompts(prompts)]
-        answers = Models(resolve("demo").models).llm.answer([backwards.chat(text) for text in texts], 40)
+        answers = Models(resolve_config("demo").models).llm.answer([backwards.chat(text) for text in texts], 40)
         tags = [(answer or "").strip() or text for answer, text in zip(answers, texts, strict=True)]
         file.write_text(json.dumps(tags, indent=1) + "\n", encoding="utf-8")
     return list(json.loads(file.read_text(encoding="utf-8")))

@@ -29,11 +29,11 @@ def demo(environment, tmp_path_factory):
             text=True,
             start_new_session=True,
         )
-        told, errors = process.communicate(timeout=600)
+        stdout, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
         assert not alive(process.pid), "a daemon was left behind"
-        return told.splitlines()
+        return stdout.splitlines()
 
     return out, run
 
@@ -71,8 +71,8 @@ def test_a_stopped_build_leaves_no_daemon_and_keeps_what_is_done(environment, tm
     assert process.stdout is not None
     assert process.stdout.readline().startswith("collect")
     (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
-    _, said = process.communicate(timeout=20)
-    assert process.returncode == returned and "Traceback" not in said
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == returned and "Traceback" not in errors
     assert not alive(process.pid), "a daemon was left behind"
     assert (tmp_path / "build/collect/part-00000.done.json").exists()
     assert not (tmp_path / "build/report.html").exists()

@@ -62,7 +62,7 @@ def wait_until_healthy(url, server):
 
 def test_the_bare_name_works_in_a_checkout_and_the_full_name_anywhere(prefect, tmp_path):
     out, llm = tmp_path / "build", save_tiny_llm(tmp_path / "llm")
-    asked = [
+    parameters = [
         *SMALL,
         "--param",
         f"out={out}",
@@ -71,19 +71,19 @@ def test_the_bare_name_works_in_a_checkout_and_the_full_name_anywhere(prefect, t
         "--param",
         'embed={"layers": [1]}',
     ]
-    bare = prefect("deployment", "run", "build-surd", *asked, "--watch")
+    bare = prefect("deployment", "run", "build-surd", *parameters, "--watch")
     assert bare.returncode == 0, prefect.worker_log.read_text()
     assert (out / "report.html").exists()
     manifest = json.loads((out / "shards/manifest.json").read_text())
     assert manifest["count"] > 0
 
-    again = [*asked, "--param", 'report={"samples": 1}', "--watch"]
+    again = [*parameters, "--param", 'report={"samples": 1}', "--watch"]
     full = prefect("deployment", "run", "build-surd/build-surd", *again, cwd=tmp_path)
     assert full.returncode == 0, prefect.worker_log.read_text()
     assert json.loads((out / "build.json").read_text())["config"]["report"]["samples"] == 1
     assert json.loads((out / "shards/manifest.json").read_text()) == manifest
-    told = prefect.worker_log.read_text()
-    assert "embed: 1 unit(s), 1 already done" in told and "report: 1 unit(s), 0 already done" in told
+    log = prefect.worker_log.read_text()
+    assert "embed: 1 unit(s), 1 already done" in log and "report: 1 unit(s), 0 already done" in log
 
 
 def test_elsewhere_the_bare_name_is_prefects_own_error(prefect, tmp_path):
@@ -95,9 +95,9 @@ def test_elsewhere_the_bare_name_is_prefects_own_error(prefect, tmp_path):
 def test_a_failed_run_exits_1_and_the_worker_shows_the_sentence_without_a_traceback(prefect, tmp_path):
     ran = prefect("deployment", "run", "build-surd", "--param", f"source=folder:{tmp_path}/gone", "--watch")
     assert ran.returncode == 1
-    told = prefect.worker_log.read_text()
-    assert f"{tmp_path}/gone" in told
-    assert "Traceback" not in told
+    log = prefect.worker_log.read_text()
+    assert f"{tmp_path}/gone" in log
+    assert "Traceback" not in log
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(prefect):

@@ -1,4 +1,4 @@
-"""What the flow tests share: one Prefect test server, a folder of pictures, and one small build of it."""
+"""Fixtures of the flow tests: one Prefect test server, a folder of pictures, and one small build of it."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from prefect.testing.utilities import prefect_test_harness
 from tests.flows.pictures import draw_pictures
 from tests.flows.tiny_llm import save_tiny_llm
 
-# The captions alone are candidates: an LLM's rewriting is the pipeline's affair, and takes most of a build's time.
+# Captions are the only candidates: rewriting is tested in tests/pipeline, and takes most of a build's time.
 SMALL = {"partition_size": 3, "rewrite": {"enabled": False}, "caption": {"k": 1}, "correct": {"tolerance": 1.0}}
 
 
@@ -30,16 +30,16 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def asked(pictures, tmp_path_factory) -> dict[str, Any]:
+def parameters(pictures, tmp_path_factory) -> dict[str, Any]:
     """Parameters of a small build."""
     llm = save_tiny_llm(tmp_path_factory.mktemp("llm"))
     return {"source": f"folder:{pictures}", "models": {"llm": str(llm)}, "embed": {"layers": [1]}, **SMALL}
 
 
 @pytest.fixture(scope="session")
-def built(asked, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+def built(parameters, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     """The folder of a finished build, and its summary."""
     from surd.flows.build import build_surd
 
     out = tmp_path_factory.mktemp("built") / "build"
-    return out, build_surd(out=str(out), **asked)
+    return out, build_surd(out=str(out), **parameters)

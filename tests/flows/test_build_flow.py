@@ -3,16 +3,20 @@
 import json
 import logging
 import shutil
+import subprocess
 import sys
 from importlib.util import find_spec
 
+import cloudpickle
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.exceptions import ParameterBindError, SignatureMismatchError
 
 import surd.flows.build as build_module
+import surd.flows.run_stage as run_stage_module
 from surd.flows.build import build_surd
+from surd.flows.run_stage import make_unit_task
 from surd.pipeline.runner import run_unit as stages
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, BuildRecord, SurdError
@@ -38,15 +42,31 @@ def test_every_record_is_kept_or_rejected_for_a_reason(built):
 def test_the_flows_parameters_are_the_fields_of_the_config(built):
     fields = set(BuildConfig.model_fields) - {"schema_version"}
     assert set(build_surd.parameters.properties) == fields | {"profile", "out"}
-    assert build_surd.parameters.properties["limit"]["description"] == BuildConfig.model_fields["limit"].description
 
 
-def test_an_unknown_parameter_is_refused():
+def test_every_parameter_of_the_flow_has_a_description():
+    assert [name for name, shown in build_surd.parameters.properties.items() if not shown.get("description")] == []
+
+
+def test_every_parameter_of_the_flow_reaches_the_config(monkeypatch):
+    fields = {name: object() for name in BuildConfig.model_fields if name != "schema_version"}
+    passed = []
+
+    def resolve_config(profile, overrides):
+        passed.append((profile, overrides))
+        raise SurdError("enough")
+
+    monkeypatch.setattr(build_module, "resolve_config", resolve_config)
+    build_surd.fn(profile="small", **fields)
+    assert passed == [("small", fields)]
+
+
+def test_an_unknown_parameter_is_rejected():
     with pytest.raises((SignatureMismatchError, ParameterBindError, TypeError)):
         build_surd(nonsense=1)
 
 
-def test_the_build_says_what_it_was_made_with(built):
+def test_the_build_records_what_it_was_made_with(built):
     out, _ = built
     record = BuildRecord.model_validate_json((out / "build.json").read_bytes())
     assert record.config["partition_size"] == 3
@@ -54,10 +74,10 @@ def test_the_build_says_what_it_was_made_with(built):
     assert record.versions["prefect"] == sys.modules["prefect"].__version__
 
 
-def test_a_second_run_skips_everything_and_loads_no_model(built, asked, monkeypatch):
+def test_a_second_run_skips_everything_and_loads_no_model(built, parameters, monkeypatch):
     out, first = built
     monkeypatch.setattr(stages.Stage, "load", lambda self: pytest.fail(f"{self.name} was run again"))
-    second = build_surd(out=str(out), **asked)
+    second = build_surd(out=str(out), **parameters)
     assert second["run_units"] == 0
     assert second["skipped_units"] == first["run_units"]
     assert {name: second[name] for name in ("collected", "kept", "rejected")} == {
@@ -65,22 +85,22 @@ def test_a_second_run_skips_everything_and_loads_no_model(built, asked, monkeypa
     }
 
 
-def test_a_part_of_a_section_changes_that_field_alone(built, asked, tmp_path):
+def test_a_part_of_a_section_changes_that_field_alone(built, parameters, tmp_path):
     out = shutil.copytree(built[0], tmp_path / "copy")
-    again = build_surd(out=str(out), **asked, report={"samples": 2})
+    again = build_surd(out=str(out), **parameters, report={"samples": 2})
     assert again["run_units"] == 1
     record = json.loads((out / "build.json").read_text())
     assert record["config"]["report"] == BuildConfig().report.model_dump() | {"samples": 2}
 
 
-def test_fetch_in_two_processes_gives_the_same_shards(built, asked, tmp_path, monkeypatch):
-    counts, real = [], build_module.FetchProcesses
-    monkeypatch.setattr(build_module, "FetchProcesses", lambda count: counts.append(count) or real(count))
+def test_fetch_in_two_processes_gives_the_same_shards(built, parameters, tmp_path, monkeypatch):
+    counts, real = [], run_stage_module.FetchProcesses
+    monkeypatch.setattr(run_stage_module, "FetchProcesses", lambda count: counts.append(count) or real(count))
     out = shutil.copytree(built[0], tmp_path / "copy")
     shards = {path.name: path.read_bytes() for path in out.glob("shards/*.tar")}
     for path in out.glob("fetch/*"):
         path.unlink()
-    summary = build_surd(**asked | {"fetch": {"processes": 2}}, out=str(out))
+    summary = build_surd(**parameters | {"fetch": {"processes": 2}}, out=str(out))
     assert counts == [2] and summary["kept"] == built[1]["kept"]
     assert {path.name: path.read_bytes() for path in out.glob("shards/*.tar")} == shards
 
@@ -90,8 +110,8 @@ def test_the_prefect_page_shows_progress_funnel_and_report(built):
 
     def shown(key):
         with get_client(sync_client=True) as client:
-            found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-        return [artifact.data for artifact in found]
+            artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+        return [artifact.data for artifact in artifacts]
 
     funnel = {"collected": 6, "kept": summary["kept"], **summary["rejected"]}
     assert 100.0 in shown("surd-progress")
@@ -116,10 +136,10 @@ def test_the_prefect_page_shows_progress_funnel_and_report(built):
     ids=lambda value: str(value)[:20],
 )
 def test_a_users_mistake_ends_the_run_with_one_sentence_and_no_traceback(
-    asked, tmp_path, wrong, sentence, caplog, capfd
+    parameters, tmp_path, wrong, sentence, caplog, capfd
 ):
     with caplog.at_level(logging.INFO):
-        state, error = ended(**({"out": str(tmp_path / "b")} | asked | wrong))
+        state, error = ended(**({"out": str(tmp_path / "b")} | parameters | wrong))
     assert state.is_failed()
     assert isinstance(error, SurdError)
     assert sentence in str(error)
@@ -127,11 +147,11 @@ def test_a_users_mistake_ends_the_run_with_one_sentence_and_no_traceback(
     assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
 
 
-def test_an_empty_folder_is_one_sentence_and_keeps_what_was_built(built, asked, tmp_path):
+def test_an_empty_folder_ends_with_one_sentence_and_keeps_the_earlier_build(built, parameters, tmp_path):
     (tmp_path / "empty").mkdir()
     out = shutil.copytree(built[0], tmp_path / "copy")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.suffix != ".tmp"}
-    _, error = ended(**asked | {"source": f"folder:{tmp_path / 'empty'}", "out": str(out)})
+    _, error = ended(**parameters | {"source": f"folder:{tmp_path / 'empty'}", "out": str(out)})
     assert isinstance(error, SurdError)
     assert str(tmp_path / "empty") in str(error)
     lost = {
@@ -146,7 +166,7 @@ class TestAFailingUnit:
     @pytest.fixture
     def fail_with(self, monkeypatch):
         tried = []
-        real = build_module.run_unit
+        real = run_stage_module.run_unit
 
         def plant(error, times=99):
             def run(stage, unit, root, config):
@@ -155,50 +175,58 @@ class TestAFailingUnit:
                     raise error
                 return real(stage, unit, root, config)
 
-            monkeypatch.setattr(build_module, "run_unit", run)
-            monkeypatch.setattr(build_module.run_stage_unit, "retry_delay_seconds", [0, 0, 0])
+            monkeypatch.setattr(run_stage_module, "run_unit", run)
+            monkeypatch.setattr(run_stage_module, "RETRY_DELAYS", [0, 0, 0])
             return tried
 
         return plant
 
-    def test_fails_the_flow_and_lets_its_neighbours_finish(self, fail_with, asked, tmp_path):
+    def test_fails_the_flow_and_lets_its_neighbours_finish(self, fail_with, parameters, tmp_path):
         tried = fail_with(ZeroDivisionError("a bug"))
-        state, error = ended(**asked, out=str(tmp_path / "b"))
+        state, error = ended(**parameters, out=str(tmp_path / "b"))
         assert state.is_failed() and isinstance(error, ZeroDivisionError)
         assert ("clean", 1) in tried
         assert (tmp_path / "b/clean/part-00001.done.json").exists()
         assert "dedup" not in {stage for stage, _ in tried}
 
-    def test_a_bug_is_not_tried_again(self, fail_with, asked, tmp_path):
+    def test_a_bug_is_not_retried(self, fail_with, parameters, tmp_path):
         tried = fail_with(ZeroDivisionError("a bug"))
-        ended(**asked, out=str(tmp_path / "b"))
+        ended(**parameters, out=str(tmp_path / "b"))
         assert tried.count(("clean", 0)) == 1
 
-    def test_nor_is_a_users_mistake(self, fail_with, asked, tmp_path):
-        tried = fail_with(SurdError("clean is wrong; mend it"))
-        state, _ = ended(**asked, out=str(tmp_path / "b"))
+    def test_nor_is_a_users_mistake(self, fail_with, parameters, tmp_path):
+        tried = fail_with(SurdError("clean is wrong; correct it"))
+        state, _ = ended(**parameters, out=str(tmp_path / "b"))
         assert tried.count(("clean", 0)) == 1
-        assert state.message == "clean is wrong; mend it"
+        assert state.message == "clean is wrong; correct it"
 
-    def test_a_fault_of_the_disk_is_tried_again_and_passes(self, fail_with, asked, tmp_path, monkeypatch):
+    def test_a_disk_fault_is_retried_and_succeeds(self, fail_with, parameters, tmp_path, monkeypatch):
         tried = fail_with(OSError("stale file handle"), times=2)
         monkeypatch.setattr(build_module, "STAGES", STAGES[:4])
         monkeypatch.setattr(build_module, "summarize", lambda build, outcomes: {"units": len(outcomes)})
         monkeypatch.setattr(build_module, "publish_result", lambda summary: None)
-        state, _ = ended(**asked, out=str(tmp_path / "b"))
+        state, _ = ended(**parameters, out=str(tmp_path / "b"))
         assert state.is_completed()
         assert tried.count(("clean", 0)) == 3
 
 
-def test_an_outcome_that_a_task_lost_is_no_success(asked, tmp_path, monkeypatch):
+def test_an_outcome_that_a_task_lost_is_not_a_success(parameters, tmp_path, monkeypatch):
     """A failed future that is only handed on arrives as None, and the flow would end Completed."""
-    monkeypatch.setattr(build_module, "asdict", lambda outcome: None)
-    state, _ = ended(**asked, out=str(tmp_path / "b"))
+    monkeypatch.setattr(run_stage_module, "asdict", lambda outcome: None)
+    state, _ = ended(**parameters, out=str(tmp_path / "b"))
     assert state.is_failed()
 
 
 def test_prefects_cache_is_off_and_results_are_not_kept():
     from prefect.cache_policies import NO_CACHE
 
-    task = build_module.run_stage_unit
+    task = make_unit_task(None)
     assert task.cache_policy == NO_CACHE and not task.persist_result
+
+
+def test_a_unit_task_without_a_pool_can_be_sent_to_another_machine():
+    """Ray pickles the task's function by value: whatever the closure holds has to travel with it."""
+    program = "import cloudpickle, sys; print(cloudpickle.load(sys.stdin.buffer).__name__)"
+    data = cloudpickle.dumps(make_unit_task(None).fn)
+    ran = subprocess.run([sys.executable, "-c", program], input=data, capture_output=True, check=True)
+    assert ran.stdout.split() == [b"run_stage_unit"]

@@ -74,7 +74,7 @@ def rewrite(path: Path, change: Callable[[Members], Members | None]) -> None:
 
 
 def restate(folder: Path) -> None:
-    """Let the manifest of shards or of a column state the bytes that are there, as who meant to deceive would."""
+    """Let the manifest of shards or of a column state the bytes that are there, as someone meaning to deceive would."""
     model = ShardManifest if folder.name == "shards" else ColumnManifest
     manifest = model.model_validate_json((folder / "manifest.json").read_text())
     for info in manifest.tars if isinstance(manifest, ColumnManifest) else manifest.shards:
@@ -86,13 +86,13 @@ def restate(folder: Path) -> None:
 def findings(root: Path, *, stages: bool = False) -> list[Finding]:
     """What verify finds in a dataset, and with ``stages`` in what made it."""
     opened = Build(str(root))
-    found = read_manifests(opened)
-    checked = [*verify(opened, found), *(verify_stages(opened) if stages else ())]
-    return [*found.findings, *(finding for one in checked for finding in one.findings)]
+    manifests = read_manifests(opened)
+    checked = [*verify(opened, manifests), *(verify_stages(opened) if stages else ())]
+    return [*manifests.findings, *(finding for one in checked for finding in one.findings)]
 
 
 def told(root: Path) -> str:
-    """All that verify finds, a line each."""
+    """All findings of verify, one per line."""
     return "\n".join(map(str, findings(root)))
 
 

@@ -1,4 +1,4 @@
-"""The commands on a finished dataset say what they found, mend what they can, and end with the code scripts read."""
+"""The commands on a finished dataset: their findings, their repairs, and the exit codes that scripts read."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_a_disk_that_fills_up_is_one_sentence_and_running_again_goes_on(build, t
         code, _, error = surd(*export)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert code == 2 and error.startswith("error: a disk takes no more (File too large); make room and run again")
+    assert code == 2 and error.startswith(
+        "error: writing failed (File too large); free disk space, then run the same command again"
+    )
     assert surd(*export)[0] == 0
 
 
@@ -67,8 +69,9 @@ def test_a_broken_shard_is_named_and_repaired(build, surd):
     code, out, _ = surd("verify", build)
     assert code == 1 and "broken: 1 file(s); the first: shards/surd-00001.tar: " in out
     code, out, _ = surd("verify", build, "--json")
-    told = json.loads(out)
-    assert code == 1 and told["broken"] == ["shards/surd-00001.tar"] and "cut off" in told["findings"][0]["problem"]
+    document = json.loads(out)
+    assert code == 1 and document["broken"] == ["shards/surd-00001.tar"]
+    assert "cut off" in document["findings"][0]["problem"]
     code, out, _ = surd("verify", build, "--repair")
     assert code == 0 and "shards/surd-00001.tar: repaired" in out and "sound: 12 samples" in out
     assert shard.read_bytes() == before
@@ -86,8 +89,11 @@ def test_what_cannot_be_repaired_leaves_exit_code_1(build, surd):
         (("verify", "nowhere"), "build is 'nowhere' and holds no shards/manifest.json"),
         (("export", "nowhere", "--to", "parquet", "--out", "x"), "holds no shards/manifest.json"),
         (("import", "authors:nowhere", "--out", "x"), "no folder is there"),
-        (("import", "nowhere", "--out", "x"), "SOURCE is 'nowhere'; give one of authors:FOLDER"),
-        (("import", "authors:x", "--out", "x", "--param", "source=demo"), "the source is the argument SOURCE"),
+        (("import", "nowhere", "--out", "x"), "give one of authors:FOLDER"),
+        (
+            ("import", "authors:x", "--out", "x", "--param", "source=demo"),
+            "takes its source from the argument SOURCE",
+        ),
     ],
 )
 def test_mistakes_end_with_one_sentence_and_code_2(surd, tmp_path, monkeypatch, arguments, sentence):

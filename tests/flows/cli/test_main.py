@@ -1,4 +1,4 @@
-"""The command line: teaches, tells, and answers a mistake with one sentence and exit code 2."""
+"""The command line: its help, its output, and one sentence with exit code 2 for a mistake."""
 
 import json
 import shutil
@@ -75,7 +75,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
         (["select", "/no/such/build"], "/no/such/build"),
         (["select", "/no/such/build", "--out", "b.csv"], "end its name with .parquet"),
         (["select", "/no/such/build", "--param", "caption.k=1"], "surd build --param"),
-        (["select", "--diff", "/no/such/a", "/no/such/b.parquet"], "no /no/such/a/selection.parquet"),
+        (["select", "--diff", "/no/such/a", "/no/such/b.parquet"], "there is no /no/such/a/selection.parquet"),
         (["select", "data/mine", "--diff", "a", "b"], "only its two selections"),
         (["schema", "--out", "/proc/surd"], "/proc/surd"),
     ],
@@ -99,17 +99,17 @@ def test_a_profile_naming_a_model_folder_that_is_not_there_leaves_a_former_build
     assert sorted(path.name for path in out.rglob("*")) == before
 
 
-def test_build_says_what_was_already_done_and_where_the_report_is(surd, built, asked, tmp_path):
+def test_build_says_what_was_already_done_and_where_the_report_is(surd, built, parameters, tmp_path):
     out, summary = built
     config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({name: value for name, value in asked.items() if name != "source"}))
-    code, told, _ = surd("build", "--source", asked["source"], "--config", config, "--out", out)
+    config.write_text(json.dumps({name: value for name, value in parameters.items() if name != "source"}))
+    code, stdout, _ = surd("build", "--source", parameters["source"], "--config", config, "--out", out)
     assert code == 0
-    lines = told.splitlines()
+    lines = stdout.splitlines()
     assert [line.split()[0] for line in lines[: len(STAGES)]] == [stage.name for stage in STAGES]
     assert all("already done" in line for line in lines[: len(STAGES)])
-    assert f"nothing to do: all {summary['run_units']} units were already done" in told
-    assert Reason.NO_PROMPT.meaning in told
+    assert f"nothing to do: all {summary['run_units']} units were already done" in stdout
+    assert Reason.NO_PROMPT.meaning in stdout
     assert lines[-1] == f"report: {out / 'report.html'}"
 
 
@@ -124,38 +124,42 @@ def test_after_a_build_of_other_pictures_the_demos_models_are_named(surd, monkey
         "skipped_units": 0,
     }
     monkeypatch.setattr("surd.flows.run_in_process.run_build", lambda *_: summary)
-    code, _, said = surd("build", "--source", f"folder:{tmp_path}", "--out", tmp_path / "b")
-    assert code == 0 and said.startswith("note: models.clip and models.captioner of the demo") and "--profile" in said
+    code, _, notes = surd("build", "--source", f"folder:{tmp_path}", "--out", tmp_path / "b")
+    assert (
+        code == 0
+        and notes.startswith("note: models.clip and models.captioner are the demo's models")
+        and "--profile" in notes
+    )
     for param in ("source=demo", "models={clip: ViT-B-32/openai, captioner: Salesforce/blip}"):
         source = () if "demo" in param else ("--source", f"folder:{tmp_path}")
         assert surd("build", *source, "--param", param, "--out", tmp_path / "b")[2] == ""
 
 
-def test_inspect_tells_all_of_a_kept_record(surd, built):
+def test_inspect_shows_all_of_a_kept_record(surd, built):
     out, _ = built
     key = keys(out, Status.KEPT)[0]
-    code, told, _ = surd("inspect", out, key, "--json")
-    found = json.loads(told)
-    assert (code, found["key"], found["status"]["status"]) == (0, key, "kept")
-    assert list(found["stages"]) == [stage.name for stage in STAGES if stage.row]
-    assert found["shard"]["key"] == key
-    assert found["paths"]["sample"] == str(out / "shards" / found["shard"]["shard"])
-    assert str(out / "fetch/part-0000") in found["paths"]["original"]
-    told = surd("inspect", out, key[:8])[1]
-    assert key in told
-    assert found["stages"]["correct"]["simple"].split()[0] in told
+    code, stdout, _ = surd("inspect", out, key, "--json")
+    record = json.loads(stdout)
+    assert (code, record["key"], record["status"]["status"]) == (0, key, "kept")
+    assert list(record["stages"]) == [stage.name for stage in STAGES if stage.row]
+    assert record["shard"]["key"] == key
+    assert record["paths"]["sample"] == str(out / "shards" / record["shard"]["shard"])
+    assert str(out / "fetch/part-0000") in record["paths"]["original"]
+    stdout = surd("inspect", out, key[:8])[1]
+    assert key in stdout
+    assert record["stages"]["correct"]["simple"].split()[0] in stdout
 
 
-def test_inspect_tells_why_a_record_was_rejected(surd, built):
+def test_inspect_shows_why_a_record_was_rejected(surd, built):
     out, _ = built
     key = keys(out, Status.REJECTED)[0]
-    found = json.loads(surd("inspect", out, key, "--json")[1])
-    assert found["status"]["reason"] == "no_prompt"
-    assert found["status"]["rejected_by"] in ("fetch", "clean")
-    assert found["shard"] is None and "sample" not in found["paths"]
+    record = json.loads(surd("inspect", out, key, "--json")[1])
+    assert record["status"]["reason"] == "no_prompt"
+    assert record["status"]["rejected_by"] in ("fetch", "clean")
+    assert record["shard"] is None and "sample" not in record["paths"]
 
 
-@pytest.mark.parametrize(("key", "sentence"), [("zzzz", "no record"), ("", "records begin so")])
+@pytest.mark.parametrize(("key", "sentence"), [("zzzz", "no record"), ("", "keys begin with it")])
 def test_inspect_of_an_unknown_or_unclear_key_is_one_sentence(surd, built, key, sentence):
     code, _, err = surd("inspect", built[0], key)
     assert (code, sentence in err) == (2, True)
@@ -165,8 +169,8 @@ def test_report_makes_the_page_again_and_touches_nothing_else(surd, built):
     out, _ = built
     (out / "report.html").unlink()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
-    code, told, _ = surd("report", out)
-    assert (code, told.strip()) == (0, str(out / "report.html"))
+    code, stdout, _ = surd("report", out)
+    assert (code, stdout.strip()) == (0, str(out / "report.html"))
     assert (out / "report.html").exists()
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")} == before
 
@@ -195,26 +199,26 @@ def contents(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_select_tells_what_other_thresholds_would_keep_and_changes_nothing(surd, scored):
+def test_select_shows_what_other_thresholds_would_keep_and_changes_nothing(surd, scored):
     out = scored
     before = contents(out)
-    code, told, _ = surd("select", out, "--json")
-    first = json.loads(told)
+    code, stdout, _ = surd("select", out, "--json")
+    first = json.loads(stdout)
     assert code == 0 and first["collected"] == 200 == first["kept"] + sum(first["rejected"].values())
     assert first["rejected"]["mismatch"] == 7 and first["selection"] is None
     stricter = json.loads(surd("select", out, "--param", "select.min_clip_complex=0.8", "--json")[1])
     assert stricter["kept"] < first["kept"] and stricter["rejected"]["mismatch"] == 7
-    told = surd("select", out, "--param", "select.min_clip_complex=0.8")[1]
-    assert "clip_complex >= 0.8" in told and Reason.BELOW_THRESHOLD.meaning in told and "false-match" in told
+    stdout = surd("select", out, "--param", "select.min_clip_complex=0.8")[1]
+    assert "clip_complex >= 0.8" in stdout and Reason.BELOW_THRESHOLD.meaning in stdout and "false-match" in stdout
     assert contents(out) == before
 
 
-def test_select_writes_a_selection_only_where_it_is_told_to(surd, scored, tmp_path):
+def test_select_writes_a_selection_only_to_out(surd, scored, tmp_path):
     out = scored
     target = tmp_path / "files" / "b.parquet"
     assert surd("select", out, "--out", target, "--dry-run")[0] == 0 and not target.exists()
-    code, told, _ = surd("select", out, "--out", target)
-    assert (code, told.splitlines()[-1]) == (0, f"selection: {target}")
+    code, stdout, _ = surd("select", out, "--out", target)
+    assert (code, stdout.splitlines()[-1]) == (0, f"selection: {target}")
     assert target.read_bytes() == (out / "selection.parquet").read_bytes()  # the same rule, so the same file
     code, _, err = surd("select", out, "--out", out / "selection.parquet")
     assert (code, "the build's own selection" in err) == (2, True)
@@ -222,46 +226,46 @@ def test_select_writes_a_selection_only_where_it_is_told_to(surd, scored, tmp_pa
     assert (code, "/proc/surd/b.parquet" in err and err.count("\n") == 1) == (2, True)
 
 
-def test_select_diff_tells_what_came_and_went_and_why(surd, scored, tmp_path):
+def test_select_diff_shows_what_came_and_went_and_why(surd, scored, tmp_path):
     out = scored
     loose, strict = tmp_path / "loose.parquet", tmp_path / "strict.parquet"
     surd("select", out, "--param", "select.false_match_rate_complex=null", "--out", loose)
     surd("select", out, "--param", "select.min_clip_simple=0.8", "--out", strict)
-    told = json.loads(surd("select", "--diff", out, loose, "--json")[1])
-    assert told["went"] == {"count": 0, "by_reason": {}, "rows": []}
+    compared = json.loads(surd("select", "--diff", out, loose, "--json")[1])
+    assert compared["went"] == {"count": 0, "by_reason": {}, "rows": []}
     gone = [row for row in Build(str(out)).read_table("select/part-00000.parquet").to_pylist() if row["reason"]]
-    came = {row["key"]: row for row in told["came"]["rows"]}
-    assert told["came"]["by_reason"] == {"below_threshold": len(came)} and len(came) > 0
+    came = {row["key"]: row for row in compared["came"]["rows"]}
+    assert compared["came"]["by_reason"] == {"below_threshold": len(came)} and len(came) > 0
     for row in gone:
         assert (row["key"] in came) == (row["rejected_by"] == "select")
     some = next(row for row in gone if row["rejected_by"] == "select")
     assert came[some["key"]]["detail"] == some["detail"] and "1% false-match threshold" in some["detail"]
     assert came[some["key"]]["simple"] == f"A picture of thing {some['key']}."
     assert came[some["key"]]["a"]["clip_complex"] == came[some["key"]]["b"]["clip_complex"] == some["clip_complex"]
-    went = json.loads(surd("select", "--diff", loose, strict, "--json")[1])["went"]  # two files: the rule alone speaks
+    went = json.loads(surd("select", "--diff", loose, strict, "--json")[1])["went"]  # two files: only the rule is known
     assert went["by_reason"] == {"below_threshold": went["count"]} and went["count"] > 0
     assert all(row["detail"].startswith("clip_simple ") for row in went["rows"])
     assert all(row["simple"] is None for row in went["rows"])
-    told = surd("select", "--diff", loose, strict, "--limit", "2")[1]
-    assert f"0 came, {went['count']} went" in told and f"and {went['count'] - 2} more only in A" in told
-    assert went["rows"][0]["key"] in told and went["rows"][2]["key"] not in told
+    stdout = surd("select", "--diff", loose, strict, "--limit", "2")[1]
+    assert f"0 came, {went['count']} went" in stdout and f"and {went['count'] - 2} more only in A" in stdout
+    assert went["rows"][0]["key"] in stdout and went["rows"][2]["key"] not in stdout
 
 
-def test_select_diff_names_the_twin_of_a_like_image_that_went(surd, scored, tmp_path):
+def test_select_diff_names_the_kept_duplicate_of_an_image_that_went(surd, scored, tmp_path):
     few = tmp_path / "few.parquet"
     surd("select", scored, "--param", "select.max_similarity=0.6", "--out", few)
     went = json.loads(surd("select", "--diff", scored, few, "--json")[1])["went"]
     assert went["by_reason"] == {"duplicate_semantic": went["count"]} and went["count"] > 0
     kept = set(Build(str(tmp_path)).read_table("few.parquet")["key"].to_pylist())
     assert all(kept & set(row["detail"].replace(",", "").split()) for row in went["rows"])
-    alone = tmp_path / "alone.parquet"  # without a build beside it nobody knows
+    alone = tmp_path / "alone.parquet"  # without a build beside it the reason is unknown
     surd("select", scored, "--out", alone)
     assert json.loads(surd("select", "--diff", alone, few, "--json")[1])["went"]["by_reason"] == {
         "unknown": went["count"]
     }
 
 
-def test_select_diff_of_two_builds_says_what_the_other_never_had(surd, scored, tmp_path):
+def test_select_diff_of_two_builds_names_records_that_the_other_lacks(surd, scored, tmp_path):
     out = scored
     other = tmp_path / "other"
     shutil.copytree(out, other)
@@ -274,13 +278,13 @@ def test_select_diff_of_two_builds_says_what_the_other_never_had(surd, scored, t
     assert went["by_reason"] == {"not_in_build": 5} and went["rows"][0]["simple"]
 
 
-def test_select_diff_of_what_is_no_selection_is_one_sentence(surd, scored, tmp_path):
+def test_select_diff_of_another_file_is_one_sentence(surd, scored, tmp_path):
     out = scored
     (tmp_path / "text.parquet").write_text("key\n")
     pq.write_table(pa.table({"key": ["0" * 16]}), tmp_path / "other.parquet")
     for name in ("text.parquet", "other.parquet"):
         code, _, err = surd("select", "--diff", out, tmp_path / name)
-        assert (code, err.count("\n"), f"{name}' and holds no selection" in err) == (2, 1, True)
+        assert (code, err.count("\n"), f"{name}': it is not a selection" in err) == (2, 1, True)
 
 
 def test_select_of_a_build_without_scores_is_one_sentence(surd, scored):
@@ -290,16 +294,16 @@ def test_select_of_a_build_without_scores_is_one_sentence(surd, scored):
     assert (code, "scores are not finished" in err) == (2, True)
 
 
-def test_models_tells_what_is_present_and_what_is_not(surd, tmp_path):
+def test_models_shows_what_is_present_and_what_is_not(surd, tmp_path):
     (tmp_path / "mine.yaml").write_text("models: {captioner: ./gone}\n")
-    code, told, _ = surd("models", "--profile", tmp_path / "mine.yaml")
-    lines = {line.split()[0]: line.split()[1] for line in told.splitlines() if line[:1].strip()}
+    code, stdout, _ = surd("models", "--profile", tmp_path / "mine.yaml")
+    lines = {line.split()[0]: line.split()[1] for line in stdout.splitlines() if line[:1].strip()}
     assert code == 0
     assert (lines["clip"], lines["captioner"]) == ("yes", "no")
 
 
 def test_schema_writes_a_file_for_every_model(surd, tmp_path):
-    code, told, _ = surd("schema", "--out", tmp_path)
+    code, stdout, _ = surd("schema", "--out", tmp_path)
     assert code == 0
-    assert str(tmp_path / "BuildConfig.schema.json") in told.split()
+    assert str(tmp_path / "BuildConfig.schema.json") in stdout.split()
     assert all(json.loads(path.read_text()) for path in tmp_path.glob("*.json"))

@@ -214,7 +214,7 @@ def test_an_import_does_not_write_over_another_build(surd, build):
 def test_an_import_into_a_folder_whose_record_is_damaged_is_refused(build, tmp_path):
     shutil.copytree(build, tmp_path / "build")
     (tmp_path / "build" / "build.json").write_text("{")
-    with pytest.raises(SurdError, match=r"--out .* whose build.json cannot be read; name another"):
+    with pytest.raises(SurdError, match=r"--out .*: its build.json cannot be read; use another"):
         imported(f"authors:{authors_set(tmp_path / 'SURD')}", tmp_path / "build")
 
 
@@ -276,7 +276,7 @@ def test_a_pt_with_code_in_it_is_refused_and_nothing_runs(tmp_path):
         ({"a": torch.zeros(2, 2, 2)}, "has shape"),
         ({"a": torch.tensor([1.0, float("nan")])}, "holds NaN"),
         ({"a": torch.zeros(4), "b": torch.zeros(5)}, "differ in dtype or width"),
-        ({"a": torch.zeros(4).half()}, r"no vector of the simple prompt 'simple «0»'"),
+        ({"a": torch.zeros(4).half()}, r"no vector for the simple prompt 'simple «0»'"),
     ],
 )
 def test_a_pt_that_holds_no_vectors_for_the_prompts_is_told_in_one_sentence(tmp_path, saved, sentence):

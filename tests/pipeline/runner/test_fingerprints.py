@@ -8,7 +8,7 @@ import hashlib
 
 import pytest
 
-from surd.flows.request import resolve
+from surd.flows.request import resolve_config
 from surd.pipeline.build.folder import Build, marker_file, part_file
 from surd.pipeline.dataset.columns.spec import columns_asked
 from surd.pipeline.dataset.columns.write import _fingerprint as column_fingerprint
@@ -59,13 +59,13 @@ def done(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [stage.name for stage in STAGES])
 def test_the_fingerprint_of_a_stage_of_the_demo_is_what_it_was(done, name):
-    config = resolve("demo")
+    config = resolve_config("demo")
     assert fingerprint(BY_NAME[name], 0, done, config, Models(config.models)) == GOLDEN[name]
 
 
 def test_the_fingerprints_of_columns_are_what_they_were():
     columns = ["latents", "clip-simple", "clip-complex"]
-    config = resolve("demo", {"embed.layers": [5, 20], "embed.columns": columns, "models.dtype": "float32"})
+    config = resolve_config("demo", {"embed.layers": [5, 20], "embed.columns": columns, "models.dtype": "float32"})
     shard = ShardInfo(name="surd-00000.tar", count=1, bytes=1, sha256="5" * 64)
     prompts = {"0" * 16: {"key": "0" * 16, "simple": "A cat.", "complex": "cat, 8k"}}
     models = Models(config.models)

@@ -68,19 +68,19 @@ def test_an_absolute_threshold_rejects_with_the_score_and_the_threshold(tmp_path
 
 
 def test_a_small_build_is_measured_over_all_pairs_of_different_images(tmp_path):
-    found = calibrate(write(tmp_path, 120), {"complex": 0.01, "simple": None}, "clip")
+    measured = calibrate(write(tmp_path, 120), {"complex": 0.01, "simple": None}, "clip")
     cosines = all_shuffled(120)
-    assert (found.images, found.prompts) == (120, 120)
-    assert found.complex.pairs == sum(found.complex.counts) == 120 * 119
-    assert found.complex.threshold == pytest.approx(np.quantile(cosines, 0.99), abs=2e-3)
-    for share, value in found.complex.quantiles.items():
+    assert (measured.images, measured.prompts) == (120, 120)
+    assert measured.complex.pairs == sum(measured.complex.counts) == 120 * 119
+    assert measured.complex.threshold == pytest.approx(np.quantile(cosines, 0.99), abs=2e-3)
+    for share, value in measured.complex.quantiles.items():
         assert value == pytest.approx(np.quantile(cosines, float(share)), abs=1e-2)
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.05, 0.01, 0.002])
 def test_no_more_than_the_rate_of_shuffled_pairs_reaches_the_threshold(tmp_path, rate):
-    found = calibrate(write(tmp_path, 150), {"complex": rate}, "clip")
-    reaching = (all_shuffled(150) >= found.complex.threshold).mean()
+    measured = calibrate(write(tmp_path, 150), {"complex": rate}, "clip")
+    reaching = (all_shuffled(150) >= measured.complex.threshold).mean()
     assert reaching <= rate and reaching == pytest.approx(rate, rel=0.05)
 
 
@@ -116,9 +116,9 @@ def test_pairs_that_share_a_prompt_are_no_false_matches(tmp_path):
     build, keys = Build(str(tmp_path)), keys_of(count)
     write_part(build, 0, keys, images, texts, prompts=prompts)
     write_end(build, 1, count)
-    found = calibrate(build, {"complex": 0.01, "simple": 0.01}, "clip")
-    assert found.complex.pairs == count * (count - 1) - 60 * 59 == found.simple.pairs
-    assert found.complex.threshold < 0.95
+    measured = calibrate(build, {"complex": 0.01, "simple": 0.01}, "clip")
+    assert measured.complex.pairs == count * (count - 1) - 60 * 59 == measured.simple.pairs
+    assert measured.complex.threshold < 0.95
 
 
 def test_a_large_build_meets_a_draw_of_its_prompts_whatever_its_partitions(tmp_path):
@@ -138,11 +138,11 @@ def test_both_kinds_of_prompt_have_their_own_threshold(tmp_path):
     write_part(build, 0, keys, images, texts, simple_vectors=loose, lost=keys[:30])
     write_end(build, 1, 150)
     chosen = choose(build, SelectConfig(false_match_rate_simple=0.02, false_match_rate_complex=0.01), "clip")
-    found = chosen.calibration
-    assert found.simple.pairs == 120 * 119 and found.complex.pairs == 150 * 149  # correct rejected thirty sentences
+    measured = chosen.calibration
+    assert measured.simple.pairs == 120 * 119 and measured.complex.pairs == 150 * 149  # correct rejected thirty
     by_origin = {(each.column, each.origin): each.least for each in chosen.rule.thresholds}
-    assert by_origin["clip_simple", "the 2% false-match threshold"] == found.simple.threshold
-    assert by_origin["clip_complex", "the 1% false-match threshold"] == found.complex.threshold
+    assert by_origin["clip_simple", "the 2% false-match threshold"] == measured.simple.threshold
+    assert by_origin["clip_complex", "the 1% false-match threshold"] == measured.complex.threshold
 
 
 @pytest.mark.parametrize(
@@ -206,14 +206,14 @@ def test_no_two_that_stay_are_alike_and_every_other_has_a_like_one_that_stays():
     rng = np.random.default_rng(0)
     vectors = unit(rng.standard_normal((2500, 6)))  # six dimensions are crowded: chains of neighbours everywhere
     keys = keys_of(2500)
-    twins = find_semantic_duplicates(keys, vectors, 0.9)
-    stay = [at for at, key in enumerate(keys) if key not in twins]
+    duplicates = find_semantic_duplicates(keys, vectors, 0.9)
+    stay = [at for at, key in enumerate(keys) if key not in duplicates]
     cosines = vectors[stay] @ vectors[stay].T - 2 * np.eye(len(stay))
     assert 10 < len(stay) < 2000 and cosines.max() <= 0.9 + 1e-6
     row_of = {key: at for at, key in enumerate(keys)}
-    for key, twin in twins.items():
-        assert twin.key not in twins and twin.similarity > 0.9
-        assert twin.similarity == pytest.approx(float(vectors[row_of[key]] @ vectors[row_of[twin.key]]), abs=1e-5)
+    for key, other in duplicates.items():
+        assert other.key not in duplicates and other.similarity > 0.9
+        assert other.similarity == pytest.approx(float(vectors[row_of[key]] @ vectors[row_of[other.key]]), abs=1e-5)
 
 
 def test_the_large_index_finds_the_same_twins_as_comparing_all(monkeypatch):
@@ -227,8 +227,8 @@ def test_the_large_index_finds_the_same_twins_as_comparing_all(monkeypatch):
     assert find_semantic_duplicates(keys, vectors, 0.95) == find_semantic_duplicates(
         keys, vectors, 0.95
     )  # the same each time
-    found = find_semantic_duplicates(keys, vectors, 0.95)
-    assert len(found.keys() & exact.keys()) >= 0.99 * len(exact) and found.keys() <= exact.keys()
+    approximate = find_semantic_duplicates(keys, vectors, 0.95)
+    assert len(approximate.keys() & exact.keys()) >= 0.99 * len(exact) and approximate.keys() <= exact.keys()
 
 
 def test_the_files_say_which_keys_by_which_rule_and_are_the_same_each_time(tmp_path):

@@ -1,4 +1,7 @@
-"""Turns how far fetch is into a line and a table: rate, share of success, reasons, time left, and the same by host."""
+"""Progress of the fetch stage over all its partitions, as one line and as rows by host.
+
+Rate, share of images kept, reasons of rejection and time left; the console and the Prefect UI show the same.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from surd.pipeline.acquisition.progress import FetchProgress, HostCount, of_rows
 from surd.pipeline.build.folder import Build
 from surd.pipeline.runner.run_unit import Outcome
 
-SHOWN = 8  # hosts of a table
+SHOWN = 8  # hosts listed by name
 _MB = 1_000_000
 
 
 class FetchWatch:
-    """What all partitions of one fetch stage say together. ``now`` reads what those at work have written."""
+    """Progress of one fetch stage: its finished partitions, and the progress files of those still running."""
 
     def __init__(self, build: Build) -> None:
         self._build = build
@@ -27,13 +30,14 @@ class FetchWatch:
         self._units_done: set[int] = set()
 
     def unit_done(self, outcome: Outcome) -> None:
+        """Count a finished partition by its rows, and no longer by its progress file."""
         self._units_done.add(outcome.unit)
         part = of_rows(self._build, outcome.unit)
         part.earlier = part.total if outcome.skipped else 0
         self._done.join(part)
 
     def now(self) -> FetchProgress:
-        """All that is known at this moment; ``total`` is every record there is."""
+        """The progress so far; ``total`` is the number of records of the build."""
         progress = FetchProgress(started=self._started)
         progress.join(self._done)
         for unit in range(self._build.part_count()):
@@ -43,20 +47,20 @@ class FetchWatch:
         return progress
 
 
-def tell(progress: FetchProgress) -> str:
+def format_progress(progress: FetchProgress) -> str:
     """The progress in one line: ``12.3 images/s, 96 % kept (30 http_error, 2 too_large), 0:01:20 left``."""
     counts, seconds = progress.all_hosts, max(time.time() - progress.started, 1e-3)
     if not counts.images:
         return "waiting for the first image"
     rate = (counts.images - progress.earlier) / seconds
-    told = [f"{rate:.1f} images/s", f"{share(counts)} kept{_in_brackets(counts.reasons)}"]
+    fields = [f"{rate:.1f} images/s", f"{share(counts)} kept{_in_brackets(counts.reasons)}"]
     if rate and counts.images < progress.total:
-        told.append(f"{_clock((progress.total - counts.images) / rate)} left")
-    return ", ".join(told)
+        fields.append(f"{_clock((progress.total - counts.images) / rate)} left")
+    return ", ".join(fields)
 
 
-def table(progress: FetchProgress, most: int = SHOWN) -> Iterator[dict[str, Any]]:
-    """One row a host, the busiest first: host, images, kept, MB, reasons."""
+def host_rows(progress: FetchProgress, most: int = SHOWN) -> Iterator[dict[str, Any]]:
+    """One row per host, the busiest first: host, images, kept, MB, reasons."""
     for host, count in progress.busiest(most):
         yield {
             "host": host,
@@ -68,12 +72,13 @@ def table(progress: FetchProgress, most: int = SHOWN) -> Iterator[dict[str, Any]
 
 
 def share(count: HostCount) -> str:
+    """Images kept, as a percentage of those requested; ``-`` before the first."""
     return f"{100 * count.kept / count.images:.0f} %" if count.images else "-"
 
 
 def _in_brackets(reasons: Counter[str]) -> str:
-    told = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common(4))
-    return f" ({told})" if told else ""
+    listed = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common(4))
+    return f" ({listed})" if listed else ""
 
 
 def _clock(seconds: float) -> str:
