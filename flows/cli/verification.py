@@ -78,7 +78,7 @@ def to_json(result: CheckResult, repaired: Sequence[Repaired] | None) -> dict[st
         "sound": result.sound,
         "samples": result.samples,
         "shards": result.shards,
-        "columns": sorted(result.contents.columns),
+        "columns": sorted(result.manifests.columns),
         "files": result.files,
         "bytes": result.bytes,
         "broken": result.broken,
@@ -90,7 +90,7 @@ def to_json(result: CheckResult, repaired: Sequence[Repaired] | None) -> dict[st
 def print_check(console: Console, result: CheckResult, limit: int) -> None:
     """A table of what is broken, at most ``limit`` lines of it, or one line that the dataset is sound."""
     if result.sound:
-        count = len(result.contents.columns)
+        count = len(result.manifests.columns)
         columns = f", {count} column(s)" if count else ""
         line = f"sound: {result.samples:,} samples in {result.shards:,} shard(s){columns}, {result.bytes / 1e6:,.1f} MB"
         console.print(line, highlight=False, soft_wrap=True)
