@@ -1,4 +1,4 @@
-"""Turns the bytes of a PNG, JPEG or WebP file into its chunks: what is picture, what is text, where the file ends."""
+"""Container formats: the segments of JPEG and the chunks of PNG and WebP files, and where the image ends."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from surd.schemas import Reason
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
-#: JPEG segments that say nothing of the picture: APPn but JFIF and Adobe's (which names the colour space), comments.
-_BESIDE = frozenset(bytes((0xFF, kind)) for kind in (*range(0xE1, 0xEE), 0xEF, 0xFE))
+#: JPEG segments without effect on the picture: comments, APPn except JFIF and Adobe's (which names the colour space).
+_METADATA = frozenset(bytes((0xFF, kind)) for kind in (*range(0xE1, 0xEE), 0xEF, 0xFE))
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
-#: One that ends coded pixels: neither stuffing nor restart. A pattern that begins with one plain byte is found fastest.
+#: A marker that ends coded pixels: neither stuffing nor restart. Patterns that begin with one plain byte are fastest.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
-class Chunk(NamedTuple):
-    """``data[start:end]`` is the whole chunk, ``data[body:body_end]`` what it holds."""
+class Segment(NamedTuple):
+    """A JPEG segment, or a PNG or WebP chunk: ``data[start:end]``; its content is ``data[body:body_end]``."""
 
     kind: bytes
     start: int
@@ -29,11 +29,11 @@ class Chunk(NamedTuple):
     end: int
 
 
-def chunks(data: bytes, *, whole: bool = False) -> Iterator[Chunk]:
-    """Every chunk up to the end of the image, as far as the lengths make sense; nothing of any other kind of file.
+def segments(data: bytes, *, whole: bool = False) -> Iterator[Segment]:
+    """The segments up to the end of the image, as far as their lengths are valid; empty for any other kind of file.
 
-    The kind is the PNG's or WebP's four letters, or a JPEG's marker. A JPEG's scan is one chunk with its pixels; unless
-    the ``whole`` file is asked for, what comes before the first scan is all, as nobody writes texts behind it.
+    The kind is the PNG's or WebP's four letters, or a JPEG's marker. A JPEG's scan is one segment with its pixels;
+    unless ``whole`` is set, a JPEG is read up to its first scan only, as no tool writes texts after it.
     """
     if data.startswith(PNG):
         return _png(data)
@@ -44,38 +44,38 @@ def chunks(data: bytes, *, whole: bool = False) -> Iterator[Chunk]:
     return iter(())
 
 
-def end_of(data: bytes, parts: Iterable[Chunk] | None = None) -> int | None:
-    """Where the image ends and anything else begins; None when the file breaks off before.
+def image_end(data: bytes, parts: Iterable[Segment] | None = None) -> int | None:
+    """Where the image ends and anything else begins; None if the file is truncated.
 
-    ``parts``: the chunks of the ``whole`` file, where they are known.
+    ``parts``: the segments of the ``whole`` file, if they are already known.
     """
     if data[:4] == b"RIFF":
         size = int.from_bytes(data[4:8], "little")
         return 8 + size + size % 2 if 8 + size <= len(data) else None
-    return next((chunk.end for chunk in parts or chunks(data, whole=True) if chunk.kind in (b"IEND", _END)), None)
+    return next((part.end for part in parts or segments(data, whole=True) if part.kind in (b"IEND", _END)), None)
 
 
-def bare(data: bytes) -> bytes:
-    """The same picture without texts, EXIF and profiles, so that no decoder is asked to unpack a stranger's."""
-    kept, position = [], 0
-    for chunk in chunks(data):
-        if chunk.kind in _BESIDE or (len(chunk.kind) == 4 and data[0] == PNG[0] and chunk.kind not in _PIXELS):
-            kept.append(data[position : chunk.start])
-            position = chunk.end
-    return b"".join((*kept, data[position:])) if kept else data
+def strip_metadata(data: bytes) -> bytes:
+    """The same picture without texts, EXIF and profiles, so that no decoder unpacks untrusted ones."""
+    pieces, position = [], 0
+    for segment in segments(data):
+        if segment.kind in _METADATA or (len(segment.kind) == 4 and data[0] == PNG[0] and segment.kind not in _PIXELS):
+            pieces.append(data[position : segment.start])
+            position = segment.end
+    return b"".join((*pieces, data[position:])) if pieces else data
 
 
-def _png(data: bytes) -> Iterator[Chunk]:
+def _png(data: bytes) -> Iterator[Segment]:
     position, kind = len(PNG), b""
     while position + 12 <= len(data) and kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, position)
         start, position = position, position + 12 + length
         if position > len(data):
             return
-        yield Chunk(kind, start, start + 8, position - 4, position)
+        yield Segment(kind, start, start + 8, position - 4, position)
 
 
-def _jpeg(data: bytes, whole: bool) -> Iterator[Chunk]:
+def _jpeg(data: bytes, whole: bool) -> Iterator[Segment]:
     position, kind = 2, b""
     while position + 2 <= len(data) and kind != _END and data[position] == 0xFF:
         start, kind = position, data[position : position + 2]
@@ -84,7 +84,7 @@ def _jpeg(data: bytes, whole: bool) -> Iterator[Chunk]:
             continue
         position += 2
         if kind == _END:
-            yield Chunk(kind, start, position, position, position)
+            yield Segment(kind, start, position, position, position)
             return
         body, position = position + 2, position + int.from_bytes(data[position : position + 2], "big")
         if position < body or position > len(data):
@@ -95,10 +95,10 @@ def _jpeg(data: bytes, whole: bool) -> Iterator[Chunk]:
         if kind == _SCAN:  # coded pixels follow, to the next marker
             marker = _MARKER.search(data, position)
             position = marker.start() if marker else len(data)
-        yield Chunk(kind, start, body, body_end, position)
+        yield Segment(kind, start, body, body_end, position)
 
 
-def _webp(data: bytes) -> Iterator[Chunk]:
+def _webp(data: bytes) -> Iterator[Segment]:
     position = 12
     stop = min(len(data), 8 + int.from_bytes(data[4:8], "little"))
     while position + 8 <= stop:
@@ -106,7 +106,7 @@ def _webp(data: bytes) -> Iterator[Chunk]:
         start, position = position, position + 8 + length + length % 2
         if start + 8 + length > len(data):
             return
-        yield Chunk(kind, start, start + 8, start + 8 + length, min(position, len(data)))
+        yield Segment(kind, start, start + 8, start + 8 + length, min(position, len(data)))
 
 
 def sniff(data: bytes) -> str:

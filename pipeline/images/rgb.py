@@ -8,7 +8,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from surd.pipeline.images.container import bare
+from surd.pipeline.images.container import strip_metadata
 from surd.pipeline.images.exif import orientation
 
 _STRIP = 64  # rows
@@ -24,7 +24,7 @@ _UPRIGHT = {
     7: _TURN.TRANSVERSE,
     8: _TURN.ROTATE_90,
 }
-SIDEWAYS = (5, 6, 7, 8)  # orientations in which width and height change places
+SWAPS_AXES = (5, 6, 7, 8)  # orientations in which width and height change places
 
 
 def to_rgb(data: bytes) -> Image.Image:
@@ -41,7 +41,7 @@ def to_rgb(data: bytes) -> Image.Image:
 
 def open_image(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
     """The picture of a file with its header read and its pixels not yet; of its texts and profiles Pillow sees none."""
-    return Image.open(io.BytesIO(bare(data)), formats=formats)
+    return Image.open(io.BytesIO(strip_metadata(data)), formats=formats)
 
 
 def upright_rgb(image: Image.Image, orientation: int) -> Image.Image:

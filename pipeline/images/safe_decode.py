@@ -17,7 +17,7 @@ from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 
 
-class Room:
+class PixelBudget:
     """Lets threads decode together only as many pixels as one image may have, so that memory stays bounded."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Room:
         self._taken = 0
 
     @contextmanager
-    def of(self, pixels: int, most: int) -> Iterator[None]:
+    def reserve(self, pixels: int, most: int) -> Iterator[None]:
         with self._condition:
             self._condition.wait_for(lambda: not self._taken or self._taken + pixels <= most)
             self._taken += pixels
@@ -37,7 +37,7 @@ class Room:
                 self._condition.notify_all()
 
 
-ROOM = Room()
+PIXEL_BUDGET = PixelBudget()
 
 
 @contextmanager
@@ -51,13 +51,13 @@ def decoded(
     bounded, and must be what the ``header`` was read to say. Raises Rejected, also for what Pillow raises within the
     block.
     """
-    with refusing(), open_image(data, formats=(FORMATS[ext],)) as image:
+    with rejecting_decode_errors(), open_image(data, formats=(FORMATS[ext],)) as image:
         opened = header_of(image)
         check_size(opened, max_pixels)
         if image.size != (header.width, header.height):
             told = f"{header.width}x{header.height}"
             raise Rejected(Reason.BROKEN_IMAGE, f"{image.width}x{image.height} pixels, and {told} by its first header")
-        with ROOM.of(opened.room, max_pixels):
+        with PIXEL_BUDGET.reserve(opened.cost, max_pixels):
             if enough and image.format == "JPEG":
                 image.draft(None, enough)
             image.load()
@@ -65,7 +65,7 @@ def decoded(
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
+def rejecting_decode_errors() -> Iterator[None]:
     """Whatever Pillow raises on a file, as Rejected."""
     try:
         yield
@@ -82,7 +82,7 @@ def check_size(header: Header, max_pixels: int) -> None:
     """Raise Rejected where a picture has more pixels than may be decoded, or more than Pillow would."""
     if header.width * header.height > (most := 2 * (Image.MAX_IMAGE_PIXELS or math.inf)):
         raise Rejected(Reason.TOO_LARGE, f"{header.width}x{header.height} pixels, more than the decoder's {most}")
-    if header.room > max_pixels:
-        times = f", each counting {header.weight:g} times" if header.weight > 1 else ""
+    if header.cost > max_pixels:
+        times = f", each counting {header.memory_factor:g} times" if header.memory_factor > 1 else ""
         size = f"{header.width}x{header.height} pixels{times}"
         raise Rejected(Reason.TOO_LARGE, f"{size}, more than max_pixels {max_pixels}")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from surd.pipeline.images.container import PNG, chunks
+from surd.pipeline.images.container import PNG, segments
 
 #: mark -> (the channels it lies in, whether the text is gzipped)
 _MARKS = {
@@ -36,7 +36,7 @@ def may_hide_text(data: bytes) -> bool:
     if data.startswith(b"\xff\xd8"):
         return False
     if not data.startswith(PNG):
-        return any(chunk.kind in (b"VP8L", b"ALPH", b"ANMF") for chunk in chunks(data))
+        return any(chunk.kind in (b"VP8L", b"ALPH", b"ANMF") for chunk in segments(data))
     if len(data) < 29 or data[25] not in (2, 6):  # Pillow makes RGB and RGBA of these colour types alone
         return False
     width, height, depth, colours = struct.unpack_from(">IIBB", data, 16)
@@ -55,7 +55,7 @@ def _first_column(data: bytes, stride: int, channels: int) -> npt.NDArray[np.uin
     """
     inflate, rows = zlib.decompressobj(), b""
     try:
-        for chunk in chunks(data):
+        for chunk in segments(data):
             if chunk.kind == b"IDAT" and len(rows) < _ROWS * stride:
                 rows += inflate.decompress(data[chunk.body : chunk.body_end], _ROWS * stride - len(rows))
     except zlib.error:

@@ -1,4 +1,4 @@
-"""Turns an image file's bytes into the named texts it carries: PNG chunks, EXIF fields, JPEG comments, XMP."""
+"""Turns an image file's bytes into the named texts it carries: PNG segments, EXIF fields, JPEG comments, XMP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from surd.pipeline.images.container import Chunk, chunks
+from surd.pipeline.images.container import Segment, segments
 from surd.pipeline.images.exif import exif_block, exif_texts
 
 #: Bytes of all texts of a file together, unpacked; the longest real workflow seen is under 1 MB.
@@ -45,7 +45,7 @@ def decode(data: bytes) -> str:
 
 
 def _raw_texts(data: bytes) -> Iterator[tuple[str, bytes]]:
-    for chunk in chunks(data):
+    for chunk in segments(data):
         if chunk.kind in (b"tEXt", b"zTXt", b"iTXt"):
             yield from _png_text(data, chunk)
         elif chunk.kind == b"\xff\xfe":
@@ -56,7 +56,7 @@ def _raw_texts(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield name, _from_windows(value) if name == "XPComment" else value
 
 
-def _png_text(data: bytes, chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+def _png_text(data: bytes, chunk: Segment) -> Iterator[tuple[str, bytes]]:
     """Keyword and text of a tEXt, zTXt or iTXt chunk; one that does not unpack is left out."""
     keyword, _, rest = data[chunk.body : chunk.body_end].partition(b"\0")
     packed = chunk.kind == b"zTXt" or (chunk.kind == b"iTXt" and rest[:1] == b"\1")

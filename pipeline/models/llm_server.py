@@ -20,7 +20,7 @@ from surd.schemas.model_ref import ServerRef
 
 KEY_VARIABLE = "SURD_LLM_API_KEY"
 _MAX_BYTES = 1_000_000  # of one answer: what asks for a sentence need not read a flood
-_USERS_TO_MEND = {
+_USER_ERRORS = {
     401: f"set the environment variable {KEY_VARIABLE} to a valid key",
     403: f"set the environment variable {KEY_VARIABLE} to a key that may use this model",
     404: "check the path, which usually ends in /v1, and the model's name",
@@ -92,7 +92,7 @@ class LLMServer(ChatModel):
                 except _Malformed as error:
                     found[name] = Reply(why=f"the server's answer {error}")
                 except (httpx.HTTPError, TimeoutError, json.JSONDecodeError) as error:
-                    self._raise_if_users(error)
+                    self._raise_user_error(error)
                     found[name] = Reply(why=f"the server gave no answer: {describe(error)}")
                     silent.append(describe(error))
 
@@ -130,14 +130,14 @@ class LLMServer(ChatModel):
                 return _reply(json.loads(body))
         raise AssertionError("retry_context yields at least once")
 
-    def _raise_if_users(self, error: Exception) -> None:
+    def _raise_user_error(self, error: Exception) -> None:
         """Raise SurdError for a failure that no other prompt would escape."""
         if isinstance(error, httpx.HTTPStatusError):
             code = error.response.status_code
-            if code in _USERS_TO_MEND:
+            if code in _USER_ERRORS:
                 raise SurdError(
                     f"models.llm: the server at {self._ref.url} answered HTTP {code} for model {self._ref.model!r};"
-                    f" {_USERS_TO_MEND[code]}"
+                    f" {_USER_ERRORS[code]}"
                 )
         elif isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
             raise SurdError(

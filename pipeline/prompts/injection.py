@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from surd.pipeline.prompts.text import decoded
+from surd.pipeline.prompts.text import normalized
 
 _MODEL = (
     r"(?:chat ?gpt|gpt-?\d\w*|claude|gemini|llama|dan"
@@ -63,7 +63,7 @@ RULES = {name: re.compile("|".join(patterns), re.IGNORECASE | re.MULTILINE) for 
 
 def find_injection(text: str) -> str | None:
     """The rule and the words that caught the text, or None. Sees through entities, invisible and wide characters."""
-    text = unicodedata.normalize("NFKC", decoded(text))
+    text = unicodedata.normalize("NFKC", normalized(text))
     for name, rule in RULES.items():
         if match := rule.search(text):
             return f"{name}: {' '.join(match.group().split())[:80]}"

@@ -57,10 +57,10 @@ def without_preamble(text: str) -> str:
 
 def plain_text(text: str) -> str:
     """Decoded text with brackets and colons of one width and without Markdown."""
-    return _MARKDOWN.sub("", decoded(text).translate(_WIDE))
+    return _MARKDOWN.sub("", normalized(text).translate(_WIDE))
 
 
-def decoded(text: str) -> str:
+def normalized(text: str) -> str:
     """Composed characters (NFC), entities read, nothing invisible."""
     text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text)))
     if "&" in text:

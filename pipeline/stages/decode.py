@@ -15,7 +15,7 @@ from surd.pipeline.build.rows import StageRows
 from surd.pipeline.deduplication.registration import SIDE, Pixels, miniature, perceptual_hash
 from surd.pipeline.images.exif import orientation
 from surd.pipeline.images.header import Header
-from surd.pipeline.images.rgb import SIDEWAYS
+from surd.pipeline.images.rgb import SWAPS_AXES
 from surd.pipeline.images.safe_decode import decoded
 from surd.pipeline.models import Models
 from surd.pipeline.rejection import Rejected
@@ -59,6 +59,6 @@ def _look(max_pixels: int, file: tuple[Pair, bytes]) -> Pixels | Rejected:
 def look(data: bytes, ext: str, size: tuple[int, int], max_pixels: int) -> Pixels:
     """The miniature of a picture that is whole and, turned upright, of this width and height. Raises Rejected."""
     turned = orientation(data)
-    header = Header(*(size[::-1] if turned in SIDEWAYS else size))
+    header = Header(*(size[::-1] if turned in SWAPS_AXES else size))
     with decoded(data, header, ext, max_pixels, _ENOUGH) as image:
         return miniature(image, turned)

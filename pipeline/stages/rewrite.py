@@ -8,7 +8,7 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.models import Models
 from surd.pipeline.models.chat import ChatModel
-from surd.pipeline.sentences.plain_sentence import Unusable, plain_sentence, rewritten_sentence
+from surd.pipeline.sentences.plain_sentence import InvalidRewrite, plain_sentence, rewritten_sentence
 from surd.pipeline.sentences.rewrite_template import RewriteTemplate, read_template
 from surd.schemas import BuildConfig, Cleaned, Rewritten, Safe
 from surd.schemas.config import RewriteConfig
@@ -79,7 +79,7 @@ class _Answers:
                 continue
             try:
                 self._sentences[prompt].append(rewritten_sentence(reply.text, prompt, self._template, cut=reply.cut))
-            except Unusable as reason:
+            except InvalidRewrite as reason:
                 unusable[prompt] = str(reason)
         return unusable
 

@@ -113,7 +113,7 @@ def test_the_header_says_what_pillow_says(format_, ext, width, height, lossless,
     data = saved(Image.new("RGB", (width, height), "red"), format_, **options)
     found = read_header(data, ext)
     assert found[:2] == (width, height)
-    assert found.weight == {"PNG": 1, "JPEG": 1.5 if progressive else 1, "WEBP": 2}[format_]
+    assert found.memory_factor == {"PNG": 1, "JPEG": 1.5 if progressive else 1, "WEBP": 2}[format_]
 
 
 def test_a_header_weighs_ink_and_animations_too():
