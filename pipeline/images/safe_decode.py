@@ -1,4 +1,4 @@
-"""Turns a stranger's bytes into a decoded picture, in bounded memory, or into the reason why they are none."""
+"""Decoding of untrusted images in bounded memory; every failure is a Rejected with its reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from surd.schemas import Reason
 
 
 class PixelBudget:
-    """Lets threads decode together only as many pixels as one image may have, so that memory stays bounded."""
+    """Caps the pixels being decoded at once, over all threads, at what one image may have: memory stays bounded."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -44,19 +44,18 @@ PIXEL_BUDGET = PixelBudget()
 def decoded(
     data: bytes, header: Header, ext: str, max_pixels: int, enough: tuple[int, int] | None = None
 ) -> Iterator[Image.Image]:
-    """The picture of a file, decoded to its end, as it lies there: not upright yet, of an animation the first frame.
+    """The picture of a file, decoded to its end, as stored: not turned upright, of an animation the first frame.
 
-    ``enough``: width and height that will do. A JPEG is then decoded at the scale that just reaches them: every code
-    is read whatever the scale, so that damage shows, in half the time. Before any pixel is decoded their number is
-    bounded, and must be what the ``header`` was read to say. Raises Rejected, also for what Pillow raises within the
-    block.
+    ``enough``: the smallest width and height needed. A JPEG is then decoded at the scale that just reaches them: every
+    code is read at any scale, so damage still shows, in half the time. Before any pixel is decoded their number is
+    checked against ``max_pixels`` and the ``header``. Raises Rejected, also for what Pillow raises within the block.
     """
     with rejecting_decode_errors(), open_image(data, formats=(FORMATS[ext],)) as image:
         opened = header_of(image)
         check_size(opened, max_pixels)
         if image.size != (header.width, header.height):
-            told = f"{header.width}x{header.height}"
-            raise Rejected(Reason.BROKEN_IMAGE, f"{image.width}x{image.height} pixels, and {told} by its first header")
+            size = f"{header.width}x{header.height}"
+            raise Rejected(Reason.BROKEN_IMAGE, f"{image.width}x{image.height} pixels, and {size} by its first header")
         with PIXEL_BUDGET.reserve(opened.cost, max_pixels):
             if enough and image.format == "JPEG":
                 image.draft(None, enough)
@@ -66,7 +65,7 @@ def decoded(
 
 @contextmanager
 def rejecting_decode_errors() -> Iterator[None]:
-    """Whatever Pillow raises on a file, as Rejected."""
+    """Turns whatever Pillow raises on a file into Rejected."""
     try:
         yield
     except Rejected:
@@ -79,7 +78,7 @@ def rejecting_decode_errors() -> Iterator[None]:
 
 
 def check_size(header: Header, max_pixels: int) -> None:
-    """Raise Rejected where a picture has more pixels than may be decoded, or more than Pillow would."""
+    """Raises Rejected if a picture has more pixels than may be decoded, or than Pillow would decode."""
     if header.width * header.height > (most := 2 * (Image.MAX_IMAGE_PIXELS or math.inf)):
         raise Rejected(Reason.TOO_LARGE, f"{header.width}x{header.height} pixels, more than the decoder's {most}")
     if header.cost > max_pixels:

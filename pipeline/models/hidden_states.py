@@ -1,4 +1,4 @@
-"""Turns sentences into hidden states of an LLM: any layers in one pass, nothing computed above the highest."""
+"""Hidden states of an LLM: any layers in one pass, nothing computed above the highest one."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def batches(tokens: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
 
 
 class _Reached(Exception):
-    """The highest layer that was asked for has its input: the rest of the model need not run."""
+    """The highest requested layer has its input: the rest of the model need not run."""
 
 
 @dataclass(frozen=True)

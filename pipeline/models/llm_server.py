@@ -1,4 +1,4 @@
-"""The LLM behind an OpenAI-compatible server (vLLM, llama.cpp, transformers serve ...): turns chats into answers."""
+"""The LLM behind an OpenAI-compatible server (vLLM, llama.cpp, transformers serve ...)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from surd.schemas.config import ServerConfig
 from surd.schemas.model_ref import ServerRef
 
 KEY_VARIABLE = "SURD_LLM_API_KEY"
-_MAX_BYTES = 1_000_000  # of one answer: what asks for a sentence need not read a flood
+_MAX_BYTES = 1_000_000  # of one answer: a sentence is never longer
 _USER_ERRORS = {
     401: f"set the environment variable {KEY_VARIABLE} to a valid key",
     403: f"set the environment variable {KEY_VARIABLE} to a key that may use this model",
@@ -29,15 +29,15 @@ _USER_ERRORS = {
 
 
 class _Malformed(Exception):
-    """An answer that is not what the protocol says."""
+    """An answer that does not follow the protocol."""
 
 
 class LLMServer(ChatModel):
     """``openai:http://host:port/v1#model``: its chat completions, several requests at once, answers cached.
 
     A prompt that gets no usable answer (a wrongly shaped one, or none after all tries) is a reply with a reason. A
-    server that cannot be reached, or that answers nothing at all, is the user's to mend: SurdError. What it answered
-    before is in the cache, so that a build that is run again goes on from there.
+    server that cannot be reached, or that answers nothing at all, is a user error: SurdError. Earlier answers are in the
+    cache, so a build that is run again continues from there.
     """
 
     def __init__(self, ref: ServerRef, settings: ServerConfig) -> None:
@@ -131,7 +131,7 @@ class LLMServer(ChatModel):
         raise AssertionError("retry_context yields at least once")
 
     def _raise_user_error(self, error: Exception) -> None:
-        """Raise SurdError for a failure that no other prompt would escape."""
+        """Raises SurdError for a failure that every other prompt would meet too."""
         if isinstance(error, httpx.HTTPStatusError):
             code = error.response.status_code
             if code in _USER_ERRORS:
@@ -148,12 +148,14 @@ class LLMServer(ChatModel):
 def _authorization() -> dict[str, str]:
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not (key.isascii() and key.isprintable()):  # httpx would print it in its complaint
-        raise SurdError(f"the environment variable {KEY_VARIABLE} holds no API key but other characters; set it anew")
+        raise SurdError(
+            f"the environment variable {KEY_VARIABLE} is not a valid API key: it has unprintable or non-ASCII characters; set it again"
+        )
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _reply(document: Any) -> Reply:
-    """The reply in a chat completion. Raises _Malformed saying what is amiss."""
+    """The reply in a chat completion. Raises _Malformed with the reason."""
     if not isinstance(document, dict):
         raise _Malformed("is no JSON object")
     choices = document.get("choices")

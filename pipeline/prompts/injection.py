@@ -1,4 +1,4 @@
-"""prompt injection: finds in a prompt the words that address a language model instead of describing a picture."""
+"""Prompt injection: words in a prompt that address a language model instead of describing a picture."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ORDERS = (
 )
 _SAY = r"(?:say|print|write|output|return|repeat|respond|reply|answer|tell|state)"
 _QUOTE = "[\"'“‘]"
-#: What each rule is called in a row's detail, and what it finds. Orders only ("ignore", never "ignoring"), and only
-#: such as concern instructions, answers or the model itself: pictures show people who ignore, answer and write, too.
-#: CLIP's own marks (<|startoftext|>) are no chat template.
+#: Name of the rule in a row's detail -> its patterns. Orders only ("ignore", never "ignoring"), and only those about
+#: instructions, answers or the model itself: pictures also show people who ignore, answer and write.
+#: CLIP's own marks (<|startoftext|>) are not a chat template.
 _PATTERNS: dict[str, tuple[str, ...]] = {
     "chat template": (
         r"<\|(?!(?:start|end)of_?text)[a-z_]{2,30}\|>",
@@ -62,7 +62,7 @@ RULES = {name: re.compile("|".join(patterns), re.IGNORECASE | re.MULTILINE) for 
 
 
 def find_injection(text: str) -> str | None:
-    """The rule and the words that caught the text, or None. Sees through entities, invisible and wide characters."""
+    """The rule that matched and the matched words, or None. Entities, invisible and wide characters are decoded."""
     text = unicodedata.normalize("NFKC", normalized(text))
     for name, rule in RULES.items():
         if match := rule.search(text):
