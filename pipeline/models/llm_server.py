@@ -36,8 +36,8 @@ class LLMServer(ChatModel):
     """``openai:http://host:port/v1#model``: its chat completions, several requests at once, answers cached.
 
     A prompt that gets no usable answer (a wrongly shaped one, or none after all tries) is a reply with a reason. A
-    server that cannot be reached, or that answers nothing at all, is a user error: SurdError. Earlier answers are in the
-    cache, so a build that is run again continues from there.
+    server that cannot be reached, or that answers nothing at all, is a user error: SurdError. Earlier answers are
+    in the cache, so a build that is run again continues from there.
     """
 
     def __init__(self, ref: ServerRef, settings: ServerConfig) -> None:
@@ -148,9 +148,7 @@ class LLMServer(ChatModel):
 def _authorization() -> dict[str, str]:
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not (key.isascii() and key.isprintable()):  # httpx would print it in its complaint
-        raise SurdError(
-            f"the environment variable {KEY_VARIABLE} is not a valid API key: it has unprintable or non-ASCII characters; set it again"
-        )
+        raise SurdError(f"the environment variable {KEY_VARIABLE} has characters no API key has; set it again")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

@@ -89,7 +89,7 @@ def unsafe_columns(labels: Sequence[str]) -> tuple[list[int], bool]:
     if safe:
         return safe, True
     raise SurdError(
-        f"safety.text_model has the labels {', '.join(labels)}, and none of them means safe or unsafe; name another model"
+        f"safety.text_model has the labels {', '.join(labels)}: none means safe or unsafe; name another model"
     )
 
 

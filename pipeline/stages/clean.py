@@ -32,7 +32,7 @@ _UNSAFE_WORDS = re.compile(
 
 
 def clean(build: Build, part: int, config: BuildConfig, models: Models) -> list[Cleaned]:
-    """One partition's prompts, cleaned. Rejects prompts that are missing, unsafe, hostile or do not describe a picture."""
+    """One partition's prompts, cleaned. Rejects those that are missing, unsafe, hostile or describe no picture."""
     records = build.read_rows("collect", part, SourceRecord)
     pairs = build.read_rows("fetch", part, Pair)
     decodings = build.read_rows("decode", part, Decoded)

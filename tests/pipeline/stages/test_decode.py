@@ -18,7 +18,7 @@ from surd.pipeline.deduplication.registration import miniature
 from surd.pipeline.images.header import read_header
 from surd.pipeline.images.rgb import to_rgb
 from surd.pipeline.metadata.stealth import may_hide_text
-from surd.pipeline.stages.decode import look
+from surd.pipeline.stages.decode import decode_miniature
 from surd.schemas import Reason
 from tests.pipeline.fetching import decodings, from_folder, picture, reasons
 from tests.pipeline.image_bytes import chunk, header, png, saved, stealth
@@ -103,7 +103,7 @@ def test_the_miniature_of_a_jpeg_is_that_of_its_full_decode(size, progressive):
     data = gradient(size, quality=90, progressive=progressive)
     with Image.open(io.BytesIO(data)) as image:
         whole = miniature(image.convert("RGB"))
-    assert np.abs(look(data, "jpg", size, 10**7).astype(int) - whole).max() <= 4
+    assert np.abs(decode_miniature(data, "jpg", size, 10**7).astype(int) - whole).max() <= 4
 
 
 @pytest.mark.parametrize(("format_", "ext"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
