@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def prefetch(function: Callable[[S], T], items: Iterable[S], window: int) -> Iterator[T]:
-    """``map`` on every core, in order, up to ``window`` results ahead of whoever reads them.
+    """``map`` on every core, in order, up to ``window`` results ahead of the consumer.
 
     While a model works on one batch the next one is decoded; Pillow lets other threads run meanwhile.
     """

@@ -9,16 +9,16 @@ from typing import Any
 from surd.pipeline import untrusted_json
 from surd.pipeline.images.header import Header, read_header, sniff
 from surd.pipeline.images.resize import Recoded, fitted, recode, recode_jpeg
-from surd.pipeline.images.safe_decode import ROOM, check_size, decoded, refusing
+from surd.pipeline.images.safe_decode import PIXEL_BUDGET, check_size, decoded, rejecting_decode_errors
 from surd.pipeline.metadata.reader import GenerationMetadata, hidden_texts, read_texts
 from surd.pipeline.metadata.stealth import may_hide_text
 from surd.pipeline.metadata.texts import texts_of
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 from surd.schemas.config import FetchConfig
+from surd.schemas.shard_format.container import Segment, image_end, segments
 from surd.schemas.shard_format.exif import orientation
-from surd.schemas.shard_format.image_file import Chunk, chunks, end_of
-from surd.schemas.shard_format.pixels import SIDEWAYS, upright_rgb
+from surd.schemas.shard_format.pixels import SWAPS_AXES, upright_rgb
 
 #: How a file begins that somebody could hide behind an image: archives, programs, documents, pages.
 _OTHER_FILES = (
@@ -48,7 +48,7 @@ def inspect(data: bytes, settings: FetchConfig, sha256: str | None = None) -> tu
     height are those of the upright picture. ``sha256``: of the bytes, where it is known. Raises Rejected.
     """
     ext = sniff(data)
-    return _inspect(data, ext, [*chunks(data, whole=True)], settings, sha256)
+    return _inspect(data, ext, [*segments(data, whole=True)], settings, sha256)
 
 
 def inspect_cheap(data: bytes, settings: FetchConfig, sha256: str | None) -> tuple[dict[str, Any], bytes] | None:
@@ -57,24 +57,24 @@ def inspect_cheap(data: bytes, settings: FetchConfig, sha256: str | None) -> tup
     if len(data) > _LIGHT or settings.image_size:
         return None
     ext = sniff(data)
-    parts = [*chunks(data, whole=True)]
-    at_once = end_of(data, parts) is not None and _TELLING.isdisjoint([chunk.kind for chunk in parts])
+    parts = [*segments(data, whole=True)]
+    at_once = image_end(data, parts) is not None and _TELLING.isdisjoint([chunk.kind for chunk in parts])
     return _inspect(data, ext, parts, settings, sha256) if at_once else None
 
 
 def _inspect(
-    data: bytes, ext: str, parts: list[Chunk], settings: FetchConfig, sha256: str | None
+    data: bytes, ext: str, parts: list[Segment], settings: FetchConfig, sha256: str | None
 ) -> tuple[dict[str, Any], bytes]:
     telling = not _TELLING.isdisjoint([chunk.kind for chunk in parts])
-    with refusing():
+    with rejecting_decode_errors():
         header = read_header(data, ext, parts)
         check_size(header, settings.max_pixels)
         metadata = _metadata(data, ext, header, settings) if telling or may_hide_text(data) else None
         smaller = _smaller(data, ext, header, settings) if settings.image_size else None
-        end = end_of(data, parts) or _end(data, ext, header, settings)
+        end = image_end(data, parts) or _end(data, ext, header, settings)
     if other := other_file(data[end:]):
         raise Rejected(Reason.POLYGLOT, f"behind the end of the image begins {other}")
-    turned = telling and orientation(data) in SIDEWAYS
+    turned = telling and orientation(data) in SWAPS_AXES
     columns = {
         "sha256": sha256 or hashlib.sha256(data).hexdigest(),
         "ext": ext,
@@ -106,15 +106,15 @@ def _metadata(data: bytes, ext: str, header: Header, settings: FetchConfig) -> G
 
 
 def _read(texts: dict[str, str], max_pixels: int) -> GenerationMetadata | None:
-    with ROOM.of(_PIXELS_A_LETTER * sum(map(len, texts.values())), max_pixels):
+    with PIXEL_BUDGET.reserve(_PIXELS_A_LETTER * sum(map(len, texts.values())), max_pixels):
         return read_texts(texts)
 
 
 def _smaller(data: bytes, ext: str, header: Header, settings: FetchConfig) -> Recoded:
     assert settings.image_size, "only where the config asks"
     enough = fitted(header.width, header.height, settings.image_size)
-    if ext == "jpg" and header.weight == 1 and orientation(data) == 1:
-        with ROOM.of(header.room, settings.max_pixels), suppress(ValueError):  # of what it refuses Pillow is the judge
+    if ext == "jpg" and header.memory_factor == 1 and orientation(data) == 1:
+        with PIXEL_BUDGET.reserve(header.cost, settings.max_pixels), suppress(ValueError):  # then Pillow decides
             return recode_jpeg(data, enough, settings.quality)
     with decoded(data, header, ext, settings.max_pixels, enough) as image:
         picture = upright_rgb(image, orientation(data))

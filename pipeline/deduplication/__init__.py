@@ -1,1 +1,1 @@
-"""Turns many pictures or prompts into the pairs of them that are the same."""
+"""Duplicates among pictures and prompts: near (images), semantic (embeddings) and fuzzy (prompts)."""

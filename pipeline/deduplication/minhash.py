@@ -1,4 +1,4 @@
-"""Turns prompts, best row first, into twins: which prompt says almost the same as one before it."""
+"""Fuzzy duplicates of prompts by MinHash LSH."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _NOT_A_WORD = re.compile(r"[\W_]+")
 
 @dataclass(frozen=True)
 class PromptDuplicate:
-    """Which row's prompt stands for this one, and the Jaccard similarity of the two."""
+    """The representative row of a prompt's cluster, and the Jaccard similarity of the two prompts."""
 
     row: int
     similarity: float
 
 
 def find_prompt_duplicates(prompts: Sequence[frozenset[str]], least: float) -> list[PromptDuplicate]:
-    """For each prompt the first prompt at least ``least`` alike that stands for a cluster, or itself.
+    """For each prompt, best row first, the representative that is at least ``least`` alike, or itself.
 
-    MinHash LSH proposes, the true Jaccard similarity decides. Of the kept libraries rensa does it in a quarter of a
+    MinHash LSH proposes, the exact Jaccard similarity decides. Of the kept libraries rensa does it in a quarter of a
     second for 20,000 prompts; datasketch takes three seconds and at its own choice of bands misses a quarter of the
     pairs that lie just above the threshold.
     """
-    twins: list[PromptDuplicate] = []
+    duplicates: list[PromptDuplicate] = []
     same: dict[frozenset[str], PromptDuplicate] = {}
     lsh = RMinHashLSH(threshold=least, num_perm=_PERMUTATIONS, num_bands=_BANDS)
     for row, prompt in enumerate(prompts):
@@ -43,12 +43,12 @@ def find_prompt_duplicates(prompts: Sequence[frozenset[str]], least: float) -> l
             else:
                 same[prompt] = PromptDuplicate(row, 1.0)
                 lsh.insert(row, sketch)
-        twins.append(same[prompt])
-    return twins
+        duplicates.append(same[prompt])
+    return duplicates
 
 
 def prompt_set(keywords: Sequence[str]) -> frozenset[str]:
-    """What of a prompt is compared: its keywords, or for one written in sentences all runs of three words."""
+    """The set that represents a prompt: its keywords, or for one written in sentences all runs of three words."""
     plain = [words for keyword in keywords if (words := _words(keyword))]
     longest = max((len(words) for words in plain), default=0)
     if longest <= 2 * _SHINGLE:
@@ -58,7 +58,7 @@ def prompt_set(keywords: Sequence[str]) -> frozenset[str]:
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    """Share of what either has that both have; 1.0 for two empty sets."""
+    """Size of the intersection over size of the union; 1.0 for two empty sets."""
     either = len(one | other)
     return len(one & other) / either if either else 1.0
 

@@ -1,4 +1,4 @@
-"""Turns miniatures, best picture first, into twins: which picture is a copy of a better one that stays."""
+"""Near duplicates of images: copies that were resized, recompressed, lightly cropped or mirrored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from surd.pipeline.deduplication.registration import Floats, Pixels, cells, could_match, lay_over
+from surd.pipeline.deduplication.registration import Floats, Pixels, cells, may_match, register
 from surd.schemas.config import DedupConfig
 
 _EXACT = 8192  # pictures up to which every pair is compared by the index
@@ -29,7 +29,7 @@ Pairs = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Likeness:
-    """How far two pictures differ once one lies over the other: bits of the hash, levels of colour; and if mirrored."""
+    """How far two pictures differ after registration: bits of the hash, levels of colour; and whether mirrored."""
 
     distance: int
     difference: float
@@ -37,9 +37,9 @@ class Likeness:
 
 
 def find_near_duplicates(minis: Pixels, settings: DedupConfig) -> dict[int, tuple[int, Likeness]]:
-    """Row -> (row that stays, how alike), for every row that goes; ``minis`` [rows, 32, 32, 3] come best first.
+    """Row -> (row that stays, how alike), for every duplicate; ``minis`` [rows, 32, 32, 3] are sorted best first.
 
-    Every row that goes was itself compared with the one that stays, so no chain of small changes joins two pictures.
+    Every duplicate was itself compared with the row that stays, so no chain of small changes joins two pictures.
     Candidates are the nearest neighbours of each picture by 8 x 8 mean colours, found by faiss: exact up to some
     thousand rows, then an inverted file with a fixed seed. (Hashes would need some 20 crops of each picture at a radius
     of 8 of 64 bits, where bands of bits select next to nothing.)
@@ -47,14 +47,14 @@ def find_near_duplicates(minis: Pixels, settings: DedupConfig) -> dict[int, tupl
     edges: dict[int, dict[int, Likeness]] = defaultdict(dict)
     for one, other, likeness in _alike(minis, _candidates(minis, settings.flips), settings):
         for here, there in ((one, other), (other, one)):
-            known = edges[here].get(there)
-            if known is None or likeness.difference < known.difference:
+            closest = edges[here].get(there)
+            if closest is None or likeness.difference < closest.difference:
                 edges[here][there] = likeness
-    return _stars(minis, edges, settings)
+    return _star_clusters(minis, edges, settings)
 
 
 def _candidates(minis: Pixels, flips: bool) -> Pairs:
-    """Pairs of rows worth a look, as [pairs, 3] of (better row, other row, 1 where one is mirrored), each once."""
+    """Pairs of rows to compare, as [pairs, 3] of (better row, other row, 1 if one is mirrored), each once."""
     count = len(minis)
     if count < 2:
         return np.zeros((0, 3), np.int64)
@@ -92,52 +92,55 @@ def _alike(minis: Pixels, pairs: Pairs, settings: DedupConfig) -> Iterator[tuple
     """Those of the pairs that show the same picture, and how alike they are."""
     for start in range(0, len(pairs), _BLOCK):
         block = pairs[start : start + _BLOCK]
-        block = block[could_match(minis[block[:, 0]], _turned(minis, block))]
+        block = block[may_match(minis[block[:, 0]], _mirrored(minis, block))]
         for at in range(0, len(block), 128):
             some = block[at : at + 128]
-            over = lay_over(minis[some[:, 0]], _turned(minis, some))
+            alignment = register(minis[some[:, 0]], _mirrored(minis, some))
             # The more is cropped, the more detail of the whole picture falls between the cells of its miniature.
-            allowed = settings.difference * (_UNCROPPED + (1 - _UNCROPPED) * np.minimum(over.cropped / _FULL_CROP, 1))
+            cropped = np.minimum(alignment.cropped / _FULL_CROP, 1)
+            allowed = settings.difference * (_UNCROPPED + (1 - _UNCROPPED) * cropped)
             same = (
-                (over.outside <= _OUTSIDE)
-                & (over.cropped <= settings.crop + _CROP_SLACK)
-                & (over.distance <= settings.radius)
-                & (over.difference <= allowed)
-                & (over.sharpness <= _SHARPER)
+                (alignment.outside <= _OUTSIDE)
+                & (alignment.cropped <= settings.crop + _CROP_SLACK)
+                & (alignment.distance <= settings.radius)
+                & (alignment.difference <= allowed)
+                & (alignment.sharpness <= _SHARPER)
             )
             for row in np.flatnonzero(same):
-                likeness = Likeness(int(over.distance[row]), round(float(over.difference[row]), 2), bool(some[row, 2]))
+                likeness = Likeness(
+                    int(alignment.distance[row]), round(float(alignment.difference[row]), 2), bool(some[row, 2])
+                )
                 yield int(some[row, 0]), int(some[row, 1]), likeness
 
 
-def _turned(minis: Pixels, pairs: Pairs) -> Pixels:
-    """The second picture of each pair, mirrored where the pair says so."""
+def _mirrored(minis: Pixels, pairs: Pairs) -> Pixels:
+    """The second picture of each pair, mirrored if its third entry is 1."""
     seconds = minis[pairs[:, 1]]
     return np.where(pairs[:, 2, None, None, None] == 1, seconds[:, :, ::-1], seconds)
 
 
-def _stars(
+def _star_clusters(
     minis: Pixels, edges: dict[int, dict[int, Likeness]], settings: DedupConfig
 ) -> dict[int, tuple[int, Likeness]]:
-    """The best row of what hangs together stays, and all that are copies of it go; then the best of what is left."""
-    twins: dict[int, tuple[int, Likeness]] = {}
+    """Star clusters: the best row of a connected group stays and its copies go; then the best of the remaining rows."""
+    duplicates: dict[int, tuple[int, Likeness]] = {}
     for centre in sorted(edges):
-        if centre in twins:
+        if centre in duplicates:
             continue
-        reached, waiting = {centre}, [centre]
-        while waiting:
-            for row in sorted(edges[waiting.pop()]):
-                if row <= centre or row in reached or row in twins:
+        reached, queue = {centre}, [centre]
+        while queue:
+            for row in sorted(edges[queue.pop()]):
+                if row <= centre or row in reached or row in duplicates:
                     continue
                 reached.add(row)
                 if likeness := edges[centre].get(row) or _compare(minis, centre, row, settings):
-                    twins[row] = (centre, likeness)
-                    waiting.append(row)
-    return twins
+                    duplicates[row] = (centre, likeness)
+                    queue.append(row)
+    return duplicates
 
 
 def _compare(minis: Pixels, centre: int, row: int, settings: DedupConfig) -> Likeness | None:
-    """Two pictures that the index did not bring together, as where there are many copies of one picture."""
+    """Compares two pictures that the index did not pair, as happens with many copies of one picture."""
     pairs = np.array([(centre, row, flipped) for flipped in ((0, 1) if settings.flips else (0,))], np.int64)
-    found = [likeness for _, _, likeness in _alike(minis, pairs, settings)]
-    return min(found, key=lambda likeness: likeness.difference, default=None)
+    matches = [likeness for _, _, likeness in _alike(minis, pairs, settings)]
+    return min(matches, key=lambda likeness: likeness.difference, default=None)

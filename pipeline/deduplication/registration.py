@@ -1,8 +1,8 @@
-"""Turns pictures into miniatures, and pairs of miniatures into how far the pictures differ once laid over each other.
+"""Miniatures of pictures, and how far two pictures differ after registration (alignment) of their miniatures.
 
-A perceptual hash alone does not tell copies from mere likeness: it sees no colour, a crop of 6 % turns a quarter of its
-bits, and two scenes of one layout can share it. So two miniatures are first laid over each other (the window of one
-that shows the other is found by Gauss-Newton steps, coarse to fine), and then compared by hash, colour and sharpness.
+A perceptual hash alone does not tell copies from similar pictures: it ignores colour, a crop of 6 % flips a quarter of
+its bits, and two scenes of one layout can share it. So two miniatures are first registered (zoom and shift from one to
+the other by Gauss-Newton steps, coarse to fine), and then compared by hash, colour and sharpness.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ Pixels = npt.NDArray[np.uint8]
 SIDE = 32  # of a miniature; its cells are the least detail that is compared
 PATCH = 4  # cells; the side of the patches whose mean colours are compared
 _STEPS = (5, 4, 4)  # Gauss-Newton steps on miniatures of 8, 16 and 32 cells
-_HASH_NOISE = 16.0  # what noise of one level a cell makes of a frequency
+_HASH_NOISE = 16.0  # what noise of one level per cell amounts to in a frequency
 _SHARPNESS_FLOOR = 1.0  # levels: what compression leaves in a flat picture
 _DCT = np.cos(np.pi / SIDE * np.outer(np.arange(8), np.arange(SIDE) + 0.5)).astype(np.float32)
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overlay:
-    """How pairs of pictures lie over each other and how far they differ there; every array has one entry a pair."""
+class Alignment:
+    """Where pairs of pictures overlap and how far they differ there; every array has one entry per pair."""
 
-    cropped: Floats  # largest part of a side that the one shows and the other does not
-    outside: Floats  # how far the smaller view still reaches beyond the larger one, as a part of a side
-    distance: npt.NDArray[np.int64]  # Hamming distance of the 64-bit perceptual hashes, but for bits that noise decides
+    cropped: Floats  # largest part of a side that one picture shows and the other does not
+    outside: Floats  # how far the smaller view reaches beyond the larger one, as a part of a side
+    distance: npt.NDArray[np.int64]  # Hamming distance of the 64-bit perceptual hashes, without bits decided by noise
     difference: Floats  # largest difference of a channel's mean (0 to 255) over any patch of 4 x 4 cells
-    sharpness: Floats  # how many times sharper the one is (root mean square of the Laplacian)
+    sharpness: Floats  # how many times sharper one of them is (root mean square of the Laplacian)
 
 
 def miniature(picture: Image.Image, orientation: int = 1) -> Pixels:
-    """An opened picture as 32 x 32 RGB cells, [32, 32, 3], by the rule of ``to_rgb``, turned as EXIF counts.
+    """An opened picture as 32 x 32 RGB cells, [32, 32, 3], by the rule of ``to_rgb``; ``orientation`` as in EXIF.
 
-    What Pillow does with ``reducing_gap=2``, a large picture being reduced strip by strip.
+    As Pillow with ``reducing_gap=2``, but large pictures are reduced strip by strip.
     """
     across, down = max(1, picture.width // (2 * SIDE)), max(1, picture.height // (2 * SIDE))
     box = (0, 0, picture.width / across, picture.height / down)
@@ -62,34 +62,34 @@ def cells(minis: Pixels, side: int) -> Floats:
     return mean
 
 
-def could_match(a: Pixels, b: Pixels, slack: int = 28) -> npt.NDArray[np.bool_]:
+def may_match(a: Pixels, b: Pixels, slack: int = 28) -> npt.NDArray[np.bool_]:
     """Whether one of each pair may be a crop of the other: a cheap test that true copies pass.
 
-    A crop of some per cent moves nothing farther than to the next of 16 x 16 cells, so each cell of the crop lies
-    within what the cells around it in the whole picture have, but for noise (``slack`` levels) and 2 % of the cells.
+    A crop of some per cent moves nothing farther than to the next of 16 x 16 cells, so each cell of the crop lies in
+    the range of the cells around it in the whole picture, except for noise (``slack`` levels) and 2 % of the cells.
     """
     small_a, small_b = cells(a, 16).astype(np.uint8), cells(b, 16).astype(np.uint8)
     return _within(small_a, small_b, slack) | _within(small_b, small_a, slack)
 
 
-def lay_over(a: Pixels, b: Pixels) -> Overlay:
-    """Compare pairs of miniatures, both [pairs, 32, 32, 3], where they show the same."""
+def register(a: Pixels, b: Pixels) -> Alignment:
+    """Align pairs of miniatures, both [pairs, 32, 32, 3], and compare them where they overlap."""
     blurred_a, blurred_b = _blur(a.astype(np.float32)), _blur(b.astype(np.float32))
     half_a, half_b = _halve(blurred_a), _halve(blurred_b)
-    window = np.zeros((len(a), 4), np.float32)
-    window = _align(_halve(half_a), _halve(half_b), window, _STEPS[0])
-    window = _align(half_a, half_b, window, _STEPS[1])
-    window = _align(blurred_a, blurred_b, window, _STEPS[2])
-    seen, shared = _through(blurred_a, window)
-    gone = (blurred_b - seen) * shared
-    edges = _edges(window)
+    transform = np.zeros((len(a), 4), np.float32)
+    transform = _align(_halve(half_a), _halve(half_b), transform, _STEPS[0])
+    transform = _align(half_a, half_b, transform, _STEPS[1])
+    transform = _align(blurred_a, blurred_b, transform, _STEPS[2])
+    warped, overlap = _warp(blurred_a, transform)
+    residual = (blurred_b - warped) * overlap
+    edges = _edges(transform)
     outward, inward = np.maximum(-edges.min(1), 0), np.maximum(edges.max(1), 0)
     sharp_a, sharp_b = _sharpness(a), _sharpness(b)
-    return Overlay(
+    return Alignment(
         cropped=np.maximum(outward, inward),
         outside=np.minimum(outward, inward),
-        distance=_hamming(_low_frequencies(seen), _low_frequencies(blurred_b)),
-        difference=np.abs(_patch_means(gone)).max((1, 2, 3)),
+        distance=_hamming(_low_frequencies(warped), _low_frequencies(blurred_b)),
+        difference=np.abs(_patch_means(residual)).max((1, 2, 3)),
         sharpness=np.maximum(sharp_a / sharp_b, sharp_b / sharp_a),
     )
 
@@ -105,56 +105,56 @@ def _within(whole: Pixels, crop: Pixels, slack: int) -> npt.NDArray[np.bool_]:
     return fits
 
 
-def _align(a: Floats, b: Floats, window: Floats, steps: int) -> Floats:
-    """Gauss-Newton on |b(u) - a(window(u))|^2; a window is (zoom, shift) along y and x, with sides of length 2."""
+def _align(a: Floats, b: Floats, transform: Floats, steps: int) -> Floats:
+    """Gauss-Newton on |b(u) - a(transform(u))|^2; a transform is (zoom, shift) in y and x, for sides of length 2."""
     side = a.shape[1]
     u = ((np.arange(side) + 0.5) / side * 2 - 1).astype(np.float32)
     for _ in range(steps):
-        seen, shared = _through(a, window)
-        slope_y, slope_x = (np.gradient(seen, axis=axis) * (side / 2) * shared for axis in (1, 2))
-        error = ((b - seen) * shared).reshape(len(a), -1, 1)
+        warped, overlap = _warp(a, transform)
+        slope_y, slope_x = (np.gradient(warped, axis=axis) * (side / 2) * overlap for axis in (1, 2))
+        error = ((b - warped) * overlap).reshape(len(a), -1, 1)
         columns = (slope_y * u[None, :, None, None], slope_y, slope_x * u[None, None, :, None], slope_x)
         jacobian = np.stack([column.reshape(len(a), -1) for column in columns], 1)
         normal = jacobian @ jacobian.transpose(0, 2, 1)
-        # A flat picture fits everywhere: the damping then leaves the window where it is.
+        # A flat picture fits everywhere: the damping then leaves the transform where it is.
         damping = 2.5e-4 * np.trace(normal, axis1=1, axis2=2) + 1e-3
         normal[:, range(4), range(4)] += damping[:, None]
         step = np.linalg.solve(normal, jacobian @ error)[..., 0]
-        window = np.clip(window + np.clip(step, -0.08, 0.08), -0.2, 0.2)
-    return window
+        transform = np.clip(transform + np.clip(step, -0.08, 0.08), -0.2, 0.2)
+    return transform
 
 
-def _through(a: Floats, window: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """``a`` as seen through the window, and which of these cells lie in ``a``."""
+def _warp(a: Floats, transform: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """``a`` resampled by the transform, and which of these cells lie in ``a``."""
     side = a.shape[1]
     u = (np.arange(side) + 0.5) / side * 2 - 1
     at_y, at_x = (
-        (((1 + window[:, n : n + 1]) * u + window[:, n + 1 : n + 2] + 1) * side / 2 - 0.5).astype(np.float32)
+        (((1 + transform[:, n : n + 1]) * u + transform[:, n + 1 : n + 2] + 1) * side / 2 - 0.5).astype(np.float32)
         for n in (0, 2)
     )
     in_y, in_x = ((at > -0.75) & (at < side - 0.25) for at in (at_y, at_x))
-    seen = _sample(_sample(a, at_y).swapaxes(1, 2), at_x).swapaxes(1, 2)
-    return seen, (in_y[:, :, None] & in_x[:, None, :])[..., None]
+    warped = _sample(_sample(a, at_y).swapaxes(1, 2), at_x).swapaxes(1, 2)
+    return warped, (in_y[:, :, None] & in_x[:, None, :])[..., None]
 
 
 def _sample(a: Floats, at: Floats) -> Floats:
-    """Rows of ``a`` [n, rows, ...] at the fractional places ``at`` [n, places], interpolated linearly."""
+    """Rows of ``a`` [n, rows, ...] at the fractional positions ``at`` [n, positions], interpolated linearly."""
     at = np.clip(at, 0, a.shape[1] - 1)
     low = np.minimum(at.astype(np.int64), a.shape[1] - 2)
     part = (at - low).astype(np.float32)[:, :, None, None]
-    number = np.arange(len(a))[:, None]
-    mixed: Floats = a[number, low] * (1 - part) + a[number, low + 1] * part
+    index = np.arange(len(a))[:, None]
+    mixed: Floats = a[index, low] * (1 - part) + a[index, low + 1] * part
     return mixed
 
 
-def _edges(window: Floats) -> Floats:
-    """How far inside ``a`` the four edges of the window lie, as parts of a side (negative: outside), [n, 4]."""
-    pairs = [(window[:, n], window[:, n + 1]) for n in (0, 2)]
+def _edges(transform: Floats) -> Floats:
+    """How far inside ``a`` the four edges of ``b`` lie, as parts of a side (negative: outside), [n, 4]."""
+    pairs = [(transform[:, n], transform[:, n + 1]) for n in (0, 2)]
     return np.stack([edge for zoom, shift in pairs for edge in ((shift - zoom) / 2, (-shift - zoom) / 2)], 1)
 
 
 def _blur(a: Floats) -> Floats:
-    """By 1 2 1 in both directions: nothing is left of what is too fine to be sampled twice alike."""
+    """Blur by 1 2 1 in both directions: removes detail too fine to be sampled the same way twice."""
     for axis in (1, 2):
         pad = [(0, 0)] * 4
         pad[axis] = (1, 1)
@@ -169,7 +169,7 @@ def _halve(a: Floats) -> Floats:
 
 
 def _patch_means(a: Floats) -> Floats:
-    """Means over all patches of 4 x 4 cells, wherever they begin, by sums of sums."""
+    """Means over all patches of 4 x 4 cells, at every offset, by cumulative sums."""
     sums = np.pad(a, ((0, 0), (1, 0), (1, 0), (0, 0))).cumsum(1, dtype=np.float64).cumsum(2)
     p = PATCH
     patches: Any = sums[:, p:, p:] - sums[:, :-p, p:] - sums[:, p:, :-p] + sums[:, :-p, :-p]

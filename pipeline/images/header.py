@@ -1,4 +1,4 @@
-"""Turns the header of a PNG, JPEG or WebP file into the size of its picture and what decoding will take of memory."""
+"""Image headers: the size of the picture and the memory that decoding it takes, before any pixel is decoded."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from PIL import Image
 
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
-from surd.schemas.shard_format.image_file import Chunk, chunks
+from surd.schemas.shard_format.container import Segment, segments
 from surd.schemas.shard_format.pixels import open_image
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 _FRAMES = frozenset(bytes((0xFF, kind)) for kind in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC)))
-# libwebp has a canvas of its own, a progressive JPEG holds all coefficients, and ink is turned into light beside it.
-_WEBP, _PROGRESSIVE, _INK = 2, 1.5, 1.5
+# libwebp has a canvas of its own, a progressive JPEG holds all coefficients, and CMYK is converted into a second copy.
+_WEBP, _PROGRESSIVE, _CMYK = 2, 1.5, 1.5
 
 
 class Header(NamedTuple):
-    """``weight``: what decoding takes of memory, in shares of 8 bytes a pixel."""
+    """``memory_factor``: memory that decoding takes, in units of 8 bytes per pixel."""
 
     width: int
     height: int
-    weight: float = 1
+    memory_factor: float = 1
 
     @property
-    def room(self) -> int:
-        """Pixels that the picture counts as."""
-        return int(self.width * self.height * self.weight)
+    def cost(self) -> int:
+        """Pixels weighted by memory: what the picture takes of the pixel budget."""
+        return int(self.width * self.height * self.memory_factor)
 
 
-def read_header(data: bytes, ext: str, parts: Iterable[Chunk] | None = None) -> Header:
-    """The header by a look at a few bytes, or where that tells nothing by Pillow, which raises what it raises.
+def read_header(data: bytes, ext: str, parts: Iterable[Segment] | None = None) -> Header:
+    """The header from a few bytes of the file, or by Pillow if those are not enough; Pillow's exceptions pass through.
 
-    ``parts``: the chunks of the file, where they are known.
+    ``parts``: the segments of the file, if they are already known.
     """
-    found = _png(data) if ext == "png" else _webp(data) if ext == "webp" else _jpeg(data, parts or chunks(data))
-    if found and found.width and found.height:
-        return found
+    header = _png(data) if ext == "png" else _webp(data) if ext == "webp" else _jpeg(data, parts or segments(data))
+    if header and header.width and header.height:
+        return header
     with open_image(data, formats=(FORMATS[ext],)) as image:
         return header_of(image)
 
 
 def header_of(image: Image.Image) -> Header:
-    """The same of a file that Pillow has opened."""
-    heavy = _INK if image.mode == "CMYK" else _PROGRESSIVE if "progressive" in image.info else 1
-    return Header(*image.size, _WEBP if image.format == "WEBP" else heavy)
+    """The header of a file that Pillow has opened."""
+    factor = _CMYK if image.mode == "CMYK" else _PROGRESSIVE if "progressive" in image.info else 1
+    return Header(*image.size, _WEBP if image.format == "WEBP" else factor)
 
 
 def _png(data: bytes) -> Header | None:
-    sound = data[12:16] == b"IHDR" and data[29:33] == zlib.crc32(data[12:29]).to_bytes(4, "big")
-    return Header(*struct.unpack_from(">II", data, 16)) if sound else None
+    valid = data[12:16] == b"IHDR" and data[29:33] == zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return Header(*struct.unpack_from(">II", data, 16)) if valid else None
 
 
-def _jpeg(data: bytes, parts: Iterable[Chunk]) -> Header | None:
-    for chunk in parts:
-        if chunk.kind in _FRAMES and chunk.body_end - chunk.body >= 6:
-            height, width, channels = struct.unpack_from(">xHHB", data, chunk.body)
-            progressive = chunk.kind in (b"\xff\xc2", b"\xff\xc6", b"\xff\xca")
-            return Header(width, height, _PROGRESSIVE if progressive else _INK if channels == 4 else 1)
+def _jpeg(data: bytes, parts: Iterable[Segment]) -> Header | None:
+    for part in parts:
+        if part.kind in _FRAMES and part.body_end - part.body >= 6:
+            height, width, channels = struct.unpack_from(">xHHB", data, part.body)
+            progressive = part.kind in (b"\xff\xc2", b"\xff\xc6", b"\xff\xca")
+            return Header(width, height, _PROGRESSIVE if progressive else _CMYK if channels == 4 else 1)
     return None
 
 

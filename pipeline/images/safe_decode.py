@@ -1,4 +1,4 @@
-"""Turns a stranger's bytes into a decoded picture, in bounded memory, or into the reason why they are none."""
+"""Decoding of untrusted images in bounded memory; every failure is a Rejected with its reason."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from surd.schemas import Reason
 from surd.schemas.shard_format.pixels import open_image
 
 
-class Room:
-    """Lets threads decode together only as many pixels as one image may have, so that memory stays bounded."""
+class PixelBudget:
+    """Caps the pixels being decoded at once, over all threads, at what one image may have: memory stays bounded."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._taken = 0
 
     @contextmanager
-    def of(self, pixels: int, most: int) -> Iterator[None]:
+    def reserve(self, pixels: int, most: int) -> Iterator[None]:
         with self._condition:
             self._condition.wait_for(lambda: not self._taken or self._taken + pixels <= most)
             self._taken += pixels
@@ -36,27 +36,26 @@ class Room:
                 self._condition.notify_all()
 
 
-ROOM = Room()
+PIXEL_BUDGET = PixelBudget()
 
 
 @contextmanager
 def decoded(
     data: bytes, header: Header, ext: str, max_pixels: int, enough: tuple[int, int] | None = None
 ) -> Iterator[Image.Image]:
-    """The picture of a file, decoded to its end, as it lies there: not upright yet, of an animation the first frame.
+    """The picture of a file, decoded to its end, as stored: not turned upright, of an animation the first frame.
 
-    ``enough``: width and height that will do. A JPEG is then decoded at the scale that just reaches them: every code
-    is read whatever the scale, so that damage shows, in half the time. Before any pixel is decoded their number is
-    bounded, and must be what the ``header`` was read to say. Raises Rejected, also for what Pillow raises within the
-    block.
+    ``enough``: the smallest width and height needed. A JPEG is then decoded at the scale that just reaches them: every
+    code is read at any scale, so damage still shows, in half the time. Before any pixel is decoded their number is
+    checked against ``max_pixels`` and the ``header``. Raises Rejected, also for what Pillow raises within the block.
     """
-    with refusing(), open_image(data, formats=(FORMATS[ext],)) as image:
+    with rejecting_decode_errors(), open_image(data, formats=(FORMATS[ext],)) as image:
         opened = header_of(image)
         check_size(opened, max_pixels)
         if image.size != (header.width, header.height):
-            told = f"{header.width}x{header.height}"
-            raise Rejected(Reason.BROKEN_IMAGE, f"{image.width}x{image.height} pixels, and {told} by its first header")
-        with ROOM.of(opened.room, max_pixels):
+            size = f"{header.width}x{header.height}"
+            raise Rejected(Reason.BROKEN_IMAGE, f"{image.width}x{image.height} pixels, and {size} by its first header")
+        with PIXEL_BUDGET.reserve(opened.cost, max_pixels):
             if enough and image.format == "JPEG":
                 image.draft(None, enough)
             image.load()
@@ -64,8 +63,8 @@ def decoded(
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Whatever Pillow raises on a file, as Rejected."""
+def rejecting_decode_errors() -> Iterator[None]:
+    """Turns whatever Pillow raises on a file into Rejected."""
     try:
         yield
     except Rejected:
@@ -80,10 +79,10 @@ def refusing() -> Iterator[None]:
 
 
 def check_size(header: Header, max_pixels: int) -> None:
-    """Raise Rejected where a picture has more pixels than may be decoded, or more than Pillow would."""
+    """Raises Rejected if a picture has more pixels than may be decoded, or than Pillow would decode."""
     if header.width * header.height > (most := 2 * (Image.MAX_IMAGE_PIXELS or math.inf)):
         raise Rejected(Reason.TOO_LARGE, f"{header.width}x{header.height} pixels, more than the decoder's {most}")
-    if header.room > max_pixels:
-        times = f", each counting {header.weight:g} times" if header.weight > 1 else ""
+    if header.cost > max_pixels:
+        times = f", each counting {header.memory_factor:g} times" if header.memory_factor > 1 else ""
         size = f"{header.width}x{header.height} pixels{times}"
         raise Rejected(Reason.TOO_LARGE, f"{size}, more than max_pixels {max_pixels}")

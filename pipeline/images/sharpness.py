@@ -1,4 +1,4 @@
-"""quality: turns a picture into numbers that say how good it is, apart from what it shows."""
+"""Image quality measures that do not depend on what the picture shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def open_qualities(names: Sequence[str]) -> dict[str, Measure]:
 
 
 def sharpness(picture: Image.Image) -> float:
-    """Variance of the Laplacian of the luminance (Pech-Pacheco et al. 2000): low where a picture is out of focus.
+    """Variance of the Laplacian of the luminance (Pech-Pacheco et al. 2000): low if a picture is out of focus.
 
     Pictures are shrunk to 512 pixels on the longer side first, so that the same picture scores alike at any size.
     """

@@ -1,1 +1,1 @@
-"""What a picture file says of its own making: from its bytes to prompt, parameters, models and LoRAs."""
+"""Generation metadata in an image file: prompt, parameters, models and LoRAs."""

@@ -1,4 +1,4 @@
-"""Turns the text block of the A1111 web UI and its many heirs into prompt, negative prompt and parameters."""
+"""Parser of the infotext that the A1111 web UI and its many successors write: prompt, negative prompt, parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SPACE = re.compile(r"\s*(,|\Z)")
 
 @dataclass(frozen=True, kw_only=True)
 class Infotext:
-    """What an A1111 text says. ``prompt`` is None where it has only parameters."""
+    """The content of an A1111 text. ``prompt`` is None if it has only parameters."""
 
     prompt: str | None
     negative_prompt: str | None = None
@@ -25,7 +25,7 @@ class Infotext:
 
 
 def parse_a1111(text: str) -> Infotext | None:
-    """Prompt lines, ``Negative prompt:`` lines, one ``Steps: ...`` line; None when it has neither of the latter two."""
+    """Prompt lines, ``Negative prompt:`` lines, one ``Steps: ...`` line; None if it has neither of the last two."""
     text = text.replace("\r\n", "\n")
     steps = [*_STEPS.finditer(text)]
     body = text[: steps[-1].start()] if steps else text

@@ -1,4 +1,4 @@
-"""Turns a ComfyUI API graph into the texts that reached its sampler, walking backwards through the links."""
+"""ComfyUI API graphs: the prompts that reach the sampler, found by following the links backwards."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from surd.pipeline.untrusted_json import to_text
 
 Side = Literal["positive", "negative"]
 
-# Inputs that carry words, whatever the node: text, text_g, clip_l, t5xxl, string_1, prompt, value, on_true ...
-_WORDS = re.compile(
+# Inputs that carry text, whatever the node: text, text_g, clip_l, t5xxl, string_1, prompt, value, on_true ...
+_TEXT = re.compile(
     r"(text|string|prompt|value|clip_[lgh]|t5xxl|llama|positive|negative)([ _]?(prompt|[a-z0-9]{1,2}))?", re.IGNORECASE
 )
 # Inputs that lead to a picture or a latent: what a walk from the saved image to its sampler follows.
 _PICTURE = re.compile(r"(images?|samples?|latents?|pixels|latent_image|video|any.*|input.*)(_?\w{1,6})?", re.IGNORECASE)
-# Links that never lead from a sampler's conditioning to its words.
-_NOT_WORDS = re.compile(
+# Links that never lead from a sampler's conditioning to its text.
+_NOT_TEXT = re.compile(
     r"(clip|clip_vision.*|.*model|vae|.*image|images|.*latent|samples|stage_c|control_?net|mask|pixels)"
 )
-#: Inputs that name what a node loads; a LoRA's may be an object with a switch.
+#: Inputs that name the file a node loads; a LoRA's may be an object with a switch.
 _LOADED = {
     "models": re.compile(r"(base_|refiner_)?(ckpt|unet)_name"),
     "loras": re.compile(r"lora(_name)?(_?\d{1,2})?"),
@@ -31,7 +31,7 @@ _LOADED = {
 
 @dataclass(frozen=True, kw_only=True)
 class GraphPrompt:
-    """What a graph says: both prompts, and the sampler's own settings with the names of models and LoRAs."""
+    """Both prompts of a graph, and the sampler's own settings with the names of models and LoRAs."""
 
     prompt: str | None
     negative_prompt: str | None
@@ -44,10 +44,10 @@ def is_graph(value: Any) -> bool:
 
 
 def read_graph(graph: dict[str, Any]) -> GraphPrompt | None:
-    """The prompt of a graph, or None when it has no sampler.
+    """The prompts of a graph, or None if it has no sampler.
 
-    Of several samplers in a chain the first one counts, the one that starts from noise: it decides what the picture
-    shows, and later ones refine it.
+    Of several samplers in a chain the first one counts, which starts from noise: it decides what the picture shows, and
+    later ones refine it.
     """
     walk = _Walk(graph)
     sampler = walk.first_sampler()
@@ -56,23 +56,23 @@ def read_graph(graph: dict[str, Any]) -> GraphPrompt | None:
     inputs = walk.nodes[sampler]
     params: dict[str, Any] = {name: value for name, value in inputs.items() if isinstance(value, str | int | float)}
     for kind, names in _LOADED.items():
-        given = (value for node in walk.nodes.values() for name, value in node.items() if names.fullmatch(name))
-        loaded = [name for name in map(_loaded, given) if name]
+        values = (value for node in walk.nodes.values() for name, value in node.items() if names.fullmatch(name))
+        loaded = [name for name in map(_file_name, values) if name]
         params |= {kind: list(dict.fromkeys(loaded))} if loaded else {}
     return GraphPrompt(
         prompt=walk.words(sampler, "positive"), negative_prompt=walk.words(sampler, "negative"), params=params
     )
 
 
-def _loaded(value: Any) -> str | None:
-    """The file that an input names, unless it says none or is switched off."""
+def _file_name(value: Any) -> str | None:
+    """The file that an input names; None if it names none or is switched off."""
     if isinstance(value, dict):
         value = value.get("lora") if value.get("on", True) else None
     return value if isinstance(value, str) and value.lower() not in ("", "none") else None
 
 
 class _Walk:
-    """A graph as node id -> inputs. Anything malformed in it is left out."""
+    """A graph as node id -> inputs. Malformed nodes are left out."""
 
     def __init__(self, graph: dict[str, Any]) -> None:
         well_formed = {
@@ -84,8 +84,8 @@ class _Walk:
         self._types = {name: str(node.get("class_type", "")) for name, node in well_formed.items()}
 
     def first_sampler(self) -> str | None:
-        """The sampler furthest from the saved picture; where none leads to a picture, any sampler."""
-        seen: set[str] = set()  # shared: what an earlier output passed without meeting a sampler has none behind it
+        """The sampler farthest upstream of the saved picture; if none leads to a picture, any sampler."""
+        seen: set[str] = set()  # shared: no sampler lies upstream of what an earlier output has passed
         for output in self._outputs():
             reached = [node for node in self._upstream(output, seen) if self._is_sampler(node)]
             if reached:
@@ -93,7 +93,7 @@ class _Walk:
         return next((node for node in self.nodes if self._is_sampler(node)), None)
 
     def words(self, sampler: str, side: Side) -> str | None:
-        """The distinct texts behind one side of a sampler, joined as their nodes join them."""
+        """The distinct texts that feed one side of a sampler, joined as their nodes join them."""
         inputs = self.nodes[sampler]
         self._seen: set[str] = set()
         for name in (side, "text_embeds"):
@@ -105,13 +105,13 @@ class _Walk:
         return None
 
     def _outputs(self) -> list[str]:
-        """Nodes that nothing reads, those that save before those that only show."""
+        """Nodes whose output no node reads; those that save before those that only show."""
         read = {target for inputs in self.nodes.values() for _, target, _ in self._links(inputs)}
         ends = [node for node in self.nodes if node not in read]
         return sorted(ends, key=lambda node: "save" not in self._types[node].lower())
 
     def _upstream(self, start: str, seen: set[str]) -> Iterator[str]:
-        """Nodes behind a picture, nearest first; adds them to ``seen`` and passes over those already there."""
+        """Nodes upstream of a picture, nearest first; adds them to ``seen`` and skips those already there."""
         queue = deque([start])
         while queue:
             node = queue.popleft()
@@ -136,7 +136,7 @@ class _Walk:
                     yield name, str(target), slot
 
     def _text(self, value: Any, side: Side, depth: int) -> str | None:
-        """The text of a literal, or of the node a link leads to; None when there is no text that way."""
+        """The text of a literal, or of the node that a link leads to; None if it leads to no text."""
         if isinstance(value, str):
             return value
         link = next(self._links({"": value}), None)
@@ -148,24 +148,24 @@ class _Walk:
         if all(isinstance(inputs.get(name), list) for name in ("positive", "negative")):
             side = "negative" if slot == 1 else "positive" if slot == 0 else side  # a node that passes both sides on
             return self._text(inputs[side], side, depth + 1)
-        names = self._word_inputs(inputs, side)
+        names = self._text_inputs(inputs, side)
         texts = [self._text(inputs[name], side, depth + 1) for name in names]
-        found = list(dict.fromkeys(text for text in texts if text))
+        distinct = list(dict.fromkeys(text for text in texts if text))
         delimiter = next(
             (inputs[name] for name in ("delimiter", "separator") if isinstance(inputs.get(name), str)), ", "
         )
-        return delimiter.join(found) if any(text is not None for text in texts) else None
+        return delimiter.join(distinct) if any(text is not None for text in texts) else None
 
-    def _word_inputs(self, inputs: dict[str, Any], side: Side) -> list[str]:
-        """Which inputs to read: a switch's chosen branch, else the node's words, else every link that may hold them."""
+    def _text_inputs(self, inputs: dict[str, Any], side: Side) -> list[str]:
+        """Which inputs to read: a switch's chosen branch, else the node's texts, else links that may lead to some."""
         if {"on_true", "on_false"} <= inputs.keys():
             chosen = next((value for value in inputs.values() if isinstance(value, bool)), True)
             return ["on_true" if chosen else "on_false"]
         if "populated_text" in inputs:
             return ["populated_text"]
         other = "positive" if side == "negative" else "negative"
-        words = [name for name in inputs if _WORDS.fullmatch(name) and not name.startswith(other)]
-        return words or [name for name, _, _ in self._links(inputs) if not _NOT_WORDS.fullmatch(name) and name != other]
+        words = [name for name in inputs if _TEXT.fullmatch(name) and not name.startswith(other)]
+        return words or [name for name, _, _ in self._links(inputs) if not _NOT_TEXT.fullmatch(name) and name != other]
 
 
 def _stored(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Turns a ComfyUI workflow, as its editor saves it, into the API graph that it would run, subgraphs unfolded."""
+"""ComfyUI workflows, as the editor saves them, converted to the API graphs they run, with subgraphs unfolded."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ _DEEPEST, _MOST_SUBGRAPHS, _MOST_NODES = 8, 500, 5_000
 
 
 def is_workflow(value: Any) -> bool:
-    """Whether a JSON value looks like what the editor saves."""
+    """Whether a JSON value looks like a workflow of the editor."""
     return isinstance(value, dict) and isinstance(value.get("nodes"), list) and isinstance(value.get("links"), list)
 
 
 def api_graph(workflow: dict[str, Any]) -> dict[str, Any]:
-    """Node ids with class and inputs; a node in a subgraph is called ``outer:inner``. The malformed is left out."""
+    """Node id -> class and inputs; a node in a subgraph is called ``outer:inner``. Malformed nodes are left out."""
     definitions = workflow.get("definitions")
     subgraphs = definitions.get("subgraphs") if isinstance(definitions, dict) else None
-    known = {graph["id"]: graph for graph in subgraphs or () if is_workflow(graph) and isinstance(graph.get("id"), str)}
-    found: dict[str, Any] = {}
-    _Level(workflow, known, found).unfold()
-    return found
+    valid = (graph for graph in subgraphs or () if is_workflow(graph) and isinstance(graph.get("id"), str))
+    result: dict[str, Any] = {}
+    _Level(workflow, {graph["id"]: graph for graph in valid}, result).unfold()
+    return result
 
 
 class _Level:
     """The nodes and links of a workflow, or of a subgraph as one node of the level around it uses it."""
 
     def __init__(
-        self, graph: dict[str, Any], known: dict[str, Any], found: dict[str, Any], prefix: str = "",
+        self, graph: dict[str, Any], subgraphs: dict[str, Any], result: dict[str, Any], prefix: str = "",
         around: tuple[_Level, dict[str, Any]] | None = None,
     ) -> None:  # fmt: skip
-        self._known, self._prefix, self._around, self._found = known, prefix, around, found
+        self._subgraphs, self._prefix, self._around, self._result = subgraphs, prefix, around, result
         self._level: int = around[0]._level + 1 if around else 0
         self._unfolded: Iterator[int] = around[0]._unfolded if around else count()
         self._nodes = {str(node["id"]): node for node in graph["nodes"] if isinstance(node, dict) and "id" in node}
-        self._links: dict[Any, tuple[Any, Any]] = {}  # id -> node and slot that it comes from
+        self._links: dict[Any, tuple[Any, Any]] = {}  # id -> the node and slot it comes from
         self._outputs: dict[Any, Any] = {}  # slot -> id of the link that leads out
         for link in graph["links"]:
             match link:
@@ -51,24 +51,26 @@ class _Level:
 
     def unfold(self) -> None:
         for name, node in self._nodes.items():
-            subgraph = self._known.get(str(node.get("type")))
+            subgraph = self._subgraphs.get(str(node.get("type")))
             if subgraph is not None and self._level < _DEEPEST and next(self._unfolded) < _MOST_SUBGRAPHS:
-                self._inner[name] = _Level(subgraph, self._known, self._found, f"{self._prefix}{name}:", (self, node))
+                self._inner[name] = _Level(
+                    subgraph, self._subgraphs, self._result, f"{self._prefix}{name}:", (self, node)
+                )
         for inner in self._inner.values():
             inner.unfold()
         for name, node in self._nodes.items():
             if (
                 name not in self._inner
                 and node.get("mode") not in (_MUTED, _BYPASSED)
-                and len(self._found) < _MOST_NODES
+                and len(self._result) < _MOST_NODES
             ):
                 sources = {str(socket["name"]): self._source(socket.get("link")) for socket in _sockets(node)}
                 linked = {key: value for key, value in sources.items() if value is not None}
                 inputs = _widgets(node) | linked
-                self._found[self._prefix + name] = {"class_type": str(node.get("type", "")), "inputs": inputs}
+                self._result[self._prefix + name] = {"class_type": str(node.get("type", "")), "inputs": inputs}
 
     def _source(self, link: Any, depth: int = 0) -> Any:
-        """What a link brings: [node, slot] of the unfolded graph, a widget's value from outside, or None."""
+        """The source of a link: [node, slot] of the unfolded graph, a widget's value from outside, or None."""
         if not isinstance(link, int) or link not in self._links or depth > 50:
             return None
         origin, slot = self._links[link]
@@ -84,7 +86,7 @@ class _Level:
         return [self._prefix + name, slot]
 
     def _from_outside(self, slot: int, depth: int) -> Any:
-        """What the node that stands for this subgraph gets at one of its sockets."""
+        """The input of the node that represents this subgraph, at one of its sockets."""
         if self._around is None:
             return None
         level, node = self._around
@@ -99,7 +101,7 @@ def _sockets(node: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _widgets(node: dict[str, Any]) -> dict[str, Any]:
-    """What was typed into a node, by name where it has names; else its texts, unless it is a sampler."""
+    """The widget values of a node, by name if they are named; else its texts, unless it is a sampler."""
     values, sockets = node.get("widgets_values"), _sockets(node)
     if isinstance(values, dict):
         return values

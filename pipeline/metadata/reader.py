@@ -1,4 +1,4 @@
-"""Turns an image file's own bytes into the prompt, parameters, models and LoRAs that its tool wrote there."""
+"""Reader of the prompt, parameters, models and LoRAs that a generation tool wrote into an image file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from surd.pipeline.metadata.a1111 import parse_a1111
 from surd.pipeline.metadata.comfyui_workflow import api_graph, is_workflow
 from surd.pipeline.metadata.resources import models_and_loras
 from surd.pipeline.metadata.stealth import read_stealth
-from surd.pipeline.metadata.texts import MAX_TEXT, decode, texts_of
+from surd.pipeline.metadata.texts import MAX_TEXT, decode_text, texts_of
 from surd.pipeline.untrusted_json import to_text
 
 _PROMPT_KEYS = ("prompt", "positive_prompt", "PositivePrompt", "positivePrompt", "Prompt")
 _NEGATIVE_KEYS = ("negative_prompt", "negativeprompt", "negativePrompt", "NegativePrompt", "Negative Prompt", "uc")
-# sd-parsers' own manager is left aside: it keeps the last image's text in a global by id(), which threads would mix up.
+# sd-parsers' own manager is not used: it keeps the last image's text in a global by id(), which threads would mix up.
 _LIBRARY = (FooocusParser(), InvokeAIParser(), NovelAIParser())
 _HASH = re.compile(r" [0-9A-F]{8}\Z")
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationMetadata:
-    """What a file says about its making. ``prompt`` is None where only parameters were found."""
+    """How a picture was generated, by its file. ``prompt`` is None if the file has only parameters."""
 
     prompt: str | None
     negative_prompt: str | None = None
@@ -42,36 +42,36 @@ class GenerationMetadata:
 
 
 def read_metadata(data: bytes, picture: Image.Image | None = None) -> GenerationMetadata | None:
-    """The generation metadata of a PNG, JPEG or WebP file, or None when it carries none. Never raises.
+    """The generation metadata of a PNG, JPEG or WebP file, or None if it has none. Never raises.
 
-    Reads A1111 text (and its many heirs), ComfyUI graphs, SwarmUI, Fooocus, InvokeAI, NovelAI, Easy Diffusion, Draw
-    Things and plain JSON, from PNG text chunks wherever they stand, EXIF, XMP and comments. Of several kinds in one
+    Reads A1111 text (of many tools), ComfyUI graphs, SwarmUI, Fooocus, InvokeAI, NovelAI, Easy Diffusion, Draw
+    Things and plain JSON, from PNG text chunks at any position, EXIF, XMP and comments. Of several kinds in one
     file, the first with a prompt counts. Decodes no pixel; given the decoded ``picture``, text hidden in its lowest
     bits is read too where the rest has no prompt.
     """
-    found = read_texts(texts_of(data))
-    if picture is not None and not (found and found.prompt):
-        found = read_texts(hidden_texts(picture)) or found
-    return found
+    metadata = read_texts(texts_of(data))
+    if picture is not None and not (metadata and metadata.prompt):
+        metadata = read_texts(hidden_texts(picture)) or metadata
+    return metadata
 
 
 def read_texts(texts: dict[str, str]) -> GenerationMetadata | None:
-    """What a file's texts say, as ``read_metadata``. Takes up to 70 bytes of memory a letter."""
+    """As ``read_metadata``, from the texts of a file. Takes up to 70 bytes of memory per letter."""
     return _first(_candidates(texts))
 
 
 def hidden_texts(picture: Image.Image) -> dict[str, str]:
     """The text hidden in the lowest bits of a decoded picture, if any, under a name."""
     hidden = read_stealth(picture, MAX_TEXT)
-    return {"parameters": decode(hidden)} if hidden else {}
+    return {"parameters": decode_text(hidden)} if hidden else {}
 
 
 def _first(readings: Iterator[GenerationMetadata]) -> GenerationMetadata | None:
     first: GenerationMetadata | None = None
-    for found in readings:
-        first = first or found
-        if found.prompt:
-            first = found
+    for reading in readings:
+        first = first or reading
+        if reading.prompt:
+            first = reading
             break
     if first is None:
         return None
@@ -80,7 +80,7 @@ def _first(readings: Iterator[GenerationMetadata]) -> GenerationMetadata | None:
 
 
 def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
-    """Every reading of a file's texts, the most telling first."""
+    """Every reading of a file's texts, the most specific first."""
     yield from _from_library(texts)
     documents: dict[str, dict[str, Any]] = {}
     for name, text in texts.items():
@@ -88,8 +88,8 @@ def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
         document = _object(brace + rest) if label.strip().lower() in ("", "prompt:", "workflow:") else None
         if document is not None:
             documents[name] = document
-        elif found := _from_a1111(text):
-            yield found
+        elif reading := _from_a1111(text):
+            yield reading
         elif name == "parameters" and text.strip():
             yield GenerationMetadata(prompt=text.strip(), tool="unknown")
     for name in sorted(documents, key=lambda name: (is_workflow(documents[name]), name != "parameters")):
@@ -98,28 +98,28 @@ def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
 
 
 def _from_a1111(text: str) -> GenerationMetadata | None:
-    found = parse_a1111(text)
-    if found is None:
+    infotext = parse_a1111(text)
+    if infotext is None:
         return None
-    nameless = "Civitai" if "Civitai resources" in found.params else "AUTOMATIC1111"
-    prompt, negative = (  # "unknown" is what ComfyUI's Image Saver says when it sees none
-        text if text != "unknown" else None for text in (found.prompt, found.negative_prompt)
+    default_tool = "Civitai" if "Civitai resources" in infotext.params else "AUTOMATIC1111"
+    prompt, negative = (  # ComfyUI's Image Saver writes "unknown" if it sees no prompt
+        text if text != "unknown" else None for text in (infotext.prompt, infotext.negative_prompt)
     )
     return GenerationMetadata(
         prompt=prompt,
         negative_prompt=negative,
-        tool=_word(found.params, "App") or nameless,
-        params=found.params,
+        tool=_word(infotext.params, "App") or default_tool,
+        params=infotext.params,
     )
 
 
 def _from_document(name: str, document: dict[str, Any]) -> Iterator[GenerationMetadata]:
-    """A JSON object in a text whose name may tell its tool."""
+    """A JSON object in a text; the text's name may identify the tool."""
     tool = {"invokeai_metadata": "InvokeAI", "XMP": "Draw Things"}.get(name)
     if name == "XMP" and isinstance(document.get("c"), str):
         document = {"prompt" if key == "c" else key: value for key, value in document.items()}
-    for found in _from_json(document):
-        yield replace(found, tool=tool or found.tool)
+    for reading in _from_json(document):
+        yield replace(reading, tool=tool or reading.tool)
 
 
 def _from_json(document: dict[str, Any]) -> Iterator[GenerationMetadata]:
@@ -139,8 +139,8 @@ def _from_json(document: dict[str, Any]) -> Iterator[GenerationMetadata]:
         if isinstance(inner, dict):
             source = _word(document, "Source") if tool == "NovelAI" else None
             model = {"model": _HASH.sub("", source)} if source else {}
-            for found in _from_json(inner):
-                yield found if name == "prompt" else replace(found, tool=tool, params=model | found.params)
+            for reading in _from_json(inner):
+                yield reading if name == "prompt" else replace(reading, tool=tool, params=model | reading.params)
     prompt = next((text for key in _PROMPT_KEYS if (text := _prose(document.get(key)))), None)
     if prompt:
         negative = next((text for key in _NEGATIVE_KEYS if (text := _text(document.get(key)))), None)
@@ -150,15 +150,15 @@ def _from_json(document: dict[str, Any]) -> Iterator[GenerationMetadata]:
 
 
 def _from_fields(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
-    """Easy Diffusion and diffusers scripts: every parameter is a text of its own."""
+    """Easy Diffusion and diffusers scripts, which write every parameter as its own text."""
     if any(name in texts for name in _PROMPT_KEYS):
         tool = "Easy Diffusion" if any("stable_diffusion_model" in name for name in texts) else "unknown"
-        for found in _from_json(dict(texts)):
-            yield replace(found, tool=tool)
+        for reading in _from_json(dict(texts)):
+            yield replace(reading, tool=tool)
 
 
 def _from_library(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
-    """What sd-parsers reads right: Fooocus, InvokeAI in its first two eras, NovelAI's PNG chunks."""
+    """What sd-parsers reads correctly: Fooocus, InvokeAI of its first two eras, NovelAI's PNG chunks."""
     texts = {name: text for name, text in texts.items() if name != "invokeai_metadata"}  # of which it loses the models
     for parser in _LIBRARY:
         try:
@@ -169,7 +169,7 @@ def _from_library(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
                 model = {"model": sampler.model.name, "model_hash": sampler.model.hash} if sampler.model else {}
                 params |= {"sampler": sampler.name, **model, **sampler.parameters}
             params = untrusted_json.parse(untrusted_json.dump(params))
-        except Exception as error:  # a parser of hostile text, not ours: whatever it raises means that it read nothing
+        except Exception as error:  # a third-party parser of hostile text: any exception means that it read nothing
             log.debug("%s: %r", type(parser).__name__, error)
             continue
         yield GenerationMetadata(
@@ -189,12 +189,12 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def _word(params: dict[str, Any], *names: str) -> str | None:
-    """The first of some fields that is a word, cut to a name's length."""
+    """The first of some fields that is text, cut to the length of a name."""
     return next((text[:100] for name in names if (text := _text(params.get(name)))), None)
 
 
 def _prose(value: Any) -> str | None:
-    """A prompt's text, unless it is itself a JSON object: a graph is no prompt."""
+    """The text of a prompt; None if it is a JSON object, as a graph is not a prompt."""
     text = _text(value)
     return None if text and text.startswith("{") and _object(text) is not None else text
 

@@ -1,4 +1,4 @@
-"""Turns generation parameters of any tool, and the tags in a prompt, into the names of the models and LoRAs used."""
+"""Names of the models and LoRAs used, from the generation parameters of any tool and the tags in a prompt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST = 100
 
 
 def models_and_loras(params: dict[str, Any], prompt: str | None) -> tuple[list[str], list[str]]:
-    """Names without folders and file endings, in the order in which they are stated, each once."""
+    """Names without folder and file extension, in order of appearance, each once."""
     models: list[str] = []
     loras: list[str] = []
     for key, value in params.items():
@@ -47,7 +47,7 @@ def _resources(entries: list[Any], kind: str) -> Iterator[str]:
 
 
 def _names(value: Any, depth: int = 0) -> Iterator[str]:
-    """The name in a string, in an object under a usual key, or those of a list: of names, of objects, of pairs."""
+    """The names in a string, in an object under a usual key, or in a list of names, objects or pairs."""
     match value:
         case str():
             yield value
@@ -63,9 +63,9 @@ def _names(value: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    found: dict[str, None] = {}
+    distinct: dict[str, None] = {}
     for name in names:
         name = _ENDING.sub("", _WEIGHT.sub("", (to_text(name) or "").strip())).replace("\\", "/").rpartition("/")[2]
         if name and name.lower() not in ("none", "null", "unknown"):
-            found[name[:200]] = None
-    return list(found)[:_MOST]
+            distinct[name[:200]] = None
+    return list(distinct)[:_MOST]

@@ -1,4 +1,4 @@
-"""Turns an image file's bytes into the named texts it carries: PNG chunks, EXIF fields, JPEG comments, XMP."""
+"""The named texts in an image file: PNG text chunks, EXIF fields, JPEG comments, XMP."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import re
 import zlib
 from collections.abc import Iterator
 
+from surd.schemas.shard_format.container import Segment, segments
 from surd.schemas.shard_format.exif import exif_block, exif_texts
-from surd.schemas.shard_format.image_file import Chunk, chunks
 
-#: Bytes of all texts of a file together, unpacked; the longest real workflow seen is under 1 MB.
+#: Unpacked bytes of all texts of a file together; the longest real workflow seen is under 1 MB.
 MAX_TEXT = 4_000_000
 _MOST_TEXTS = 200
 _XMP_COMMENT = re.compile(r"<exif:UserComment>.{0,200}?<rdf:li[^<>]{0,100}>([^<]*)</rdf:li>", re.DOTALL)
 
 
 def texts_of(data: bytes) -> dict[str, str]:
-    """Every named text of a PNG, JPEG or WebP file; of several of one name the last. Never raises.
+    """Every named text of a PNG, JPEG or WebP file; of several with one name the last. Never raises.
 
-    Together they are cut at ``MAX_TEXT`` bytes, so that no compressed text unpacks to more.
+    They are cut at ``MAX_TEXT`` bytes in total, so that no compressed text unpacks to more.
     """
     texts: dict[str, str] = {}
-    room = MAX_TEXT
+    remaining = MAX_TEXT
     for name, value in _raw_texts(data):
-        texts[name] = _user_comment(value[:room]) if name == "UserComment" else decode(value[:room])
-        room -= len(value)
-        if room <= 0 or len(texts) == _MOST_TEXTS:
+        texts[name] = _user_comment(value[:remaining]) if name == "UserComment" else decode_text(value[:remaining])
+        remaining -= len(value)
+        if remaining <= 0 or len(texts) == _MOST_TEXTS:
             break
     if xmp := texts.pop("XML:com.adobe.xmp", None):
         for comment in _XMP_COMMENT.findall(xmp[:MAX_TEXT]):
@@ -34,8 +34,8 @@ def texts_of(data: bytes) -> dict[str, str]:
     return texts
 
 
-def decode(data: bytes) -> str:
-    """PNG and EXIF promise latin-1 or ASCII, yet most tools write UTF-8 and some UTF-16, marked or not."""
+def decode_text(data: bytes) -> str:
+    """UTF-8, UTF-16 or latin-1: PNG and EXIF specify latin-1 or ASCII, but most tools write UTF-8 and some UTF-16."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return _plain(data.decode("utf-16", "replace"))
     try:
@@ -45,19 +45,19 @@ def decode(data: bytes) -> str:
 
 
 def _raw_texts(data: bytes) -> Iterator[tuple[str, bytes]]:
-    for chunk in chunks(data):
-        if chunk.kind in (b"tEXt", b"zTXt", b"iTXt"):
-            yield from _png_text(data, chunk)
-        elif chunk.kind == b"\xff\xfe":
-            yield "comment", data[chunk.body : chunk.body_end]
-        elif chunk.kind == b"XMP ":
-            yield "XML:com.adobe.xmp", data[chunk.body : chunk.body_end]
+    for segment in segments(data):
+        if segment.kind in (b"tEXt", b"zTXt", b"iTXt"):
+            yield from _png_text(data, segment)
+        elif segment.kind == b"\xff\xfe":
+            yield "comment", data[segment.body : segment.body_end]
+        elif segment.kind == b"XMP ":
+            yield "XML:com.adobe.xmp", data[segment.body : segment.body_end]
     for name, value in exif_texts(exif_block(data), MAX_TEXT).items():
         yield name, _from_windows(value) if name == "XPComment" else value
 
 
-def _png_text(data: bytes, chunk: Chunk) -> Iterator[tuple[str, bytes]]:
-    """Keyword and text of a tEXt, zTXt or iTXt chunk; one that does not unpack is left out."""
+def _png_text(data: bytes, chunk: Segment) -> Iterator[tuple[str, bytes]]:
+    """Keyword and text of a tEXt, zTXt or iTXt chunk; left out if it does not unpack."""
     keyword, _, rest = data[chunk.body : chunk.body_end].partition(b"\0")
     packed = chunk.kind == b"zTXt" or (chunk.kind == b"iTXt" and rest[:1] == b"\1")
     if chunk.kind == b"zTXt":
@@ -65,27 +65,27 @@ def _png_text(data: bytes, chunk: Chunk) -> Iterator[tuple[str, bytes]]:
     elif chunk.kind == b"iTXt":
         rest = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
     try:
-        yield decode(keyword[:100]), zlib.decompressobj().decompress(rest, MAX_TEXT) if packed else rest
+        yield decode_text(keyword[:100]), zlib.decompressobj().decompress(rest, MAX_TEXT) if packed else rest
     except zlib.error:
         return
 
 
 def _user_comment(value: bytes) -> str:
-    """An EXIF UserComment: eight bytes name its encoding, or none do."""
+    """An EXIF UserComment, with or without the eight bytes that name its encoding."""
     prefix, body = value[:8], value[8:]
     if prefix == b"UNICODE\0":
         return _utf16(body)
-    return decode(body if prefix in (b"ASCII\0\0\0", b"JIS\0\0\0\0\0", b"\0" * 8) else value)
+    return decode_text(body if prefix in (b"ASCII\0\0\0", b"JIS\0\0\0\0\0", b"\0" * 8) else value)
 
 
 def _utf16(data: bytes) -> str:
-    # The byte order is the file's, the writer's or neither's: the reading with more plain letters is the right one.
+    # The byte order may be the file's, the writer's or neither: the reading with more ASCII letters is the right one.
     both = [data.decode(encoding, "replace") for encoding in ("utf-16-be", "utf-16-le")]
     return _plain(max(both, key=lambda text: sum(char.isascii() and char != "\0" for char in text)))
 
 
 def _from_windows(value: bytes) -> bytes:
-    """Windows' own fields are UTF-16, little end first."""
+    """Windows writes its own fields in UTF-16, little-endian."""
     return value.decode("utf-16-le", "replace").encode("utf-8")
 
 

@@ -24,7 +24,7 @@ ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
 
 def demo_only_roles(refs: Mapping[str, str], source: str) -> list[str]:
     """Which of ``clip`` and ``captioner`` were trained on the demo world alone, where the pictures come from another
-    source: what they say of those means nothing. ``refs``: role -> model string."""
+    source: their scores are meaningless there. ``refs``: role -> model string."""
     named = [role for role in ("clip", "captioner") if refs.get(role, "").startswith("package:pipeline/demo/")]
     return named if source != "demo" else []
 

@@ -1,4 +1,4 @@
-"""answer_cache: turns a request to an LLM server into the answer it got before, if it ever did."""
+"""Cache of the answers of LLM servers, by request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from surd.schemas import SurdError
 class AnswerCache:
     """Replies as JSON in one SQLite file, by the hash of URL and payload; several processes may share it.
 
-    ``path``: the file; None: ``llm-answers.sqlite`` in the user's cache folder. The API key is no part of a payload.
+    ``path``: the file; None: ``llm-answers.sqlite`` in the user's cache folder. The API key is not part of a payload.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -31,14 +31,14 @@ class AnswerCache:
         return hashlib.sha256(json.dumps([url, payload], sort_keys=True).encode()).hexdigest()
 
     def read(self, keys: Sequence[str]) -> dict[str, Reply]:
-        """What is known of ``keys``."""
-        found = {}
+        """The cached replies of ``keys``."""
+        replies = {}
         with self._open() as table:
             for key in dict.fromkeys(keys):
                 row = table.execute("SELECT reply FROM answers WHERE key = ?", (key,)).fetchone()
                 if row:
-                    found[key] = Reply(**json.loads(row[0]))
-        return found
+                    replies[key] = Reply(**json.loads(row[0]))
+        return replies
 
     def write(self, key: str, reply: Reply) -> None:
         with self._open() as table:
@@ -47,7 +47,7 @@ class AnswerCache:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one use: they must not cross threads. Commits when the block ends well."""
+        """A connection for one use: they must not cross threads. Commits if the block raises nothing."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:

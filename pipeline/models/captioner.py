@@ -1,4 +1,4 @@
-"""The captioner: turns an image into sentences that say what it shows."""
+"""The captioner: sentences that describe an image."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Captioner:
         surest, sampled = self._generate(inputs, num_beams, max_new_tokens, k - 1, seeds)
         firsts = self._processor.batch_decode(surest, skip_special_tokens=True)
         others = self._processor.batch_decode(sampled, skip_special_tokens=True) if k > 1 else []
-        found = []
+        captions = []
         for at, first in enumerate(firsts):
             texts = (text.strip() for text in (first, *others[at * (k - 1) : (at + 1) * (k - 1)]))
-            found.append(list(dict.fromkeys(text for text in texts if text)))
-        return found
+            captions.append(list(dict.fromkeys(text for text in texts if text)))
+        return captions
 
     @torch.inference_mode()
     def _generate(
@@ -64,10 +64,10 @@ class Captioner:
         return surest, sampled
 
     def _encoded(self, inputs: dict[str, torch.Tensor]) -> tuple[Any, dict[str, Any]]:
-        """The function that writes captions, and what it is to be called with.
+        """The function that generates captions, and its arguments.
 
         BLIP's ``generate`` runs its vision encoder at every call; here it has run once, and only the decoder is called
-        (arXiv 2201.12086, section 3.1). Other architectures are asked as they are.
+        (arXiv 2201.12086, section 3.1). Other architectures are called as they are.
         """
         if not isinstance(self._model, BlipForConditionalGeneration):
             return self._model.generate, inputs

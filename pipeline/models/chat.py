@@ -1,4 +1,4 @@
-"""What rewriting and fusing ask of an LLM: turns chats into answers, whatever runs the model."""
+"""Interface of LLMs that answer chats, in process or behind a server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Chat = Sequence[Message]
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """An answer, or why there is none. ``cut``: it stopped at the token limit, so its end may be missing."""
+    """An answer, or the reason why it is missing. ``cut``: it stopped at the token limit and may be incomplete."""
 
     text: str | None = None
     why: str | None = None
@@ -34,8 +34,8 @@ class ChatModel(ABC):
     ) -> list[Reply]:
         """One reply per chat, in order; greedy at temperature 0, else sampled: the same chat and seed, the same reply.
 
-        Give it all the chats at once: it batches them itself, like lengths together. Chats that begin with the same
-        messages (a few-shot prefix) share the work of reading those.
+        Pass all chats at once: they are batched here, similar lengths together. Chats that begin with the same
+        messages (a few-shot prefix) share the computation for those.
         """
 
     def answer(
@@ -47,6 +47,6 @@ class ChatModel(ABC):
         seed: int = 0,
         batch_size: int = 32,
     ) -> list[str | None]:
-        """``replies`` without the reasons: None where there is no answer."""
-        found = self.replies(chats, max_new_tokens, temperature=temperature, seed=seed, batch_size=batch_size)
-        return [reply.text for reply in found]
+        """``replies`` without the reasons: None if there is no answer."""
+        replies = self.replies(chats, max_new_tokens, temperature=temperature, seed=seed, batch_size=batch_size)
+        return [reply.text for reply in replies]

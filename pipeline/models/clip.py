@@ -1,4 +1,4 @@
-"""CLIP: turns images and texts into unit vectors whose dot product says how well they match."""
+"""CLIP: images and texts as unit vectors, whose dot product measures how well they match."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Clip:
 
     @property
     def logit_scale(self) -> float:
-        """What a difference of cosines is multiplied with to become a difference of log odds."""
+        """The factor between a difference of cosines and a difference of log odds."""
         return float(self._model.logit_scale.detach().exp())
 
     def prepare(self, image: Image.Image) -> torch.Tensor:

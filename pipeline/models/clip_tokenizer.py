@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: turns a prompt into the number of tokens CLIP reads, without loading torch or a model."""
+"""CLIP's tokenizer: the number of tokens of a prompt, without loading torch or a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MERGES = 49152 - 256 - 2  # of open_clip's list, which goes on beyond what CLIP
 
 
 class ClipTokenizer:
-    """The tokenizer of the model folder ``ref`` where it holds one, else the one that came with OpenAI's CLIP."""
+    """The tokenizer of the model folder ``ref`` if it holds one, else that of OpenAI's CLIP."""
 
     def __init__(self, ref: str) -> None:
         folder = Path(resolve_model(ref))
@@ -26,7 +26,9 @@ class ClipTokenizer:
         try:
             self._tokenizer = Tokenizer.from_file(str(own)) if own.is_file() else _openai_tokenizer()
         except Exception as error:  # the library raises bare Exception for a file it cannot read
-            raise SurdError(f"models.clip: {str(own)!r} is no tokenizer ({error}); restore the file") from error
+            raise SurdError(
+                f"models.clip: {str(own)!r} is not a valid tokenizer ({error}); restore the file"
+            ) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 

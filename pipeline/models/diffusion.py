@@ -1,4 +1,4 @@
-"""The encoders of a diffusion model: turn prompts into what its UNet attends to, and pictures into latents."""
+"""The encoders of a diffusion model: prompts to text states, pictures to latents."""
 
 from __future__ import annotations
 

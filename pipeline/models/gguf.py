@@ -1,4 +1,4 @@
-"""gguf: turns a .gguf file into a safetensors folder in the user's cache, once."""
+"""GGUF files, converted once into safetensors folders in the user's cache."""
 
 from __future__ import annotations
 

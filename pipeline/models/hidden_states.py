@@ -1,4 +1,4 @@
-"""Turns sentences into hidden states of an LLM: any layers in one pass, nothing computed above the highest."""
+"""Hidden states of an LLM: any layers in one pass, nothing computed above the highest one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from surd.schemas import SurdError
 from surd.schemas.config import Pooling
 
-Wanted = tuple[int, Pooling]
+LayerPooling = tuple[int, Pooling]
 _ON_CPU, _ON_GPU = 512, 16_384  # tokens in one pass: what fits a core's caches, and what keeps a GPU busy
 _AHEAD = 2  # batches whose results are on their way to the host while the next one is computed
 
@@ -40,8 +40,8 @@ class HiddenStates:
         return [row or [self._tokenizer.pad_token_id] for row in rows]
 
     def read(
-        self, texts: Sequence[str], wanted: Sequence[Wanted], batch_tokens: int | None
-    ) -> Iterator[tuple[int, dict[Wanted, Tensor]]]:
+        self, texts: Sequence[str], wanted: Sequence[LayerPooling], batch_tokens: int | None
+    ) -> Iterator[tuple[int, dict[LayerPooling, Tensor]]]:
         """Every text's number and states on the host: ``tokens`` [tokens, width] and ``last`` [width] as computed,
         ``mean`` [width] in float32. They come in order of length. Layer ``depth`` has the final norm applied.
 
@@ -60,7 +60,7 @@ class HiddenStates:
         while pending:
             yield from pending.popleft().rows()
 
-    def _start(self, rows: list[list[int]], members: list[int], wanted: Sequence[Wanted]) -> _Batch:
+    def _start(self, rows: list[list[int]], members: list[int], wanted: Sequence[LayerPooling]) -> _Batch:
         """Compute one batch; on a GPU, only order its computation, and the way of its results to the host."""
         width = max(map(len, rows))
         padded = torch.tensor([row + [row[0]] * (width - len(row)) for row in rows])
@@ -129,7 +129,7 @@ def batches(tokens: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
 
 
 class _Reached(Exception):
-    """The highest layer that was asked for has its input: the rest of the model need not run."""
+    """The highest requested layer has its input: the rest of the model need not run."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,10 @@ class _Batch:
 
     members: list[int]
     lengths: list[int]
-    states: dict[Wanted, Tensor]
+    states: dict[LayerPooling, Tensor]
     arrived: torch.cuda.Event | None
 
-    def rows(self) -> Iterator[tuple[int, dict[Wanted, Tensor]]]:
+    def rows(self) -> Iterator[tuple[int, dict[LayerPooling, Tensor]]]:
         if self.arrived is not None:
             self.arrived.synchronize()
         parts = {

@@ -1,4 +1,4 @@
-"""The LLM in process: turns chats into answers, and (``hidden_states``) sentences into what its layers make of them."""
+"""The LLM in process: answers to chats, and hidden states of sentences (``hidden_states``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The LLM behind an OpenAI-compatible server (vLLM, llama.cpp, transformers serve ...): turns chats into answers."""
+"""The LLM behind an OpenAI-compatible server (vLLM, llama.cpp, transformers serve ...)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from surd.schemas.config import ServerConfig
 from surd.schemas.model_ref import ServerRef
 
 KEY_VARIABLE = "SURD_LLM_API_KEY"
-_MAX_BYTES = 1_000_000  # of one answer: what asks for a sentence need not read a flood
-_USERS_TO_MEND = {
+_MAX_BYTES = 1_000_000  # of one answer: a sentence is never longer
+_USER_ERRORS = {
     401: f"set the environment variable {KEY_VARIABLE} to a valid key",
     403: f"set the environment variable {KEY_VARIABLE} to a key that may use this model",
     404: "check the path, which usually ends in /v1, and the model's name",
@@ -29,15 +29,15 @@ _USERS_TO_MEND = {
 
 
 class _Malformed(Exception):
-    """An answer that is not what the protocol says."""
+    """An answer that does not follow the protocol."""
 
 
 class LLMServer(ChatModel):
     """``openai:http://host:port/v1#model``: its chat completions, several requests at once, answers cached.
 
     A prompt that gets no usable answer (a wrongly shaped one, or none after all tries) is a reply with a reason. A
-    server that cannot be reached, or that answers nothing at all, is the user's to mend: SurdError. What it answered
-    before is in the cache, so that a build that is run again goes on from there.
+    server that cannot be reached, or that answers nothing at all, is a user error: SurdError. Earlier answers are
+    in the cache, so a build that is run again continues from there.
     """
 
     def __init__(self, ref: ServerRef, settings: ServerConfig) -> None:
@@ -92,7 +92,7 @@ class LLMServer(ChatModel):
                 except _Malformed as error:
                     found[name] = Reply(why=f"the server's answer {error}")
                 except (httpx.HTTPError, TimeoutError, json.JSONDecodeError) as error:
-                    self._raise_if_users(error)
+                    self._raise_user_error(error)
                     found[name] = Reply(why=f"the server gave no answer: {describe(error)}")
                     silent.append(describe(error))
 
@@ -130,14 +130,14 @@ class LLMServer(ChatModel):
                 return _reply(json.loads(body))
         raise AssertionError("retry_context yields at least once")
 
-    def _raise_if_users(self, error: Exception) -> None:
-        """Raise SurdError for a failure that no other prompt would escape."""
+    def _raise_user_error(self, error: Exception) -> None:
+        """Raises SurdError for a failure that every other prompt would meet too."""
         if isinstance(error, httpx.HTTPStatusError):
             code = error.response.status_code
-            if code in _USERS_TO_MEND:
+            if code in _USER_ERRORS:
                 raise SurdError(
                     f"models.llm: the server at {self._ref.url} answered HTTP {code} for model {self._ref.model!r};"
-                    f" {_USERS_TO_MEND[code]}"
+                    f" {_USER_ERRORS[code]}"
                 )
         elif isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
             raise SurdError(
@@ -148,12 +148,12 @@ class LLMServer(ChatModel):
 def _authorization() -> dict[str, str]:
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not (key.isascii() and key.isprintable()):  # httpx would print it in its complaint
-        raise SurdError(f"the environment variable {KEY_VARIABLE} holds no API key but other characters; set it anew")
+        raise SurdError(f"the environment variable {KEY_VARIABLE} has characters no API key has; set it again")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _reply(document: Any) -> Reply:
-    """The reply in a chat completion. Raises _Malformed saying what is amiss."""
+    """The reply in a chat completion. Raises _Malformed with the reason."""
     if not isinstance(document, dict):
         raise _Malformed("is no JSON object")
     choices = document.get("choices")

@@ -1,4 +1,4 @@
-"""Safety models: turn an image, or a prompt, into the probability that it is not safe for work."""
+"""Safety classifiers: the probability that an image or a prompt is not safe for work."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def unsafe_columns(labels: Sequence[str]) -> tuple[list[int], bool]:
     if safe:
         return safe, True
     raise SurdError(
-        f"safety.text_model has the labels {', '.join(labels)}, none of which says safe or unsafe; name another model"
+        f"safety.text_model has the labels {', '.join(labels)}: none means safe or unsafe; name another model"
     )
 
 
@@ -102,7 +102,7 @@ def load_image_classifier() -> ImageClassifier:
 
 @lru_cache(maxsize=2)
 def load_text_classifier(ref: str, device: str) -> TextClassifier:
-    """The text classifier, one per process. Raises SurdError when it is no such model."""
+    """The text classifier, one per process. Raises SurdError if it is not such a model."""
     resolved = resolve_model(ref)
     try:
         return TextClassifier(resolved, device)

@@ -1,4 +1,4 @@
-"""prefix: turns the tokens that many prompts begin with into keys and values that are computed once."""
+"""Prefix cache: keys and values of the tokens that many prompts begin with, computed once."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ class PrefixStates:
     def _read(self, prefix: Tokens) -> DynamicCache:
         states = DynamicCache(config=self._model.config)
         tokens = torch.tensor([prefix], device=self._device)
-        # The backbone alone: what the prefix's own last token would continue with, nobody asks.
+        # The backbone alone: the next token after the prefix itself is not needed.
         self._model.base_model(input_ids=tokens, past_key_values=states, use_cache=True)
         return states

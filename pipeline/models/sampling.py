@@ -1,4 +1,4 @@
-"""Turns token scores into a sample that depends on the row's own seed and nothing else."""
+"""Sampling of tokens that depends on the row's own seed and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SeededSampling(LogitsProcessor):
     torch's own generator is shared by all threads of a process and by all rows of a batch: a sample drawn from it
     depends on what else is running. Here the largest of log-probability plus Gumbel noise is taken, which is a draw
     from the distribution (Maddison et al. 2014), and left as the only token with any probability, so that whatever
-    ``generate`` draws with afterwards has no say.
+    ``generate`` draws afterwards has no effect.
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:

@@ -1,1 +1,1 @@
-"""Turns the text of a web prompt into what it says: keywords, weights, language, and whether it is usable."""
+"""Web prompts: grammar, keywords with weights, language, and the checks on whether a prompt is usable."""

@@ -1,8 +1,8 @@
-"""gibberish: turns a text into how well its letters follow one another, to tell words and names from hammered keys.
+"""Gibberish detection by a trigram model: words and names against random keystrokes.
 
-A trigram model of the words that CLIP knows (34,000, of captions in many languages) against letters drawn at random,
-each as likely as another, which cost log(1/27) = -3.3 a letter. Of Danbooru's tags half score above -2.6, of random
-letters half below -4.5; names lie between, so a text must be long enough to be called gibberish.
+The model is of the words that CLIP knows (34,000, of captions in many languages). Letters drawn at random, all equally
+likely, would score log(1/27) = -3.3 a letter. Of Danbooru's tags half score above -2.6, of random
+letters half below -4.5; names lie in between, so a text must be long enough to be called gibberish.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from surd.pipeline.models.clip_tokenizer import clip_words
 _WORD = re.compile(r"[a-z]{2,}")
 _LETTER = re.compile(r"[^\W\d_]")
 _SMOOTHING = 0.05  # a trigram never seen counts as a twentieth of one
-# (letters at least, mean score below which they are no words): the shorter the text, the worse it must read.
+# (minimum letters, mean score below which they are not words): the shorter the text, the lower its score must be.
 _LIMITS = ((24, -3.4), (15, -3.8), (9, -4.3))
-_BOUNDARIES = 2  # of a word, which trigrams span: its beginning and its end count as letters
+_BOUNDARIES = 2  # of a word: trigrams span its beginning and its end, which count as letters
 
 
 def is_gibberish(text: str) -> bool:
-    """Whether most of a text is neither words nor names of any language: random letters, or bytes misread.
+    """Whether most of a text is random letters or wrongly decoded bytes, not words or names of any language.
 
-    Only letters of the Latin alphabet are judged, accents aside.
+    Only letters of the Latin alphabet are scored, without their accents.
     """
     letters = len(_LETTER.findall(text))
-    if letters >= 6 and badness(text) * 4 > letters:  # ftfy counts the pairs of letters that only misreading makes
+    if letters >= 6 and badness(text) * 4 > letters:  # ftfy counts pairs of letters that only wrong decoding makes
         return True
     score, latin = letter_score(text)
     if latin * 2 < letters:
@@ -40,7 +40,7 @@ def is_gibberish(text: str) -> bool:
 
 
 def letter_score(text: str) -> tuple[float, int]:
-    """Mean log probability of a letter given the two before it, and how many letters were judged."""
+    """Mean log probability of a letter given the two before it, and the number of letters scored."""
     folded = unicodedata.normalize("NFKD", text.lower())
     words = _WORD.findall("".join(char for char in folded if not unicodedata.combining(char)))
     model = _trigrams()
@@ -53,7 +53,7 @@ def letter_score(text: str) -> tuple[float, int]:
 
 
 class _Trigrams(dict[str, float]):
-    """Log probability of a trigram's last letter, worked out when first asked for."""
+    """Log probability of a trigram's last letter, computed when first needed."""
 
     def __init__(self) -> None:
         words = [f"^^{word}$" for word in clip_words() if len(word) > 2 and word.isascii() and word.isalpha()]
@@ -61,8 +61,8 @@ class _Trigrams(dict[str, float]):
         self._bigrams = Counter(word[at : at + 2] for word in words for at in range(len(word) - 2))
 
     def __missing__(self, trigram: str) -> float:
-        seen, before = self._trigrams[trigram], self._bigrams[trigram[:2]]
-        self[trigram] = math.log((seen + _SMOOTHING) / (before + _SMOOTHING * 27))
+        count, before = self._trigrams[trigram], self._bigrams[trigram[:2]]
+        self[trigram] = math.log((count + _SMOOTHING) / (before + _SMOOTHING * 27))
         return self[trigram]
 
 

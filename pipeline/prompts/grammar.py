@@ -1,9 +1,9 @@
-"""prompt grammar: turns a web prompt into its keywords with weights, and those back into text that parses the same.
+"""Prompt grammar: a web prompt parsed into keywords with weights, and rendered back into text that parses the same.
 
-The dialects of the web in one grammar: attention and prompt editing as the A1111 web UI reads them (its wiki, page
+One grammar for the dialects of the web: attention and prompt editing as the A1111 web UI reads them (its wiki, page
 Features), extra networks, ComfyUI's and diffusers' embeddings, the templates of the dynamic-prompts extension,
 Midjourney's flags and ``::`` weights, Danbooru's emoticon tags, and what scraping adds: HTML, entities, infotext.
-One pass, no recursion, no look-back over what was read: time grows with the length of the text and nothing else.
+One pass, no recursion, no backtracking: time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Prompt:
     """A parsed web prompt. ``weights[i]`` is the attention weight of ``keywords[i]``, the mean over its letters.
 
     ``unresolved`` are the templates (wildcards, choices) left in the text; their words are keywords all the same.
-    ``cut`` says that the text breaks off: inside a bracket or tag, at a word that wants another, or at ``max_chars``.
+    ``cut``: the text breaks off inside a bracket or tag, after a word such as "with", or at ``max_chars``.
     """
 
     keywords: tuple[str, ...] = ()
@@ -42,13 +42,13 @@ def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
     """Parse any text; never raises. Unbalanced brackets are read as if closed at the end.
 
     Prompt editing ``[a:b:0.5]`` keeps the text that acted on more steps, the later of two equal ones; ``[a::0.5]``,
-    ``[a:0.5]`` and alternation ``[a|b]`` keep every word, and none of them changes attention. What a negative weight,
-    ``--no`` or a fused "Negative prompt:" names goes to ``negative``. Keywords beyond ``max_chars`` are cut.
+    ``[a:0.5]`` and alternation ``[a|b]`` keep every word, and none of them changes attention. Words under a negative
+    weight, ``--no`` or an embedded "Negative prompt:" go to ``negative``. Keywords beyond ``max_chars`` are cut.
     """
     positive, negative = split_infotext(plain_text(text))
     parser = Parser(positive)
     parser.read()
-    keywords, weights, unwanted, whole = parser.keywords(max_chars)
+    keywords, weights, unwanted, complete = parser.keywords(max_chars)
     unwanted += unwanted_in(negative)
     return Prompt(
         keywords=tuple(keywords),
@@ -57,12 +57,12 @@ def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
         negative=tuple(unwanted),
         flags=tuple(parser.flags),
         unresolved=tuple(parser.unresolved),
-        cut=parser.cut or not whole,
+        cut=parser.cut or not complete,
     )
 
 
 def render(prompt: Prompt) -> str:
-    """Text in the A1111 dialect that parses to the same prompt, but for templates and the mark of being cut."""
+    """Text in the A1111 dialect that parses to the same prompt, except for ``unresolved`` and ``cut``."""
     parts = [
         _escape(keyword) if weight == 1.0 else f"({_escape(keyword)}:{weight:g})"
         for keyword, weight in zip(prompt.keywords, prompt.weights, strict=True)
@@ -80,6 +80,6 @@ def render(prompt: Prompt) -> str:
 def _escape(keyword: str) -> str:
     if re.fullmatch(EMOTICON, keyword, re.IGNORECASE):
         return keyword
-    # An underscore, once escaped, is no letter any more: BREAK beside one would stand alone.
+    # An escaped underscore is not a word character any more: BREAK next to one would stand alone.
     split = r"(?<![^\W_])(?:AND|BREAK)(?![^\W_])"
     return re.sub(rf"[\\()\[\]{{}}<>:|,;&_，、；。*`#]|(?<!\S)[-\u2013\u2014]|{split}", r"\\\g<0>", keyword)

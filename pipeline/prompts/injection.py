@@ -1,11 +1,11 @@
-"""prompt injection: finds in a prompt the words that address a language model instead of describing a picture."""
+"""Prompt injection: words in a prompt that address a language model instead of describing a picture."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-from surd.pipeline.prompts.text import decoded
+from surd.pipeline.prompts.text import normalized
 
 _MODEL = (
     r"(?:chat ?gpt|gpt-?\d\w*|claude|gemini|llama|dan"
@@ -17,9 +17,9 @@ _ORDERS = (
 )
 _SAY = r"(?:say|print|write|output|return|repeat|respond|reply|answer|tell|state)"
 _QUOTE = "[\"'“‘]"
-#: What each rule is called in a row's detail, and what it finds. Orders only ("ignore", never "ignoring"), and only
-#: such as concern instructions, answers or the model itself: pictures show people who ignore, answer and write, too.
-#: CLIP's own marks (<|startoftext|>) are no chat template.
+#: Name of the rule in a row's detail -> its patterns. Orders only ("ignore", never "ignoring"), and only those about
+#: instructions, answers or the model itself: pictures also show people who ignore, answer and write.
+#: CLIP's own marks (<|startoftext|>) are not a chat template.
 _PATTERNS: dict[str, tuple[str, ...]] = {
     "chat template": (
         r"<\|(?!(?:start|end)of_?text)[a-z_]{2,30}\|>",
@@ -62,8 +62,8 @@ RULES = {name: re.compile("|".join(patterns), re.IGNORECASE | re.MULTILINE) for 
 
 
 def find_injection(text: str) -> str | None:
-    """The rule and the words that caught the text, or None. Sees through entities, invisible and wide characters."""
-    text = unicodedata.normalize("NFKC", decoded(text))
+    """The rule that matched and the matched words, or None. Entities, invisible and wide characters are decoded."""
+    text = unicodedata.normalize("NFKC", normalized(text))
     for name, rule in RULES.items():
         if match := rule.search(text):
             return f"{name}: {' '.join(match.group().split())[:80]}"

@@ -1,4 +1,4 @@
-"""prompt parser: turns the tokens of a web prompt into keywords with weights, networks, flags and what is unwanted."""
+"""Parser of web prompts: from tokens to keywords with weights, networks, flags and negative keywords."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from surd.pipeline.prompts.tokens import (
     VALUE_FLAGS,
 )
 
-ROUND, SQUARE = 1.1, 1 / 1.1  # attention of one pair of () or {}, and of [], as the A1111 web UI counts it
+ROUND, SQUARE = 1.1, 1 / 1.1  # attention of one pair of () or {}, and of [], as in the A1111 web UI
 MIN_WEIGHT, MAX_WEIGHT = 0.01, 10.0
-_STEPS = 20  # of sampling: what [a:b:10] is a share of; the web UI's own default
+_STEPS = 20  # sampling steps, of which [a:b:10] takes a share; the web UI's default
 _CAPITALS_BEFORE = re.compile(r"(?<!\w)(?!(?:AND|BREAK)\b)[A-Z]{2,}[ \t]+\Z")
 _CAPITALS_AFTER = re.compile(r"[ \t]+(?!(?:AND|BREAK)\b)[A-Z]{2,}")
 _DANGLING = re.compile(r"(?:\b(?:a|an|the|and|or|of|with|from|for|into)|[-:])\Z", re.IGNORECASE)
@@ -29,7 +29,7 @@ _DANGLING = re.compile(r"(?:\b(?:a|an|the|and|or|of|with|from|for|into)|[-:])\Z"
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A LoRA, LyCORIS, hypernetwork or embedding the prompt calls for; ``weight`` is None where none is written."""
+    """A LoRA, LyCORIS, hypernetwork or embedding that the prompt names; ``weight`` is None if none is written."""
 
     kind: str
     name: str
@@ -38,22 +38,22 @@ class Network:
 
 @dataclass(kw_only=True, slots=True)
 class _Frame:
-    """An open bracket: where it stands in the text, where its pieces begin, and what its own level holds."""
+    """An open bracket: its position in the text, where its pieces begin, and what is at its own level."""
 
     kind: str
     position: int
     start: int
     colons: list[tuple[int, int]] = field(default_factory=list)  # index of the piece, visible pieces before it
-    stray: int = -1  # index of a colon right after a closing bracket: (a):1.2, which weighs nothing
+    stray: int = -1  # index of a colon right after a closing bracket: (a):1.2, which is not a weight
     bar: bool = False
     template: bool = False
 
 
 class Parser:
-    """Reads tokens into pieces of text, where None separates keywords, and notes which factor holds where.
+    """Reads tokens into pieces of text, where None separates keywords, and records where each factor applies.
 
-    A factor is known only when its bracket closes. Noting its two ends and summing up once, instead of multiplying all
-    pieces inside at each closing bracket, is what keeps deep nesting linear.
+    A factor is known only when its bracket closes. Recording its two ends and summing up once, instead of multiplying
+    all pieces inside at each closing bracket, keeps deep nesting linear.
     """
 
     def __init__(self, text: str) -> None:
@@ -64,10 +64,10 @@ class Parser:
         self.unresolved: list[str] = []
         self.unwanted: list[str] = []
         self.cut = False
-        self._visible = 0  # pieces with something to see, so far
+        self._visible = 0  # visible pieces so far
         self._after_close = False
         self._stack = [_Frame(kind="", position=0, start=0)]
-        self._part = 0  # where the present part of `a AND b` or `a::2 b::1` begins
+        self._part = 0  # where the current part of `a AND b` or `a::2 b::1` begins
         self._logs: defaultdict[int, float] = defaultdict(float)
         self._signs: defaultdict[int, int] = defaultdict(int)
         self._drops: defaultdict[int, int] = defaultdict(int)
@@ -75,9 +75,9 @@ class Parser:
     def read(self) -> None:
         position, text = 0, self.text
         while match := TOKEN.search(text, position):
-            self._say(text[position : match.start()])
+            self._add_text(text[position : match.start()])
             position = self._token(match)
-        self._say(text[position:])
+        self._add_text(text[position:])
         if any(frame.kind for frame in self._stack):
             self.cut = True
         elif _DANGLING.search(text.rstrip()[-40:]):
@@ -88,7 +88,7 @@ class Parser:
             self._end_part(self._explicit(self._stack[-1]))
 
     def keywords(self, max_chars: float) -> tuple[list[str], list[float], list[str], bool]:
-        """Keywords, their weights, what is unwanted, and whether all found room in ``max_chars``."""
+        """Keywords, their weights, negative keywords, and whether all keywords fit into ``max_chars``."""
         words, weights, unwanted = list[str](), list[float](), self.unwanted
         plus, minus = list[tuple[str, float]](), list[str]()
         log, sign, drop, length = 0.0, 0, 0, 0
@@ -117,14 +117,14 @@ class Parser:
         return words, weights, unwanted, True
 
     def _token(self, match: re.Match[str]) -> int:
-        """Act on one token; returns where to read on."""
+        """Handles one token; returns the position to read on from."""
         kind, token, end = match.lastgroup, match.group(), match.end()
         match kind:
             case "emoticon":
-                self._say(token)
+                self._add_text(token)
             case "escape":
                 # A backslash itself is never meant: what is escaped twice is still one character of the keyword.
-                self._say(token[1:] if token != "\\\\" else " ")
+                self._add_text(token[1:] if token != "\\\\" else " ")
             case "line" | "separator":
                 self._separate(bar=token == "|")
             case "split":
@@ -137,7 +137,7 @@ class Parser:
                 self._add_network("embedding", re.sub(r"\.(?:pt|bin|safetensors)$", "", token[len("embedding:") :]))
             case "template" | "wildcard" | "variable":
                 self.unresolved.append(token[:100])
-                self._separate() if kind == "template" else self._say(" ")
+                self._separate() if kind == "template" else self._add_text(" ")
             case "flag":
                 return self._flag(match)
             case "open":
@@ -148,10 +148,10 @@ class Parser:
             case "colon":
                 return self._colon(match.start())
             case _:  # markup, addresses, a lone backslash
-                self._say(" ")
+                self._add_text(" ")
         return end
 
-    def _say(self, text: str) -> None:
+    def _add_text(self, text: str) -> None:
         if text:
             self.pieces.append(text)
             if not text.isspace():
@@ -167,12 +167,12 @@ class Parser:
         frame.bar = frame.bar or bar
 
     def _split(self, match: re.Match[str]) -> None:
-        """BREAK and AND, which count in capitals only, and not amid a text that is all in capitals."""
+        """BREAK and AND, which count only in capitals, and not within a text that is all in capitals."""
         token, start, end = match["split"], match.start(), match.end()
         if not token.isupper() or (
             _CAPITALS_BEFORE.search(self.text[max(0, start - 30) : start]) and _CAPITALS_AFTER.match(self.text, end)
         ):
-            self._say(token)
+            self._add_text(token)
             return
         if token == "AND" and len(self._stack) == 1:
             self._end_part(self._explicit(self._stack[-1]))
@@ -192,18 +192,18 @@ class Parser:
         frame.colons.append((len(self.pieces), self._visible))
         if self._after_close:
             frame.stray = len(self.pieces)
-        self._say(":")
+        self._add_text(":")
         return position + 1
 
     def _open(self, token: str, position: int) -> None:
         if self._after_close:  # (a)(b) are two keywords, a (b) c is one
             self._separate()
-        self._say(" ")
+        self._add_text(" ")
         frame = _Frame(kind=token[0], position=position, start=len(self.pieces), template=len(token) > 1)
         self._stack.append(frame)
 
     def _close(self, end: int) -> None:
-        """The factor of the innermost bracket, and which of its pieces it leaves out."""
+        """Records the factor of the innermost bracket, and which of its pieces it leaves out."""
         frame = self._stack.pop()
         if frame.kind == "{" and (frame.bar or frame.template):
             self.unresolved.append(self.text[frame.position : min(end, frame.position + 100)])
@@ -217,17 +217,17 @@ class Parser:
         elif not frame.bar:
             self._scale(frame.start, SQUARE)
         if self.text[end : end + 1] not in ("'", "’", ".", "!", "?", "%"):
-            self._say(" ")
+            self._add_text(" ")
         self._after_close = True
 
     def _edit(self, frame: _Frame, when: float) -> None:
-        """``[before:after:when]``: leave out the one that acted on fewer steps, unless the other says nothing."""
+        """``[before:after:when]``: leaves out the one that acted on fewer steps, unless the other is empty."""
         if not frame.colons:
             return
         at, visible = frame.colons[-1]
         self.pieces[at] = None
         before = at > frame.start and visible > 0
-        after = self._visible - visible - 3 > 0  # but for two colons and the number
+        after = self._visible - visible - 3 > 0  # without two colons and the number
         if before and after:
             share = when if when < 1 else when / _STEPS
             low, high = (at, len(self.pieces)) if share > 0.5 else (frame.start, at)
@@ -235,7 +235,7 @@ class Parser:
             self._drops[high] -= 1
 
     def _explicit(self, frame: _Frame) -> float | None:
-        """The number at the end of a bracket or part, after a colon of its own level; taken out of the text."""
+        """The number at the end of a bracket or part, after a colon of its own level; removed from the text."""
         if frame.colons and frame.colons[-1][0] == len(self.pieces) - 2 and isinstance(self.pieces[-1], str):
             match = IS_NUMBER.fullmatch(self.pieces[-1])
             if match:
@@ -267,10 +267,10 @@ class Parser:
     def _add_network(self, kind: str, name: str, weight: float | None = None) -> None:
         if name := " ".join(name.split()):
             self.networks.append(Network(kind=kind, name=name, weight=weight))
-        self._separate() if kind != "embedding" else self._say(" ")
+        self._separate() if kind != "embedding" else self._add_text(" ")
 
     def _flag(self, match: re.Match[str]) -> int:
-        """A Midjourney flag and its value; ``--no`` takes all up to the next flag. An unknown word stays."""
+        """A Midjourney flag and its value; ``--no`` takes all up to the next flag. An unknown flag stays as a word."""
         name, end = match["flag"].lower(), match.end()
         if name == "no":
             stop = NEXT_FLAG.search(self.text, end)
@@ -284,7 +284,7 @@ class Parser:
             self.flags.append((name, value[1].rstrip(".:") if value else ""))
             end = value.end() if value else end
         else:
-            self._say(match["flag"])
+            self._add_text(match["flag"])
         return end
 
     def _last_is_text(self) -> bool:

@@ -1,4 +1,4 @@
-"""prompt text: turns scraped text into plain characters, parts it from infotext, and tidies one keyword."""
+"""Text cleaning of scraped prompts: plain characters, separation from infotext, tidy keywords."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 import re
 import unicodedata
 
-# Tags of Danbooru that draw a face: the one place where underscores, colons and angle brackets are words.
+# Emoticon tags of Danbooru: the only place where underscores, colons and angle brackets are words.
 _FACES = (
     "<o>_<o>", "<|>_<|>", "(o)_(o)", "||_||", "|_|", ">_<", ">_>", "<_<", ">_o", "o_<", ">o<", "^_^", "^o^", "^^^",
     "@_@", "=_=", "+_+", "+_-", "-_-", "._.", "o_o", "o_O", "O_O", "0_0", "3_3", "6_9", "u_u", "x_x", "X_X", "T_T",
@@ -15,7 +15,7 @@ _FACES = (
     "\\||/",
 )  # fmt: skip
 FACES = frozenset(_FACES)
-# Only where a keyword ends after it. `:3` before a closing bracket is a weight.
+# Only at the end of a keyword. `:3` before a closing bracket is a weight.
 EMOTICON = (
     r"(?=[<>(|^@=+\-._0-9oOuUxXTn;~$:dD\\])(?<![^\s,;|(\[{])(?:"
     + "|".join(re.escape(face) for face in sorted(_FACES, key=len, reverse=True))
@@ -24,7 +24,7 @@ EMOTICON = (
 _INVISIBLE = re.compile(
     "[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-# Joiners make one emoji of several and shape Persian and Indic letters; elsewhere they hide.
+# Joiners combine emoji and shape Persian and Indic letters; elsewhere they are invisible.
 _JOINER = re.compile(
     "[\u200c\u200d](?:(?<![^\\x00-\u024f\\s\u200c\u200d][\u200c\u200d])|(?![^\\x00-\u024f\\s\u200c\u200d]))"
 )
@@ -35,10 +35,10 @@ _ESCAPE_OR_ENTITY = re.compile(rf"\\.|{_ENTITY.pattern}", re.IGNORECASE | re.DOT
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
 _TAG_BEGINNING = re.compile(r"<(?=[a-zA-Z/!|])")
 _MARKDOWN = re.compile(r"(?<!\\)(?:\*\*+|`+|^[ \t]*#{1,6}[ \t]+)", re.MULTILINE)
-# What models with an LLM for a text encoder (Lumina 2, NetaYume) were trained to find before every prompt.
+# What models with an LLM as text encoder (Lumina 2, NetaYume) were trained to expect before every prompt.
 _PREAMBLE = re.compile(r"\s*You are an assistant\b[^<]{0,300}<Prompt Start>\s*", re.IGNORECASE)
 _LABEL = re.compile(r"\s*(?:positive[ _])?prompts?\s*:(?!:)\s*", re.IGNORECASE)
-_COLON = r":(?!\s?[0-9.]+\s?\))\s*"  # none that begins an attention weight
+_COLON = r":(?!\s?[0-9.]+\s?\))\s*"  # not one that begins an attention weight
 _NEGATIVE = re.compile(rf"(?<![\w\\])negative[ _]?prompts?\s?{_COLON}", re.IGNORECASE)
 _PARAMETER = re.compile(
     rf"(?<![\w\\])(?:(?P<steps>Steps{_COLON}[0-9])|(?:CFG scale|Seed|Denoising strength|Clip skip|Size){_COLON}[0-9]"
@@ -50,18 +50,18 @@ _UNDERSCORE = re.compile(r"(?<=\w)_+(?=\w)|(?<!\S)_+(?=\w)|(?<=\w)_+(?!\S)")
 
 
 def without_preamble(text: str) -> str:
-    """A prompt without the fixed words to its model's text encoder that stand before it."""
+    """A prompt without the fixed preamble for its model's text encoder."""
     match = _PREAMBLE.match(text)
     return text[match.end() :] if match else text
 
 
 def plain_text(text: str) -> str:
     """Decoded text with brackets and colons of one width and without Markdown."""
-    return _MARKDOWN.sub("", decoded(text).translate(_WIDE))
+    return _MARKDOWN.sub("", normalized(text).translate(_WIDE))
 
 
-def decoded(text: str) -> str:
-    """Composed characters (NFC), entities read, nothing invisible."""
+def normalized(text: str) -> str:
+    """Composed characters (NFC), entities decoded, invisible characters removed."""
     text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text)))
     if "&" in text:
         text = _AMPERSANDS.sub("&", text)
@@ -71,19 +71,19 @@ def decoded(text: str) -> str:
 
 
 def split_infotext(text: str) -> tuple[str, str]:
-    """What is wanted and what is not, of a text with "Negative prompt:" and generation parameters in it."""
+    """Positive and negative part of a text that may contain "Negative prompt:" and generation parameters."""
     parameters = list(_PARAMETER.finditer(text))
     if parameters and (len(parameters) > 1 or parameters[0]["steps"]):
         text = text[: parameters[0].start()]
     if label := _LABEL.match(text):
         text = text[label.end() :]
-    wanted, *unwanted = _NEGATIVE.split(text)
-    return wanted, "\n".join(unwanted)
+    positive, *negatives = _NEGATIVE.split(text)
+    return positive, "\n".join(negatives)
 
 
 def tidy(text: str) -> str:
     """One keyword: printable, single spaces, no markup, tags in words (``long_hair``), no stray punctuation around."""
-    if _SIMPLE.fullmatch(text):  # most are: the rest of this would change nothing but spaces
+    if _SIMPLE.fullmatch(text):  # most are: only their spaces can change
         return " ".join(text.split())
     if text.strip() in FACES:
         return text.strip()
@@ -92,8 +92,8 @@ def tidy(text: str) -> str:
     words = " ".join(word if word in FACES else _UNDERSCORE.sub(" ", word) for word in text.split())
     words = " ".join(words.split())
     while words not in FACES:
-        bare = (words[:-40] + _TRAILING_WEIGHT.sub("", words[-40:])).strip(" .:_\u3000")
-        if bare == words:
+        stripped = (words[:-40] + _TRAILING_WEIGHT.sub("", words[-40:])).strip(" .:_\u3000")
+        if stripped == words:
             break
-        words = bare
+        words = stripped
     return words

@@ -1,4 +1,4 @@
-"""prompt tokens: parts a web prompt into the tokens of its syntax; what is between two of them is text."""
+"""Tokens of the prompt syntax, as one regular expression; anything between two of them is text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN = re.compile(
   | (?P<hidden><(?i:script|style)\b[^<>]*>.*?(?:</(?i:script|style)[^<>]*>|\Z)|<!--.*?(?:-->|\Z)|<\|[^<>|]*\|>)
   | <(?P<network>(?i:{_NETWORKS})):(?P<name>[^<>:,\n]*)(?P<more>[^<>]*>|[^<>,\n]*)
   | <(?P<template>(?i:random|wildcard|alternate):[^<>]*)>
-  | <(?P<concept>[\w-]+)>                                          # diffusers writes a learnt concept so
+  | <(?P<concept>[\w-]+)>                                          # a learnt concept, as diffusers writes it
   | (?P<tag></?[a-zA-Z!][^<>]*>)
   | (?<![\w\\])(?i:embedding):(?P<embedding>[\w./\\-]+)
   | (?P<url>[hH]ttps?://[^\s<>()\[\]{{}},]+)

@@ -1,4 +1,4 @@
-"""prompt words: parts the keywords of a prompt into what is shown, how it is made and how good it is said to be."""
+"""Keyword classes of a prompt, by word lists: subject, style and quality."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Split:
 
 
 class PromptWords:
-    """The word list ``words.yaml``, asked about one keyword at a time."""
+    """The word lists of ``words.yaml``, which classify one keyword at a time."""
 
     def __init__(self, file: Path = WORDS_FILE) -> None:
         lists = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -42,10 +42,10 @@ class PromptWords:
         self._artist = re.compile(rf"(?:{beginnings}) (?!(?:{places})\b)")
 
     def classify(self, keyword: str) -> Class:
-        """What one keyword is about; ``subject`` when in doubt."""
+        """The class of one keyword; ``subject`` if in doubt."""
         plain = _plain(keyword)
-        if known := self._phrases.get(plain):
-            return known
+        if listed := self._phrases.get(plain):
+            return listed
         words = plain.split()
         if all(word in self._quality or word in self._style or word in self._fillers for word in words):
             if any(word in self._style for word in words):
@@ -59,7 +59,7 @@ class PromptWords:
         return "subject"
 
     def split(self, keywords: Sequence[str]) -> Split:
-        """Keywords by class. One without a letter says nothing and is in no list."""
+        """Keywords by class. Those without a letter mean nothing and are left out."""
         split = Split()
         lists = {"subject": split.subjects, "style": split.styles, "quality": split.qualities}
         for keyword in keywords:

@@ -1,1 +1,1 @@
-"""Turns answers of captioner and LLM into sentences whose facts can be read, swapped and joined."""
+"""Plain sentences: rewriting, fusion, fact checking and paraphrasing."""

@@ -1,4 +1,4 @@
-"""Turns two sentences about one picture into one sentence that says what both say, by asking the LLM."""
+"""Fusion by the LLM: two sentences about one picture become one that states the facts of both."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _MAX_NEW_TOKENS = 40
 
 
 def fusions(llm: ChatModel, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
-    """One sentence for each pair of sentences; None where the answer is no plain sentence."""
-    joined = [f"{first} / {second}" for first, second in pairs]
-    distinct = sorted(set(joined))
+    """One sentence for each pair of sentences; None if the answer is not a plain sentence."""
+    requests = [f"{first} / {second}" for first, second in pairs]
+    distinct = sorted(set(requests))
     answers = llm.answer([_chat(text) for text in distinct], _MAX_NEW_TOKENS)
-    fused = {text: _joined(raw) for text, raw in zip(distinct, answers, strict=True)}
-    return [fused[text] for text in joined]
+    fused = {text: _checked(answer) for text, answer in zip(distinct, answers, strict=True)}
+    return [fused[text] for text in requests]
 
 
-def _joined(answer: str | None) -> str | None:
-    """The answer as one sentence; None where it is none, copies an example, or merely sets both side by side."""
+def _checked(answer: str | None) -> str | None:
+    """The answer as one sentence; None if it is not one, copies an example, or only repeats both side by side."""
     sentence = plain_sentence(answer) if answer else None
     if not sentence or any(sentence == example for _, example in _EXAMPLES):
         return None

@@ -1,4 +1,4 @@
-"""Turns a sentence into the facts it asserts, and a fact into the sentence that asserts another one in its place."""
+"""Lexicon of facts: which facts a sentence states, and the same sentence with another fact in place of one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BETWEEN = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One assertion: characters ``start`` to ``end`` of a sentence say value number ``value`` of ``group``."""
+    """One fact of a sentence: characters ``start`` to ``end`` state value number ``value`` of ``group``."""
 
     group: str
     value: int
@@ -67,21 +67,21 @@ class Lexicon:
         self._number = next((group for group in groups if group.kind == "number"), None)
 
     def facts(self, sentence: str) -> list[Fact]:
-        """What ``sentence`` asserts, from left to right; where two forms overlap, the longer one that begins first."""
-        found = []
+        """The facts of ``sentence`` from left to right; of overlapping forms the first one, then the longer."""
+        facts = []
         for match in self._pattern.finditer(sentence):
             name, value, plural = self._forms[match.group().lower()]
             if self.groups[name].kind != "number":
-                found.append(Fact(group=name, value=value, start=match.start(), end=match.end(), plural=plural))
-        return sorted(found + self._counts(sentence, found), key=lambda fact: fact.start)
+                facts.append(Fact(group=name, value=value, start=match.start(), end=match.end(), plural=plural))
+        return sorted(facts + self._counts(sentence, facts), key=lambda fact: fact.start)
 
     def is_number(self, fact: Fact) -> bool:
-        """Whether a fact says how many."""
+        """Whether a fact is a count."""
         return self.groups[fact.group].kind == "number"
 
     def swap(self, sentence: str, fact: Fact, value: int | None) -> str | None:
-        """``sentence`` with ``fact`` said otherwise; None takes it out. None is returned where that needs a noun that
-        the lexicon does not know."""
+        """``sentence`` with another ``value`` of ``fact``; value None leaves it out. Returns None if that needs a noun
+        that is not in the lexicon."""
         group = self.groups[fact.group]
         if value is None:
             before = sentence[: fact.start].rstrip().removesuffix(",").rstrip()
@@ -91,25 +91,25 @@ class Lexicon:
         return _tidy(f"{sentence[: fact.start]}{group.form(value, fact.plural)}{sentence[fact.end :]}")
 
     def added(self, sentence: str, name: str, value: int) -> str:
-        """``sentence`` with a fact of an optional group that it did not assert."""
+        """``sentence`` with an added fact of an optional group."""
         group = self.groups[name]
         assert group.add, f"{name} is optional"
         return _tidy(f"{sentence.rstrip(' .')}{group.add.format(group.values[value][0])}.")
 
     def _counts(self, sentence: str, facts: list[Fact]) -> list[Fact]:
-        """Numbers, articles and "someone", where a known noun follows."""
+        """Counts: numbers and articles followed by a noun of the lexicon, and "someone"."""
         if self._number is None:
             return []
         words = {form: number for number, forms in enumerate(self._number.values) for form in forms}
         one = words.get("one", 0)
-        taken = [(fact.start, fact.end) for fact in facts]
+        spans = [(fact.start, fact.end) for fact in facts]
         counts = [
             Fact(group=self._number.name, value=one, start=match.start(), end=match.end())
             for match in re.finditer(rf"\b(?:{'|'.join(_LONE)})\b", sentence, re.IGNORECASE)
         ]
         forms = sorted((*words, "a", "an"), key=len, reverse=True)
         for match in re.finditer(rf"\b(?:{'|'.join(map(re.escape, forms))})\b", sentence, re.IGNORECASE):
-            inside = any(start <= match.start() < end for start, end in taken)
+            inside = any(start <= match.start() < end for start, end in spans)
             if not inside and (noun := self._noun_after(sentence, match.end(), facts)):
                 value = words.get(match.group().lower(), one)
                 counts.append(
@@ -118,7 +118,7 @@ class Lexicon:
         return counts
 
     def _noun_after(self, sentence: str, position: int, facts: list[Fact]) -> Fact | None:
-        """The known noun that a number ending at ``position`` counts."""
+        """The noun of the lexicon that a number ending at ``position`` counts."""
         for fact in facts:
             if self.groups[fact.group].kind == "noun" and fact.start >= position:
                 between = sentence[position : fact.start]
@@ -151,7 +151,7 @@ def lexicon_file(path: str | None) -> Path:
 
 @lru_cache(maxsize=4)
 def read_lexicon(path: str | None) -> Lexicon:
-    """The lexicon in a YAML file; None: the one that ships. Raises SurdError with line and column of a fault."""
+    """The lexicon in a YAML file; None: the one that ships. Raises SurdError with line and column of an error."""
     file = lexicon_file(path)
     try:
         root: Any = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
@@ -164,7 +164,7 @@ def read_lexicon(path: str | None) -> Lexicon:
 
 
 class _Reader:
-    """Reads YAML nodes, which know where they stand in the file, as a lexicon."""
+    """Builds a lexicon from YAML nodes, which carry their line and column for error messages."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -243,7 +243,7 @@ def _article(word: str) -> str:
 
 
 def _tidy(sentence: str) -> str:
-    """Articles that fit the word behind them, single spaces, a capital letter at the beginning."""
+    """Articles that agree with the next word, single spaces, a capital letter at the beginning."""
 
     def fitting(match: re.Match[str]) -> str:
         article = _article(match.group(3))

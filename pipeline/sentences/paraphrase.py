@@ -1,4 +1,4 @@
-"""Turns a plain sentence into one that says the same in other words, so that no single wording is learnt by heart."""
+"""Paraphrases of plain sentences by rules, so that the trained model does not learn a single wording by heart."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _VERB = re.compile(r"\b(?:is|are|was|were|has|have|there)\b", re.IGNORECASE)
 _LONE = ("a", "one", "a single")
 
 
-class Wordings(BaseModel):
-    """In how many ways a sentence may be worded (see ``wordings.yaml``)."""
+class ParaphraseRules(BaseModel):
+    """The ways in which a sentence may be worded (see ``wordings.yaml``)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,13 +45,13 @@ class Wordings(BaseModel):
                 raise ValueError(f"{list(group)} must be two phrases or more, all with {{}} once or all without")
         return phrases
 
-    def reword(self, sentence: str, lexicon: Lexicon, rng: random.Random) -> str:
-        """``sentence`` in words that ``rng`` chooses; what none of the rules fits stays as it is."""
+    def paraphrase(self, sentence: str, lexicon: Lexicon, rng: random.Random) -> str:
+        """``sentence`` in a wording that ``rng`` chooses; what no rule matches stays as it is."""
         plain = sentence.rstrip(" .")
         if not plain:
             return sentence
         for group in self.phrases:
-            plain = _exchange(plain, group, rng)
+            plain = _swap_phrase(plain, group, rng)
         for name in self.forms:
             plain = _other_form(plain, name, lexicon, rng)
         counts = [fact for fact in lexicon.facts(plain) if lexicon.is_number(fact)]
@@ -63,8 +63,8 @@ class Wordings(BaseModel):
         return f"{plain[0].upper()}{plain[1:]}{'' if plain[-1] in '!?' else '.'}"
 
 
-def _exchange(sentence: str, group: tuple[str, ...], rng: random.Random) -> str:
-    """One of the phrases that ``sentence`` holds, for another of its group."""
+def _swap_phrase(sentence: str, group: tuple[str, ...], rng: random.Random) -> str:
+    """Replaces the first phrase of a group that occurs in ``sentence`` by another of the group."""
     for phrase in group:
         pattern = r"\b" + re.escape(phrase).replace(r"\{\}", _BLANK) + r"\b"
         if match := re.search(pattern, sentence, re.IGNORECASE):
@@ -74,7 +74,7 @@ def _exchange(sentence: str, group: tuple[str, ...], rng: random.Random) -> str:
 
 
 def _other_form(sentence: str, group: str, lexicon: Lexicon, rng: random.Random) -> str:
-    """The first fact of a group of the lexicon, said in any of its forms."""
+    """Replaces the first fact of a lexicon group by any of its forms."""
     fact = next((fact for fact in lexicon.facts(sentence) if fact.group == group), None)
     if fact is None:
         return sentence
@@ -82,19 +82,19 @@ def _other_form(sentence: str, group: str, lexicon: Lexicon, rng: random.Random)
 
 
 def _other_article(sentence: str, count: Fact, rng: random.Random) -> str:
-    """A lone thing may be one thing, or a single one."""
+    """Replaces "a" by "one" or "a single", or keeps it."""
     if sentence[count.start : count.end].lower() not in ("a", "an"):
         return sentence
-    said = rng.choice(_LONE)
-    return sentence if said == "a" else sentence[: count.start] + said + sentence[count.end :]
+    article = rng.choice(_LONE)
+    return sentence if article == "a" else sentence[: count.start] + article + sentence[count.end :]
 
 
-def wordings_file(path: str | None) -> Path:
-    """The file of wordings; None: the one that ships."""
+def paraphrase_rules_file(path: str | None) -> Path:
+    """The file of the rules; None: the one that ships."""
     return Path(path).expanduser() if path else DEFAULT
 
 
 @lru_cache(maxsize=4)
-def read_wordings(path: str | None) -> Wordings:
-    """The wordings in a YAML file; None: those that ship. Raises SurdError with line and column of a fault."""
-    return read_yaml(wordings_file(path), Wordings, "correct.wordings")
+def read_paraphrase_rules(path: str | None) -> ParaphraseRules:
+    """The rules in a YAML file; None: those that ship. Raises SurdError with line and column of an error."""
+    return read_yaml(paraphrase_rules_file(path), ParaphraseRules, "correct.wordings")

@@ -1,4 +1,4 @@
-"""plain_sentence: turns an LLM's answer into one plain sentence about the prompt's scene, or says why it is none."""
+"""Checks on LLM answers: one plain sentence about the prompt's scene, or the reason why the answer is not usable."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REFUSAL = re.compile(
 )
 _PERSONAL = re.compile(r"\bI\b|\b(?:[Mm]e|[Mm]y|[Mm]yself|[Yy]ou|[Yy]our)\b")
 _TAG_MARKUP = re.compile(r"[_{}|\\]|\(\(|:\s*\d|--\w")
-#: A part of a prompt that speaks to whoever reads it. What it says is no evidence of what the picture shows.
+#: A part of a prompt that addresses its reader. It is not evidence of what the picture shows.
 _ORDER = re.compile(
     r"\b(?P<override>(?:ignore|disregard|forget|override)\b.*\b(?:instruction|prompt|previous|above|rule|earlier))"
     r"|^\W*(?:please |now |and |then )*"
@@ -37,7 +37,7 @@ _ORDER = re.compile(
 )
 _WORD = re.compile(r"[a-z]+|\d+")
 _NUMBERS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"}
-#: Words that are in any sentence about any picture, so that sharing them says nothing.
+#: Words of any sentence about any picture: sharing them proves nothing.
 _COMMON = frozenset(
     _WORD.findall(
         "a an the this that these those it its his her their some and or of in on at to by as with without from into"
@@ -48,15 +48,15 @@ _COMMON = frozenset(
 )
 
 
-class Unusable(Exception):
-    """An answer that is no plain sentence of its own; the text says why."""
+class InvalidRewrite(Exception):
+    """An answer that is not a usable plain sentence; the text is the reason."""
 
 
 def rewritten_sentence(answer: str, prompt: str, template: RewriteTemplate, *, cut: bool = False) -> str:
-    """The first sentence of an answer to ``prompt``; ``cut`` says that the answer stopped at the token limit.
+    """The first sentence of an answer to ``prompt``; ``cut``: the answer stopped at the token limit.
 
-    Raises Unusable: no sentence, chat markup, a refusal, keywords, quality words, words of the template's examples, an
-    answer that has nothing of the prompt in it, or something that the prompt orders its reader to say.
+    Raises InvalidRewrite on chat markup, refusals, keywords instead of a sentence, quality words, a copy of one of the
+    template's examples, an answer that shares no word with the prompt, and one that obeys an order in the prompt.
     """
     sentence = _first_sentence(answer, cut)
     _check_words(sentence, prompt, template)
@@ -64,22 +64,22 @@ def rewritten_sentence(answer: str, prompt: str, template: RewriteTemplate, *, c
 
 
 def plain_sentence(answer: str) -> str | None:
-    """The first sentence of an answer; None when it has not the form of one."""
+    """The first sentence of an answer; None if it does not have the form of one."""
     try:
         return _first_sentence(answer, cut=False)
-    except Unusable:
+    except InvalidRewrite:
         return None
 
 
 def _first_sentence(answer: str, cut: bool) -> str:
     if mark := _CHAT_MARK.search(answer):
-        raise Unusable(f"chat markup ({mark.group()[:20].strip()})")
+        raise InvalidRewrite(f"chat markup ({mark.group()[:20].strip()})")
     if _REFUSAL.search(answer):
-        raise Unusable("a refusal")
+        raise InvalidRewrite("a refusal")
     match = _SENTENCE.search(_LABEL.sub("", answer.strip().strip("\"'`*- "), count=1).lstrip("\"'`*- \n"))
     sentence = " ".join(match.group().split()).strip("\"'`* ") if match else ""
     if not sentence:
-        raise Unusable("an empty answer")
+        raise InvalidRewrite("an empty answer")
     _check_form(sentence, cut)
     sentence = sentence[0].upper() + sentence[1:]
     return sentence if sentence[-1] in ".!?" else f"{sentence}."
@@ -88,34 +88,34 @@ def _first_sentence(answer: str, cut: bool) -> str:
 def _check_form(sentence: str, cut: bool) -> None:
     words = sentence.split()
     if len(words) < 3:
-        raise Unusable("fewer than three words")
+        raise InvalidRewrite("fewer than three words")
     if len(words) > _MAX_WORDS:
-        raise Unusable(f"more than {_MAX_WORDS} words")
+        raise InvalidRewrite(f"more than {_MAX_WORDS} words")
     if cut and sentence[-1] not in ".!?":
-        raise Unusable("broken off at max_new_tokens")
+        raise InvalidRewrite("broken off at max_new_tokens")
     commas = sentence.count(",")
     if commas > len(words) / 3 or (commas >= 3 and commas > len(words) / 8) or _TAG_MARKUP.search(sentence):
-        raise Unusable("keywords, no sentence")
+        raise InvalidRewrite("keywords, no sentence")
     if _PERSONAL.search(sentence):
-        raise Unusable("it speaks of itself or to its reader")
+        raise InvalidRewrite("it speaks of itself or to its reader")
 
 
 def _check_words(sentence: str, prompt: str, template: RewriteTemplate) -> None:
     if praise := template.praise.search(sentence):
-        raise Unusable(f"a quality word ({praise.group().lower()})")
-    scene, orders = _parted(prompt)
-    evidence, said = content_words(scene), content_words(sentence)
-    if said & (content_words(orders) - evidence):
-        raise Unusable("it obeys the prompt")
+        raise InvalidRewrite(f"a quality word ({praise.group().lower()})")
+    scene, orders = _split_orders(prompt)
+    evidence, stated = content_words(scene), content_words(sentence)
+    if stated & (content_words(orders) - evidence):
+        raise InvalidRewrite("it obeys the prompt")
     if _copied(sentence, evidence, template):
-        raise Unusable("it copies an example of the template")
-    # Without a word of the Latin alphabet a prompt shares none with any English sentence, which then says nothing.
-    if (evidence or orders) and not evidence & said:
-        raise Unusable("it shares no word with the prompt")
+        raise InvalidRewrite("it copies an example of the template")
+    # A prompt without Latin letters shares no word with any English sentence, so that proves nothing.
+    if (evidence or orders) and not evidence & stated:
+        raise InvalidRewrite("it shares no word with the prompt")
 
 
-def _parted(prompt: str) -> tuple[str, str]:
-    """What a prompt says of its scene, and what it orders its reader to do, which all behind an override is."""
+def _split_orders(prompt: str) -> tuple[str, str]:
+    """The parts of a prompt that describe its scene, and those that order its reader: all after an override."""
     scene: list[str] = []
     orders: list[str] = []
     overridden = False
@@ -127,9 +127,9 @@ def _parted(prompt: str) -> tuple[str, str]:
 
 
 def _copied(sentence: str, evidence: set[str], template: RewriteTemplate) -> bool:
-    """Whether four words in a row are an example's, with a content word that the prompt does not back."""
-    shown = {run for example in template.examples for run in _runs(example.sentence)}
-    return any(content_words(" ".join(run)) - evidence for run in _runs(sentence) if run in shown)
+    """Whether four words in a row are an example's, with a content word that is not in the prompt."""
+    examples = {run for example in template.examples for run in _runs(example.sentence)}
+    return any(content_words(" ".join(run)) - evidence for run in _runs(sentence) if run in examples)
 
 
 def _runs(sentence: str) -> list[tuple[str, ...]]:
@@ -138,7 +138,7 @@ def _runs(sentence: str) -> list[tuple[str, ...]]:
 
 
 def content_words(text: str) -> set[str]:
-    """The stems of what a text speaks of: without common words, endings and the difference of 3 and three."""
+    """Stems of the content words of a text, without common words; digits and number words count as the same."""
     words = (_NUMBERS.get(word, word) for word in _WORD.findall(text.lower()))
     return {_stem(word) for word in words if word not in _COMMON and (len(word) > 1 or word.isdigit())} - {"1"}
 

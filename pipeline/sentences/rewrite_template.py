@@ -1,4 +1,4 @@
-"""rewrite_template: turns a prompt into the chat that asks the LLM for its sentence."""
+"""Few-shot template of the chat that asks the LLM to rewrite a prompt as a plain sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from surd.pipeline.sentences.yaml_file import read_yaml
 
 DEFAULT = Path(__file__).with_name("rewrite_template.yaml")
 _MAX_PROMPT_CHARS = 600
-#: What could be read as a mark of a chat's structure: angle brackets (``<|im_end|>``, ``</s>``, the template's own
+#: Possible marks of a chat's structure: angle brackets (``<|im_end|>``, ``</s>``, the template's own
 #: tags), and the bracketed ones of LLaMA.
 _MARKUP = re.compile(r"[<>]|\[/?INST\]", re.IGNORECASE)
 
@@ -32,7 +32,7 @@ class Example(_Model):
 
 
 class RewriteTemplate(_Model):
-    """How the LLM is asked (see ``rewrite_template.yaml``)."""
+    """System message, question and examples (see ``rewrite_template.yaml``)."""
 
     version: Literal[1]
     system: str = Field(min_length=1)
@@ -51,15 +51,15 @@ class RewriteTemplate(_Model):
         """The few-shot conversation that ends with the prompt to rewrite."""
         messages = [{"role": "system", "content": self.system}]
         for example in self.examples:
-            messages.append({"role": "user", "content": self._asked(example.prompt)})
+            messages.append({"role": "user", "content": self._question(example.prompt)})
             messages.append({"role": "assistant", "content": example.sentence})
-        return [*messages, {"role": "user", "content": self._asked(shortened(prompt))}]
+        return [*messages, {"role": "user", "content": self._question(shortened(prompt))}]
 
-    def _asked(self, prompt: str) -> str:
+    def _question(self, prompt: str) -> str:
         return self.ask.replace("{prompt}", " ".join(_MARKUP.sub(" ", prompt).split()))
 
     def scene(self, keywords: Sequence[str]) -> str:
-        """A prompt's keywords without the words that only say how good the picture is; all if nothing else is left."""
+        """A prompt's keywords without the words that only praise the picture; all of them if nothing else is left."""
         kept = []
         for keyword in keywords:
             rest = " ".join(self.praise.sub(" ", keyword).split())
@@ -92,5 +92,5 @@ def template_file(path: str | None) -> Path:
 
 @lru_cache(maxsize=4)
 def read_template(path: str | None) -> RewriteTemplate:
-    """The template in a YAML file. Raises SurdError with line and column of a fault."""
+    """The template in a YAML file. Raises SurdError with line and column of an error."""
     return read_yaml(template_file(path), RewriteTemplate, "rewrite.template")

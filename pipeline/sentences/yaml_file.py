@@ -1,4 +1,4 @@
-"""Turns a YAML file of settings into its model; a fault is told with its place in the file."""
+"""YAML files validated by a pydantic model; errors name line and column."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_yaml(file: Path, model: type[Model], setting: str) -> Model:
-    """``file`` as a ``model``. Raises SurdError with the ``setting`` that names it, line and column of a fault."""
+    """``file`` as a ``model``. Raises SurdError with the ``setting`` that names it, line and column of the error."""
     name = f"{setting} {str(file)!r}"
     try:
         text = file.read_text(encoding="utf-8")
@@ -28,15 +28,15 @@ def read_yaml(file: Path, model: type[Model], setting: str) -> Model:
     except yaml.YAMLError as error:  # a control character: the reader itself stops
         raise SurdError(f"{name}: {' '.join(str(error).split())}; it must be YAML") from None
     except ValidationError as error:
-        fault = error.errors()[0]
-        *_, mark = _marks(root, fault["loc"])
-        field = ".".join(map(str, fault["loc"])) or "the file"
-        why = fault["msg"].removeprefix("Value error, ")
+        first = error.errors()[0]
+        *_, mark = _marks(root, first["loc"])
+        field = ".".join(map(str, first["loc"])) or "the file"
+        why = first["msg"].removeprefix("Value error, ")
         raise SurdError(f"{name}{_place(mark)}: {field}: {why[:1].lower()}{why[1:]}") from None
 
 
 def _marks(node: Any, location: tuple[int | str, ...]) -> Iterator[Any]:
-    """Where the nodes on the way to a field stand in the file, as far as they are there."""
+    """Positions in the file of the nodes on the path to a field, as far as they exist."""
     if node is None:
         yield None
         return

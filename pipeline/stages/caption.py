@@ -1,4 +1,4 @@
-"""caption: turns kept images into sentences that say what the picture shows."""
+"""Stage caption: sentences that describe each kept image."""
 
 from __future__ import annotations
 

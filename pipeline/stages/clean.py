@@ -1,4 +1,4 @@
-"""clean: turns a web prompt into its cleaned complex prompt, keywords by weight and kind, language, or a reason."""
+"""Stage clean: web prompts cleaned and classified (keywords, weights, language), unusable ones rejected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from surd.schemas.config import CleanConfig
 
 _WORD = re.compile(r"[^\W\d_](?:\.?[^\W\d_])+|[\u3040-\u9fff\uac00-\ud7af]")
 _LAST_WORD = re.compile(r"[a-z]{2,}\Z", re.IGNORECASE)
-# The levels galleries give to pictures that are fit for work, as words, numbers and booleans.
+# The levels that galleries give to pictures that are safe for work, as words, numbers and booleans.
 _SAFE_LEVELS = {"", "none", "false", "safe", "pg", "g", "0", "1", "unlikely"}  # unlikely: LAION's word
 _UNSAFE_WORDS = re.compile(
     r"\b(?:nsfw|nude|nudity|naked|topless|porn\w*|hentai|sex|sexual|erotic|uncensored|nipples?|genitals?|gore)\b",
@@ -32,14 +32,14 @@ _UNSAFE_WORDS = re.compile(
 
 
 def clean(build: Build, part: int, config: BuildConfig, models: Models) -> list[Cleaned]:
-    """One partition's prompts, cleaned. Rejects what is missing, unsafe, hostile or says nothing of the picture."""
+    """One partition's prompts, cleaned. Rejects those that are missing, unsafe, hostile or describe no picture."""
     records = build.read_rows("collect", part, SourceRecord)
     pairs = build.read_rows("fetch", part, Pair)
     decodings = build.read_rows("decode", part, Decoded)
     tokenizer = clip_tokenizer(models.config.clip)
     return [
-        _clean_row(Cleaned(**decoded.verdict()), record, pair, config.clean, tokenizer)
-        for record, pair, decoded in zip(records, pairs, decodings, strict=True)
+        _clean_row(Cleaned(**decoding.verdict()), record, pair, config.clean, tokenizer)
+        for record, pair, decoding in zip(records, pairs, decodings, strict=True)
     ]
 
 
@@ -80,7 +80,7 @@ def _clean_row(
 def find_fault(
     text: str, prompt: Prompt, split: Split, language: str | None, settings: CleanConfig
 ) -> tuple[Reason, str] | None:
-    """Why a prompt is of no use, with the words that show it, or None. What is dangerous is looked for first."""
+    """Why a prompt is unusable, with the words that show it, or None. Dangerous content is checked first."""
     names = " ".join(network.name for network in prompt.networks).replace("_", " ")
     if not settings.allow_nsfw and (unsafe := _UNSAFE_WORDS.search(f"{prompt.text} {names}")):
         return Reason.NSFW, f"the prompt says {unsafe.group().lower()}"
@@ -101,7 +101,7 @@ def find_fault(
 
 
 def ends_mid_word(text: str, prompt: Prompt) -> bool:
-    """Whether the last word is none that CLIP knows, but the beginning of one it does: ``four sunflo``."""
+    """Whether the last word is not in CLIP's vocabulary but the beginning of one that is: ``four sunflo``."""
     match = _LAST_WORD.search(text.rstrip())
     if not match or (word := match.group().lower()) in clip_words() or word + "s" in clip_words():
         return False

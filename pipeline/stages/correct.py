@@ -1,4 +1,4 @@
-"""correct: turns captions, rewrites and their fusions into one simple prompt whose facts CLIP believes, or rejects."""
+"""Stage correct: the simple prompt of each pair, chosen and repaired among captions, rewrites and fusions by CLIP."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.models import Models
 from surd.pipeline.models.clip import FloatArray
-from surd.pipeline.sentences.fact_check import Checked, FactChecker, surely_better
+from surd.pipeline.sentences.fact_check import CheckedSentence, FactChecker, decision_margin
 from surd.pipeline.sentences.fusion import fusions
 from surd.pipeline.sentences.lexicon import Lexicon, read_lexicon
-from surd.pipeline.sentences.paraphrase import read_wordings
+from surd.pipeline.sentences.paraphrase import read_paraphrase_rules
 from surd.schemas import BuildConfig, Captioned, Corrected, Reason, Rewritten, Scored
 from surd.schemas.config import CorrectConfig
 
 
 @dataclass
-class Draft:
-    """The candidates of one pair, and what is known of them; ``vectors`` are their CLIP embeddings."""
+class Candidates:
+    """The candidate sentences of one pair; ``methods``: sentence -> its origin, ``vectors``: -> its CLIP embedding."""
 
     image: FloatArray
     complex_vector: FloatArray
@@ -37,8 +37,8 @@ class Draft:
         return sorted(self.methods, key=lambda sentence: (-self.score(sentence), sentence))
 
     def best(self, margin: float) -> str:
-        """The caption nearest to the image; another candidate only where it is nearer by more than ``margin``, for a
-        caption was made from the picture and the others were not."""
+        """The caption nearest to the image; another candidate only if it is nearer by more than ``margin``, because
+        only captions are made from the picture."""
         first, *others = self.finalists()
         return others[0] if others and self.score(others[0]) > self.score(first) + margin else first
 
@@ -57,50 +57,54 @@ def correct(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     sentence. Of the two the caption stays unless CLIP is sure; ``correct.evidence`` says what sure means. A pair is
     rejected when its complex prompt fits the image better than the outcome by more than ``correct.tolerance``. Rule
     ``paper`` (arXiv 2305.05189): the nearest candidate as it is, kept when it fits the image at least as well as the
-    complex prompt. With ``correct.vary``, what is kept is then worded another way.
+    complex prompt. With ``correct.vary``, the kept sentences are then paraphrased.
     """
     settings = config.correct
     scored = build.read_rows("score", part, Scored)
     corrected = StageRows(Corrected, scored).rows
-    drafts = _drafts(build, part, scored)
-    told = {at: draft for at, draft in drafts.items() if draft.methods}
-    _embed(models, settings, list(told.values()))
+    candidates_of = _read_candidates(build, part, scored)
+    nonempty = {at: candidates for at, candidates in candidates_of.items() if candidates.methods}
+    _embed(models, settings, list(nonempty.values()))
     lexicon = read_lexicon(settings.lexicon)
-    margin = surely_better(settings, models) if settings.rule == "facts" else 0.0
+    margin = decision_margin(settings, models) if settings.rule == "facts" else 0.0
     if settings.rule == "facts" and settings.fuse:
-        _fuse(models, settings, list(told.values()), lexicon, margin)
+        _fuse(models, settings, list(nonempty.values()), lexicon, margin)
     checker = FactChecker(models, settings, lexicon)
-    asked = [(draft, sentence) for draft in told.values() for sentence in draft.finalists()]
-    checked = iter(checker.check([(sentence, draft.image, draft.complex_vector) for draft, sentence in asked]))
-    for at, draft in drafts.items():
-        if at in told:
-            outcomes = [(sentence, next(checked)) for sentence in draft.finalists()]
-            corrected[at] = _decide(_settled(corrected[at], draft, outcomes, margin), settings)
+    claims = [
+        (sentence, candidates.image, candidates.complex_vector)
+        for candidates in nonempty.values()
+        for sentence in candidates.finalists()
+    ]
+    checked = iter(checker.check(claims))
+    for at, candidates in candidates_of.items():
+        if at in nonempty:
+            outcomes = [(sentence, next(checked)) for sentence in candidates.finalists()]
+            corrected[at] = _decide(_best_checked(corrected[at], candidates, outcomes, margin), settings)
         else:
-            row = corrected[at].model_copy(update={"clip_complex": draft.clip_complex, "decision": "reject"})
+            row = corrected[at].model_copy(update={"clip_complex": candidates.clip_complex, "decision": "reject"})
             corrected[at] = row.reject("correct", Reason.NO_CANDIDATE)
     if settings.rule == "facts" and settings.vary:
-        _vary(models, settings, corrected, told, lexicon, margin)
+        _paraphrase(models, settings, corrected, nonempty, lexicon, margin)
     return corrected
 
 
-def _drafts(build: Build, part: int, scored: list[Scored]) -> dict[int, Draft]:
-    """Place in the partition -> draft, for the rows that are kept."""
+def _read_candidates(build: Build, part: int, scored: list[Scored]) -> dict[int, Candidates]:
+    """Row of the partition -> candidates, for the kept rows."""
     captioned = build.read_rows("caption", part, Captioned)
     rewritten = build.read_rows("rewrite", part, Rewritten)
     return {
-        at: Draft(
+        at: Candidates(
             np.asarray(row.image_embedding, np.float32),
             np.asarray(row.complex_embedding, np.float32),
             row.clip_complex or 0.0,
-            _candidates(captioned[at].captions, rewritten[at].rewrites),
+            _methods(captioned[at].captions, rewritten[at].rewrites),
         )
         for at, row in enumerate(scored)
         if row.kept
     }
 
 
-def _candidates(captions: list[str] | None, rewrites: list[str] | None) -> dict[str, str]:
+def _methods(captions: list[str] | None, rewrites: list[str] | None) -> dict[str, str]:
     """Sentence -> method; the same sentence counts once, as a caption."""
     rewritten = dict.fromkeys(rewrites or (), "rewrite")
     return rewritten | {_sentence(text): "caption" for text in captions or ()}
@@ -111,80 +115,82 @@ def _sentence(text: str) -> str:
     return text if text[-1] in ".!?" else f"{text}."
 
 
-def _embed(models: Models, settings: CorrectConfig, drafts: list[Draft]) -> None:
+def _embed(models: Models, settings: CorrectConfig, pairs: list[Candidates]) -> None:
     """Embeds the candidates that have no vector yet."""
-    texts = [text for draft in drafts for text in draft.methods if text not in draft.vectors]
+    texts = [text for pair in pairs for text in pair.methods if text not in pair.vectors]
     if texts:
         vectors = iter(models.clip.embed_distinct(texts, settings.batch_size))
-        for draft in drafts:
-            draft.vectors |= {text: next(vectors) for text in draft.methods if text not in draft.vectors}
+        for pair in pairs:
+            pair.vectors |= {text: next(vectors) for text in pair.methods if text not in pair.vectors}
 
 
 def _fuse(
-    models: Models, settings: CorrectConfig, drafts: list[Draft], lexicon: Lexicon, margin: float
+    models: Models, settings: CorrectConfig, pairs: list[Candidates], lexicon: Lexicon, margin: float
 ) -> None:  # fmt: skip
-    """Adds what the LLM makes of the best caption and another candidate that states a group of facts it leaves out."""
-    asked = []
-    for draft in drafts:
-        best = draft.best(margin)
-        known = {fact.group for fact in lexicon.facts(best)}
-        others = [text for text in draft.methods if {fact.group for fact in lexicon.facts(text)} - known]
+    """Adds the LLM's fusion of the best caption and another candidate that states a group of facts it leaves out."""
+    requests = []
+    for pair in pairs:
+        best = pair.best(margin)
+        groups = {fact.group for fact in lexicon.facts(best)}
+        others = [text for text in pair.methods if {fact.group for fact in lexicon.facts(text)} - groups]
         if others:
-            asked.append((draft, best, max(others, key=lambda text: (draft.score(text), text))))
-    for (draft, _, _), fused in zip(asked, fusions(models.llm, [(a, b) for _, a, b in asked]), strict=True):
-        if fused:
-            draft.methods.setdefault(fused, "fusion")
-    _embed(models, settings, [draft for draft, _, _ in asked])
+            requests.append((pair, best, max(others, key=lambda text: (pair.score(text), text))))
+    for (pair, _, _), fusion in zip(requests, fusions(models.llm, [(a, b) for _, a, b in requests]), strict=True):
+        if fusion:
+            pair.methods.setdefault(fusion, "fusion")
+    _embed(models, settings, [pair for pair, _, _ in requests])
 
 
-def _vary(
-    models: Models, settings: CorrectConfig, rows: list[Corrected], drafts: dict[int, Draft], lexicon: Lexicon,
-    margin: float,
+def _paraphrase(
+    models: Models, settings: CorrectConfig, rows: list[Corrected], candidates_of: dict[int, Candidates],
+    lexicon: Lexicon, margin: float,
 ) -> None:  # fmt: skip
-    """Words the simple prompts of kept rows another way, each as its key decides, but where CLIP is sure that the
-    picture was told better before."""
-    wordings = read_wordings(settings.wordings)
-    said = {
-        at: wordings.reword(row.simple, lexicon, random.Random(row.key))
+    """Paraphrases the simple prompts of kept rows, each with its key as the seed, unless CLIP is sure that the sentence
+    before fits the picture better."""
+    rules = read_paraphrase_rules(settings.wordings)
+    paraphrases = {
+        at: rules.paraphrase(row.simple, lexicon, random.Random(row.key))
         for at, row in enumerate(rows)
-        if row.kept and row.simple and at in drafts
+        if row.kept and row.simple and at in candidates_of
     }
-    for at, sentence in said.items():
-        drafts[at].methods.setdefault(sentence, str(rows[at].method))
-    _embed(models, settings, [drafts[at] for at in said])
-    for at, sentence in said.items():
-        row, draft = rows[at], drafts[at]
-        if sentence != row.simple and draft.score(sentence) >= draft.score(str(row.simple)) - margin:
-            rows[at] = row.model_copy(update={"worded_from": row.simple} | _columns(draft, sentence))
+    for at, sentence in paraphrases.items():
+        candidates_of[at].methods.setdefault(sentence, str(rows[at].method))
+    _embed(models, settings, [candidates_of[at] for at in paraphrases])
+    for at, sentence in paraphrases.items():
+        row, candidates = rows[at], candidates_of[at]
+        if sentence != row.simple and candidates.score(sentence) >= candidates.score(str(row.simple)) - margin:
+            rows[at] = row.model_copy(update={"worded_from": row.simple} | _columns(candidates, sentence))
 
 
-def _settled(row: Corrected, draft: Draft, outcomes: list[tuple[str, Checked]], margin: float) -> Corrected:
-    """The row with the better of its checked finalists; the first, a caption, wherever CLIP is not sure."""
+def _best_checked(
+    row: Corrected, candidates: Candidates, outcomes: list[tuple[str, CheckedSentence]], margin: float
+) -> Corrected:  # fmt: skip
+    """The row with the better of its checked finalists; the first, a caption, if CLIP is not sure."""
     (before, outcome), *others = outcomes
     if others and others[0][1].score > outcome.score + margin:
         before, outcome = others[0]
-    draft.methods.setdefault(outcome.sentence, draft.methods[before])
-    draft.vectors[outcome.sentence] = outcome.vector
-    found = {
+    candidates.methods.setdefault(outcome.sentence, candidates.methods[before])
+    candidates.vectors[outcome.sentence] = outcome.vector
+    columns = {
         "before": before if outcome.repairs else None,
         "repairs": outcome.repairs,
         "facts_checked": outcome.facts_checked,
     }
-    return row.model_copy(update=found | _columns(draft, outcome.sentence))
+    return row.model_copy(update=columns | _columns(candidates, outcome.sentence))
 
 
-def _columns(draft: Draft, simple: str) -> dict[str, object]:
-    ranked = draft.ranked()
-    text_scores = {sentence: float(draft.complex_vector @ draft.vectors[sentence]) for sentence in ranked}
+def _columns(candidates: Candidates, simple: str) -> dict[str, object]:
+    ranked = candidates.ranked()
+    text_scores = {sentence: float(candidates.complex_vector @ candidates.vectors[sentence]) for sentence in ranked}
     return {
         "simple": simple,
-        "method": draft.methods[simple],
-        "clip_simple": draft.score(simple),
-        "clip_complex": draft.clip_complex,
+        "method": candidates.methods[simple],
+        "clip_simple": candidates.score(simple),
+        "clip_complex": candidates.clip_complex,
         "text_simple": text_scores[simple],
-        "simple_embedding": draft.vectors[simple].tolist(),
+        "simple_embedding": candidates.vectors[simple].tolist(),
         "candidates": ranked,
-        "candidate_scores": [draft.score(sentence) for sentence in ranked],
+        "candidate_scores": [candidates.score(sentence) for sentence in ranked],
         "candidate_text_scores": list(text_scores.values()),
     }
 

@@ -1,4 +1,4 @@
-"""decode: turns fetched bytes into proof that they are a picture to their end, a miniature and a perceptual hash."""
+"""Stage decode: proof that every image decodes to its end; miniatures and perceptual hashes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from surd.pipeline.models import Models
 from surd.pipeline.rejection import Rejected
 from surd.schemas import BuildConfig, Decoded, Pair
 from surd.schemas.shard_format.exif import orientation
-from surd.schemas.shard_format.pixels import SIDEWAYS
+from surd.schemas.shard_format.pixels import SWAPS_AXES
 
-_ENOUGH = (2 * SIDE, 2 * SIDE)  # pixels to make a miniature of
+_ENOUGH = (2 * SIDE, 2 * SIDE)  # pixels needed for a miniature
 
 
 def decode(build: Build, part: int, config: BuildConfig, models: Models) -> list[Decoded]:
-    """One partition's pictures, decoded on every core: rows with the hash, or the reason why there is no picture.
+    """One partition's pictures, decoded on every core: rows with the hash, or the reason why decoding failed.
 
     Beside the rows lie the miniatures that dedup compares, uint8 [rows, 32, 32, 3], black where a row was not kept.
     """
@@ -33,32 +33,32 @@ def decode(build: Build, part: int, config: BuildConfig, models: Models) -> list
     decodings = StageRows(Decoded, pairs)
     kept = decodings.of_kept(pairs)
     files = zip(kept, build.images(part, kept), strict=True)
-    looks = prefetch(partial(_look, config.fetch.max_pixels), files, 2 * (os.cpu_count() or 1))
+    results = prefetch(partial(_decode, config.fetch.max_pixels), files, 2 * (os.cpu_count() or 1))
     miniatures = np.zeros((len(pairs), SIDE, SIDE, 3), np.uint8)
-    for at, look in zip(decodings.kept, looks, strict=True):
-        if isinstance(look, Rejected):
-            decodings.reject(at, "decode", look.reason, untrusted_json.to_text(look.detail))
+    for at, result in zip(decodings.kept, results, strict=True):
+        if isinstance(result, Rejected):
+            decodings.reject(at, "decode", result.reason, untrusted_json.to_text(result.detail))
             continue
-        miniatures[at] = look
-        decodings.set(at, phash=perceptual_hash(look))
+        miniatures[at] = result
+        decodings.set(at, phash=perceptual_hash(result))
     array = io.BytesIO()
     np.save(array, miniatures, allow_pickle=False)
     build.write_bytes(part_miniatures(part), array.getvalue())
     return decodings.rows
 
 
-def _look(max_pixels: int, file: tuple[Pair, bytes]) -> Pixels | Rejected:
+def _decode(max_pixels: int, file: tuple[Pair, bytes]) -> Pixels | Rejected:
     pair, data = file
-    assert pair.ext and pair.width and pair.height, "fetch looked at what it kept"
+    assert pair.ext and pair.width and pair.height, "fetch inspects what it keeps"
     try:
-        return look(data, pair.ext, (pair.width, pair.height), max_pixels)
-    except Rejected as refused:
-        return refused
+        return decode_miniature(data, pair.ext, (pair.width, pair.height), max_pixels)
+    except Rejected as rejected:
+        return rejected
 
 
-def look(data: bytes, ext: str, size: tuple[int, int], max_pixels: int) -> Pixels:
-    """The miniature of a picture that is whole and, turned upright, of this width and height. Raises Rejected."""
-    turned = orientation(data)
-    header = Header(*(size[::-1] if turned in SIDEWAYS else size))
+def decode_miniature(data: bytes, ext: str, size: tuple[int, int], max_pixels: int) -> Pixels:
+    """The miniature of a complete picture of this width and height (upright). Raises Rejected."""
+    exif = orientation(data)
+    header = Header(*(size[::-1] if exif in SWAPS_AXES else size))
     with decoded(data, header, ext, max_pixels, _ENOUGH) as image:
-        return miniature(image, turned)
+        return miniature(image, exif)

@@ -1,4 +1,4 @@
-"""dedup: turns pictures and prompts of every partition into clusters of the same one, of which the best row stays.
+"""Stage dedup: clusters of the same picture or prompt over all partitions, of which the best row stays.
 
 The best row of a cluster is the one with most pixels, then most bytes, then the smallest key. Clusters are made in
 three steps, each among the rows that the one before left: same bytes, same picture (resized, recompressed, lightly
@@ -27,17 +27,17 @@ _RULE = "the one with most pixels stays, then most bytes, then the smallest key"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """What names the picture of one row that came here, and how good it is."""
+    """A row that is still kept: what identifies its picture, and its rank."""
 
     key: str
     sha256: str
     rank: tuple[int, int, str]
-    place: tuple[int, int]  # partition, and row in it
+    location: tuple[int, int]  # partition, and row in it
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDuplicate:
-    """The row that stays for a picture, and how alike the two are; None where the bytes are the same."""
+    """The row that stays, and how alike the two pictures are; None if their bytes are the same."""
 
     key: str
     likeness: Likeness | None
@@ -50,10 +50,10 @@ def dedup(build: Build, config: BuildConfig, models: Models) -> list[list[Dedupe
     """
     settings, parts = config.dedup, range(build.part_count())
     candidates = sorted((one for part in parts for one in _read_candidates(build, part)), key=lambda c: c.rank)
-    images = _image_twins(build, candidates, settings)
+    images = _image_duplicates(build, candidates, settings)
     left = [candidate for candidate in candidates if candidate.key not in images]
-    prompts = _prompt_twins(build, left, settings)
-    rejected = _surplus(left, prompts, settings.max_per_prompt)
+    prompts = _prompt_duplicates(build, left, settings)
+    rejected = _over_limit(left, prompts, settings.max_per_prompt)
     return [
         [
             _decide(row, images.get(row.key), prompts.get(row.key), row.key in rejected, settings)
@@ -76,109 +76,109 @@ def _read_candidates(build: Build, part: int) -> list[Candidate]:
             key=row["key"],
             sha256=pair["sha256"],
             rank=(-pair["width"] * pair["height"], -pair["size"], row["key"]),
-            place=(part, at),
+            location=(part, at),
         )
         for at, (row, pair) in enumerate(zip(verdicts, pairs, strict=True))
         if row["status"] == Status.KEPT
     ]
 
 
-def _image_twins(build: Build, candidates: list[Candidate], settings: DedupConfig) -> dict[str, ImageDuplicate]:
-    """Key -> twin, for every row whose picture is that of a better row."""
+def _image_duplicates(build: Build, candidates: list[Candidate], settings: DedupConfig) -> dict[str, ImageDuplicate]:
+    """Key -> the row that stays, for every row whose picture is that of a better row."""
     first: dict[str, Candidate] = {}
     for candidate in candidates:
         first.setdefault(candidate.sha256, candidate)
     distinct = list(first.values())
-    twins: dict[str, ImageDuplicate] = {}
+    duplicates: dict[str, ImageDuplicate] = {}
     if settings.radius >= 0:
-        for row, (twin, likeness) in find_near_duplicates(_miniatures(build, distinct), settings).items():
-            twins[distinct[row].key] = ImageDuplicate(key=distinct[twin].key, likeness=likeness)
+        for row, (best, likeness) in find_near_duplicates(_miniatures(build, distinct), settings).items():
+            duplicates[distinct[row].key] = ImageDuplicate(key=distinct[best].key, likeness=likeness)
     for candidate in candidates:
         same = first[candidate.sha256]
         if same is not candidate:
-            stays = twins[same.key].key if same.key in twins else same.key
-            twins[candidate.key] = ImageDuplicate(key=stays, likeness=None)
-    return twins
+            stays = duplicates[same.key].key if same.key in duplicates else same.key
+            duplicates[candidate.key] = ImageDuplicate(key=stays, likeness=None)
+    return duplicates
 
 
 def _miniatures(build: Build, candidates: list[Candidate]) -> Pixels:
     """The candidates' miniatures, in their order: 3 KB each, all that is held of a picture."""
     minis = np.zeros((len(candidates), 32, 32, 3), np.uint8)
-    for part, places in _by_part(candidates).items():
+    for part, locations in _by_part(candidates).items():
         array = np.load(io.BytesIO(build.read_bytes(part_miniatures(part))), allow_pickle=False)
-        minis[[number for number, _ in places]] = array[[row for _, row in places]]
+        minis[[number for number, _ in locations]] = array[[row for _, row in locations]]
     return minis
 
 
-def _prompt_twins(
+def _prompt_duplicates(
     build: Build, candidates: list[Candidate], settings: DedupConfig
 ) -> dict[str, tuple[str, PromptDuplicate]]:  # fmt: skip
-    """Key -> (key of the row whose prompt stands for its cluster, how alike); empty when prompts are not compared."""
+    """Key -> (key of its cluster's representative, how alike); empty if prompts are not compared."""
     if not settings.max_per_prompt:
         return {}
-    said: list[frozenset[str]] = [frozenset()] * len(candidates)
-    for part, places in _by_part(candidates).items():
+    prompt_sets: list[frozenset[str]] = [frozenset()] * len(candidates)
+    for part, locations in _by_part(candidates).items():
         keywords = build.read_table(part_file("clean", part), columns=["keywords"])["keywords"].to_pylist()
-        for number, row in places:
-            said[number] = prompt_set(keywords[row] or ())
-    twins = find_prompt_duplicates(said, settings.prompt_similarity)
-    return {one.key: (candidates[twin.row].key, twin) for one, twin in zip(candidates, twins, strict=True)}
+        for number, row in locations:
+            prompt_sets[number] = prompt_set(keywords[row] or ())
+    clustered = zip(candidates, find_prompt_duplicates(prompt_sets, settings.prompt_similarity), strict=True)
+    return {candidate.key: (candidates[duplicate.row].key, duplicate) for candidate, duplicate in clustered}
 
 
 def _by_part(candidates: list[Candidate]) -> dict[int, list[tuple[int, int]]]:
     """Partition -> (number of the candidate, its row there)."""
-    places: dict[int, list[tuple[int, int]]] = {}
+    locations: dict[int, list[tuple[int, int]]] = {}
     for number, candidate in enumerate(candidates):
-        places.setdefault(candidate.place[0], []).append((number, candidate.place[1]))
-    return places
+        locations.setdefault(candidate.location[0], []).append((number, candidate.location[1]))
+    return locations
 
 
-def _surplus(candidates: list[Candidate], prompts: dict[str, tuple[str, PromptDuplicate]], most: int) -> set[str]:
+def _over_limit(candidates: list[Candidate], prompts: dict[str, tuple[str, PromptDuplicate]], most: int) -> set[str]:
     """Keys beyond the best ``most`` of each prompt cluster."""
     count: Counter[str] = Counter()
-    surplus: set[str] = set()
+    over_limit: set[str] = set()
     for candidate in candidates:
         if candidate.key in prompts:
             cluster = prompts[candidate.key][0]
             count[cluster] += 1
             if count[cluster] > most:
-                surplus.add(candidate.key)
-    return surplus
+                over_limit.add(candidate.key)
+    return over_limit
 
 
 def _decide(
     row: Row,
     image: ImageDuplicate | None,
     prompt: tuple[str, PromptDuplicate] | None,
-    surplus: bool,
+    over_limit: bool,
     settings: DedupConfig,
 ) -> Deduped:
     deduped = Deduped(**row.verdict())
     if not row.kept:
         return deduped
     if image:
-        found: dict[str, Any] = {"cluster": image.key}
+        columns: dict[str, Any] = {"cluster": image.key}
         if image.likeness is None:
-            return deduped.model_copy(update=found).reject(
+            return deduped.model_copy(update=columns).reject(
                 "dedup", Reason.DUPLICATE_BYTES, f"same bytes as a copy of {image.key}; {_RULE}"
             )
-        like = image.likeness
-        found |= {"distance": like.distance, "difference": like.difference}
-        return deduped.model_copy(update=found).reject(
+        likeness = image.likeness
+        columns |= {"distance": likeness.distance, "difference": likeness.difference}
+        return deduped.model_copy(update=columns).reject(
             "dedup",
             Reason.DUPLICATE_IMAGE,
-            f"{'mirrored ' if like.flipped else ''}copy of {image.key}: {like.distance} bits of the hash and "
-            f"{like.difference:g} levels of colour apart; {_RULE}",
+            f"{'mirrored ' if likeness.flipped else ''}copy of {image.key}: {likeness.distance} bits of the hash and "
+            f"{likeness.difference:g} levels of colour apart; {_RULE}",
         )
-    found = {"cluster": row.key}
+    columns = {"cluster": row.key}
     if prompt:
-        stands, twin = prompt
-        found |= {"prompt_cluster": stands, "prompt_similarity": round(twin.similarity, 4)}
-        if surplus:
-            return deduped.model_copy(update=found).reject(
+        representative, duplicate = prompt
+        columns |= {"prompt_cluster": representative, "prompt_similarity": round(duplicate.similarity, 4)}
+        if over_limit:
+            return deduped.model_copy(update=columns).reject(
                 "dedup",
                 Reason.DUPLICATE_PROMPT,
-                f"prompt {twin.similarity:.2f} alike that of {stands}, of which the best {settings.max_per_prompt} "
-                f"stay: most pixels, then most bytes, then the smallest key",
+                f"prompt {duplicate.similarity:.2f} alike that of {representative}, of which the best "
+                f"{settings.max_per_prompt} stay: most pixels, then most bytes, then the smallest key",
             )
-    return deduped.model_copy(update=found)
+    return deduped.model_copy(update=columns)

@@ -1,4 +1,4 @@
-"""rewrite: turns kept complex prompts into plain sentences by asking the LLM."""
+"""Stage rewrite: plain sentences from complex prompts by the LLM."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.models import Models
 from surd.pipeline.models.chat import ChatModel
-from surd.pipeline.sentences.plain_sentence import Unusable, plain_sentence, rewritten_sentence
+from surd.pipeline.sentences.plain_sentence import InvalidRewrite, rewritten_sentence
 from surd.pipeline.sentences.rewrite_template import RewriteTemplate, read_template
 from surd.schemas import BuildConfig, Cleaned, Rewritten, Safe
 from surd.schemas.config import RewriteConfig
-
-__all__ = ["plain_sentence", "rewrite"]
 
 
 def rewrite(build: Build, part: int, config: BuildConfig, models: Models) -> list[Rewritten]:
     """One partition's rewrites, up to ``rewrite.k`` different ones per prompt, the surest first.
 
-    An answer that is no usable sentence is asked for once more, then dropped: ``rewrite_dropped`` says why.
+    After an unusable answer the prompt is tried once more, then dropped: ``rewrite_dropped`` gives the reason.
     """
     settings = config.rewrite
     rewritten = StageRows(Rewritten, build.read_rows("safety", part, Safe))
@@ -27,8 +25,8 @@ def rewrite(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     if not settings.enabled:
         return rewritten.rows
     template = read_template(settings.template)
-    # A small LLM puts every word it is given into its sentence: what must not be in there, it is not given.
-    scenes = [template.scene(_shown(prompt)) for prompt in prompts]
+    # A small LLM puts every word of its input into the sentence: words that must not be in it are left out.
+    scenes = [template.scene(_scene_keywords(prompt)) for prompt in prompts]
     answers = _Answers(models.llm, template, settings, sorted(set(scenes)))
     for at, scene in zip(rewritten.kept, scenes, strict=True):
         sentences, dropped = answers.of(scene)
@@ -36,14 +34,14 @@ def rewrite(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     return rewritten.rows
 
 
-def _shown(prompt: Cleaned) -> list[str]:
-    """The keywords that are not praise or provenance; all of them where there are no others."""
+def _scene_keywords(prompt: Cleaned) -> list[str]:
+    """The keywords that are not praise or provenance; all of them if there are no others."""
     keywords, praise = prompt.keywords or [], set(prompt.qualities or ())
     return [keyword for keyword in keywords if keyword not in praise] or keywords
 
 
 class _Answers:
-    """What the LLM made of each distinct prompt: sentences, and why other answers were not used."""
+    """The LLM's sentences for each distinct prompt, and why other answers were not used."""
 
     def __init__(self, llm: ChatModel, template: RewriteTemplate, settings: RewriteConfig, prompts: list[str]) -> None:
         self._llm, self._template, self._settings = llm, template, settings
@@ -51,7 +49,7 @@ class _Answers:
         self._reasons: dict[str, list[str]] = {prompt: [] for prompt in prompts}
         for number in range(settings.k):
             unusable = self._ask(prompts, 0.0 if number == 0 else settings.temperature, settings.seed + number)
-            # Another seed than any first try has; hotter would only be wilder.
+            # A seed that no first try has; a higher temperature would only make the answers wilder.
             for prompt, why in self._ask(unusable, settings.temperature, settings.seed + settings.k + number).items():
                 self._drop(prompt, why)
 
@@ -59,9 +57,9 @@ class _Answers:
         return list(dict.fromkeys(self._sentences[prompt])), "; ".join(dict.fromkeys(self._reasons[prompt])) or None
 
     def _ask(self, prompts: Iterable[str], temperature: float, seed: int) -> dict[str, str]:
-        """Ask once for each prompt, and keep what is usable; returns why answers that came are not.
+        """One answer per prompt; keeps the usable ones and returns why the others are not.
 
-        A prompt that got no answer is not asked again: the server has had its tries.
+        A prompt without any answer is not tried again: the server has already been retried.
         """
         unusable: dict[str, str] = {}
         prompts = list(prompts)
@@ -79,7 +77,7 @@ class _Answers:
                 continue
             try:
                 self._sentences[prompt].append(rewritten_sentence(reply.text, prompt, self._template, cut=reply.cut))
-            except Unusable as reason:
+            except InvalidRewrite as reason:
                 unusable[prompt] = str(reason)
         return unusable
 

@@ -1,7 +1,7 @@
-"""safety: turns kept images and prompts into probabilities that they are not safe for work, and rejects what is not.
+"""Stage safety: probabilities that images and prompts are not safe for work; rejects those over the thresholds.
 
-The source's own level and the prompt's words were judged by clean, which costs nothing; what came through is judged by
-an image model and, where the config names one, by a text model.
+The stage clean has already checked the source's level and the prompt's words, which costs nothing; the remaining rows
+are scored by an image model and, if the config names one, by a text model.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from surd.schemas.shard_format.pixels import to_rgb
 
 
 def safety(build: Build, part: int, config: BuildConfig, models: Models) -> list[Safe]:
-    """One partition's verdicts. With ``clean.allow_nsfw`` the probabilities are noted and nothing is rejected.
+    """One partition's verdicts. With ``clean.allow_nsfw`` the probabilities are recorded and nothing is rejected.
 
-    Raises SurdError when a model that the config asks for is not there: nothing passes unseen.
+    Raises SurdError if a configured model is missing: nothing passes unchecked.
     """
     settings = config.safety
     safe = StageRows(Safe, build.read_rows("dedup", part, Deduped))
@@ -47,7 +47,7 @@ def _prepare(data: bytes) -> FloatArray:
 
 
 def _judge_prompts(prompts: list[str], settings: SafetyConfig, models: Models) -> list[float]:
-    """Each distinct prompt is read once, prompts of like length together."""
+    """Scores each distinct prompt once, prompts of similar length together."""
     classifier = load_text_classifier(settings.text_model or "", models.device)
     distinct = sorted(set(prompts), key=lambda text: (len(text), text))
     score_of: dict[str, float] = {}
@@ -59,9 +59,11 @@ def _judge_prompts(prompts: list[str], settings: SafetyConfig, models: Models) -
 def _decide(row: Safe, settings: SafetyConfig) -> Safe:
     reject = partial(row.reject, "safety", Reason.NSFW)
     if row.nsfw_image is not None and row.nsfw_image > settings.max_image:
-        found = reject(f"the image is not work-safe: {row.nsfw_image:.3f}, more than max_image {settings.max_image:g}")
-        return found.model_copy(update={"rule": "image"})
+        rejected = reject(
+            f"the image is not work-safe: {row.nsfw_image:.3f}, more than max_image {settings.max_image:g}"
+        )
+        return rejected.model_copy(update={"rule": "image"})
     if row.nsfw_text is not None and row.nsfw_text > settings.max_text:
-        found = reject(f"the prompt is not work-safe: {row.nsfw_text:.3f}, more than max_text {settings.max_text:g}")
-        return found.model_copy(update={"rule": "text"})
+        rejected = reject(f"the prompt is not work-safe: {row.nsfw_text:.3f}, more than max_text {settings.max_text:g}")
+        return rejected.model_copy(update={"rule": "text"})
     return row

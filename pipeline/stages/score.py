@@ -1,4 +1,4 @@
-"""score: turns kept pairs into CLIP embeddings of image and complex prompt, and their cosine."""
+"""Stage score: CLIP embeddings of image and complex prompt, and their cosine."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def score(build: Build, part: int, config: BuildConfig, models: Models) -> list[
         return scored.rows
     clip, qualities = models.clip, open_qualities(settings.quality)
 
-    def look(data: bytes) -> tuple[torch.Tensor, dict[str, float]]:
+    def prepare(data: bytes) -> tuple[torch.Tensor, dict[str, float]]:
         picture = to_rgb(data)
         return clip.prepare(picture), {name: measure(picture) for name, measure in qualities.items()}
 
-    seen = prefetch(look, build.images(part, pairs), settings.batch_size)
-    first = next(seen)  # which sets the first pictures decoding while the texts are encoded
+    prepared = prefetch(prepare, build.images(part, pairs), settings.batch_size)
+    first = next(prepared)  # starts decoding the first pictures while the texts are encoded
     texts = clip.embed_distinct(prompts, settings.batch_size)
     images, measured = [], []
-    for batch in batched(chain([first], seen), settings.batch_size):
+    for batch in batched(chain([first], prepared), settings.batch_size):
         images.append(clip.embed_prepared([pixels for pixels, _ in batch]))
         measured += [of_image for _, of_image in batch]
     for at, image, text, of_image in zip(scored.kept, np.concatenate(images), texts, measured, strict=True):

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from surd.schemas.shard_format.container import strip_metadata
 from surd.schemas.shard_format.exif import orientation
-from surd.schemas.shard_format.image_file import bare
 
 _STRIP = 64  # rows
 #: What Pillow raises on bytes that are not an image, or a damaged or far too large one.
@@ -28,7 +28,7 @@ _UPRIGHT = {
     7: _TURN.TRANSVERSE,
     8: _TURN.ROTATE_90,
 }
-SIDEWAYS = (5, 6, 7, 8)  # orientations in which width and height change places
+SWAPS_AXES = (5, 6, 7, 8)  # orientations in which width and height change places
 
 
 def to_rgb(data: bytes) -> Image.Image:
@@ -49,7 +49,7 @@ def square(picture: Image.Image, size: int) -> npt.NDArray[np.uint8]:
 
 def open_image(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
     """The picture of a file with its header read and its pixels not yet; of its texts and profiles Pillow sees none."""
-    return Image.open(io.BytesIO(bare(data)), formats=formats)
+    return Image.open(io.BytesIO(strip_metadata(data)), formats=formats)
 
 
 def upright_rgb(image: Image.Image, orientation: int) -> Image.Image:

@@ -14,7 +14,7 @@ from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import ColumnSpec
 from surd.pipeline.models import Models
-from surd.pipeline.models.hidden_states import Wanted
+from surd.pipeline.models.hidden_states import LayerPooling
 from surd.schemas import SurdError
 from surd.schemas.config import EmbedConfig
 from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
@@ -33,7 +33,7 @@ def llm_arrays(
     Raises SurdError when a layer is deeper than the LLM, or a state too large for its dtype.
     """
     llm = models.embed_llm.hidden_states
-    wanted: dict[ColumnSpec, Wanted] = {}
+    wanted: dict[ColumnSpec, LayerPooling] = {}
     for column in columns:
         assert column.layer is not None and column.pooling is not None, "an LLM column has both"
         if not 0 <= column.layer <= llm.depth:

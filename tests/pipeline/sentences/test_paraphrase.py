@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from surd.pipeline.demo.world.prompts import Plainest, narrative
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.sentences.lexicon import read_lexicon
-from surd.pipeline.sentences.paraphrase import Wordings, read_wordings
+from surd.pipeline.sentences.paraphrase import ParaphraseRules, read_paraphrase_rules
 from surd.schemas import SurdError
 
-LEXICON, SHIPPED = read_lexicon(None), read_wordings(None)
+LEXICON, SHIPPED = read_lexicon(None), read_paraphrase_rules(None)
 
 
 def worded(sentence, tries=200, wordings=SHIPPED):
-    return {wordings.reword(sentence, LEXICON, random.Random(number)) for number in range(tries)}
+    return {wordings.paraphrase(sentence, LEXICON, random.Random(number)) for number in range(tries)}
 
 
 def facts(sentence):
@@ -66,23 +66,23 @@ def test_no_wording_changes_a_fact():
 @given(st.text(max_size=60))
 def test_whatever_a_sentence_is_it_comes_out_as_one(text):
     for seed in range(4):
-        one = SHIPPED.reword(text, LEXICON, random.Random(seed))
+        one = SHIPPED.paraphrase(text, LEXICON, random.Random(seed))
         assert one.endswith((".", "!", "?")) or not text.strip(" .")
 
 
 def test_a_key_decides_the_wording():
     sentence = "A cat on a red background."
-    first, again, other = (SHIPPED.reword(sentence, LEXICON, random.Random(key)) for key in ("a", "a", "b"))
+    first, again, other = (SHIPPED.paraphrase(sentence, LEXICON, random.Random(key)) for key in ("a", "a", "b"))
     assert first == again != other
 
 
 def test_a_file_of_ones_own(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text('version: 1\nframes: ["behold, {}"]\n')
-    assert worded("A cat on a sofa.", wordings=read_wordings(str(file))) == {
+    assert worded("A cat on a sofa.", wordings=read_paraphrase_rules(str(file))) == {
         "Behold, a cat on a sofa.", "Behold, one cat on a sofa.", "Behold, a single cat on a sofa.",
     }  # fmt: skip
-    assert worded("Two cats on a sofa.", wordings=Wordings(version=1)) == {"Two cats on a sofa."}
+    assert worded("Two cats on a sofa.", wordings=ParaphraseRules(version=1)) == {"Two cats on a sofa."}
 
 
 @pytest.mark.parametrize(
@@ -99,5 +99,5 @@ def test_a_broken_file_says_where(tmp_path, text, told):
     file = tmp_path / "own.yaml"
     file.write_text(text)
     with pytest.raises(SurdError) as error:
-        read_wordings(str(file))
+        read_paraphrase_rules(str(file))
     assert told in str(error.value) and "correct.wordings" in str(error.value) and "\n" not in str(error.value)

@@ -15,7 +15,7 @@ from surd.pipeline.acquisition.inspect_image import inspect
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 from surd.schemas.config import FetchConfig
-from surd.schemas.shard_format.image_file import bare, chunks, end_of
+from surd.schemas.shard_format.container import image_end, segments, strip_metadata
 from surd.schemas.shard_format.pixels import to_rgb
 from tests.bench.files import run
 from tests.pipeline.broken_files import write_folder
@@ -73,10 +73,10 @@ def test_the_decoder_sees_no_text_and_no_profile_and_the_picture_is_the_same():
     exif[0x010F] = "camera"
     jpeg = picture("JPEG", comment=b"a fox", icc_profile=b"x" * 500, exif=exif)
     for data in (png(*texts), png(*texts, late=True), jpeg, picture("JPEG", mode="CMYK", exif=exif), picture("WEBP")):
-        small = bare(data)
+        small = strip_metadata(data)
         assert not any(word in small for word in (b"fox", b"camera", b"xxxx"))
         assert to_rgb(small).tobytes() == to_rgb(data).tobytes()
-        assert end_of(data) == len(data) and end_of(small) == len(small)
+        assert image_end(data) == len(data) and image_end(small) == len(small)
 
 
 @settings(max_examples=300, deadline=None)
@@ -86,9 +86,9 @@ def test_the_chunks_of_no_file_overlap_or_leave_it(data, draw):
     for _ in range(draw.draw(st.integers(0, 4)) if damaged else 0):
         damaged[draw.draw(st.integers(0, len(damaged) - 1))] = draw.draw(st.integers(0, 255))
     end = 0
-    for chunk in chunks(bytes(damaged), whole=True):
+    for chunk in segments(bytes(damaged), whole=True):
         assert end <= chunk.start <= chunk.body <= chunk.body_end <= chunk.end <= len(damaged)
         assert chunk.start < chunk.end
         end = chunk.end
-    assert end_of(bytes(damaged)) in (None, *range(len(damaged) + 2))
-    bare(bytes(damaged))
+    assert image_end(bytes(damaged)) in (None, *range(len(damaged) + 2))
+    strip_metadata(bytes(damaged))

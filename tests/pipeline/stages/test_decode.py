@@ -17,7 +17,7 @@ from surd.pipeline.build.folder import Build, part_miniatures
 from surd.pipeline.deduplication.registration import miniature
 from surd.pipeline.images.header import read_header
 from surd.pipeline.metadata.stealth import may_hide_text
-from surd.pipeline.stages.decode import look
+from surd.pipeline.stages.decode import decode_miniature
 from surd.schemas import Reason
 from surd.schemas.shard_format.pixels import to_rgb
 from tests.pipeline.fetching import decodings, from_folder, picture, reasons
@@ -103,7 +103,7 @@ def test_the_miniature_of_a_jpeg_is_that_of_its_full_decode(size, progressive):
     data = gradient(size, quality=90, progressive=progressive)
     with Image.open(io.BytesIO(data)) as image:
         whole = miniature(image.convert("RGB"))
-    assert np.abs(look(data, "jpg", size, 10**7).astype(int) - whole).max() <= 4
+    assert np.abs(decode_miniature(data, "jpg", size, 10**7).astype(int) - whole).max() <= 4
 
 
 @pytest.mark.parametrize(("format_", "ext"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
@@ -113,7 +113,7 @@ def test_the_header_says_what_pillow_says(format_, ext, width, height, lossless,
     data = saved(Image.new("RGB", (width, height), "red"), format_, **options)
     found = read_header(data, ext)
     assert found[:2] == (width, height)
-    assert found.weight == {"PNG": 1, "JPEG": 1.5 if progressive else 1, "WEBP": 2}[format_]
+    assert found.memory_factor == {"PNG": 1, "JPEG": 1.5 if progressive else 1, "WEBP": 2}[format_]
 
 
 def test_a_header_weighs_ink_and_animations_too():

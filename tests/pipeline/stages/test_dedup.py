@@ -12,7 +12,7 @@ from PIL import Image
 
 from surd.pipeline.build.folder import Build, marker_file, part_miniatures
 from surd.pipeline.deduplication.near_duplicates import find_near_duplicates
-from surd.pipeline.deduplication.registration import SIDE, lay_over, miniature
+from surd.pipeline.deduplication.registration import SIDE, miniature, register
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import ATTRIBUTES, Scene, scene, variant
 from surd.pipeline.models import Models
@@ -93,7 +93,7 @@ def test_every_copy_that_goes_was_compared_with_the_one_that_stays():
     minis = np.stack([miniature(picture) for picture in chain])
     assert found[1] == 0 and found.get(4) != 0
     for row, stays in found.items():
-        assert lay_over(minis[[stays]], minis[[row]]).cropped[0] < 0.09
+        assert register(minis[[stays]], minis[[row]]).cropped[0] < 0.09
 
 
 def test_many_copies_of_one_picture_leave_one():

@@ -12,7 +12,7 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.deduplication.registration import miniature
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME
-from surd.pipeline.stages.decode import look
+from surd.pipeline.stages.decode import decode_miniature
 from surd.schemas import Reason
 from tests.pipeline.fetching import collected, from_folder, picture, reasons, rows
 
@@ -60,7 +60,7 @@ def test_a_smaller_jpeg_is_kept_and_the_row_knows_it_and_the_original(tmp_path):
         assert row.sha256 == hashlib.sha256(data).hexdigest()
         assert row.original_sha256 == hashlib.sha256(files[name]).hexdigest()
         assert (row.original_width, row.original_height) == before
-        as_it_was = look(files[name], name[-4:].strip("."), before, 10**6)
+        as_it_was = decode_miniature(files[name], name[-4:].strip("."), before, 10**6)
         assert np.abs(shown.astype(int) - as_it_was).mean() < 3, f"{name} shows the same"
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models.chat import ChatModel, Reply
 from surd.pipeline.runner.run_unit import run_unit
-from surd.pipeline.sentences.plain_sentence import Unusable, plain_sentence, rewritten_sentence
+from surd.pipeline.sentences.plain_sentence import InvalidRewrite, plain_sentence, rewritten_sentence
 from surd.pipeline.sentences.rewrite_template import DEFAULT, read_template, shortened
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.rewrite import rewrite
@@ -41,7 +41,7 @@ def test_an_answer_becomes_a_sentence_or_nothing(answer, sentence):
 def test_whatever_an_llm_answers_is_one_line_or_unusable(answer, prompt):
     try:
         sentence = rewritten_sentence(answer, prompt, TEMPLATE)
-    except Unusable as why:
+    except InvalidRewrite as why:
         assert str(why)
     else:
         assert "\n" not in sentence and sentence[-1] in ".!?" and len(sentence.split()) >= 3
@@ -63,7 +63,7 @@ def test_whatever_an_llm_answers_is_one_line_or_unusable(answer, prompt):
     ],
 )
 def test_what_is_no_rewrite_of_the_prompt_is_dropped_with_a_reason(answer, why):
-    with pytest.raises(Unusable) as reason:
+    with pytest.raises(InvalidRewrite) as reason:
         rewritten_sentence(answer, PROMPT, TEMPLATE)
     assert str(reason.value).startswith(why)
 
@@ -74,14 +74,14 @@ def test_an_examples_words_are_no_copy_when_the_prompt_has_them_too():
 
 
 def test_a_sentence_broken_off_at_the_token_limit_is_dropped_and_a_whole_one_before_it_is_not():
-    with pytest.raises(Unusable, match="broken off"):
+    with pytest.raises(InvalidRewrite, match="broken off"):
         rewritten_sentence("A girl in a white", PROMPT, TEMPLATE, cut=True)
     assert rewritten_sentence("A girl in white. She is", PROMPT, TEMPLATE, cut=True) == "A girl in white."
 
 
 @pytest.mark.parametrize("answer", ["HACKED by the pirates.", "A girl is hacked.", "Pirates hacked a girl in a dress."])
 def test_what_the_prompt_orders_to_say_is_dropped(answer):
-    with pytest.raises(Unusable, match="it obeys the prompt"):
+    with pytest.raises(InvalidRewrite, match="it obeys the prompt"):
         rewritten_sentence(answer, INJECTED, TEMPLATE)
     assert rewritten_sentence("A girl in a white dress.", INJECTED, TEMPLATE)
 
