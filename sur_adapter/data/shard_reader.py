@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sur_adapter.data.batch import Sample
+from sur_adapter.data.batch import TrainingSample
 from sur_adapter.data.column_arrays import MASK, check_column, check_numbers, read_npy
 from sur_adapter.data.prompt_index import PromptIndex
 from sur_adapter.data.tar_index import Span, Tar
@@ -137,7 +137,7 @@ class Shard:
         for column in columns:
             _same_keys(column.tar, texts)
 
-    def read(self, index: int) -> Sample:
+    def read(self, index: int) -> TrainingSample:
         simple, complex_, image = self._texts.read(index)
         key = self._texts.keys[index]
         arrays: dict[str, np.ndarray] = {}
@@ -146,7 +146,7 @@ class Shard:
             for suffix, array in column.read(index).items():
                 name = column.slot + SLOT_ENDS[suffix]
                 arrays[name], places[name] = array, f"{column.tar.name}: member {key}.{suffix}"
-        return Sample(
+        return TrainingSample(
             key=key,
             shard=self._texts.name,
             simple=simple,

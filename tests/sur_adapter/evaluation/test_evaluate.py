@@ -93,7 +93,7 @@ def asked(base: Path, prompt_file: Path, judge_folder: Path, tmp_path: Path) -> 
 
 def test_a_fact_judge_gives_value_and_probability_of_each_group(judge_folder: Path) -> None:
     judge = FactJudge(str(judge_folder))
-    seen, features = judge.look([Image.new("RGB", (40, 40), colour) for colour in COLOURS.values()])
+    seen, features = judge.classify([Image.new("RGB", (40, 40), colour) for colour in COLOURS.values()])
     assert [one["background"][0] for one in seen] == ["red", "blue"]
     assert all(one["count"][0] == "1" and 0.99 < one["count"][1] < 1 for one in seen)
     assert features.shape == (2, 16) and judge.accuracy == {"background": 1.0}
@@ -248,7 +248,9 @@ def test_a_picture_that_cannot_be_read_is_named(asked: Callable[..., EvalConfig]
     spoilt.unlink()
     evaluate(asked(limit=1))
     (tmp_path / "eval/run.json").write_text("[]")
-    with pytest.raises(SurdError, match=r"--out: .* cannot be used \(run.json is of no run\); name another folder"):
+    with pytest.raises(
+        SurdError, match=r"--out: .* cannot be used \(run.json is not a record of a run\); name another folder"
+    ):
         evaluate(asked(limit=1))
 
 
