@@ -1,8 +1,8 @@
 """Import and export of checkpoints of the authors' code (github.com/Qrange-group/SUR-adapter).
 
 Their file is a torch-saved dict of tensors under the names of ``SURAdapter``'s parts, and of two more that do not
-affect the result: ``encoder_layer`` and ``attention.value_layer``. Strength is not in it, but in the name of the folder they
-save to. Nothing is unpickled: torch reads only tensors.
+affect the result: ``encoder_layer`` and ``attention.value_layer``. Strength is not in it, but in the name of the folder
+they save to. Nothing is unpickled: torch reads only tensors.
 """
 
 from __future__ import annotations

@@ -7,17 +7,22 @@ import re
 from pathlib import Path
 
 ROOM = Path(__file__).parents[2] / "sur_adapter"
-OURS = {"pipeline", "flows", "sur_adapter", "schemas", "tests"}
+OURS = {"surd", "pipeline", "flows", "sur_adapter", "schemas", "tests"}
 
 
 def imported(file: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {_room(alias.name) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add("sur_adapter" if node.level else (node.module or "").split(".")[0])
+            names.add("sur_adapter" if node.level else _room(node.module or ""))
     return names
+
+
+def _room(module: str) -> str:
+    """The top-level name of a module; of ours, the one below ``surd``."""
+    return module.removeprefix("surd.").split(".")[0]
 
 
 def test_the_adapter_knows_schemas_alone() -> None:

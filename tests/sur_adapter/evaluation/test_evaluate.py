@@ -216,7 +216,7 @@ def test_mistakes_are_one_sentence(asked: Callable[..., EvalConfig], tmp_path: P
     }.items():
         (tmp_path / name).write_text(json.dumps(row))
     mistakes: list[tuple[dict[str, Any], str]] = [
-        ({"prompts": tmp_path / "number.jsonl"}, r"line 1 of .*category is 5, no text"),
+        ({"prompts": tmp_path / "number.jsonl"}, r"line 1 of .*category is 5, not text"),
         ({"prompts": tmp_path / "complex.jsonl"}, r"line 1 of .*complex is \['b'\], no text"),
         ({"prompts": tmp_path / "gone.jsonl"}, r"line 1 of .*its image .*no/where.png' is not there"),
         ({"judge": "clip:ViT-B-32"}, r"--judge: clip:'ViT-B-32' names a model without its weights; write clip:MODEL/"),

@@ -183,7 +183,7 @@ def test_what_a_validation_lacks_is_said_before_the_first_step(config: Config, t
     plain.write_text("a cat")
     mistakes: list[tuple[dict[str, object], str]] = [
         ({"validation_prompts": tmp_path / "gone.txt", "validate_every": 2}, r"--prompts: .*gone.txt' cannot be read"),
-        ({"validation_prompts": plain}, r"--validation-prompts: nothing is ever validated, as --validate-every is 0"),
+        ({"validation_prompts": plain}, r"--validation-prompts: --validate-every is 0, so nothing is ever validated"),
         ({"validation_judge": "x", "validate_every": 2}, r"--validation-judge: .*; give --validation-prompts too"),
         (
             {"validation_prompts": plain, "validation_judge": str(tmp_path), "validate_every": 2},
