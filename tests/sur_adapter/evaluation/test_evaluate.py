@@ -217,13 +217,13 @@ def test_mistakes_are_one_sentence(asked: Callable[..., EvalConfig], tmp_path: P
         (tmp_path / name).write_text(json.dumps(row))
     mistakes: list[tuple[dict[str, Any], str]] = [
         ({"prompts": tmp_path / "number.jsonl"}, r"line 1 of .*category is 5, not text"),
-        ({"prompts": tmp_path / "complex.jsonl"}, r"line 1 of .*complex is \['b'\], no text"),
-        ({"prompts": tmp_path / "gone.jsonl"}, r"line 1 of .*its image .*no/where.png' is not there"),
+        ({"prompts": tmp_path / "complex.jsonl"}, r"line 1 of .*complex is \['b'\], not text"),
+        ({"prompts": tmp_path / "gone.jsonl"}, r"line 1 of .*its image .* is missing"),
         ({"judge": "clip:ViT-B-32"}, r"--judge: clip:'ViT-B-32' names a model without its weights; write clip:MODEL/"),
         ({"prompts": tmp_path / "gone"}, r"--prompts: .*gone' cannot be read"),
-        ({"prompts": tmp_path / "empty.txt"}, r"holds no prompt"),
-        ({"prompts": tmp_path / "bad.jsonl"}, r"line 2 of .* is no prompt"),
-        ({"prompts": tmp_path / "plain.txt"}, r"states no fact .* take --judge clip:NAME"),
+        ({"prompts": tmp_path / "empty.txt"}, r"holds no prompts"),
+        ({"prompts": tmp_path / "bad.jsonl"}, r"line 2 of .* is not a valid prompt"),
+        ({"prompts": tmp_path / "plain.txt"}, r"states no fact .* use --judge clip:NAME"),
         ({"prompts": tmp_path / "odd.jsonl"}, r"states background 'mauve', which the judge does not know"),
         ({"judge": str(tmp_path)}, r"--judge: .* cannot be loaded"),
         ({"judge": "clip:no-such-model"}, r"--judge: clip:'no-such-model' cannot be loaded"),
