@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from sur_adapter.adapter import SURAdapter
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
 
@@ -153,7 +153,7 @@ def load_adapter(folder: Path, eta: float | None = None) -> SURAdapter:
     try:
         adapter, loading_info = SURAdapter.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise SurdError(f"--adapter: {str(folder)!r} cannot be loaded ({reason}); train it again") from error
     if fault := _fault(adapter, loading_info):
         raise SurdError(f"--adapter: {str(folder)!r} {fault}; train it again, or copy the whole folder")
