@@ -20,7 +20,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from diffusers.schedulers import KarrasDiffusionSchedulers
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 from torch import Tensor
 from transformers import (
     CLIPImageProcessor,
@@ -76,7 +76,7 @@ class _Adapting:
         return torch.cat([self.adapter(states, mask).states for states, mask in parts]).to(states_BTD.dtype)
 
 
-class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):  # type: ignore[misc]
+class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):
     """``StableDiffusionPipeline`` (1.x, 2.x) with an adapter; without one (None) it is that pipeline.
 
     ``prompt_embeds`` from the caller are used unchanged: they may be adapted already.
@@ -110,7 +110,7 @@ class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):  # type: i
         return states if prompt is None or self.adapter is None else self._adapt(prompt, states), negative
 
 
-class SURStableDiffusionXLPipeline(_Adapting, StableDiffusionXLPipeline):  # type: ignore[misc]
+class SURStableDiffusionXLPipeline(_Adapting, StableDiffusionXLPipeline):
     """``StableDiffusionXLPipeline`` with an adapter over the states of its two text encoders, side by side."""
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->adapter->image_encoder->unet->vae"

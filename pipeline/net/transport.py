@@ -138,7 +138,7 @@ def _guarded(guard: AddressGuard, limits: httpx.Limits) -> httpx.AsyncBaseTransp
         http2=True,
         network_backend=GuardedBackend(guard),
     )
-    return transport  # type: ignore[no-any-return]
+    return transport
 
 
 class AiohttpTransport:

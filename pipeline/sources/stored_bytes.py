@@ -46,7 +46,7 @@ class TarMember:
     size: int
 
     def open(self, mode: str = "rb") -> IO[bytes]:
-        return io.BufferedReader(_Part(self.tar, self.offset, self.size))  # type: ignore[arg-type]
+        return io.BufferedReader(_Part(self.tar, self.offset, self.size))
 
 
 @dataclass(frozen=True)
