@@ -25,6 +25,7 @@ from surd.flows.run_in_process import run_build
 from surd.pipeline.build.folder import Build
 from surd.pipeline.demo.world.defects import KINDS
 from surd.pipeline.demo.world.files import write_truth
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import run_unit, units
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
@@ -41,6 +42,7 @@ PAPER: dict[str, Any] = {
 
 def main() -> None:
     """Measure, print, and exit with the verdict."""
+    set_up_process()
     args = _arguments()
     console = Console() if sys.stdout.isatty() else Console(width=160)
     out = args.out or Path(f"data/bench-curation-{args.seed}-{args.size}")

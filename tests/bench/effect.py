@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sur_adapter.training.config import TrainConfig
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.schemas import SurdError
 from tests.bench.effect_arms import ARMS, RECIPE, Data
 from tests.bench.effect_data import datasets, prompt_file, rewritten
@@ -35,6 +36,7 @@ JUDGE = "package:pipeline/demo/models/judge"
 
 def main() -> int:
     """Make the data, run the jobs that are not done, write the table; 1 when a figure misses its goal."""
+    set_up_process()
     args = _arguments()
     console = Console(width=None if sys.stdout.isatty() else 160)
     logging.disable(logging.WARNING)

@@ -33,6 +33,7 @@ from surd.pipeline.demo.world.prompts import narrative
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.models import Models
 from surd.pipeline.models.hidden_states import HiddenStates, batches
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.schemas import BuildConfig, ShardInfo, load_config
 from tests.bench.figures import Figure
 
@@ -210,6 +211,7 @@ def main() -> int:
     parser.add_argument("--peak", choices=("bare", "surd"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     logging.disable(logging.WARNING)
+    set_up_process()
     if asked.peak:
         peak(asked.peak, asked.size, asked.seed)
         return 0

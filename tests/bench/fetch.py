@@ -32,6 +32,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import load_config
@@ -191,6 +192,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--only", choices=PARTS, action="append")
     asked = parser.parse_args()
+    set_up_process()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="bench-fetch-") as made:
         folder = Path(made)

@@ -26,10 +26,12 @@ def stage(folder: Path) -> None:
     """Fetch every partition of a build, resumed where it is done, in as many processes as ``surd build`` would."""
     from surd.pipeline.build.folder import Build
     from surd.pipeline.runner.process_pool import FetchProcesses, processes
+    from surd.pipeline.runner.process_setup import set_up_process
     from surd.pipeline.runner.run_unit import run_unit
     from surd.pipeline.stages import BY_NAME
     from surd.schemas import load_config
 
+    set_up_process()
     config = load_config(json.loads((folder / "config.json").read_text()))
     count = Build(str(folder)).part_count()
     if (several := processes(config, count)) == 1:
@@ -43,10 +45,12 @@ def stage(folder: Path) -> None:
 def decode(folder: Path) -> None:
     """Decode every partition of a build that is fetched."""
     from surd.pipeline.build.folder import Build
+    from surd.pipeline.runner.process_setup import set_up_process
     from surd.pipeline.runner.run_unit import run_unit
     from surd.pipeline.stages import BY_NAME
     from surd.schemas import load_config
 
+    set_up_process()
     config = load_config(json.loads((folder / "config.json").read_text()))
     for unit in range(Build(str(folder)).part_count()):
         run_unit(BY_NAME["decode"], unit, str(folder), config)

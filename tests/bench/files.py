@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import finish, run_unit, units
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import Decoded, SourceRecord, load_config
@@ -65,6 +66,7 @@ def run(folder: Path, root: Path, names: Iterable[str]) -> Ended:
 
 
 def _up_to_decode(folder: str, root: str) -> None:
+    set_up_process()
     config = load_config({}, {"source": f"folder:{folder}"})
     for name in ("collect", "fetch", "decode"):
         stage = BY_NAME[name]

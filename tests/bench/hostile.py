@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import run_unit, units
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig, Pair, SourceRecord
@@ -168,6 +169,7 @@ def main() -> int:
     parser.add_argument("--fetch", nargs=2, metavar=("ROOT", "CONFIG"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     logging.disable(logging.WARNING)
+    set_up_process()
     if asked.fetch:
         fetch_watched(*asked.fetch)
         return 0

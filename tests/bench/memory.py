@@ -18,6 +18,7 @@ from PIL import Image
 
 from surd.pipeline.build.folder import Build, marker_file, part_file, part_miniatures, part_tar
 from surd.pipeline.models import Models
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
 from surd.schemas import (
     BuildConfig,
@@ -127,6 +128,7 @@ def run(name: str, size: int, config: BuildConfig) -> None:
 
 
 if __name__ == "__main__":
+    set_up_process()
     run(sys.argv[1], int(sys.argv[2]), load_config({}))
     # Not getrusage: its peak includes what the process that started this one held.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())

@@ -26,6 +26,7 @@ import transformers
 
 from surd.pipeline.build.folder import Build, marker_file
 from surd.pipeline.models import Models
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import finish, run_unit, units
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import BuildConfig, load_config
@@ -166,6 +167,7 @@ def main() -> int:
     parser.add_argument("--only", choices=("throughput", "memory"))
     asked = parser.parse_args()
     logging.disable(logging.WARNING)
+    set_up_process()
     transformers.utils.logging.disable_progress_bar()
     figures: dict[str, dict[str, float]] = {}
     if asked.only != "memory":
