@@ -25,6 +25,7 @@ import torch
 import transformers
 
 from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.dataset.columns.spec import marker_folder
 from surd.pipeline.models import Models
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import finish, run_unit, units
@@ -113,7 +114,11 @@ def recorded(models: Models) -> Iterator[list[Callable[[], Any]]]:
 
 def one_round(stage: Stage, unit: int, root: str, config: BuildConfig) -> tuple[Clock, Clock]:
     """Time of one unit of a stage, done anew, and of its networks' calls alone."""
-    Build(root).remove(marker_file(stage.name, unit))
+    build = Build(root)
+    build.remove(marker_file(stage.name, unit))
+    if stage.name == "embed":  # else it keeps the columns it finds, and nothing is left to measure
+        for column in build.listdir("columns"):
+            build.remove(marker_file(marker_folder(column), unit))
     with recorded(Models(config.models)) as calls:
         started = Clock.now()
         run_unit(stage, unit, root, config)
