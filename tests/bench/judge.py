@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from surd.pipeline.build.folder import Build, part_file
-from surd.pipeline.demo.world.defects import KINDS, Kind
+from surd.pipeline.demo.world.defects import KINDS, DefectKind
 from tests.bench.facts import is_true
 
 BEFORE_DEDUP = ("collect", "fetch", "decode", "clean")
@@ -40,7 +40,7 @@ class Record:
     decision: str | None
 
     @property
-    def kind(self) -> Kind | None:
+    def kind(self) -> DefectKind | None:
         """The rule for its planted defect; None for a sound record."""
         return KINDS[self.truth["defect"]] if self.truth["defect"] else None
 

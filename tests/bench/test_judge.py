@@ -130,6 +130,6 @@ def test_every_group_of_defects_has_a_goal_or_is_judged_by_its_samples():
 
 
 def test_the_true_sentence_of_these_tests_is_what_the_demo_says():
-    from surd.pipeline.demo.world.prompts import Plainest
+    from surd.pipeline.demo.world.prompts import FirstChoice
 
-    assert narrative(CATS, Plainest()) == TRUE
+    assert narrative(CATS, FirstChoice()) == TRUE

@@ -183,7 +183,7 @@ def main() -> None:
             shards = write_dataset(work / name, base, args.size, args.seed)
             fewer = 1 if base == DEMO else 4  # its steps are long and differ little
             rounds = max(1, args.rounds // fewer)
-            measured[name] = found = measure(shards, work / f"{name} runs", args.steps // fewer, rounds, batch)
+            measured[name] = found = measure(shards, work / f"{name} runs", max(1, args.steps // fewer), rounds, batch)
             figures += figures_of(name, base, found)
             console.print(table(f"{name}, batch {batch}, {torch.get_num_threads()} threads", found))
         minutes = measured["demo"]["columns, by the clock"] * LONG_RUN / 60
