@@ -121,14 +121,14 @@ def speeds(prompts: list[str], console: Console) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         build = Build(folder)
         write_index(build, prompts, models)
-        asked = {
+        layers_of = {
             "surd, last layer": [depth],
             "surd, layer 10": [10],
             "surd, three layers": [10, 20, depth],
         }
         ways: dict[str, tuple[int, Callable[[], object]]] = {
             name: (tokens, lambda layers=layers: embed(build, config_of(layers), models))  # type: ignore[misc]
-            for name, layers in asked.items()
+            for name, layers in layers_of.items()
         } | {name: (loop.tokens, loop) for name, loop in (bare | singly).items()}
         for _, work in list(ways.values())[:2]:
             work()  # first calls pay for what later ones find ready
@@ -209,18 +209,18 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=512, help="prompts")
     parser.add_argument("--seed", type=int, default=7001)
     parser.add_argument("--peak", choices=("bare", "surd"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.disable(logging.WARNING)
     set_up_process()
-    if asked.peak:
-        peak(asked.peak, asked.size, asked.seed)
+    if args.peak:
+        peak(args.peak, args.size, args.seed)
         return 0
     console = Console()
-    prompts = prompts_of(asked.seed, asked.size)
+    prompts = prompts_of(args.seed, args.size)
     models = Models(config_of([30]).models)
     where = f"{models.dtype} on {models.device} ({torch.get_num_threads()} threads)"
     console.print(f"{len(prompts)} prompts, {models.config.llm} in {where}", highlight=False, soft_wrap=True)
-    figures = memory(asked.size, asked.seed, console)  # first, while this process holds no model
+    figures = memory(args.size, args.seed, console)  # first, while this process holds no model
     figures += speeds(prompts, console)
     figures += accuracy(prompts[:256], console)
     table = Table("figure", "value", "goal", "", box=None)

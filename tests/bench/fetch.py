@@ -191,7 +191,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--only", choices=PARTS, action="append")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     set_up_process()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="bench-fetch-") as made:
@@ -199,9 +199,9 @@ def main() -> int:
         write_pictures(folder)
         with nginx(folder) as server:
             install_peer()
-            for name in asked.only or PARTS:
+            for name in args.only or PARTS:
                 with tempfile.TemporaryDirectory(dir=folder) as room:
-                    figures += PARTS[name](Path(room), server, asked.size)
+                    figures += PARTS[name](Path(room), server, args.size)
     table = Table("figure", "value", "goal", "")
     for figure in figures:
         table.add_row(figure.name, f"{figure.value:.3f}", figure.goal, "" if figure.met else "missed")

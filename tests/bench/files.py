@@ -83,9 +83,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", help=argparse.SUPPRESS)  # the process that is measured
     parser.add_argument("--build", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.folder:
-        _up_to_decode(asked.folder, asked.build)
+    args = parser.parse_args()
+    if args.folder:
+        _up_to_decode(args.folder, args.build)
         return 0
     console = Console()
     with tempfile.TemporaryDirectory() as root:

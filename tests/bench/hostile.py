@@ -167,14 +167,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1000)
     parser.add_argument("--fetch", nargs=2, metavar=("ROOT", "CONFIG"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.disable(logging.WARNING)
     set_up_process()
-    if asked.fetch:
-        fetch_watched(*asked.fetch)
+    if args.fetch:
+        fetch_watched(*args.fetch)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        found = list(figures(asked.size, Path(folder), Console()))
+        found = list(figures(args.size, Path(folder), Console()))
     missed = [figure.name for figure in found if not figure.met]
     print(json.dumps({"figures": {figure.name: figure.document() for figure in found}, "missed": missed}))
     return 1 if missed else 0

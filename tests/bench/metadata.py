@@ -182,13 +182,13 @@ def main() -> int:
     """Print a table, our misses and one JSON line of every figure beside its goal; 1 when one misses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=Path, help="a folder with pairs/pairs.jsonl and metadata/")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.disable()
     peer = PromptReader()
     readers = [Reader(name="surd", read=ours), Reader(name="sd-parsers", read=sd_parsers),
                Reader(name="sd-prompt-reader", read=peer)]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        cases = [*own_cases(Path(folder)), *(sample_cases(asked.samples) if asked.samples else ())]
+        cases = [*own_cases(Path(folder)), *(sample_cases(args.samples) if args.samples else ())]
         for case in cases:
             for reader in readers:
                 reader.try_on(case)

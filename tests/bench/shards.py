@@ -220,12 +220,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1000, help="samples")
     parser.add_argument("--seed", type=int, default=6001)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), asked.size, asked.seed, console)
+        figures = measure(Path(folder), args.size, args.seed, console)
     table = Table("figure", "value", "goal", "met")
     for one in figures:
         table.add_row(one.name, f"{one.value:.3f}", one.goal, "yes" if one.met else "NO")

@@ -170,18 +170,18 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=8001)
     parser.add_argument("--only", choices=("throughput", "memory"))
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.disable(logging.WARNING)
     set_up_process()
     transformers.utils.logging.disable_progress_bar()
     figures: dict[str, dict[str, float]] = {}
-    if asked.only != "memory":
-        print(f"{asked.size} records in {PARTS} parts, medians of these\n")
+    if args.only != "memory":
+        print(f"{args.size} records in {PARTS} parts, medians of these\n")
         print(f"{'stage':10} {'seconds':>9} {'bare':>9} {'ratio':>7} {'of cpu':>7}", flush=True)
-        for name, one in throughput(asked.size, asked.seed):
+        for name, one in throughput(args.size, args.seed):
             print(f"{name:10} {one.stage:9.2f} {one.bare:9.2f} {one.ratio:7.2f} {one.cpu_ratio:7.2f}", flush=True)
             figures[f"{name}_ratio"] = {"value": round(one.ratio, 3), "at_most": MOST_RATIO}
-    if asked.only != "throughput":
+    if args.only != "throughput":
         print(f"\n{'stage':10} {'MB':>9} {'MB':>9} {'ratio':>7}   (peak resident memory)")
         for name, (few, many) in growth().items():
             few_records, many_records = MEMORY_STAGES[name]
