@@ -1,4 +1,4 @@
-"""The judge of sentences: it finds what a sentence asserts, knows true from false, and does not blame the innocent."""
+"""The judge of sentences finds every assertion, and calls exactly the false ones false."""
 
 import random
 
