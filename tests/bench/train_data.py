@@ -30,8 +30,8 @@ LLM_WIDTH = 576  # of the demo's LLM; the values do not affect the time of a ste
 def quarter_of_sd15(folder: Path) -> str:
     """Stable Diffusion 1.5 at a quarter of its widths and 256 pixels, with random weights; returns its folder.
 
-    Its parts have the same shares of a step as in the original, since heads are a quarter too: work grows with the square
-    of every width, that of softmax with heads and the square of pixels.
+    With a quarter of the heads too, its parts have the same shares of a step as in the original: work grows with the
+    square of every width, that of softmax with heads and the square of pixels.
     """
     demo = load_base(DEMO, unet=False, vae=False)
     words = CLIPTextConfig.from_dict(
