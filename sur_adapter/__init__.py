@@ -1,6 +1,6 @@
 """The SUR-adapter (arXiv 2305.05189): adapter, losses, shard loader, trainer, sampler and evaluation.
 
-What is named here is imported when it is first asked for, so that ``--help`` need not load torch.
+Names are imported on first access, so that ``--help`` need not load torch.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_WHERE = {
+_MODULES = {
     "SURAdapter": "adapter",
     "SURStableDiffusionPipeline": "stable_diffusion",
     "ShardDataset": "data.shard_dataset",
@@ -16,10 +16,10 @@ _WHERE = {
     "load_authors_checkpoint": "authors_checkpoint",
     "train": "training.trainer",
 }
-__all__ = list(_WHERE)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

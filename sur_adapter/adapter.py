@@ -1,8 +1,8 @@
-"""Turns a frozen text encoder's states of a simple prompt into states that carry more of what the prompt means.
+"""SUR-adapter: enriches a frozen text encoder's states of a simple prompt before they reach the UNet.
 
 The network is the one of arXiv 2305.05189 (section "SUR-adapter"), by default with three deliberate differences from
 its authors' code: attention runs over the tokens of one prompt, padding is masked, and an untrained adapter is exactly
-the identity. Options give the authors' network to the bit (``sur_adapter.authors`` reads and writes their files).
+the identity. Options give the authors' network exactly (``authors_checkpoint.py`` reads and writes their files).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Projection = Literal["learned", "random"]
 
 @dataclass
 class SURAdapterOutput(BaseOutput):
-    """``states`` [B, T, width] condition the UNet; ``encoder_states`` [B, T, width] meet the LLM; ``output``
-    [B, T, width] is what was mixed into the prompt's own states; ``llm_target`` [B, 1 or T, width] is the projected
-    LLM state, None where none was given."""
+    """``states`` [B, T, width] condition the UNet; ``encoder_states`` [B, T, width] are compared with the LLM;
+    ``output`` [B, T, width] is what was mixed into the prompt's own states; ``llm_target`` [B, 1 or T, width] is the
+    projected LLM state, None if none was given."""
 
     # None by default: so accelerate can rebuild the output when it turns half precision into float32.
     states: Tensor = None  # type: ignore[assignment]
@@ -35,7 +35,7 @@ class SURAdapterOutput(BaseOutput):
 
 
 class AdapterAttention(nn.Module):
-    """One attention head in which the encoder's states ask and the prompt's own states answer."""
+    """One attention head: queries are the encoder's states, keys and values the prompt's own states."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
     bit for bit, whatever ``eta`` is, and training starts from the base model's own quality. (In the authors' code
     ``o = fc(r)`` with a random bias: their start mixes noise into every prompt.)
 
-    Submodules bear the authors' key names. Saved with ``save_pretrained`` as safetensors and a config that holds
+    Submodules have the authors' key names. Saved with ``save_pretrained`` as safetensors and a config that holds
     everything needed to use it, strength included; ``from_pretrained`` gives it back with dropout off.
     """
 
@@ -118,7 +118,7 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         """Adapt text states.
 
         ``x_BTD`` [B, T, width]: the text encoder's states. ``mask_BT`` [B, T]: nonzero where a token is real, zero
-        where it is padding; padding is adapted too but nobody attends to it. ``llm``, only when training (projected
+        where it is padding; padding is adapted too but not attended to. ``llm``, only when training (projected
         here so that DDP sees the projection's gradient): LLM states, pooled [B, llm_width], or of L tokens
         [B, L, llm_width] with ``llm_mask_BL`` [B, L], nonzero where a token is real.
         """
@@ -168,14 +168,15 @@ def align_tokens(llm_BLD: Tensor, llm_mask_BL: Tensor, mask_BT: Tensor) -> Tenso
     """States of L LLM tokens laid over T text tokens, [B, L, D] -> [B, T, D], in each row first to last real token.
 
     Two tokenizers cut one sentence differently, but both keep its order: the text token a share s into the prompt
-    meets the LLM's states a share s into it, blended from the two tokens on either side. Padding repeats the last.
+    is paired with the LLM's states a share s into it, blended from the two tokens on either side. Padding
+    repeats the last.
     """
     last_B1 = (llm_mask_BL.bool().sum(dim=1, keepdim=True) - 1).clamp(min=0)
     length_B1 = (mask_BT.bool().sum(dim=1, keepdim=True) - 1).clamp(min=1)
     share_BT = (torch.arange(mask_BT.shape[1], device=mask_BT.device) / length_B1).clamp(max=1)
-    place_BT = share_BT * last_B1
-    below_BT = place_BT.long()
+    position_BT = share_BT * last_B1
+    below_BT = position_BT.long()
     above_BT = torch.minimum(below_BT + 1, last_B1)
     width = llm_BLD.shape[-1]
-    left, right = (llm_BLD.gather(1, place[..., None].expand(-1, -1, width)) for place in (below_BT, above_BT))
-    return torch.lerp(left, right, (place_BT - below_BT)[..., None].to(left.dtype))
+    left, right = (llm_BLD.gather(1, position[..., None].expand(-1, -1, width)) for position in (below_BT, above_BT))
+    return torch.lerp(left, right, (position_BT - below_BT)[..., None].to(left.dtype))

@@ -1,8 +1,8 @@
-"""Turns checkpoints of the authors' code (github.com/Qrange-group/SUR-adapter) into adapters, and adapters into such.
+"""Import and export of checkpoints of the authors' code (github.com/Qrange-group/SUR-adapter).
 
-Their file is a torch-saved dict of tensors under the names that ``SURAdapter``'s parts bear, and of two parts more that
-take no part in the result: ``encoder_layer`` and ``attention.value_layer``. Strength is not in it; the folder they save
-to carries it in its name. Nothing is unpickled: torch reads tensors and nothing else.
+Their file is a torch-saved dict of tensors under the names of ``SURAdapter``'s parts, and of two more that do not
+affect the result: ``encoder_layer`` and ``attention.value_layer``. Strength is not in it, but in the name of the folder
+they save to. Nothing is unpickled: torch reads only tensors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sur_adapter.adapter import AttentionAxis, SURAdapter
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 
 HEADS = 8
 DEAD = ("encoder_layer.", "attention.value_layer.")
@@ -24,9 +24,9 @@ _LAYER = re.compile(r"transformer_encoder\.layers\.(\d+)\.")
 
 
 class AuthorsAdapter(nn.Module):
-    """An adapter that is called and answers as the authors' class does; ``adapter`` is ours within.
+    """Our ``adapter`` behind the call signature of the authors' class.
 
-    ``dead`` are the tensors of their file that take no part, kept so that an export gives back what was read.
+    ``dead`` are the tensors of their file that are unused, kept so that an export equals what was read.
     """
 
     def __init__(self, adapter: SURAdapter, dead: dict[str, Tensor]) -> None:
@@ -45,15 +45,15 @@ def load_authors_checkpoint(
 ) -> AuthorsAdapter:
     """Their adapter in eval mode, its width and depth those of the tensors.
 
-    ``strength`` (eta) is read from a folder called ``..._adapterw0.1`` in ``path`` when it is not given.
+    ``strength`` (eta) is read from a folder called ``..._adapterw0.1`` in ``path`` by default.
     ``attention_axis`` ``batch`` is what their class computes; ``self`` is that at one prompt a batch, which is how
-    they trained, and does not make a prompt depend on its neighbours. Raises SurdError for a file that is not theirs.
+    they trained, and does not make a prompt depend on its neighbours. Raises SurdError for any other file.
     """
     if strength is None:
         strength = strength_in(Path(path))
     tensors = _read(Path(path))
     live = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith(DEAD)}
-    layers = {int(found[1]) for name in live if (found := _LAYER.match(name))}
+    layers = {int(match[1]) for name in live if (match := _LAYER.match(name))}
     try:
         adapter = SURAdapter(
             width=len(live["fc.bias"]),
@@ -68,9 +68,9 @@ def load_authors_checkpoint(
         )
         adapter.load_state_dict(live)
     except (KeyError, RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise SurdError(
-            f"{path}: is no adapter of the authors' code ({reason}); give their adapter checkpoint"
+            f"{path}: is not an adapter of the authors' code ({reason}); give their adapter checkpoint"
         ) from error
     dead = {name: tensor for name, tensor in tensors.items() if name.startswith(DEAD)}
     return AuthorsAdapter(adapter, dead).eval()
@@ -79,7 +79,7 @@ def load_authors_checkpoint(
 def export_authors_checkpoint(adapter: AuthorsAdapter | SURAdapter, path: str | Path) -> None:
     """Write an adapter as a file that the authors' class loads with ``strict=True``.
 
-    The parts of theirs that take no part are those that were read, or of the right shape. Raises SurdError for an
+    Their unused tensors are those that were read, or others of the right shape. Raises SurdError for an
     adapter that their class cannot compute: one that is residual.
     """
     dead = adapter.dead if isinstance(adapter, AuthorsAdapter) else {}
@@ -97,21 +97,21 @@ def export_authors_checkpoint(adapter: AuthorsAdapter | SURAdapter, path: str | 
 
 
 def strength_in(path: Path) -> float:
-    """The strength that the authors' folder name carries; SurdError where there is none."""
-    found = _STRENGTH.findall(str(path))
-    if not found:
+    """The strength in the name of the authors' folder; SurdError if there is none."""
+    strengths = _STRENGTH.findall(str(path))
+    if not strengths:
         raise SurdError(f"{path}: names no strength, as in '..._adapterw0.1/'; pass strength=0.1")
-    return float(found[-1])
+    return float(strengths[-1])
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        read: Any = torch.load(path, map_location="cpu", weights_only=True)
+        tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise SurdError(f"{path}: there is no such file; give the authors' adapter checkpoint") from error
+        raise SurdError(f"{path}: the file is missing; give the authors' adapter checkpoint") from error
     except Exception as error:  # torch on a foreign or damaged file raises all sorts
         reason = (str(error).splitlines() or ["empty"])[0]
-        raise SurdError(f"{path}: holds more or less than tensors ({reason}); give the authors' checkpoint") from error
-    if not isinstance(read, dict) or not all(isinstance(value, Tensor) for value in read.values()):
-        raise SurdError(f"{path}: is no dict of tensors; give the authors' adapter checkpoint")
-    return {str(name).removeprefix("module."): tensor for name, tensor in read.items()}
+        raise SurdError(f"{path}: does not hold only tensors ({reason}); give the authors' checkpoint") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise SurdError(f"{path}: is not a dict of tensors; give the authors' adapter checkpoint")
+    return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""Turns a model string into a frozen Stable Diffusion pipeline, and texts and images into what its UNet meets."""
+"""The frozen Stable Diffusion base model: loading, and encoding of texts and images for its UNet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
 Pipeline = Any  # a Stable Diffusion pipeline: diffusers adds its parts at run time, so a type checker sees none of them
@@ -20,8 +20,8 @@ TEXT_PARTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
 @dataclass(frozen=True, kw_only=True)
 class TextStates:
-    """``states`` [B, T, D] that the UNet attends to, ``mask`` [B, T]: 1 where a token is real, and, of a model with
-    two text encoders alone, ``pooled`` [B, P]."""
+    """``states`` [B, T, D] that the UNet attends to, ``mask`` [B, T]: 1 where a token is real, and, only for a model
+    with two text encoders, ``pooled`` [B, P]."""
 
     states: Tensor
     mask: Tensor
@@ -39,8 +39,8 @@ def load_base(
 ) -> Pipeline:
     """The diffusers pipeline that ``ref`` names (hub id, folder or ``package:`` string), frozen, in eval mode.
 
-    In ``dtype``, but for the VAE, which is in float32 (SDXL's overflows in half precision). Parts that are not asked
-    for are None and never read. Loaded without the safety checker: the black images it returns would be compared as
+    In ``dtype``, except the VAE, which is in float32 (SDXL's overflows in half precision). Parts that are switched
+    off are None and never read. Loaded without the safety checker: the black images it returns would be compared as
     if the model had drawn them. Raises SurdError when the folder or hub id cannot be loaded as a Stable Diffusion or
     SDXL pipeline.
     """
@@ -67,14 +67,14 @@ def load_base(
         pipe = getattr(diffusers, name).from_pretrained(path, use_safetensors=True, **options)
     except SurdError:
         raise
-    except Exception as error:  # a folder that is damaged makes diffusers and transformers raise all sorts
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # a damaged folder makes diffusers and transformers raise many types
+        reason = one_line(error, 300)
         raise SurdError(f"--base: {ref!r} cannot be loaded ({reason}); name a local diffusers folder") from error
     pipe.set_progress_bar_config(disable=True)
     for module in networks(pipe).values():
         module.requires_grad_(False).eval()
     if pipe.unet is not None:
-        pipe.unet.to(memory_format=torch.channels_last)  # its convolutions run faster so, on CPUs and on tensor cores
+        pipe.unet.to(memory_format=torch.channels_last)  # makes its convolutions faster, on CPUs and on tensor cores
     return pipe.to(device)
 
 
@@ -87,18 +87,18 @@ def resolve_base(ref: str) -> str:
 
 
 def _check_whole(ref: str, folder: Path, index: dict[str, Any], left_out: Collection[str]) -> None:
-    """SurdError where a part's folder is not there: of a tokenizer, transformers would make an empty one instead."""
+    """SurdError if a part's folder is missing: transformers would make an empty tokenizer instead."""
     named = [part for part, of in index.items() if isinstance(of, list) and any(of) and part not in left_out]
     missing = [part for part in named if part != "safety_checker" and not (folder / part).is_dir()]
     if folder.is_dir() and missing:
         raise SurdError(f"--base: {ref!r} has no folder {missing[0]!r}; copy the whole model, or name another")
 
 
-def pick_device(asked: str) -> str:
-    """``cpu`` or ``cuda``; auto: the GPU where there is one. SurdError where a GPU was asked for and there is none."""
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise SurdError("--device: 'cuda' was asked for but torch sees no GPU; use cpu or auto")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+def pick_device(device: str) -> str:
+    """``cpu`` or ``cuda``; auto: the GPU if there is one. SurdError for ``cuda`` without a GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SurdError("--device: 'cuda' needs a GPU, but torch finds none; use cpu or auto")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def networks(pipe: Pipeline) -> dict[str, torch.nn.Module]:

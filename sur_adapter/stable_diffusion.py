@@ -1,4 +1,4 @@
-"""Turns a Stable Diffusion pipeline into one whose positive prompt passes the adapter; the rest is diffusers' own.
+"""Stable Diffusion pipelines whose positive prompt passes through the adapter; the rest is diffusers' own.
 
 The adapter is a component like any other: ``.to``, offloading and ``save_pretrained`` cover it.
 
@@ -31,12 +31,12 @@ from transformers import (
 )
 
 from sur_adapter.adapter import SURAdapter
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
 
 class _Adapting:
-    """What both pipelines below do with their adapter."""
+    """The adapter handling that both pipelines below share."""
 
     adapter: SURAdapter | None
 
@@ -53,7 +53,7 @@ class _Adapting:
         return super().from_pretrained(resolve_model(str(base)), **options)  # type: ignore[misc]
 
     def _register_adapter(self: Any, adapter: SURAdapter | None) -> None:
-        """Make the adapter a component. SurdError when it is of another width than the UNet's text states."""
+        """Make the adapter a component. SurdError if it is of another width than the UNet's text states."""
         width = self.unet.config.cross_attention_dim
         if adapter is not None and adapter.config["width"] != width:
             raise SurdError(
@@ -63,7 +63,7 @@ class _Adapting:
         self.register_modules(adapter=adapter)
 
     def _adapt(self: Any, prompt: str | list[str], states_BTD: Tensor) -> Tensor:
-        """Adapted states of the positive prompts, of which several rows in a row may be one's."""
+        """Adapted states of the positive prompts; a prompt may have several consecutive rows."""
         prompts = [prompt] if isinstance(prompt, str) else prompt
         tokens = self.tokenizer(
             self.maybe_convert_prompt(prompts, self.tokenizer),
@@ -79,7 +79,7 @@ class _Adapting:
 class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):  # type: ignore[misc]
     """``StableDiffusionPipeline`` (1.x, 2.x) with an adapter; without one (None) it is that pipeline.
 
-    ``prompt_embeds`` that a caller brings are taken as they are: they may be adapted already.
+    ``prompt_embeds`` from the caller are used unchanged: they may be adapted already.
     """
 
     model_cpu_offload_seq = "text_encoder->adapter->image_encoder->unet->vae"
@@ -146,28 +146,28 @@ class SURStableDiffusionXLPipeline(_Adapting, StableDiffusionXLPipeline):  # typ
 def load_adapter(folder: Path, eta: float | None = None) -> SURAdapter:
     """The adapter in ``folder``, in eval mode; ``eta`` overrides the strength it was trained with.
 
-    Raises SurdError where it is not there, not whole (diffusers would go on with random weights), or no adapter.
+    Raises SurdError if it is missing, incomplete (diffusers would continue with random weights) or not an adapter.
     """
     if not (folder / "config.json").is_file():
         raise SurdError(f"--adapter: {str(folder)!r} holds no config.json; give the --out folder of a sur-train")
     try:
-        adapter, found = SURAdapter.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        adapter, loading_info = SURAdapter.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise SurdError(f"--adapter: {str(folder)!r} cannot be loaded ({reason}); train it again") from error
-    if fault := _fault(adapter, found):
+    if fault := _fault(adapter, loading_info):
         raise SurdError(f"--adapter: {str(folder)!r} {fault}; train it again, or copy the whole folder")
     if eta is not None:
         adapter.register_to_config(eta=eta)
     return adapter
 
 
-def _fault(adapter: SURAdapter, found: dict[str, list[str]]) -> str | None:
-    """What is wrong with an adapter that was loaded, None where nothing is; ``found`` is what diffusers says of it."""
-    if odd := sorted([*found["missing_keys"], *found["unexpected_keys"]]):
-        return f"has a config.json and weights that are not each other's ({odd[0]})"
+def _fault(adapter: SURAdapter, loading_info: dict[str, list[str]]) -> str | None:
+    """What is wrong with a loaded adapter, None if nothing is; ``loading_info`` is what diffusers reports."""
+    if odd := sorted([*loading_info["missing_keys"], *loading_info["unexpected_keys"]]):
+        return f"has a config.json and weights that do not match ({odd[0]})"
     eta = adapter.config["eta"]
     if not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
-        return f"states a strength eta of {eta!r}, which is no number from 0 to 1"
+        return f"states a strength eta of {eta!r}, which is not a number from 0 to 1"
     sick = next((name for name, weight in adapter.state_dict().items() if not weight.isfinite().all()), None)
     return f"holds NaN or infinity in {sick}" if sick else None

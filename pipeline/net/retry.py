@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import logging
 import random
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -15,7 +14,6 @@ MAX_WAIT = 60.0  # seconds that a Retry-After may ask for; a server that wants m
 MAX_REDIRECTS = 5
 _THIS_MACHINE = ("all://127.0.0.1", "all://localhost")
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 522, 524}
-logging.getLogger("httpx").setLevel(logging.WARNING)  # it writes a line for every image otherwise
 
 
 def client_settings(timeout: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Turns a pydantic config into a typer command: every field a flag, its description the help."""
+"""Typer commands generated from pydantic configs: every field is a flag, its description the help."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ C = TypeVar("C", bound=BaseModel)
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 
 
-def command(config: type[C], run: Callable[[C], None]) -> typer.Typer:
+def typer_from_model(config: type[C], run: Callable[[C], None]) -> typer.Typer:
     """A one-command app whose flags are the fields of ``config``; ``run`` gets the validated config.
 
     Only the flags that were given reach ``config``, which has its own defaults. A field called ``config`` names a
@@ -29,22 +29,22 @@ def command(config: type[C], run: Callable[[C], None]) -> typer.Typer:
     from_file = "config" in config.model_fields
 
     def call(context: typer.Context, **values: Any) -> None:
-        given = {
+        flags = {
             name: value
             for name, value in values.items()
             if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"
         }
-        if from_file and (file := given.get("config")):
-            given = _settings(file, config) | given
+        if from_file and (file := flags.get("config")):
+            flags = _settings(file, config) | flags
         try:
-            asked = config(**given)
+            validated = config(**flags)
         except ValidationError as error:
             first = error.errors()[0]
             flag = "--" + str(first["loc"][0]).replace("_", "-")
             if first["type"] == "missing":
                 raise SurdError(f"{flag}: is missing; give it, see --help") from error
-            raise SurdError(f"{flag}: {first['input']!r} is refused: {first['msg'].lower()}; correct it") from error
-        run(asked)
+            raise SurdError(f"{flag}: {first['input']!r} is not valid: {first['msg'].lower()}; correct it") from error
+        run(validated)
 
     parameters = [_CONTEXT, *(_parameter(name, field, from_file) for name, field in config.model_fields.items())]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -65,7 +65,7 @@ def run_app(app: typer.Typer) -> None:
 
 
 def _settings(file: Path, config: type[BaseModel]) -> dict[str, Any]:
-    """The settings a YAML file holds, by field; SurdError where it cannot be read or names what there is not."""
+    """The settings in a YAML file, by field; SurdError if it cannot be read or has an unknown setting."""
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -73,17 +73,17 @@ def _settings(file: Path, config: type[BaseModel]) -> dict[str, Any]:
             f"--config: {str(file)!r} cannot be read ({error.__class__.__name__}); give a YAML file"
         ) from error
     if not isinstance(values, dict):
-        raise SurdError(f"--config: {str(file)!r} is no list of settings; write lines such as 'steps: 500'")
+        raise SurdError(f"--config: {str(file)!r} is not a mapping of settings; write lines such as 'steps: 500'")
     settings = {str(name).replace("-", "_"): value for name, value in values.items()}
     for name in settings.keys() - config.model_fields.keys():
         near = difflib.get_close_matches(name, config.model_fields, n=1)
-        mend = f"write {near[0]!r}" if near else "see --help"
-        raise SurdError(f"--config: {str(file)!r} sets {name!r}, which is no setting; {mend}")
+        remedy = f"write {near[0]!r}" if near else "see --help"
+        raise SurdError(f"--config: {str(file)!r} sets {name!r}, which is not a setting; {remedy}")
     return settings
 
 
 def _parameter(name: str, field: FieldInfo, from_file: bool) -> inspect.Parameter:
-    """The flag of a field. What is required may stand in the file, so that no flag is, where there can be one."""
+    """The flag of a field. No flag is required if there can be a file, because a required field may be in it."""
     flag = "--" + name.replace("_", "-")
     names = f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag
     default = inspect.Parameter.empty if field.is_required() else field.default

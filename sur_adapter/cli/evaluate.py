@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sur_adapter.cli.app import command, run_app
+from sur_adapter.cli.app import run_app, typer_from_model
 from sur_adapter.evaluation.config import Compared, EvalConfig, EvalResult, Interval
 
 ARMS = {"base": "base", "adapter": "adapter", "complex": "complex prompt"}
@@ -17,8 +17,8 @@ UNIT_SCALE = {"accuracy": 100.0}
 def run(config: EvalConfig) -> None:
     """Measure what an adapter's pictures show, beside the base model's on the same noise.
 
-    Each prompt is drawn with and without the adapter; a judge that no training saw says what the pictures show. Means
-    by category, each with a 95% interval over seeds and prompts; the difference is paired.
+    Each prompt is drawn with and without the adapter; a judge that no training used decides what the pictures show.
+    Means by category, each with a 95% interval over seeds and prompts; the difference is paired.
 
     **Examples**
 
@@ -50,7 +50,7 @@ def run(config: EvalConfig) -> None:
 
 
 def show(result: EvalResult, console: Console) -> None:
-    """The result as a table, and what is to be known of the judge."""
+    """Print the result as a table, and the accuracy of the judge."""
     scale = UNIT_SCALE.get(result.unit, 1.0)
     arms = list(result.average.arms)
     unit = f"{result.unit}, %" if scale == 100 else result.unit
@@ -67,13 +67,13 @@ def show(result: EvalResult, console: Console) -> None:
     for name, compared in result.quality.items():
         _row(table, name, compared, 1)
     console.print(table)
-    for told, shares in (
+    for label, shares in (
         ("The judge's own accuracy, as its config states it", result.judge_accuracy),
         ("The judge on the real pictures of these prompts", result.judge_on_real),
     ):
         if shares:
             parts = ", ".join(f"{name} {scale * share:.1f}" for name, share in shares.items())
-            console.print(f"{told}: {parts}", highlight=False)
+            console.print(f"{label}: {parts}", highlight=False)
     if result.kid:
         console.print("KID is in the judge's features, not Inception's: compare it with this table only.")
 
@@ -90,7 +90,7 @@ def _cell(interval: Interval, scale: float, sign: str = "") -> str:
 
 def main() -> None:
     """Entry point of ``sur-eval``."""
-    run_app(command(EvalConfig, run))
+    run_app(typer_from_model(EvalConfig, run))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sur_adapter.cli.app import command, run_app
+from sur_adapter.cli.app import run_app, typer_from_model
 from sur_adapter.sampling.config import GenerateConfig
 
 
@@ -27,7 +27,7 @@ def run(config: GenerateConfig) -> None:
 
 def main() -> None:
     """Entry point of ``sur-generate``."""
-    run_app(command(GenerateConfig, run))
+    run_app(typer_from_model(GenerateConfig, run))
 
 
 if __name__ == "__main__":

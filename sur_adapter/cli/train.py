@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sur_adapter.cli.app import command, run_app
+from sur_adapter.cli.app import run_app, typer_from_model
 from sur_adapter.training.config import Stopped, TrainConfig
 
 
@@ -70,7 +70,7 @@ def run(config: TrainConfig) -> None:
 
 def main() -> None:
     """Entry point of ``sur-train``."""
-    run_app(command(TrainConfig, run))
+    run_app(typer_from_model(TrainConfig, run))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Turns samples as they lie in the shards into training batches."""
+"""Samples as stored in the shards, and the training batches they are decoded and stacked into."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from surd.schemas.shard_format.pixels import UNDECODABLE, square, to_rgb
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One sample as stored: ``image`` encoded, or None where images are not read.
+class TrainingSample:
+    """One sample as stored: ``image`` encoded, or None if images are not read.
 
-    ``arrays`` has a stored array for each column read, called as in ``slot_of``, and "..._mask" and "..._pooled"
-    for what it may have beside.
+    ``arrays`` has a stored array for each column read, named as by ``batch_field``, and "..._mask" and "..._pooled"
+    if the column has them. ``places`` names the tar member of each array, for error messages.
     """
 
     key: str
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """B samples; None is what was not asked for. Numbers are float32, masks bool (True: a real token).
+    """B samples; None is what was not requested. Numbers are float32, masks bool (True: a real token).
 
     ``images_BCHW`` in [-1, 1]. ``llm_BW`` of a pooled column, ``llm_BLW`` and its mask of a token-level one, padded to
     the batch's longest. Latents are the VAE's, neither sampled nor scaled (factors: the column's manifest).
@@ -68,13 +68,13 @@ class Batch:
         return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
 
 
-def slot_of(column: ColumnManifest) -> str:
-    """The part of a batch a column fills: llm, latents, clip_simple or clip_complex."""
+def batch_field(column: ColumnManifest) -> str:
+    """The field of a batch that a column fills: llm, latents, clip_simple or clip_complex."""
     return f"clip_{column.text}" if column.kind == "clip" else column.kind
 
 
-def collate(samples: list[Sample], image_size: int | None = None) -> Batch:
-    """Decode and stack samples; images become ``image_size`` squared (needed where there are images).
+def collate(samples: list[TrainingSample], image_size: int | None = None) -> Batch:
+    """Decode and stack samples; images become ``image_size`` squared (required if there are images).
 
     Raises SurdError naming tar and member of an image that does not decode, or of an array that is not finite or not
     of the others' shape.
@@ -84,8 +84,8 @@ def collate(samples: list[Sample], image_size: int | None = None) -> Batch:
         assert image_size, "images are read, so their size must be given"
         pixels = np.stack([decode(sample, image_size) for sample in samples])
         parts["images_BCHW"] = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-    for slot in samples[0].arrays:
-        parts |= _stack(samples, slot)
+    for name in samples[0].arrays:
+        parts |= _stack(samples, name)
     return Batch(
         keys=[sample.key for sample in samples],
         simple=[sample.simple for sample in samples],
@@ -94,7 +94,7 @@ def collate(samples: list[Sample], image_size: int | None = None) -> Batch:
     )
 
 
-def decode(sample: Sample, size: int) -> np.ndarray:
+def decode(sample: TrainingSample, size: int) -> np.ndarray:
     """uint8 [size, size, 3]: the picture that every stage of the pipeline sees, resized and centre-cropped."""
     assert sample.image is not None
     try:
@@ -103,41 +103,41 @@ def decode(sample: Sample, size: int) -> np.ndarray:
         raise SurdError(f"{sample.shard}: the image of {sample.key} cannot be read ({error}); pack it again") from error
 
 
-def _stack(samples: list[Sample], slot: str) -> dict[str, Tensor]:
-    arrays = [sample.arrays[slot] for sample in samples]
-    if slot.endswith("_mask"):
-        return {f"{slot}_BT": torch.from_numpy(_even(samples, slot, arrays)).bool()}
-    if slot == "llm" and arrays[0].ndim == 2:
+def _stack(samples: list[TrainingSample], name: str) -> dict[str, Tensor]:
+    arrays = [sample.arrays[name] for sample in samples]
+    if name.endswith("_mask"):
+        return {f"{name}_BT": torch.from_numpy(_even(samples, name, arrays)).bool()}
+    if name == "llm" and arrays[0].ndim == 2:
         stored, mask = _pad(arrays)
         values = to_float(stored)
         parts = {"llm_BLW": values, "llm_mask_BL": torch.from_numpy(mask)}
     else:
-        values = to_float(_even(samples, slot, arrays))
+        values = to_float(_even(samples, name, arrays))
         own = {"llm": ["llm_BW"], "latents": ["latents_mean_BCHW", "latents_std_BCHW"]}
-        names = own.get(slot, [f"{slot}_BP" if slot.endswith("_pooled") else f"{slot}_BTD"])
+        names = own.get(name, [f"{name}_BP" if name.endswith("_pooled") else f"{name}_BTD"])
         parts = dict(zip(names, values.chunk(len(names), dim=1), strict=True))
-    _check_finite(samples, slot, values)
+    _check_finite(samples, name, values)
     return parts
 
 
-def _check_finite(samples: list[Sample], slot: str, values: Tensor) -> None:
-    if bool(values.sum().isfinite()):  # a tenth of the time of asking every number
+def _check_finite(samples: list[TrainingSample], name: str, values: Tensor) -> None:
+    if bool(values.sum().isfinite()):  # a tenth of the time of testing every number
         return
     for sample, value in zip(samples, values, strict=True):
         if not bool(value.isfinite().all()):
-            raise SurdError(f"{sample.places[slot]} holds NaN or infinity; embed again")
+            raise SurdError(f"{sample.places[name]} holds NaN or infinity; embed again")
 
 
-def _even(samples: list[Sample], slot: str, arrays: list[np.ndarray]) -> np.ndarray:
+def _even(samples: list[TrainingSample], name: str, arrays: list[np.ndarray]) -> np.ndarray:
     for sample, array in zip(samples, arrays, strict=True):
         if array.shape != arrays[0].shape:
-            first = f"{arrays[0].shape} of {samples[0].places[slot]}"
-            raise SurdError(f"{sample.places[slot]} has shape {array.shape}, not the {first}; embed again")
+            first = f"{arrays[0].shape} of {samples[0].places[name]}"
+            raise SurdError(f"{sample.places[name]} has shape {array.shape}, not the {first}; embed again")
     return np.stack(arrays)
 
 
 def _pad(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Token-level states under each other, zeros after the last token, and where tokens are."""
+    """Token-level states stacked, zeros after the last token, and the mask of real tokens."""
     lengths = np.array([len(array) for array in arrays])
     mask = np.arange(lengths.max())[None, :] < lengths[:, None]
     stored = np.zeros((*mask.shape, arrays[0].shape[1]), arrays[0].dtype)

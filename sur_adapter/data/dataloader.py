@@ -1,4 +1,4 @@
-"""Turns a dataset and an order into batches, read by any number of processes, resumed by one number."""
+"""Batches of one rank, read by any number of worker processes and resumable by one number."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader, Dataset
 
 from sur_adapter.data.batch import Batch, collate
-from sur_adapter.data.sample_order import Order
+from sur_adapter.data.sample_order import SampleOrder
 from surd.schemas.errors import SurdError
 
 if TYPE_CHECKING:
     from sur_adapter.data.shard_dataset import ShardDataset
 
 
-class Loader:
-    """Endless batches of one rank; with ``epochs``, every sample so many times and then the end.
+class BatchLoader:
+    """Batches of one rank: endless, or ``epochs`` passes over the data.
 
-    Endless, every batch is of ``batch_size``: one that an epoch's end falls into goes on with the next epoch, so that
-    every rank always has a next batch, and every key comes exactly once an epoch over all ranks. With ``epochs``, all
+    Endless, every batch is of ``batch_size``: a batch at the end of an epoch continues with the next epoch, so that
+    every rank always has a next batch, and every key comes exactly once per epoch over all ranks. With ``epochs``, all
     ranks get equally many batches, and since nothing is repeated or left out, batches of a rank may differ by one
-    sample. Iterating again goes on where the last batch taken left off.
+    sample. Iterating again continues after the last batch taken.
     """
 
     def __init__(
         self,
         data: ShardDataset,
-        order: Order,
+        order: SampleOrder,
         batch_size: int,
         image_size: int | None,
         *,
@@ -38,13 +38,13 @@ class Loader:
         pin_memory: bool = False,
     ) -> None:
         self.data, self.order, self.batch_size, self.epochs = data, order, batch_size, epochs
-        self._batches = _Batches(copy(data) if workers else data, order, image_size)
+        self._dataset = _SpanDataset(copy(data) if workers else data, order, image_size)
         self._workers, self._pin_memory = workers, pin_memory
         self._taken = 0
 
     def __iter__(self) -> Iterator[Batch]:
         batches: DataLoader[Batch | SurdError] = DataLoader(
-            self._batches,
+            self._dataset,
             sampler=self._spans(),  # type: ignore[arg-type]  # any iterable serves
             batch_size=None,
             collate_fn=_unchanged,
@@ -57,54 +57,56 @@ class Loader:
                     raise batch
                 self._taken = stop
                 yield batch
-        finally:  # also when the rest is not wanted: a shard of gigabytes may be on its way
-            self._batches.data.stop_fetching()
+        finally:  # also if the consumer stops early: a copy of gigabytes may be running
+            self._dataset.data.stop_fetching()
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands after the last batch taken, whatever workers have read ahead."""
-        return {"samples": self._taken, **self._identity()}
+        """Position of the stream after the last batch taken, however far workers have read ahead."""
+        return {"samples": self._taken, **self._stream_settings()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on at the very next sample, with any number of workers and any batch size.
+        """Continue at the very next sample, with any number of workers and any batch size.
 
-        SurdError when the state is of other data, another seed, shuffle or number of ranks: there the sample that
-        comes next is not defined.
+        SurdError if the state is of other data, another seed, shuffle or number of ranks: the next sample is then
+        undefined.
         """
-        for name, mine in self._identity().items():
-            if state.get(name) != mine:
-                raise SurdError(f"resume: the state's {name} is {state.get(name)!r}, this run's {mine!r}; start anew")
+        for name, value in self._stream_settings().items():
+            if state.get(name) != value:
+                raise SurdError(f"resume: the state's {name} is {state.get(name)!r}, this run's {value!r}; start again")
         self._taken = int(state["samples"])
 
-    def _identity(self) -> dict[str, Any]:
+    def _stream_settings(self) -> dict[str, Any]:
         order = self.order
         return {"seed": order.seed, "world": order.world, "shuffle": order.shuffle, "data": self.data.fingerprint}
 
     def _spans(self) -> Iterator[tuple[int, int]]:
-        """From which sample to which the rank's next batches go."""
+        """First and last (exclusive) sample of each of the rank's next batches."""
         if self.epochs is None:
             for start in count(self._taken, self.batch_size):
                 yield start, start + self.batch_size
             return
         lengths = self.order.lengths(self.epochs)
-        own, batches = lengths[self.order.rank], -(-max(lengths) // self.batch_size)
+        length, batches = lengths[self.order.rank], -(-max(lengths) // self.batch_size)
         for number in range(batches):
-            start, stop = number * own // batches, (number + 1) * own // batches
+            start, stop = number * length // batches, (number + 1) * length // batches
             if stop > self._taken:
                 yield max(start, self._taken), stop
 
 
-class _Batches(Dataset[Batch | SurdError]):
+class _SpanDataset(Dataset[Batch | SurdError]):
     """A batch for every span of the stream. A SurdError is returned: raised, torch would wrap it in a traceback."""
 
-    def __init__(self, data: ShardDataset, order: Order, image_size: int | None) -> None:
+    def __init__(self, data: ShardDataset, order: SampleOrder, image_size: int | None) -> None:
         self.data, self.order, self.image_size = data, order, image_size
 
     def __getitem__(self, span: tuple[int, int]) -> Batch | SurdError:
         start, stop = span
         try:
             if self.data.remote:
-                self.data.fetch_ahead(self.order.places(start, stop + self.order.shuffle))
-            return collate([self.data.read(place) for place in self.order.places(start, stop)], self.image_size)
+                self.data.fetch_ahead(self.order.locations(start, stop + self.order.shuffle))
+            return collate(
+                [self.data.read(location) for location in self.order.locations(start, stop)], self.image_size
+            )
         except SurdError as error:
             self.data.stop_fetching()  # here too: a worker process has copies of its own
             return error

@@ -23,7 +23,7 @@ COMMON_COLUMNS = ("clip-complex", "clip-simple", "latents")
 M = TypeVar("M", bound=BaseModel)
 
 
-class Layout:
+class DatasetLayout:
     """The shards a pattern names and the build they belong to.
 
     ``pattern`` is a path or fsspec URL in which braces name a range. The manifest is read, the shards are not looked

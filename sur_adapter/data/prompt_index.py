@@ -1,4 +1,4 @@
-"""Turns ``shards/index.parquet`` into the prompts of one shard, so that a run without images opens no shard."""
+"""Prompts of a shard from ``shards/index.parquet``, so that a run without images opens no shard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 from surd.schemas.manifest import ShardInfo
 
 COLUMNS = ["key", "simple", "complex"]
@@ -28,15 +28,15 @@ class PromptIndex:
         except FileNotFoundError:
             return  # the shards hold the prompts too
         except Exception as error:  # every protocol raises its own, and Arrow on damage all sorts
-            why = " ".join(str(error).split())[:200]
-            mend = "surd verify BUILD --repair makes it anew; without it the prompts are read from the shards"
-            raise SurdError(f"{self.name}: cannot be read ({why}); {mend}") from error
+            reason = one_line(error)
+            remedy = "surd verify BUILD --repair makes it again; without it the prompts are read from the shards"
+            raise SurdError(f"{self.name}: cannot be read ({reason}); {remedy}") from error
 
     def _open(self) -> None:
-        """Read the footer, and of it which row group is whose."""
+        """Read the footer: which row group belongs to which shard."""
         filesystem, path = fsspec.core.url_to_fs(self.name)
         file = filesystem.open(path, "rb")
-        # Some servers send whole files only.
+        # Some servers only send whole files.
         self._table = pq.ParquetFile(file if file.seekable() else pa.BufferReader(file.read()), pre_buffer=False)
         names = self._table.schema_arrow.names
         if not {"shard", *COLUMNS} <= set(names):
@@ -49,12 +49,12 @@ class PromptIndex:
                 self.bounds[shard.min] = (key.min, key.max)
 
     def check(self, shard: str, tar: str, keys: list[str]) -> None:
-        """SurdError when a tar has the name of a shard, but keys of another."""
+        """SurdError if a tar has the name of a shard, but keys of another."""
         if shard not in self.bounds:
             return
-        for found, wanted in zip((min(keys, default=None), max(keys, default=None)), self.bounds[shard], strict=True):
-            if found != wanted:
-                raise SurdError(f"{tar}: sample {found} where {self.name} has {wanted}; it is another shard")
+        for key, expected in zip((min(keys, default=None), max(keys, default=None)), self.bounds[shard], strict=True):
+            if key != expected:
+                raise SurdError(f"{tar}: sample {key} where {self.name} has {expected}; it is another shard")
 
     def read(self, shard: ShardInfo) -> list[list[str]]:
         """Keys, simple and complex prompts of a shard, in order."""
@@ -62,9 +62,9 @@ class PromptIndex:
             # Without Arrow's own threads: they do not outlive a fork.
             rows = self._table.read_row_group(self.groups[shard.name], columns=COLUMNS, use_threads=False)
             columns = [rows[name].to_pylist() for name in COLUMNS]
-        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: text that is no UTF-8
-            why = " ".join(str(error).split())[:200]
-            raise SurdError(f"{self.name}: the rows of {shard.name} are damaged ({why}); pack again") from error
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: text that is not UTF-8
+            reason = one_line(error)
+            raise SurdError(f"{self.name}: the rows of {shard.name} are damaged ({reason}); pack again") from error
         if len(rows) != shard.count or any(rows[name].null_count for name in COLUMNS):
             raise SurdError(f"{self.name}: has {len(rows)} rows of {shard.name}, not {shard.count}; pack again")
         return columns

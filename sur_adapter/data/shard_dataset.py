@@ -1,13 +1,13 @@
-"""Turns a shard pattern into an endless, seeded, resumable stream of training batches: shards zipped with columns.
+"""Map-style dataset over a build's shards and columns: a seeded, endless stream of batches, resumable by one number.
 
-Which sample comes when is a pure function of (seed, epoch, rank) (``sur_adapter.order``), and a sample is one read at
-a known offset (``sur_adapter.tar_index``). So the state of a run is one number, worker processes have none, and the
-same samples come whatever the number of workers. That is why this stands on torch's own ``DataLoader`` and not on:
+Which sample comes when is a pure function of (seed, epoch, rank) (``sample_order.py``), and a sample is one read at a
+known offset (``tar_index.py``). So the state of a run is one number, worker processes have none, and the samples do not
+depend on the number of workers. That is why this uses torch's own ``DataLoader`` and not:
 
-- ``webdataset``, which reads tars from front to back: it cannot begin in the middle, its shuffle buffer cannot be
-  saved, members that a run does not need are read all the same, and since whole shards go to the workers, ranks run
-  out at different times. (The tars are plain webdataset tars: it reads them too.)
-- ``torchdata``'s ``StatefulDataLoader``, which resumes by what every worker noted and so refuses another number of
+- ``webdataset``, which reads tars from front to back: it cannot start in the middle, its shuffle buffer cannot be
+  saved, members that a run does not need are read too, and since whole shards go to the workers, ranks run out at
+  different times. (The tars are plain webdataset tars: it reads them too.)
+- ``torchdata``'s ``StatefulDataLoader``, which resumes from the state of every worker and so refuses another number of
   workers.
 
     data = ShardDataset("data/demo/shards/surd-{00000..00003}.tar", columns=["llm"])
@@ -31,12 +31,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sur_adapter.data.batch import Batch, Sample, collate, slot_of
+from sur_adapter.data.batch import Batch, TrainingSample, batch_field, collate
 from sur_adapter.data.column_arrays import to_float
-from sur_adapter.data.dataloader import Loader
-from sur_adapter.data.dataset_layout import Layout
+from sur_adapter.data.dataloader import BatchLoader
+from sur_adapter.data.dataset_layout import DatasetLayout
 from sur_adapter.data.prompt_index import PromptIndex
-from sur_adapter.data.sample_order import Order
+from sur_adapter.data.sample_order import SampleOrder
 from sur_adapter.data.shard_cache import ShardCache, local_path
 from sur_adapter.data.shard_reader import ColumnReader, EmptyPrompt, IndexTexts, Shard, TarTexts, Texts
 from sur_adapter.data.tar_index import TarIndex
@@ -44,27 +44,28 @@ from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest, ShardInfo
 
 SHUFFLE = 2048
-OPEN = {"_open", "_asked", "_pool", "_stop", "_index"}  # what belongs to one process
+OPEN = {"_open", "_requested", "_pool", "_stop", "_index"}  # belongs to one process
 MOST_OPEN = 64  # shards; each holds an open file for itself and one for each column
 
-__all__ = ["Batch", "Loader", "Sample", "ShardDataset"]
+__all__ = ["Batch", "BatchLoader", "ShardDataset", "TrainingSample"]
 
 
 class ShardDataset:
-    """The samples of the shards a pattern names, with the columns beside them that are asked for.
+    """The samples of the shards a pattern names, with the requested columns beside them.
 
-    ``pattern`` is a path or fsspec URL in which braces name a range ("dir/shards/surd-{00000..00003}.tar").
-    ``columns`` are names of columns, or kinds where the build has one of that kind: llm, latents, clip. Without
+    ``pattern`` is a path or fsspec URL in which braces name a range ("dir/shards/surd-{00000..00003}.tar"), or
+    a layout that is open already.
+    ``columns`` are names of columns, or kinds if the build has one column of that kind: llm, latents, clip. Without
     ``image`` no image byte is read, and where ``index.parquet`` has the prompts, no shard is opened either. Shards
     that are not local are copied into ``cache`` (default: the user's cache folder), at most ``cache_bytes`` of them.
 
-    Nothing is opened before it is needed. Raises SurdError naming the file, and the member where it is one, when
-    something is missing, damaged, hostile or not what its manifest says.
+    Nothing is opened before it is needed. Raises SurdError naming the file, and the member if there is one, when
+    something is missing, damaged, hostile or not what its manifest describes.
     """
 
     def __init__(
         self,
-        pattern: str,
+        pattern: str | DatasetLayout,
         *,
         columns: Sequence[str] = (),
         image: bool = True,
@@ -72,19 +73,19 @@ class ShardDataset:
         cache: Path | None = None,
         cache_bytes: int = 64 << 30,
     ) -> None:
-        self.layout = Layout(pattern)
+        self.layout = pattern if isinstance(pattern, DatasetLayout) else DatasetLayout(pattern)
         self.shards, self.manifest = self.layout.shards, self.layout.manifest
         self.image, self.shuffle = image, shuffle
         self.reads: dict[str, ColumnManifest] = {}  # part of the batch -> column
         for name in columns:
             manifest = self._find(name)
-            if (slot := slot_of(manifest)) in self.reads:
-                raise SurdError(f"columns: {self.reads[slot].column} and {manifest.column} are both {slot}; name one")
-            self.reads[slot] = manifest
+            if (field := batch_field(manifest)) in self.reads:
+                raise SurdError(f"columns: {self.reads[field].column} and {manifest.column} are both {field}; name one")
+            self.reads[field] = manifest
         self._cache = ShardCache(cache, cache_bytes)
-        self._tars = {slot: self.layout.column_tars(manifest) for slot, manifest in self.reads.items()}
+        self._tars = {field: self.layout.column_tars(manifest) for field, manifest in self.reads.items()}
         self._most_open = min(MOST_OPEN, 2 + -(-shuffle * len(self.shards) // len(self)))
-        self._forget()
+        self._reset()
 
     def __len__(self) -> int:
         return sum(info.count for info in self.layout.infos)
@@ -101,7 +102,7 @@ class ShardDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over those of every tar this dataset reads, so that a run resumes on its own data alone."""
+        """sha256 over the hashes of every tar this dataset reads, so that a run resumes only on its own data."""
         tars = [info for _, info in chain.from_iterable(self._tars.values())]
         tars += [manifest.empty for manifest in self.reads.values() if manifest.empty]
         return hashlib.sha256(" ".join(info.sha256 for info in [*self.layout.infos, *tars]).encode()).hexdigest()
@@ -117,19 +118,19 @@ class ShardDataset:
         workers: int = 0,
         epochs: int | None = None,
         pin_memory: bool = False,
-    ) -> Loader:
-        """Batches of this rank, decoded by ``workers`` processes (0: by this one). See Loader."""
+    ) -> BatchLoader:
+        """Batches of this rank, decoded by ``workers`` processes (0: by this one). See BatchLoader."""
         order = self.order(seed=seed, rank=rank, world=world)
-        return Loader(self, order, batch_size, image_size, workers=workers, epochs=epochs, pin_memory=pin_memory)
+        return BatchLoader(self, order, batch_size, image_size, workers=workers, epochs=epochs, pin_memory=pin_memory)
 
-    def order(self, *, seed: int, rank: int = 0, world: int = 1) -> Order:
+    def order(self, *, seed: int, rank: int = 0, world: int = 1) -> SampleOrder:
         """The order in which a rank reads the samples."""
         counts = [info.count for info in self.layout.infos]
-        return Order(counts, seed=seed, rank=rank, world=world, shuffle=self.shuffle)
+        return SampleOrder(counts, seed=seed, rank=rank, world=world, shuffle=self.shuffle)
 
-    def read(self, place: tuple[int, int]) -> Sample:
+    def read(self, location: tuple[int, int]) -> TrainingSample:
         """The sample at (shard number, position in the shard)."""
-        number, index = place
+        number, index = location
         if number in self._open:
             self._open.move_to_end(number)
         else:
@@ -138,28 +139,28 @@ class ShardDataset:
                 self._open.popitem(last=False)[1].close()
         return self._open[number].read(index)
 
-    def fetch_ahead(self, places: Sequence[tuple[int, int]]) -> None:
-        """Begin to copy the shards of places that will be read soon."""
-        for number in dict.fromkeys(number for number, _ in places):
-            if number not in self._open and number not in self._asked:
-                self._asked.add(number)
+    def fetch_ahead(self, locations: Sequence[tuple[int, int]]) -> None:
+        """Start copying the shards of samples that will be read soon."""
+        for number in dict.fromkeys(number for number, _ in locations):
+            if number not in self._open and number not in self._requested:
+                self._requested.add(number)
                 for url, info in self._files(number):
-                    self._pool.submit(self._cache.fetch, url, info, self._stop)  # what goes wrong is said when read
+                    self._pool.submit(self._cache.fetch, url, info, self._stop)  # an error is raised again by read
 
     def stop_fetching(self) -> None:
-        """End the copies that ``fetch_ahead`` began, and leave nothing of those half made; they may be asked anew."""
+        """Cancel the copies that ``fetch_ahead`` started and remove partial files; they can be requested again."""
         if "_pool" not in self.__dict__:
-            return  # none was begun
+            return  # none was started
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
         del self._pool, self._stop  # the next copies have their own
-        self._asked.clear()
+        self._requested.clear()
 
     def llm_statistics(self, most: int = 4096) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [llm_width] over the LLM column's first ``most`` samples, in shard order.
 
-        Of a token-level column, over all their tokens. Raises SurdError naming a member that is no number: in the mean
-        it would spoil every batch, and its own might be far off.
+        Of a token-level column, over all their tokens. Raises SurdError naming a member with NaN or infinity: in the
+        mean it would spoil every batch, and its own batch may come much later.
         """
         manifest = self.reads["llm"]
         total = squares = torch.zeros(manifest.width, dtype=torch.float64)
@@ -181,7 +182,7 @@ class ShardDataset:
         return mean.float(), (squares / vectors - mean.square()).clamp(min=0).sqrt().float().clamp(min=1e-6)
 
     def empty_prompt(self) -> Batch:
-        """The empty prompt as the column of simple prompts' text states has it, where its manifest names one."""
+        """The empty prompt as stored beside the column of simple prompts' text states, if its manifest names one."""
         manifest = self.reads["clip_simple"]
         assert manifest.empty is not None
         column = ColumnReader(
@@ -191,16 +192,16 @@ class ShardDataset:
             return collate([Shard(EmptyPrompt(column.tar.name), [column]).read(0)])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is open: a copy, also one in another process, opens its own."""
+        """Without open files: a copy, also one in another process, opens its own."""
         return {name: value for name, value in self.__dict__.items() if name not in OPEN}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._open: OrderedDict[int, Shard] = OrderedDict()
-        self._asked: set[int] = set()
+        self._requested: set[int] = set()
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -221,10 +222,10 @@ class ShardDataset:
                 return self.layout.column(name)
             except FileNotFoundError:
                 pass
-        found = [manifest for manifest in self.columns.values() if manifest.kind == name]
-        if len(found) == 1:
-            return found[0]
-        problem = "has several columns of that kind" if found else "has no such column"
+        matches = [manifest for manifest in self.columns.values() if manifest.kind == name]
+        if len(matches) == 1:
+            return matches[0]
+        problem = "has several columns of that kind" if matches else "has no such column"
         present = ", ".join(self.columns) or "none"
         raise SurdError(f"columns: {name!r}, but {self.layout.build} {problem} (present: {present}); name one of them")
 
@@ -240,14 +241,16 @@ class ShardDataset:
         return TarIndex(self._cache.open(url, info), url, info)
 
     def _shard(self, number: int) -> Shard:
-        self._asked.discard(number)
+        self._requested.discard(number)
         url, info = self.shards[number], self.layout.infos[number]
         texts: Texts
         if self._in_index(number):
             texts = IndexTexts(self._index, info)
         else:
             texts = TarTexts(self._tar(url, info), image=self.image)
-            if not self.remote:  # the sha256 of a copy was compared
+            if not self.remote:  # a copy was verified by its sha256
                 self._index.check(info.name, url, texts.keys)
-        columns = [ColumnReader(slot, self.reads[slot], self._tar(*tars[number])) for slot, tars in self._tars.items()]
+        columns = [
+            ColumnReader(field, self.reads[field], self._tar(*tars[number])) for field, tars in self._tars.items()
+        ]
         return Shard(texts, columns)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sur_adapter.data.batch import Sample
+from sur_adapter.data.batch import TrainingSample
 from sur_adapter.data.prompt_index import PromptIndex
 from sur_adapter.data.tar_index import Span, TarIndex
 from surd.schemas.errors import SurdError
@@ -17,7 +17,7 @@ from surd.schemas.shard_format.columns import ARRAY, MASK, POOLED, check_array, 
 from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
 from surd.schemas.shard_format.npy import read_npy
 
-SLOT_ENDS = {ARRAY: "", MASK: "_mask", POOLED: "_pooled"}
+FIELD_SUFFIXES = {ARRAY: "", MASK: "_mask", POOLED: "_pooled"}
 
 
 class Texts(Protocol):
@@ -92,7 +92,7 @@ class EmptyPrompt:
 class ColumnReader:
     """One column's tar of a shard."""
 
-    slot: str
+    field: str
     manifest: ColumnManifest
     tar: TarIndex
 
@@ -131,16 +131,16 @@ class Shard:
         for column in columns:
             _same_keys(column.tar, texts)
 
-    def read(self, index: int) -> Sample:
+    def read(self, index: int) -> TrainingSample:
         simple, complex_, image = self._texts.read(index)
         key = self._texts.keys[index]
         arrays: dict[str, np.ndarray] = {}
         places: dict[str, str] = {}
         for column in self._columns:
             for suffix, array in column.read(index).items():
-                name = column.slot + SLOT_ENDS[suffix]
+                name = column.field + FIELD_SUFFIXES[suffix]
                 arrays[name], places[name] = array, f"{column.tar.name}: member {key}.{suffix}"
-        return Sample(
+        return TrainingSample(
             key=key,
             shard=self._texts.name,
             simple=simple,

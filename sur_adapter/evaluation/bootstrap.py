@@ -1,4 +1,4 @@
-"""Turns scores of runs and prompts into means with 95% intervals."""
+"""Bootstrap: means with 95% intervals over runs and prompts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ DRAWS = 2000
 def bootstrap(*groups: np.ndarray, seed: int = 0) -> Interval:
     """The mean of scores [runs, prompts], or the mean of such means over several groups of prompts with the same runs.
 
-    A bootstrap of both axes: runs and prompts are drawn anew, with replacement, so that the interval covers another
-    seed as well as other prompts. One run is left as it is. Give differences for a paired interval.
+    A bootstrap of both axes: runs and prompts are resampled with replacement, so that the interval covers another
+    seed as well as other prompts. A single run is not resampled. Pass differences for a paired interval.
     """
     rng = np.random.default_rng(seed)
     runs = len(groups[0])

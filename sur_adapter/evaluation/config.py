@@ -1,4 +1,4 @@
-"""What an evaluation is asked for and what it answers: light enough to import without torch."""
+"""Config and result of ``sur-eval``; imports without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEMO_JUDGE = "package:pipeline/demo/models/judge"
 
 
 class EvalConfig(BaseModel):
-    """Everything ``sur-eval`` can be told; every flag's help is the description here."""
+    """Every flag of ``sur-eval``; a field's description is the flag's help."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -24,8 +24,8 @@ class EvalConfig(BaseModel):
     base: str | None = Field(default=None, description="Diffusion model. Default: the one the adapter was trained for.")
     judge: str = Field(
         default=DEMO_JUDGE,
-        description="Who says what a picture shows: a classifier whose labels read group:value (folder or hub id), "
-        "clip:MODEL/WEIGHTS of open_clip, or vqa:MODEL of t2v-metrics.",
+        description="Model that judges what a picture shows: a classifier whose labels read group:value (folder or hub"
+        " id), clip:MODEL/WEIGHTS of open_clip, or vqa:MODEL of t2v-metrics.",
     )
     seeds: int = Field(default=3, ge=1, description="Pictures of each prompt, each from noise of its own.")
     steps: int = Field(default=20, ge=1, description="Denoising steps.")
@@ -62,7 +62,7 @@ class Compared(BaseModel):
 
 
 class EvalResult(BaseModel):
-    """What an evaluation found; written to ``result.json``."""
+    """Result of an evaluation; written to ``result.json``."""
 
     prompts: str
     adapter: str

@@ -1,6 +1,6 @@
-"""Turns pictures and the prompts they were drawn for into verdicts, by a model that no training ever saw.
+"""Judges of generated pictures: models, used by no training, that score a picture against its prompt.
 
-Three judges, told apart by their string: a classifier of facts (a folder or hub id: transformers image classification
+Three kinds, selected by their string: a classifier of facts (a folder or hub id: transformers image classification
 whose labels read ``group:value``), ``clip:NAME`` (an open_clip model, its cosine) and ``vqa:NAME`` (t2v-metrics, the
 probability of "yes" to "does this show ...?").
 """
@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from sur_adapter.evaluation.prompts import EvalPrompt
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
-#: What must be seen right for a picture of a category to be right, of those groups that its prompt states.
+#: The groups, of those a prompt states, that must be right for a picture of its category to be right.
 GROUPS: dict[str, tuple[str, ...]] = {
     "action": ("action",), "colour": ("tint", "background"), "counting": ("count",),
     "relation": ("first", "second", "axis"), "subject": ("subject",), "style": ("style",),
@@ -30,28 +30,28 @@ BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """``score``: 1 or 0 from a fact judge, else a number that is higher the better; ``facts``: each stated group that
-    the judge knows -> whether the picture shows it."""
+    """``score``: 1 or 0 from a fact judge, else a number, higher is better; ``facts``: each stated group that
+    the judge has -> whether the picture shows it."""
 
     score: float
     facts: dict[str, bool] = field(default_factory=dict)
 
 
 class Judge(Protocol):
-    """``unit`` names the score; ``accuracy`` is what the judge's makers measured of it, None where they do not say."""
+    """``unit`` names the score; ``accuracy`` is the published accuracy of the judge, None if its config has none."""
 
     unit: str
     accuracy: dict[str, float] | None
 
     def check(self, prompts: Sequence[EvalPrompt]) -> None:
-        """SurdError when this judge cannot judge these prompts."""
+        """SurdError if this judge cannot judge these prompts."""
 
     def __call__(self, files: Sequence[Path], prompts: Sequence[EvalPrompt]) -> tuple[list[Verdict], Tensor | None]:
-        """Verdicts, and features [N, D] for KID (None where the judge has none)."""
+        """Verdicts, and features [N, D] for KID (None if the judge has none)."""
 
 
 def load_judge(ref: str, device: str = "cpu") -> Judge:
-    """The judge a string names. SurdError when it is not there, or no judge."""
+    """The judge a string names. SurdError if it is missing or not a judge."""
     kind, _, name = ref.partition(":")
     if kind == "clip":
         return ClipJudge(name, device)
@@ -79,41 +79,41 @@ class FactJudge:
         except SurdError:
             raise
         except Exception as error:  # a folder that is damaged makes transformers raise all sorts
-            reason = " ".join(str(error).split())[:300]
-            mend = "name a classifier of images, clip:NAME or vqa:NAME"
-            raise SurdError(f"--judge: {ref!r} cannot be loaded ({reason}); {mend}") from error
+            reason = one_line(error, 300)
+            remedy = "name a classifier of images, clip:NAME or vqa:NAME"
+            raise SurdError(f"--judge: {ref!r} cannot be loaded ({reason}); {remedy}") from error
         self._model.eval().to(device)
         self.values: dict[str, list[str]] = {}
-        self._places: dict[str, list[int]] = {}
-        for place, label in sorted(self._model.config.id2label.items()):
+        self._label_indices: dict[str, list[int]] = {}
+        for index, label in sorted(self._model.config.id2label.items()):
             group, colon, value = label.partition(":")
             if not colon:
                 raise SurdError(f"--judge: label {label!r} of {ref!r} is not group:value; name a judge of facts")
             self.values.setdefault(group, []).append(value)
-            self._places.setdefault(group, []).append(place)
+            self._label_indices.setdefault(group, []).append(index)
         self.accuracy = getattr(self._model.config, "accuracy", None)
 
     @torch.inference_mode()
-    def look(self, images: Sequence[Image.Image]) -> tuple[list[dict[str, tuple[str, float]]], Tensor]:
-        """For each image, group -> (likeliest value, its probability); and what the last layer sees [N, D]."""
+    def classify(self, images: Sequence[Image.Image]) -> tuple[list[dict[str, tuple[str, float]]], Tensor]:
+        """For each image, group -> (likeliest value, its probability); and the input of the last layer [N, D]."""
         pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"].to(self._model.device)
         features: list[Tensor] = []
-        hook = self._model.classifier.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+        hook = self._model.classifier.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
         logits = self._model(pixels).logits.float()
         hook.remove()
-        best = {name: logits[:, at].softmax(-1).max(-1) for name, at in self._places.items()}
-        seen = [
+        best = {name: logits[:, at].softmax(-1).max(-1) for name, at in self._label_indices.items()}
+        values_shown = [
             {name: (self.values[name][int(top.indices[row])], float(top.values[row])) for name, top in best.items()}
             for row in range(len(images))
         ]
-        return seen, features[0].flatten(1).float().cpu()
+        return values_shown, features[0].flatten(1).float().cpu()
 
     def check(self, prompts: Sequence[EvalPrompt]) -> None:
         for number, one in enumerate(prompts, 1):
-            if not self._asked(one):
+            if not self._scored_groups(one):
                 raise SurdError(
                     f"--judge: prompt {number} ({one.prompt!r}) states no fact of {one.category} that the judge knows; "
-                    "take --judge clip:NAME or vqa:NAME for prompts without facts"
+                    "use --judge clip:NAME or vqa:NAME for prompts without facts"
                 )
             for group, value in one.facts.items():
                 if value not in self.values.get(group, [value]):
@@ -123,20 +123,20 @@ class FactJudge:
                     )
 
     def __call__(self, files: Sequence[Path], prompts: Sequence[EvalPrompt]) -> tuple[list[Verdict], Tensor | None]:
-        seen: list[dict[str, tuple[str, float]]] = []
+        values_shown: list[dict[str, tuple[str, float]]] = []
         features = []
-        for begin in range(0, len(files), BATCH):  # a batch at a time, so that no run is too long for the memory
-            more, vectors = self.look([_open(file) for file in files[begin : begin + BATCH]])
-            seen += more
+        for start in range(0, len(files), BATCH):  # in batches, so that memory does not grow with the run
+            more, vectors = self.classify([_open(file) for file in files[start : start + BATCH]])
+            values_shown += more
             features.append(vectors)
         verdicts = []
-        for one, facts in zip(prompts, seen, strict=True):
+        for one, facts in zip(prompts, values_shown, strict=True):
             right = {group: facts[group][0] == value for group, value in one.facts.items() if group in facts}
-            verdicts.append(Verdict(score=float(all(right[group] for group in self._asked(one))), facts=right))
+            verdicts.append(Verdict(score=float(all(right[group] for group in self._scored_groups(one))), facts=right))
         return verdicts, torch.cat(features)
 
-    def _asked(self, one: EvalPrompt) -> list[str]:
-        """The groups that make a picture of this prompt right: those of its category, or all where it has none."""
+    def _scored_groups(self, one: EvalPrompt) -> list[str]:
+        """The groups that make a picture of this prompt right: those of its category, or all if it has none."""
         names = GROUPS.get(one.category, tuple(one.facts))
         return [name for name in names if name in one.facts and name in self.values]
 
@@ -152,9 +152,9 @@ class ClipJudge:
 
         model, _, pretrained = name.partition("/")
         folder = resolve_model(name) if name.startswith(("package:", ".", "/", "~")) else None
-        mend = "write clip:MODEL/WEIGHTS as open_clip names them, such as clip:ViT-L-14/openai, or clip:FOLDER"
-        if not folder and not pretrained and model in open_clip.list_models():  # open_clip would make up weights
-            raise SurdError(f"--judge: clip:{name!r} names a model without its weights; {mend}")
+        remedy = "write clip:MODEL/WEIGHTS as open_clip names them, such as clip:ViT-L-14/openai, or clip:FOLDER"
+        if not folder and not pretrained and model in open_clip.list_models():  # open_clip would use random weights
+            raise SurdError(f"--judge: clip:{name!r} names a model without its weights; {remedy}")
         try:
             if folder:
                 model, pretrained = f"local-dir:{folder}", ""
@@ -164,7 +164,7 @@ class ClipJudge:
             self._tokenize = open_clip.get_tokenizer(model)
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0].split(" Available:")[0]
-            raise SurdError(f"--judge: clip:{name!r} cannot be loaded ({reason}); {mend}") from error
+            raise SurdError(f"--judge: clip:{name!r} cannot be loaded ({reason}); {remedy}") from error
         self._model.eval()
         self._device = device
 
@@ -174,10 +174,10 @@ class ClipJudge:
     @torch.inference_mode()
     def __call__(self, files: Sequence[Path], prompts: Sequence[EvalPrompt]) -> tuple[list[Verdict], Tensor | None]:
         verdicts, features = [], []
-        for begin in range(0, len(files), BATCH):
-            part = slice(begin, begin + BATCH)
-            pixels = torch.stack([self._preprocess(_open(file)) for file in files[part]]).to(self._device)
-            texts = self._tokenize([one.prompt for one in prompts[part]]).to(self._device)
+        for start in range(0, len(files), BATCH):
+            batch = slice(start, start + BATCH)
+            pixels = torch.stack([self._preprocess(_open(file)) for file in files[batch]]).to(self._device)
+            texts = self._tokenize([one.prompt for one in prompts[batch]]).to(self._device)
             image = self._model.encode_image(pixels, normalize=True)
             cosine = (image * self._model.encode_text(texts, normalize=True)).sum(-1)
             verdicts += [Verdict(score=max(0.0, 100 * value)) for value in cosine.tolist()]
@@ -186,7 +186,7 @@ class ClipJudge:
 
 
 class VqaJudge:
-    """VQAScore (arXiv 2404.01291) by t2v-metrics: its models have billions of weights, so think of a GPU."""
+    """VQAScore (arXiv 2404.01291) by t2v-metrics: its models have billions of weights, so use a GPU."""
 
     unit = "VQA score"
     accuracy: dict[str, float] | None = None
@@ -201,9 +201,9 @@ class VqaJudge:
         try:
             self._score = t2v_metrics.VQAScore(model=name or "clip-flant5-xxl", device=device)
         except Exception as error:  # it loads by more than one library
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            mend = "name one that t2v-metrics lists, such as vqa:clip-flant5-xl, whose weights are at hand"
-            raise SurdError(f"--judge: 'vqa:{name}' cannot be loaded ({reason}); {mend}") from error
+            reason = one_line(error, 300)
+            remedy = "name one that t2v-metrics lists, such as vqa:clip-flant5-xl, whose weights are on this machine"
+            raise SurdError(f"--judge: 'vqa:{name}' cannot be loaded ({reason}); {remedy}") from error
 
     def check(self, prompts: Sequence[EvalPrompt]) -> None:
         """Any prompt will do."""
@@ -220,5 +220,5 @@ def _open(file: Path) -> Image.Image:
         with Image.open(file) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        mend = "remove it: a drawn one is drawn again"
-        raise SurdError(f"{file}: the picture cannot be read ({error}); {mend}") from error
+        remedy = "remove it: a rendered picture is rendered again"
+        raise SurdError(f"{file}: the picture cannot be read ({error}); {remedy}") from error

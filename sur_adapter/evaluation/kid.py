@@ -1,7 +1,6 @@
-"""Turns features of real and of generated pictures into the kernel distance between the two (arXiv 1801.01401).
+"""Kernel inception distance between real and generated pictures (arXiv 1801.01401).
 
-The paper takes features of Inception-v3. Ours are whatever the judge sees by, so figures compare with each other and
-with no others.
+The paper uses features of Inception-v3. Ours are the judge's, so the numbers compare only with each other.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ BLOCKS = 20
 def paired_kernel(real_PD: Tensor, fake_SPD: Tensor) -> Tensor:
     """``h`` [P, P], whose mean off the diagonal is the squared MMD with the kernel ``(x.y/D + 1)^3``.
 
-    ``real`` is one picture of each of P prompts, ``fake`` S of each. A prompt is never held against itself: its
-    pictures are alike for what it says, which would pass for likeness of the distributions. Features are scaled by
-    one number, for networks differ in that; not centred, for a mean of the same sample is a bias.
+    ``real`` is one picture of each of P prompts, ``fake`` S of each. A prompt is never compared with itself: its
+    pictures look alike because of the prompt, which would count as similarity of the distributions. Features are scaled
+    by one number, because networks differ in scale; not centred, because a mean of the same sample is a bias.
     """
     scale = real_PD.double().square().mean().sqrt()
     real, fake = real_PD.double() / scale, fake_SPD.double() / scale
@@ -36,13 +35,14 @@ def paired_kernel(real_PD: Tensor, fake_SPD: Tensor) -> Tensor:
 def kid(h_PP: Tensor) -> Interval:
     """The mean of ``h`` off its diagonal, and its 95% interval by a delete-a-block jackknife over the prompts.
 
-    A bootstrap would draw a prompt twice, and so hold it against itself. Of a difference of two ``h``: paired.
+    A bootstrap would draw a prompt twice and so compare it with itself. On a difference of two ``h`` the interval is
+    paired.
     """
     prompts = len(h_PP)
     blocks = min(BLOCKS, prompts // 2)
-    places = torch.arange(prompts)
-    without = np.array([_off_diagonal(h_PP, places[places % blocks != block]) for block in range(blocks)])
-    value = _off_diagonal(h_PP, places)
+    rows = torch.arange(prompts)
+    without = np.array([_off_diagonal(h_PP, rows[rows % blocks != block]) for block in range(blocks)])
+    value = _off_diagonal(h_PP, rows)
     error = float(np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum()))
     return Interval(mean=value, low=value - 1.96 * error, high=value + 1.96 * error)
 

@@ -1,8 +1,8 @@
-"""Turns a prompt file, ours or a public benchmark's, into prompts with a category and, where stated, their facts.
+"""Evaluation prompts: reads prompt files, ours or a public benchmark's, with categories and facts.
 
 Ours is JSON lines: ``{"prompt": ..., "category": ..., "facts": {group: value}, "complex": ..., "image": ...}``, of
-which only the prompt must be there. Public ones are told by their own form: GenEval (JSON lines with ``tag``),
-PartiPrompts (``.tsv``) and T2I-CompBench (``.txt``, the category in the file's name). Plain text will do too.
+which only the prompt is required. Public ones are recognised by their format: GenEval (JSON lines with ``tag``),
+PartiPrompts (``.tsv``) and T2I-CompBench (``.txt``, the category in the file's name). Plain text works too.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ OTHER = "other"
 
 @dataclass(frozen=True, kw_only=True)
 class EvalPrompt:
-    """One prompt. ``facts`` (group -> value) are what a fact judge looks for; ``complex`` is the same said in keywords,
-    ``image`` a real picture of it, both None where the file has none."""
+    """One prompt. ``facts`` (group -> value) are what a fact judge looks for; ``complex`` is the same in keywords,
+    ``image`` a real picture of it, both None if the file has none."""
 
     prompt: str
     category: str = OTHER
@@ -41,7 +41,7 @@ class EvalPrompt:
 
 
 def read_eval_prompts(path: Path) -> list[EvalPrompt]:
-    """The prompts of a file, in its order. SurdError naming the line that cannot be read, or when there are none."""
+    """The prompts of a file, in its order. SurdError naming the line that cannot be read, or if the file is empty."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -54,17 +54,17 @@ def read_eval_prompts(path: Path) -> list[EvalPrompt]:
         name = path.stem.removesuffix("_val")
         prompts = [_prompt(line, category=_ours(name)) for line in text.splitlines() if line.strip()]
     if not prompts:
-        raise SurdError(f"--prompts: {str(path)!r} holds no prompt; write one a line")
+        raise SurdError(f"--prompts: {str(path)!r} holds no prompts; write one per line")
     return prompts
 
 
 def by_category(prompts: list[EvalPrompt]) -> dict[str, list[int]]:
-    """Category -> places of its prompts; our six first, then the file's own by name."""
-    found: dict[str, list[int]] = {}
-    for place, one in enumerate(prompts):
-        found.setdefault(one.category, []).append(place)
-    names = [name for name in CATEGORIES if name in found]
-    return {name: found[name] for name in names + sorted(set(found) - set(names))}
+    """Category -> indices of its prompts; our six first, then the file's own by name."""
+    indices: dict[str, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        indices.setdefault(prompt.category, []).append(index)
+    names = [name for name in CATEGORIES if name in indices]
+    return {name: indices[name] for name in names + sorted(set(indices) - set(names))}
 
 
 def _json_lines(text: str, path: Path) -> Iterator[EvalPrompt]:
@@ -76,7 +76,7 @@ def _json_lines(text: str, path: Path) -> Iterator[EvalPrompt]:
             yield _row(row, path)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SurdError(
-                f"--prompts: line {number} of {str(path)!r} is no prompt ({error!r}); "
+                f"--prompts: line {number} of {str(path)!r} is not a valid prompt ({error!r}); "
                 'write {"prompt": "...", "category": "...", "facts": {"group": "value"}}'
             ) from error
 
@@ -84,10 +84,10 @@ def _json_lines(text: str, path: Path) -> Iterator[EvalPrompt]:
 def _row(row: dict[str, Any], path: Path) -> EvalPrompt:
     for name in ("prompt", "category", "tag", "complex", "image"):
         if not isinstance(row.get(name), (str, type(None))):
-            raise TypeError(f"{name} is {row[name]!r}, no text")
+            raise TypeError(f"{name} is {row[name]!r}, not text")
     image = row.get("image")
     if image is not None and not (path.parent / image).is_file():
-        raise ValueError(f"its image {str(path.parent / image)!r} is not there")
+        raise ValueError(f"its image {str(path.parent / image)!r} is missing")
     return _prompt(
         row["prompt"],
         category=_ours(row.get("category") or row.get("tag") or OTHER),

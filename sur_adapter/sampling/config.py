@@ -1,4 +1,4 @@
-"""What a sampling run is asked for: light enough to import without torch."""
+"""Config of ``sur-generate``; imports without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class GenerateConfig(BaseModel):
-    """Everything ``sur-generate`` can be told; every flag's help is the description here."""
+    """Every flag of ``sur-generate``; a field's description is the flag's help."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -1,7 +1,7 @@
-"""Turns prompts into images, with a trained adapter or without, on the same noise.
+"""``sur-generate``: images of prompts, with a trained adapter or without, on the same noise.
 
-Thin over ``SURStableDiffusionPipeline``: the adapter sees the positive prompt alone, so the unconditional branch is the
-base model's own, whatever the prompt.
+A thin layer over ``SURStableDiffusionPipeline``: only the positive prompt passes through the adapter, so the
+unconditional branch is always the base model's own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sur_adapter.adapter import SURAdapter
 from sur_adapter.base_model import Pipeline, load_base, pick_device
 from sur_adapter.sampling.config import GenerateConfig
 from sur_adapter.sampling.grid import draw_grid
+from sur_adapter.sampling.noise import initial_noise
 from sur_adapter.stable_diffusion import SURStableDiffusionPipeline, SURStableDiffusionXLPipeline, load_adapter
 from surd.schemas.errors import SurdError
 
@@ -24,7 +25,7 @@ BATCH = 8
 
 
 def generate(config: GenerateConfig) -> list[Path]:
-    """Make the images that ``config`` asks for; returns the PNG files written.
+    """Render the prompts of ``config``; returns the PNG files written.
 
     Raises SurdError for a missing adapter, base model or prompt, an adapter of another width, and an unwritable out.
     """
@@ -70,12 +71,12 @@ def sample_images(
         adapter.to(pipe.device).eval()
     adapted = with_adapter(pipe, adapter)
     images: list[Image.Image] = []
-    for begin in range(0, len(prompts), BATCH):
-        part = list(prompts[begin : begin + BATCH])
+    for start in range(0, len(prompts), BATCH):
+        batch = list(prompts[start : start + BATCH])
         images += adapted(
-            part,
-            negative_prompt=[negative_prompt] * len(part),
-            latents=torch.cat([initial_noise(pipe, seed + begin + i) for i in range(len(part))]),
+            batch,
+            negative_prompt=[negative_prompt] * len(batch),
+            latents=torch.cat([initial_noise(pipe, seed + start + i) for i in range(len(batch))]),
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
         ).images
@@ -94,7 +95,7 @@ def with_adapter(pipe: Pipeline, adapter: SURAdapter | None) -> Pipeline:
 
 
 def read_prompts(config: GenerateConfig) -> list[str]:
-    """Prompts of the flags, then those of the file; SurdError when there are none."""
+    """Prompts of the flags, then those of the file; SurdError if there are none."""
     prompts = list(config.prompt)
     if config.prompts is not None:
         try:
@@ -107,16 +108,8 @@ def read_prompts(config: GenerateConfig) -> list[str]:
     return prompts
 
 
-def initial_noise(pipe: Pipeline, seed: int) -> torch.Tensor:
-    """[1, C, h, w], drawn on the CPU so that a seed means the same picture on every device."""
-    unet = pipe.unet.config
-    generator = torch.Generator("cpu").manual_seed(seed)
-    noise = torch.randn(1, unet.in_channels, unet.sample_size, unet.sample_size, generator=generator)
-    return noise.to(device=pipe.device, dtype=pipe.unet.dtype)
-
-
 def _make_folder(out: Path) -> None:
-    """The folder of the pictures; before they are drawn, for that takes longest."""
+    """Create the folder of the pictures before they are rendered, because rendering takes longest."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

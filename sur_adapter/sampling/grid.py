@@ -1,4 +1,4 @@
-"""Turns prompts and their images into one labelled sheet a person can look at."""
+"""Contact sheets: prompts and their images on one labelled sheet."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _fit(image: Image.Image) -> Image.Image:
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Break ``text`` into lines that fit the text column, as many as fit a row; a cut is shown as an ellipsis."""
+    """Break ``text`` into lines that fit the text column, as many as fit a row; an ellipsis marks a cut."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,8 +1,8 @@
-"""Turns a running training into folders it can continue from, and such folders back into a running training.
+"""Checkpoints of a training: crash-safe folders of safetensors and JSON.
 
 Randomness, learning rate and data order depend on (seed, step) alone, so weights, their running average, optimiser
 state and the log are all there is to keep. Nothing is pickled. A folder is written beside its name and renamed, and
-states the hash of its files: one that a crash or a full disk cut short is told apart and passed over.
+states the hash of its files: one that a crash or a full disk cut short is detected and skipped.
 """
 
 from __future__ import annotations
@@ -22,83 +22,93 @@ from safetensors.torch import load_file, save_file
 
 from sur_adapter.files import write_json
 from sur_adapter.training.state_dicts import Tensors
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 
 Log = list[dict[str, float]]
 PREFIX = "step-"
-DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)  # of half a folder
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)  # raised by a partial folder
 
 
 @dataclass(kw_only=True)
-class State:
-    """All there is to keep: tensors by name in groups (adapter, optimizer, ema), and what else the run knows."""
+class Checkpoint:
+    """Everything a run resumes from: tensors by name in groups (adapter, optimizer, ema), metadata and the log."""
 
     step: int
     tensors: dict[str, Tensors]
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     log: Log = field(default_factory=list)
 
 
 class Checkpoints:
-    """The ``step-NNNNNN`` folders under ``folder``. ``identity`` (plain JSON) is what makes a run the same run."""
+    """The ``step-NNNNNN`` folders under ``folder``. ``fingerprint`` (plain JSON) is what two runs must
+    share for one to continue the other; it is stored as "identity"."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any], keep: int = 2) -> None:
+    def __init__(self, folder: Path, fingerprint: dict[str, Any], keep: int = 2) -> None:
         self.folder = folder
-        self.identity = identity
+        self.fingerprint = fingerprint
         self.keep = keep
 
-    def save(self, state: State) -> None:
-        """Write ``step-{state.step}``, then drop all but the newest ``keep`` up to it.
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write ``step-{checkpoint.step}``, then delete all but the newest ``keep`` up to it.
 
-        What lies beyond it is damaged or of a longer run, and no reason to drop what was just written. Raises SurdError
-        where it cannot be written; those that are there stay.
+        Later ones are damaged or of a longer run, and no reason to delete what was just written. Raises SurdError if
+        it cannot be written; the existing ones stay.
         """
         try:
-            self._write(state, self.folder / f"{PREFIX}{state.step:06d}")
+            self._write(checkpoint, self.folder / f"{PREFIX}{checkpoint.step:06d}")
         except (OSError, SafetensorError) as error:
             raise SurdError(
-                f"--out: {self.folder} takes no checkpoint of step {state.step} ({_one_line(error)}); {self.newest()}; "
-                "make room or the folder writable, and the same command continues"
+                f"--out: {self.folder}: the checkpoint of step {checkpoint.step} cannot be written "
+                f"({one_line(error)}); {self.newest()}; free some space or make the folder writable; "
+                "the same command continues"
             ) from error
-        upto = [folder for folder in self.steps() if _step(folder) <= state.step]
+        upto = [folder for folder in self.steps() if _step(folder) <= checkpoint.step]
         for old in upto[: -self.keep]:
             shutil.rmtree(old)
 
-    def _write(self, state: State, target: Path) -> None:
+    def _write(self, checkpoint: Checkpoint, target: Path) -> None:
         partial = self.folder / f".{target.name}.tmp"
         for leftover in (partial, target):
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
-        for name, tensors in state.tensors.items():
+        for name, tensors in checkpoint.tensors.items():
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial / f"{name}.safetensors")
         hashes = {file.name: _sha256(file) for file in partial.iterdir()}
-        facts = {"step": state.step, "files": hashes, "identity": self.identity, "facts": state.facts}
-        write_json(partial / "state.json", facts | {"log": state.log})
+        write_json(
+            partial / "state.json",
+            {
+                "step": checkpoint.step,
+                "files": hashes,
+                "identity": self.fingerprint,
+                "facts": checkpoint.metadata,
+                "log": checkpoint.log,
+            },
+        )
         for file in partial.iterdir():
             _fsync(file)
         partial.rename(target)
         _fsync(self.folder)
 
-    def load(self, last: int, warn: Callable[[str], None]) -> State | None:
-        """The newest whole checkpoint not beyond step ``last``; None where there is none.
+    def load(self, last: int, warn: Callable[[str], None]) -> Checkpoint | None:
+        """The newest valid checkpoint up to step ``last``; None if there is none.
 
-        ``warn`` hears of each that is damaged. Raises SurdError when it is of another run: other data, other base
-        model or other settings.
+        ``warn`` is called for each damaged one. Raises SurdError if the checkpoint is of another run: other data,
+        other base model or other settings.
         """
         for folder in reversed(self.steps()):
             if _step(folder) > last:
                 continue
             try:
-                state, identity = _read(folder)
+                checkpoint, fingerprint = _read(folder)
             except DAMAGE as error:
-                warn(f"{folder} is damaged ({_one_line(error)}); falling back to the one before")
+                warn(f"{folder} is damaged ({one_line(error)}); falling back to the one before")
                 continue
-            self._compare(folder, identity)
-            return state
+            self._compare(folder, fingerprint)
+            return checkpoint
         return None
 
     def newest(self) -> str:
-        """The newest whole checkpoint, in words."""
+        """The newest valid checkpoint, as part of an error message."""
         for folder in reversed(self.steps()):
             with contextlib.suppress(*DAMAGE):
                 _read(folder)
@@ -109,35 +119,33 @@ class Checkpoints:
         """The checkpoint folders, oldest first."""
         return sorted(path for path in self.folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit())
 
-    def _compare(self, folder: Path, theirs: dict[str, Any]) -> None:
-        changed = sorted(name for name in self.identity | theirs if self.identity.get(name) != theirs.get(name))
+    def _compare(self, folder: Path, stored: dict[str, Any]) -> None:
+        changed = sorted(name for name in self.fingerprint | stored if self.fingerprint.get(name) != stored.get(name))
         if not changed:
             return
         if "LLM" in changed:
+            column = self.fingerprint.get("LLM")
             raise SurdError(
-                f"--llm-column: {folder} distilled {theirs.get('LLM')} but the column is of {self.identity.get('LLM')};"
+                f"--llm-column: {folder} distilled {stored.get('LLM')} but the column is of {column};"
                 " name a column of that LLM, or another --out"
             )
         other = ", ".join(changed)
         raise SurdError(f"--out: {folder} is of a run with another {other}; name another --out or --no-resume")
 
 
-def _read(folder: Path) -> tuple[State, dict[str, Any]]:
-    """A checkpoint's state and identity; whatever is wrong with it raises."""
-    facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    for name, digest in facts["files"].items():
+def _read(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
+    """A checkpoint and the fingerprint of its run; raises one of DAMAGE if anything is wrong with it."""
+    stored = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    for name, digest in stored["files"].items():
         if _sha256(folder / name) != digest:
             raise ValueError(f"{name} is not what was written")
-    tensors = {Path(name).stem: load_file(folder / name) for name in facts["files"]}
-    return State(step=facts["step"], tensors=tensors, facts=facts["facts"], log=facts["log"]), facts["identity"]
+    tensors = {Path(name).stem: load_file(folder / name) for name in stored["files"]}
+    checkpoint = Checkpoint(step=stored["step"], tensors=tensors, metadata=stored["facts"], log=stored["log"])
+    return checkpoint, stored["identity"]
 
 
 def _step(folder: Path) -> int:
     return int(folder.name.removeprefix(PREFIX))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _sha256(path: Path) -> str:

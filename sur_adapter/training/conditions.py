@@ -1,4 +1,4 @@
-"""Turns a batch into what the objective needs of it: latents and text states, read from columns or computed here."""
+"""Inputs of the objective for a batch: latents and text states, read from columns or computed here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Conditions:
     """One batch on the device: ``simple_BTD`` are the states the adapter gets, those of the empty prompt where
     ``kept_B`` is false; ``mask_BT`` is 1 where a token is real; ``llm`` is [B, W], or [B, L, W] with a mask. What no
-    loss asks for is None."""
+    loss needs is None."""
 
     simple_BTD: Tensor
     mask_BT: Tensor
@@ -47,12 +47,12 @@ class Conditions:
 
 def needed_columns(config: TrainConfig) -> set[str]:
     """The parts of a batch, beside the LLM's, that the weighted losses need."""
-    wanted = {SIMPLE: True, COMPLEX: config.w_prompt > 0, LATENTS: config.w_denoise > 0}
-    return {name for name, is_wanted in wanted.items() if is_wanted}
+    needed = {SIMPLE: True, COMPLEX: config.w_prompt > 0, LATENTS: config.w_denoise > 0}
+    return {name for name, is_needed in needed.items() if is_needed}
 
 
 class Conditioner:
-    """The frozen base model, loaded as far as columns leave work for it, and the way from a batch to conditions.
+    """The frozen base model, of which only the parts that no column replaces are loaded; turns batches into conditions.
 
     ``computed`` names what no column holds and is therefore computed at every step.
     """
@@ -67,7 +67,9 @@ class Conditioner:
         is_stored = SIMPLE in columns and columns[SIMPLE].empty is not None
         self.empty: TextStates | None = None
         if config.caption_dropout and not is_stored and not encodes_text:
-            self.empty = _empty_prompt(base, device, warn)  # before the rest is loaded: it is gone when memory is dear
+            self.empty = _empty_prompt(
+                base, device, warn
+            )  # before the rest is loaded, so that both are never in memory
         self.pipe: Pipeline = load_base(
             base, device, vae=LATENTS in self.computed, text=encodes_text, dtype=DTYPES[config.mixed_precision]
         )
@@ -79,7 +81,7 @@ class Conditioner:
 
     @property
     def image_size(self) -> int | None:
-        """Pixels a side of the images this needs; None: it needs none."""
+        """Side in pixels of the images to read; None if none are needed."""
         return image_size(self.pipe) if LATENTS in self.computed else None
 
     def __call__(self, batch: Batch, *, training: bool = True) -> Conditions:
@@ -117,7 +119,7 @@ class Conditioner:
         )
 
     def _latents(self, batch: Batch) -> Tensor:
-        """Drawn from the VAE's posterior, and scaled as the UNet knows them."""
+        """Sampled from the VAE's posterior, and scaled as the UNet expects."""
         if batch.latents_mean_BCHW is None or batch.latents_std_BCHW is None:
             assert batch.images_BCHW is not None
             return encode_images(self.pipe, batch.images_BCHW)
@@ -127,7 +129,7 @@ class Conditioner:
         return (sampled - (self.latents_column.shift_factor or 0)) * self.latents_column.scaling_factor
 
     def _added(self, pooled: Tensor | None) -> dict[str, Tensor] | None:
-        """What SDXL's UNet wants beside the states: pooled text, and that the picture is whole and of full size."""
+        """What SDXL's UNet takes beside the states: pooled text, and that the picture is whole and of full size."""
         if pooled is None:
             return None
         column = self.latents_column
@@ -137,7 +139,7 @@ class Conditioner:
 
 
 def _llm(batch: Batch, targets: str) -> Tensor | None:
-    """Pooled [B, W], or of tokens [B, L, W]; a column of tokens is pooled here where pooled states are the target."""
+    """Pooled [B, W], or of tokens [B, L, W]; a column of tokens is pooled here if the target is pooled states."""
     if batch.llm_BLW is None or batch.llm_mask_BL is None:
         return batch.llm_BW
     if targets == "tokens":
@@ -158,7 +160,7 @@ def _where(kept_B: Tensor, texts: TextStates, empty: TextStates) -> TextStates:
 
 
 def _empty_prompt(base: str, device: torch.device, warn: Callable[[str], None]) -> TextStates | None:
-    """States of the empty prompt; the text encoder that makes them is not kept."""
+    """States of the empty prompt; its text encoder is released afterwards."""
     try:
         return encode_prompts(load_base(base, device, unet=False, vae=False), [""])
     except SurdError as error:
@@ -167,30 +169,30 @@ def _empty_prompt(base: str, device: torch.device, warn: Callable[[str], None]) 
 
 
 def _check_fit(pipe: Pipeline, columns: Columns, base: str) -> None:
-    """SurdError where what is to meet the UNet is not of its width, or was made by another model."""
+    """SurdError if a column does not have the UNet's widths, so was made by another model."""
     width, channels = text_width(pipe), pipe.unet.config.in_channels
     encoders = [pipe.components.get(name) for name in ("text_encoder", "text_encoder_2")]
     encoded = sum(encoder.config.hidden_size for encoder in encoders if encoder is not None)
     if encoded and encoded != width:
         raise SurdError(f"--base: {base!r} encodes text {encoded} wide, but its UNet takes {width}; name a whole model")
     for name, column in columns.items():
-        meets: list[tuple[int | None, int | None, str]] = []  # what it has, what is wanted, of what
+        checks: list[tuple[int | None, int | None, str]] = []  # size, expected size, unit
         if name == LATENTS and column.shape:
-            meets = [(column.shape[0], 2 * channels, "channels")]
+            checks = [(column.shape[0], 2 * channels, "channels")]
         if name in (SIMPLE, COMPLEX):
-            meets = [(column.width, width, "wide")]
+            checks = [(column.width, width, "wide")]
         if name == SIMPLE:
-            meets += [(column.pooled or 0, _pooled_width(pipe), "wide in its pooled text")]
-        for found, wanted, unit in meets:
-            if found != wanted:
+            checks += [(column.pooled or 0, _pooled_width(pipe), "wide in its pooled text")]
+        for size, expected, unit in checks:
+            if size != expected:
                 raise SurdError(
-                    f"--base: column {column.column} of {column.model} is {found} {unit} where {base!r} takes {wanted};"
-                    " name the model it was made with, or pass --no-columns"
+                    f"--base: column {column.column} of {column.model} is {size} {unit} where {base!r} takes"
+                    f" {expected}; name the model it was made with, or pass --no-columns"
                 )
 
 
 def _pooled_width(pipe: Pipeline) -> int:
-    """Of the text that SDXL's UNet takes beside the states, and size and crop; 0: it takes none."""
+    """Width of the pooled text that SDXL's UNet takes beside size and crop; 0 if it takes none."""
     config = pipe.unet.config
     if config.addition_embed_type != "text_time":
         return 0

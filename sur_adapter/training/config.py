@@ -1,4 +1,4 @@
-"""What a training run is asked for and what it answers: light enough to import without torch."""
+"""Config and result of ``sur-train``; imports without torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-#: What the authors' own run used (arXiv 2305.05189 and its code), laid under whatever is asked for beside it.
+#: Settings of the authors' own run (arXiv 2305.05189 and its code): defaults of --objective authors.
 AUTHORS: dict[str, Any] = {
     "steps": 5000,
     "batch_size": 1,
@@ -23,7 +23,7 @@ AUTHORS: dict[str, Any] = {
     "caption_dropout": 0.0,
 }
 #: Settings that do not change what is learned: a run may be continued with others.
-NOT_IDENTITY = {
+NOT_FINGERPRINTED = {
     "config", "shards", "out", "steps", "device", "checkpoint_every", "keep_checkpoints", "resume", "tracker",
     "validate_every", "validation_prompts", "validation_shards", "validation_judge", "compile",
     "gradient_checkpointing", "workers",
@@ -31,7 +31,7 @@ NOT_IDENTITY = {
 
 
 class TrainConfig(BaseModel):
-    """Everything ``sur-train`` can be told; every flag's help is the description here."""
+    """Every flag of ``sur-train``; a field's description is the flag's help."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -73,8 +73,8 @@ class TrainConfig(BaseModel):
     )
     llm_targets: Literal["pooled", "tokens"] = Field(
         default="pooled",
-        description="Every token meets the prompt's one LLM vector, or the LLM state at its own place in the sentence,"
-        " which needs a column of tokens.",
+        description="Target of each token: the prompt's one LLM vector, or the LLM state at its own place in the"
+        " sentence, which needs a column of tokens.",
     )
     caption_dropout: float = Field(
         default=0.1, ge=0, lt=1, description="Share of prompts emptied, so that no prompt stays no prompt."
@@ -148,14 +148,14 @@ class TrainConfig(BaseModel):
             return AUTHORS | values
         return values
 
-    def identity(self) -> dict[str, Any]:
+    def fingerprinted_settings(self) -> dict[str, Any]:
         """The settings that two runs must share for one to continue the other."""
-        settings = self.model_dump(mode="json", exclude=NOT_IDENTITY)
+        settings = self.model_dump(mode="json", exclude=NOT_FINGERPRINTED)
         return settings if self.lr_schedule == "constant" else settings | {"steps": self.steps}
 
 
 class Stopped(Exception):
-    """A training that was told to end by a signal and did, after ``step``; the same command continues it."""
+    """A training ended by a signal, after ``step``; the same command continues it."""
 
     def __init__(self, step: int, signal: int) -> None:
         super().__init__(f"stopped at step {step}; the same command continues from there")
@@ -164,7 +164,7 @@ class Stopped(Exception):
 
 
 class TrainResult(BaseModel):
-    """What a finished run says of itself; written to ``train.json``."""
+    """Result of a finished run; written to ``train.json``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -177,6 +177,6 @@ class TrainResult(BaseModel):
     adapter: str = Field(description="Folder of the adapter.")
     base: str = Field(description="The diffusion model it was trained for.")
     llm_column: str | None
-    resumed_from: int = Field(description="Step this call began at: 0 for a fresh run, steps when nothing was left.")
+    resumed_from: int = Field(description="Step this call began at: 0 for a fresh run, steps if none were left.")
     computed: list[str] = Field(default=[], description="What no column held, so that it was computed at every step.")
     best_step: int | None = Field(default=None, description="Step of the adapter in OUT/best; null: never validated.")

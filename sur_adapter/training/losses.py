@@ -1,4 +1,4 @@
-"""Turns the adapter's outputs into the losses of arXiv 2305.05189: denoising, LLM distillation, prompt alignment."""
+"""Losses of arXiv 2305.05189: denoising, LLM distillation, prompt alignment."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def denoising_loss(
 
     ``latents`` and ``noise`` [B, C, h, w], ``timesteps`` [B]. The UNet's weights need no gradient, but the graph runs
     through it to ``states``: this is how the denoiser teaches the adapter. ``min_snr_gamma`` 0 weighs all timesteps
-    alike; ``added_conditions`` is what SDXL's UNet wants beside the states.
+    alike; ``added_conditions`` is what SDXL's UNet takes beside the states.
     """
     noisy = scheduler.add_noise(latents, noise, timesteps).to(unet.dtype)
     prediction = unet(

@@ -1,4 +1,4 @@
-"""Turns the conditions of one batch into the losses that teach the adapter: ours, or those of the authors' code."""
+"""Training objectives: our weighted losses of a batch, or those of the authors' code."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ class Objective:
         weights = {"denoise": config.w_denoise, "llm": config.w_llm, "prompt": config.w_prompt}
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
 
-    def __call__(self, adapter: nn.Module, given: Conditions) -> Losses:
+    def __call__(self, adapter: nn.Module, conditions: Conditions) -> Losses:
         """Scalars by name, unweighted, and their weighted sum as "loss".
 
         A dropped caption goes through the adapter as the empty prompt and has no part in the text losses: the
-        adapter learns from the denoiser alone to leave it be.
+        adapter learns only from the denoiser to leave it unchanged.
         """
-        adapted = adapter(given.simple_BTD, given.mask_BT, given.llm, given.llm_mask_BL)
+        adapted = adapter(conditions.simple_BTD, conditions.mask_BT, conditions.llm, conditions.llm_mask_BL)
         parts: dict[str, Callable[[], Tensor]] = {
-            "denoise": lambda: self.denoise(given, adapted.states),
-            "llm": lambda: self.distil(given, adapted),
-            "prompt": lambda: self.align(given, adapted),
+            "denoise": lambda: self.denoise(conditions, adapted.states),
+            "llm": lambda: self.distil(conditions, adapted),
+            "prompt": lambda: self.align(conditions, adapted),
         }
         losses = {name: parts[name]() for name in self.weights}
         losses["loss"] = torch.stack([weight * losses[name] for name, weight in self.weights.items()]).sum()
         return losses
 
-    def denoise(self, given: Conditions, states_BTD: Tensor) -> Tensor:
-        """What the frozen UNet makes of the adapted states, at timesteps and noise drawn here."""
-        latents = given.latents
-        assert latents is not None, "whoever weighs the denoising loss gives latents"
+    def denoise(self, conditions: Conditions, states_BTD: Tensor) -> Tensor:
+        """The frozen UNet's loss on the adapted states, at timesteps and noise drawn here."""
+        latents = conditions.latents
+        assert latents is not None, "the denoising loss needs latents"
         timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
         return denoising_loss(
             self.unet,
@@ -62,28 +62,31 @@ class Objective:
             timesteps,
             states_BTD,
             min_snr_gamma=self.config.min_snr_gamma,
-            added_conditions=given.added,
+            added_conditions=conditions.added,
         )
 
-    def distil(self, given: Conditions, adapted: SURAdapterOutput) -> Tensor:
-        """Every real token's encoder state meets the projected LLM state.
+    def distil(self, conditions: Conditions, adapted: SURAdapterOutput) -> Tensor:
+        """KL of every real token's encoder state to the projected LLM state.
 
         Padding is left out: at 77 tokens it would outvote the words of a short sentence six to one.
         """
         assert adapted.llm_target is not None
         return kl(
-            adapted.llm_target, adapted.encoder_states, mask_BT=given.mask_BT * given.kept_B[:, None], **self._kl()
+            adapted.llm_target,
+            adapted.encoder_states,
+            mask_BT=conditions.mask_BT * conditions.kept_B[:, None],
+            **self._kl(),
         )
 
-    def align(self, given: Conditions, adapted: SURAdapterOutput) -> Tensor:
-        """The adapted states meet the complex prompt's, token by token, where the caption was kept.
+    def align(self, conditions: Conditions, adapted: SURAdapterOutput) -> Tensor:
+        """KL of the adapted states to the complex prompt's, token by token, where the caption was kept.
 
         Padding counts here: Stable Diffusion's text encoder is causal, so padding holds its summary of the whole
         prompt, and the UNet attends to all T positions alike.
         """
-        assert given.complex_BTD is not None
-        mask_BT = given.kept_B[:, None].expand(adapted.states.shape[:2])
-        return kl(given.complex_BTD, adapted.states, mask_BT=mask_BT, **self._kl())
+        assert conditions.complex_BTD is not None
+        mask_BT = conditions.kept_B[:, None].expand(adapted.states.shape[:2])
+        return kl(conditions.complex_BTD, adapted.states, mask_BT=mask_BT, **self._kl())
 
     def _kl(self) -> dict[str, Any]:
         return {"direction": self.config.kl_direction, "temperature": self.config.kl_temperature}
@@ -93,14 +96,14 @@ class AuthorsObjective(Objective):
     """What the authors' code computes: the denoising loss gives the adapter no gradient (their states are re-made as
     a new tensor), both text losses are summed over all tokens, padding too, and divided by the batch size only."""
 
-    def denoise(self, given: Conditions, states_BTD: Tensor) -> Tensor:
+    def denoise(self, conditions: Conditions, states_BTD: Tensor) -> Tensor:
         with torch.no_grad():
-            return super().denoise(given, states_BTD.detach())
+            return super().denoise(conditions, states_BTD.detach())
 
-    def distil(self, given: Conditions, adapted: SURAdapterOutput) -> Tensor:
+    def distil(self, conditions: Conditions, adapted: SURAdapterOutput) -> Tensor:
         assert adapted.llm_target is not None
         return kl(adapted.llm_target, adapted.encoder_states, reduction="batch", **self._kl())
 
-    def align(self, given: Conditions, adapted: SURAdapterOutput) -> Tensor:
-        assert given.complex_BTD is not None
-        return kl(given.complex_BTD, adapted.states, reduction="batch", **self._kl())
+    def align(self, conditions: Conditions, adapted: SURAdapterOutput) -> Tensor:
+        assert conditions.complex_BTD is not None
+        return kl(conditions.complex_BTD, adapted.states, reduction="batch", **self._kl())

@@ -1,4 +1,4 @@
-"""Turns a training config into everything a training runs on: data, frozen models, adapter, optimiser, checkpoints."""
+"""State of a training run: data, frozen models, adapter, optimiser, checkpoints; resume and saving."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from sur_adapter.base_model import networks, pick_device, text_width
 from sur_adapter.data.batch import Batch
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.files import weights_fingerprint, write_json
-from sur_adapter.training.checkpoint import Checkpoints, Log, State
+from sur_adapter.training.checkpoint import Checkpoint, Checkpoints, Log
 from sur_adapter.training.conditions import Conditioner
 from sur_adapter.training.config import TrainConfig, TrainResult
 from sur_adapter.training.data import open_data
+from sur_adapter.training.objective import Losses
 from sur_adapter.training.state_dicts import Tensors, read_optimizer, read_weights, write_optimizer, write_weights
 from sur_adapter.training.tracking import Tracking
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 
 
-class Run:
-    """One training's parts, and how they are saved and found again."""
+class TrainState:
+    """Everything one training run works on, and how it is saved and resumed."""
 
     def __init__(
         self, config: TrainConfig, accelerator: Accelerator, data: ShardDataset, base: str, warn: Callable[[str], None]
@@ -49,22 +50,22 @@ class Run:
         optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
         self.model, self.optimizer = accelerator.prepare(self.adapter, optimizer)
         self.ema = EMAModel(list(self.model.parameters()), decay=config.ema_decay) if config.ema_decay else None
-        self.checkpoints = Checkpoints(config.out / "checkpoints", self._identity(), config.keep_checkpoints)
+        self.checkpoints = Checkpoints(config.out / "checkpoints", self.run_fingerprint(), config.keep_checkpoints)
         self.tracking = Tracking(accelerator, config)
         self.best: dict[str, float] = {}
 
     @classmethod
-    def prepare(cls, config: TrainConfig, warn: Callable[[str], None]) -> Run:
-        """Check what can be checked, cheapest first, and load. Raises SurdError for whatever is the user's to mend."""
+    def prepare(cls, config: TrainConfig, warn: Callable[[str], None]) -> TrainState:
+        """Check what can be checked, cheapest first, and load. User errors raise SurdError."""
         if config.w_denoise == config.w_prompt == 0:
             raise SurdError("--w-denoise and --w-prompt are both 0, so nothing reaches the adapter's output; raise one")
         _make_folder(config.out)
         accelerator = _make_accelerator(config)
         data, base = open_data(config)
-        run = cls(config, accelerator, data, base, warn if accelerator.is_main_process else lambda _: None)
-        if run.conditioner.computed:
-            run.warn(f"no column of {', '.join(run.conditioner.computed)}: computed anew at every step")
-        return run
+        state = cls(config, accelerator, data, base, warn if accelerator.is_main_process else lambda _: None)
+        if state.conditioner.computed:
+            state.warn(f"no column of {', '.join(state.conditioner.computed)}: computed anew at every step")
+        return state
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Endless batches of this process; ``start`` counts optimiser steps already done."""
@@ -82,28 +83,34 @@ class Run:
         return iter(loader)
 
     def resume(self) -> tuple[int, Log]:
-        """Load the newest whole checkpoint, if wanted; returns its step and log, (0, []) where there is none."""
+        """Load the newest valid checkpoint unless ``resume`` is off; returns step and log, or (0, [])."""
         if not self.config.resume:
             if self.accelerator.is_main_process:
                 shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
             self.accelerator.wait_for_everyone()
             return 0, []
-        state = self.checkpoints.load(self.config.steps, self.warn)
-        if state is None:
+        checkpoint = self.checkpoints.load(self.config.steps, self.warn)
+        if checkpoint is None:
             return 0, []
         if self.ema:
-            write_weights(self.model, state.tensors["ema"])
+            write_weights(self.model, checkpoint.tensors["ema"])
             self.ema.shadow_params = [weight.detach().clone() for weight in self.model.parameters()]
-            self.ema.optimization_step = state.facts["ema_steps"]
-        write_weights(self.model, state.tensors["adapter"])
-        write_optimizer(self.model, self.optimizer, state.tensors["optimizer"])
+            self.ema.optimization_step = checkpoint.metadata["ema_steps"]
+        write_weights(self.model, checkpoint.tensors["adapter"])
+        write_optimizer(self.model, self.optimizer, checkpoint.tensors["optimizer"])
         if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state.facts["scaler"])
-        self.best = state.facts["best"]
-        return state.step, state.log
+            self.accelerator.scaler.load_state_dict(checkpoint.metadata["scaler"])
+        self.best = checkpoint.metadata["best"]
+        return checkpoint.step, checkpoint.log
 
-    def average(self) -> None:
-        """Take the weights into their running average."""
+    def reduce_losses(self, losses: Losses, stop: bool) -> tuple[dict[str, float], bool]:
+        """The losses as numbers, their mean over all processes; and whether ``stop`` is true on any process."""
+        values = torch.stack([*losses.values(), torch.full_like(losses["loss"], float(stop))])
+        *means, share = self.accelerator.reduce(values, "mean").tolist()
+        return dict(zip(losses, means, strict=True)), bool(share)
+
+    def update_ema(self) -> None:
+        """Add the weights to their running average, unless fp16 skipped the step."""
         if self.ema and not self.accelerator.optimizer_step_was_skipped:
             self.ema.step(self.model.parameters())
 
@@ -112,21 +119,21 @@ class Run:
         return bool(every) and (step == self.config.steps or step % every == 0)
 
     def save_checkpoint(self, step: int, log: Log) -> None:
-        """Gather every process's part and write it from the main one."""
+        """Gather every process's part; the main process writes it."""
         tensors = {"adapter": read_weights(self.model), "optimizer": read_optimizer(self.model, self.optimizer)}
-        facts: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
             "best": self.best,
         }
         if self.ema:
             tensors["ema"] = self.weights()
-            facts["ema_steps"] = self.ema.optimization_step
+            metadata["ema_steps"] = self.ema.optimization_step
         if self.accelerator.is_main_process:
-            self.checkpoints.save(State(step=step, tensors=tensors, facts=facts, log=log))
+            self.checkpoints.save(Checkpoint(step=step, tensors=tensors, metadata=metadata, log=log))
         self.accelerator.wait_for_everyone()
 
     def weights(self) -> Tensors:
-        """What the adapter is saved with: its weights or their running average; empty but on the main process."""
+        """The weights that are saved: the adapter's own or their running average; empty except on the main process."""
         if self.ema is None:
             return read_weights(self.model)
         weights = list(self.model.parameters())
@@ -137,7 +144,7 @@ class Run:
         return averaged
 
     def snapshot(self) -> SURAdapter | None:
-        """A copy of the adapter as it would be saved now, not training; on the main process."""
+        """A copy of the adapter as it would be saved now, in eval mode; None except on the main process."""
         weights = self.weights()
         if not self.accelerator.is_main_process:
             return None
@@ -146,18 +153,18 @@ class Run:
         return copy.to(self.accelerator.device).eval()
 
     def check_finite(self, losses: dict[str, float], norm: Any, step: int, keys: list[str]) -> None:
-        """SurdError where the loss, or (but for fp16, which skips such steps) its gradient, is no number."""
+        """SurdError if the loss is not finite, or its gradient (except under fp16, which skips such steps)."""
         scaled = self.accelerator.scaler is not None
         if math.isfinite(losses["loss"]) and (scaled or norm is None or math.isfinite(float(norm))):
             return
-        what = "gradient" if math.isfinite(losses["loss"]) else "loss"
+        quantity = "gradient" if math.isfinite(losses["loss"]) else "loss"
         raise SurdError(
-            f"training: the {what} is no number at step {step + 1} ({losses}, keys {', '.join(keys)}); "
+            f"training: non-finite {quantity} at step {step + 1} ({losses}, keys {', '.join(keys)}); "
             f"{self.checkpoints.newest()}; lower --lr or drop those samples"
         )
 
     def finish(self, log: Log, start: int, seconds: float) -> TrainResult:
-        """Save the adapter and what the run came to."""
+        """Save the adapter, its log and the result."""
         adapter = self.snapshot()
         result = self._result(log, start, seconds)
         if adapter is not None:
@@ -188,10 +195,10 @@ class Run:
             best_step=int(self.best["step"]) if self.best else None,
         )
 
-    def _identity(self) -> dict[str, Any]:
-        """What two runs must share for one to continue the other."""
+    def run_fingerprint(self) -> dict[str, Any]:
+        """What two runs must share for one to continue the other; its keys are stored in every checkpoint."""
         column = self.data.reads.get("llm")
-        return self.config.identity() | {
+        return self.config.fingerprinted_settings() | {
             "data": self.data.fingerprint,
             "LLM": f"{column.model} layer {column.layer}, {column.pooling}" if column else None,
             "base model's weights": weights_fingerprint(
@@ -232,7 +239,7 @@ def make_adapter(config: TrainConfig, width: int, data: ShardDataset, base: str)
 
 
 def save_adapter(out: Path, adapter: SURAdapter) -> None:
-    """The adapter beside its final place first, then each file renamed into it. SurdError where that fails."""
+    """Write the adapter to a temporary folder, then rename each file into ``out``. SurdError if that fails."""
     partial = out / ".adapter.tmp"
     try:
         adapter.save_pretrained(partial)
@@ -240,8 +247,10 @@ def save_adapter(out: Path, adapter: SURAdapter) -> None:
             file.replace(out / file.name)
         partial.rmdir()
     except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SurdError(f"--out: {out} takes no adapter ({reason}); make room or the folder writable") from error
+        reason = one_line(error)
+        raise SurdError(
+            f"--out: {out}: the adapter cannot be written ({reason}); free some space or make the folder writable"
+        ) from error
 
 
 def _make_folder(out: Path) -> None:
@@ -258,7 +267,7 @@ def _make_accelerator(config: TrainConfig) -> Accelerator:
     if config.mixed_precision == "fp16" and on_cpu:
         raise SurdError("--mixed-precision: 'fp16' needs a GPU; use bf16 or no")
     tracker = None if config.tracker == "none" else config.tracker
-    AcceleratorState._reset_state()  # precision is the process's until then, and the next run may want another
+    AcceleratorState._reset_state()  # otherwise precision is fixed for the process, and the next run may use another
     return Accelerator(
         cpu=on_cpu, mixed_precision=config.mixed_precision, log_with=tracker, project_dir=str(config.out)
     )

@@ -1,4 +1,4 @@
-"""Turns a model and its optimiser into whole tensors by plain name, and back, whatever wraps them.
+"""State dicts of model and optimiser as whole tensors by plain name, whatever wraps them.
 
 Under DDP, FSDP or torch.compile the names and shapes are those of the bare model. Every process must call these
 together; reading gives the tensors to the main process and nothing to the others.
@@ -24,7 +24,7 @@ ON_MAIN = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def read_weights(model: nn.Module) -> Tensors:
-    """Parameters and buffers; copies, for on the CPU they would otherwise be the very weights that go on changing."""
+    """Parameters and buffers; copies, because on the CPU they would otherwise share memory with the model."""
     state: dict[str, Any] = get_model_state_dict(model, options=ON_MAIN)
     return {name: tensor.clone() for name, tensor in state.items()}
 
@@ -36,10 +36,10 @@ def write_weights(model: nn.Module, tensors: Tensors) -> None:
 
 
 def read_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
-    """What the optimiser has gathered, as "weight/slot"; learning rate and betas are the config's."""
-    state: dict[str, Any] = get_optimizer_state_dict(model, _bare(optimizer), options=ON_MAIN)
+    """The optimiser's state, as "weight/slot"; learning rate and betas come from the config."""
+    state: dict[str, Any] = get_optimizer_state_dict(model, _unwrap(optimizer), options=ON_MAIN)
     slots: dict[str, Tensors] = state.get("state", {})
-    return {f"{name}/{slot}": tensor for name, some in slots.items() for slot, tensor in some.items()}
+    return {f"{name}/{slot}": tensor for name, by_slot in slots.items() for slot, tensor in by_slot.items()}
 
 
 def write_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
@@ -48,12 +48,12 @@ def write_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors:
     for name, tensor in tensors.items():
         weight, _, slot = name.rpartition("/")
         slots.setdefault(weight, {})[slot] = tensor
-    groups = get_optimizer_state_dict(model, _bare(optimizer), options=WHOLE)["param_groups"]
+    groups = get_optimizer_state_dict(model, _unwrap(optimizer), options=WHOLE)["param_groups"]
     state: Any = {"state": slots, "param_groups": groups}
-    set_optimizer_state_dict(model, _bare(optimizer), state, options=WHOLE)
+    set_optimizer_state_dict(model, _unwrap(optimizer), state, options=WHOLE)
 
 
-def _bare(optimizer: Any) -> torch.optim.Optimizer:
-    """Without accelerate's wrapper, which torch does not know."""
+def _unwrap(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimiser without accelerate's wrapper, which torch does not accept."""
     inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
     return inner

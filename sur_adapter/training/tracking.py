@@ -1,4 +1,4 @@
-"""Turns losses and validation pictures into a tracker's curves and images (TensorBoard, Weights & Biases)."""
+"""Experiment trackers (TensorBoard, Weights & Biases) for losses and validation pictures."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PROJECT = "surd"
 
 
 class Tracking:
-    """The tracker that the config names, if any, through accelerate; on the main process alone."""
+    """The tracker that the config names, if any, through accelerate; only on the main process."""
 
     def __init__(self, accelerator: Accelerator, config: TrainConfig) -> None:
         self.accelerator = accelerator
         self.on = config.tracker != "none"
         if not self.on:
             return
-        if not accelerator.log_with:  # accelerate leaves out in silence what is not installed
+        if not accelerator.log_with:  # accelerate silently drops trackers that are not installed
             raise SurdError(
                 f"--tracker: {config.tracker!r} is not installed; pip install {config.tracker}, or use none"
             )

@@ -1,4 +1,4 @@
-"""Turns a SURD dataset and a frozen diffusion model into a trained SUR-adapter: one loop, read from top to bottom."""
+"""Training of a SUR-adapter on a SURD dataset and a frozen diffusion model: one loop, read from top to bottom."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from diffusers.optimization import get_scheduler
 
 from sur_adapter.training.config import TrainConfig, TrainResult
 from sur_adapter.training.objective import Losses, make_objective
-from sur_adapter.training.signals import Stop
-from sur_adapter.training.state import Run
+from sur_adapter.training.signals import StopSignal
+from sur_adapter.training.state import TrainState
 from sur_adapter.training.validation import Validator
 
 OnStep = Callable[[int, dict[str, float]], None]
@@ -25,20 +25,20 @@ def train(config: TrainConfig, on_step: OnStep | None = None, warn: Warn = print
     """Train an adapter and save it, its log and ``train.json`` in ``config.out``.
 
     ``on_step(step, losses)`` is called after every step with the steps done and that step's losses ("loss" is the
-    weighted sum); ``warn`` hears in one sentence of what goes on but is not as one might think. A run that finds its
-    own finished checkpoint has nothing left to do and says so in ``resumed_from``. Raises SurdError for anything the
-    user can mend, Stopped after a SIGTERM or Ctrl-C, when the checkpoint to continue from is written.
+    weighted sum); ``warn(sentence)`` for what does not end the run but may surprise. A run that finds its own finished
+    checkpoint has nothing left to do: ``resumed_from`` is then ``steps``. Raises SurdError for user errors, and
+    Stopped after a SIGTERM or Ctrl-C, once the checkpoint to continue from is written.
     """
-    began = time.perf_counter()
-    run = Run.prepare(config, warn)
-    accelerator, model, optimizer = run.accelerator, run.model, run.optimizer
-    start, log = run.resume()
-    objective = make_objective(run.conditioner.pipe, config)
+    started_at = time.perf_counter()
+    state = TrainState.prepare(config, warn)
+    accelerator, model, optimizer = state.accelerator, state.model, state.optimizer
+    start, log = state.resume()
+    objective = make_objective(state.conditioner.pipe, config)
     schedule = learning_rates(config)
-    validator = Validator(config, run)
-    batches = run.batches(start)
+    validator = Validator(config, state)
+    batches = state.batches(start)
 
-    with Stop(accelerator) as stop:
+    with StopSignal() as stop:
         for step in range(start, config.steps):
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * schedule(step)
@@ -50,36 +50,37 @@ def train(config: TrainConfig, on_step: OnStep | None = None, warn: Warn = print
                 batch = next(batches)
                 keys += batch.keys
                 torch.manual_seed(draw_seed(config.seed, step * config.accumulate + part, accelerator.process_index))
-                # Gradients meet across processes once, at the last part.
-                whole = part + 1 == config.accumulate
-                with contextlib.nullcontext() if whole else accelerator.no_sync(model):
+                # Gradients are reduced across processes once, at the last part.
+                is_last = part + 1 == config.accumulate
+                with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
                     with accelerator.autocast():
-                        losses = objective(model, run.conditioner(batch))
+                        losses = objective(model, state.conditioner(batch))
                     accelerator.backward(losses["loss"] / config.accumulate)
                 sums = {name: sums.get(name, 0) + value.detach() / config.accumulate for name, value in losses.items()}
             norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-            log.append(stop.mean(sums))
-            run.check_finite(log[-1], norm, step, keys)
+            means, stop.agreed = state.reduce_losses(sums, bool(stop.received))
+            log.append(means)
+            state.check_finite(log[-1], norm, step, keys)
             optimizer.step()
-            run.average()
-            run.tracking.log(log[-1] | {"lr": optimizer.param_groups[0]["lr"]}, step + 1)
+            state.update_ema()
+            state.tracking.log(log[-1] | {"lr": optimizer.param_groups[0]["lr"]}, step + 1)
             if on_step:
                 on_step(step + 1, log[-1])
             if validator.due(step + 1):
                 validator.validate(step + 1, log)
-            if stop.asked or run.checkpoint_due(step + 1):
-                run.save_checkpoint(step + 1, log)
-            stop.leave(step + 1)
+            if stop.agreed or state.checkpoint_due(step + 1):
+                state.save_checkpoint(step + 1, log)
+            stop.raise_if_agreed(step + 1)
 
-    return run.finish(log, start, time.perf_counter() - began)
+    return state.finish(log, start, time.perf_counter() - started_at)
 
 
 def learning_rates(config: TrainConfig) -> Callable[[int], float]:
     """Step -> share of ``config.lr``: a function of the step alone, so that there is nothing to save."""
     name = config.lr_schedule if config.lr_schedule != "constant" else "constant_with_warmup"
-    nobody = torch.optim.SGD([torch.zeros(1)])
+    unused = torch.optim.SGD([torch.zeros(1)])
     schedule: Any = get_scheduler(
-        name, nobody, num_warmup_steps=config.warmup_steps, num_training_steps=config.steps
+        name, unused, num_warmup_steps=config.warmup_steps, num_training_steps=config.steps
     ).lr_lambdas[0]
     # The first step of a warm-up would otherwise be lost, at a rate of zero.
     return lambda step: float(schedule(step + 1 if step < config.warmup_steps else step))

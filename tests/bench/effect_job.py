@@ -18,7 +18,7 @@ from sur_adapter.base_model import load_base
 from sur_adapter.evaluation.evaluate import judge_files
 from sur_adapter.evaluation.judge import load_judge
 from sur_adapter.evaluation.prompts import read_eval_prompts
-from sur_adapter.sampling.draw import Drawing, draw
+from sur_adapter.sampling.draw import RenderSettings, render
 from sur_adapter.sampling.generate import with_adapter
 from sur_adapter.stable_diffusion import load_adapter
 from sur_adapter.training.config import TrainConfig
@@ -52,7 +52,7 @@ class Job:
         del basis["out"], basis["arm"]["note"], basis["arm"]["trial"]
         basis["files"] = [_content(str(self.prompts)), *(_content(ref) for ref in (self.base, self.judge))]
         if self.arm.training is not None:
-            basis["settings"] = _settings(self).identity()
+            basis["settings"] = _settings(self).fingerprinted_settings()
             basis["data"] = _content(str(Path(self.shards).parent / "manifest.json"))
         return hashlib.sha256(json.dumps(basis, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -76,7 +76,9 @@ def run_job(job: Job) -> str:
     training_seconds = time.perf_counter() - started
     pipe, judge = _models(job.base, job.judge)
     judge.check(prompts)
-    files = draw(with_adapter(pipe, adapter), _texts(job), Drawing(**job.drawing), folder / "pictures", lambda _: None)
+    files = render(
+        with_adapter(pipe, adapter), _texts(job), RenderSettings(**job.drawing), folder / "pictures", lambda _: None
+    )
     judged = judge_files(judge, files, prompts)
     assert judged.features is not None
     np.save(folder / "features.npy", judged.features.numpy().astype(np.float16))

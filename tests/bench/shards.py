@@ -65,7 +65,7 @@ def compare(ours: Callable[[], int], bare: Callable[[], int], console: Console, 
 def read_bytes(pattern: str) -> int:
     """Image bytes and both texts of every sample, in the shuffled order of an epoch."""
     data = ShardDataset(pattern)
-    samples = [len(data.read(place).image or b"") for place in data.order(seed=0).places(0, len(data))]
+    samples = [len(data.read(place).image or b"") for place in data.order(seed=0).locations(0, len(data))]
     return len(samples)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sur_adapter.cli import generate as generate_cli
 from sur_adapter.cli import train as train_cli
-from sur_adapter.cli.app import command
+from sur_adapter.cli.app import typer_from_model
 from sur_adapter.training.config import TrainConfig
 
 
@@ -38,7 +38,7 @@ def test_train_then_generate(
     assert Image.open(image).format == "PNG"
 
 
-@pytest.mark.parametrize("module", ["train_cli", "generate_cli"])
+@pytest.mark.parametrize("module", ["cli.train", "cli.generate"])
 def test_help_teaches_and_does_not_wait_for_torch(module: str) -> None:
     lines = [
         "import sys",
@@ -63,8 +63,8 @@ def test_a_mistake_is_one_sentence_on_stderr_and_exit_code_2(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("main", "arguments", "says"),
     [
-        (train_cli.main, ["--shards", "x", "--steps", "0"], "--steps: 0 is refused"),
-        (train_cli.main, ["--shards", "x", "--eta", "2"], "--eta: 2.0 is refused"),
+        (train_cli.main, ["--shards", "x", "--steps", "0"], "--steps: 0 is not valid"),
+        (train_cli.main, ["--shards", "x", "--eta", "2"], "--eta: 2.0 is not valid"),
         (train_cli.main, ["--shard", "x"], "--shards"),
         (train_cli.main, [], "--shards"),
         (generate_cli.main, ["--adapter", "nowhere", "--prompt", "a"], "--adapter: 'nowhere' holds no config.json"),
@@ -92,10 +92,10 @@ def test_settings_come_from_a_file_and_a_flag_beside_it_wins(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("shards: x\nlearning_rate: 1", "sets 'learning_rate', which is no setting"),
-        ("shards: x\nbatchsize: 1", "sets 'batchsize', which is no setting; write 'batch_size'"),
-        ("shards: x\nsteps: none", "--steps: 'none' is refused"),
-        ("- 1", "is no list of settings"),
+        ("shards: x\nlearning_rate: 1", "sets 'learning_rate', which is not a setting"),
+        ("shards: x\nbatchsize: 1", "sets 'batchsize', which is not a setting; write 'batch_size'"),
+        ("shards: x\nsteps: none", "--steps: 'none' is not valid"),
+        ("- 1", "is not a mapping of settings"),
         ("a: [", "cannot be read"),
         ("steps: 3", "--shards: is missing"),
     ],
@@ -110,7 +110,7 @@ def test_a_settings_file_that_is_wrong_is_one_sentence(
 
 def test_the_authors_settings_are_the_defaults_of_their_objective(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[TrainConfig] = []
-    app = command(TrainConfig, asked.append)
+    app = typer_from_model(TrainConfig, asked.append)
     app(["--shards", "x", "--objective", "authors", "--lr", "1e-4"], standalone_mode=False)
     app(["--shards", "x"], standalone_mode=False)
     theirs, ours = asked

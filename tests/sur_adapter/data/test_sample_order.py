@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sur_adapter.data.sample_order import Order
+from sur_adapter.data.sample_order import SampleOrder
 
 counts = st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any)
 shuffles = st.integers(1, 12)
@@ -24,9 +24,9 @@ def everything(numbers: list[int]) -> list[tuple[int, int]]:
 def test_every_epoch_holds_every_sample_once_over_all_ranks(
     numbers: list[int], world: int, shuffle: int, seed: int, epochs: int
 ) -> None:
-    orders = [Order(numbers, seed=seed, rank=rank, world=world, shuffle=shuffle) for rank in range(world)]
+    orders = [SampleOrder(numbers, seed=seed, rank=rank, world=world, shuffle=shuffle) for rank in range(world)]
     before, after = orders[0].lengths(epochs - 1), orders[0].lengths(epochs)
-    read = [order.places(before[rank], after[rank]) for rank, order in enumerate(orders)]
+    read = [order.locations(before[rank], after[rank]) for rank, order in enumerate(orders)]
     assert sorted(place for one in read for place in one) == everything(numbers)
     assert max(after) - min(after) <= 1
     assert orders[0].lengths(world) == [sum(numbers)] * world
@@ -39,9 +39,9 @@ def test_a_stream_read_in_pieces_is_the_stream_read_whole(
     rank = data.draw(st.integers(0, world - 1))
     length = 3 * sum(numbers)
     cuts = sorted(data.draw(st.lists(st.integers(0, length), max_size=6)))
-    whole = Order(numbers, seed=1, rank=rank, world=world, shuffle=shuffle).places(0, length)
+    whole = SampleOrder(numbers, seed=1, rank=rank, world=world, shuffle=shuffle).locations(0, length)
     pieces = [
-        Order(numbers, seed=1, rank=rank, world=world, shuffle=shuffle).places(start, stop)
+        SampleOrder(numbers, seed=1, rank=rank, world=world, shuffle=shuffle).locations(start, stop)
         for start, stop in zip([0, *cuts], [*cuts, length], strict=True)
     ]
     assert [place for piece in pieces for place in piece] == whole
@@ -49,26 +49,26 @@ def test_a_stream_read_in_pieces_is_the_stream_read_whole(
 
 def test_seed_and_epoch_decide_the_order() -> None:
     def epoch(number: int, seed: int = 0) -> list[tuple[int, int]]:
-        return Order([50, 50], seed=seed, shuffle=64).places(100 * number, 100 * number + 100)
+        return SampleOrder([50, 50], seed=seed, shuffle=64).locations(100 * number, 100 * number + 100)
 
     assert epoch(0) == epoch(0)
     assert epoch(0) != epoch(1) and epoch(0) != epoch(0, seed=1)
 
 
 def test_neighbours_in_a_shard_are_torn_apart_but_few_shards_are_open_at_a_time() -> None:
-    places = Order([100] * 50, seed=0, shuffle=400).places(0, 5000)
-    steps = [abs(a[1] - b[1]) for a, b in pairwise(places) if a[0] == b[0]]
+    locations = SampleOrder([100] * 50, seed=0, shuffle=400).locations(0, 5000)
+    steps = [abs(a[1] - b[1]) for a, b in pairwise(locations) if a[0] == b[0]]
     assert np.mean(steps) > 25
-    assert max(len({shard for shard, _ in places[i : i + 400]}) for i in range(0, 5000, 400)) <= 5
+    assert max(len({shard for shard, _ in locations[i : i + 400]}) for i in range(0, 5000, 400)) <= 5
 
 
 def test_ranks_share_no_shard_but_those_at_the_cuts() -> None:
-    orders = [Order([100] * 12, seed=0, rank=rank, world=3) for rank in range(3)]
-    shards = [{shard for shard, _ in order.places(0, 400)} for order in orders]
+    orders = [SampleOrder([100] * 12, seed=0, rank=rank, world=3) for rank in range(3)]
+    shards = [{shard for shard, _ in order.locations(0, 400)} for order in orders]
     assert sorted(len(one) for one in shards) == [4, 4, 4] and len(set().union(*shards)) == 12
 
 
 @pytest.mark.parametrize("wrong", [{"rank": 2, "world": 2}, {"shuffle": 0}, {"rank": -1}])
 def test_a_rank_that_is_none_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="rank"):
-        Order([1], seed=0, **wrong)
+        SampleOrder([1], seed=0, **wrong)

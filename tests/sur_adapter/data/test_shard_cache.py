@@ -167,12 +167,12 @@ def test_a_copy_that_is_not_what_the_manifest_says_is_refused(build: Any, patter
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_server_that_sends_without_end_is_cut_off(host: Host, pattern: str, tmp_path: Path, number: int) -> None:
     host.endless, host.slow = f"surd-0000{number}.tar", f"surd-0000{1 - number}.tar"
-    assert "bytes its manifest says" in refusal(pattern, tmp_path / "cache")
+    assert "bytes in its manifest" in refusal(pattern, tmp_path / "cache")
 
 
 def test_what_nobody_wants_any_more_is_not_waited_for(host: Host, pattern: str, tmp_path: Path) -> None:
     data = ShardDataset(pattern, cache=tmp_path / "cache")
-    (first, _), *_ = data.order(seed=0).places(0, 1)
+    (first, _), *_ = data.order(seed=0).locations(0, 1)
     host.trickling = f"surd-0000{1 - first}.tar"
     batches = iter(data.loader(batch_size=1, seed=0, image_size=8))
     next(batches)
@@ -185,12 +185,12 @@ def test_what_nobody_wants_any_more_is_not_waited_for(host: Host, pattern: str, 
 
 def test_a_shard_that_is_gone_is_named(build: Any, pattern: str, tmp_path: Path) -> None:
     (build.root / "shards/surd-00001.tar").unlink()
-    assert "shards/surd-00001.tar: there is no such file" in refusal(pattern, tmp_path / "cache")
+    assert "shards/surd-00001.tar: the file is missing" in refusal(pattern, tmp_path / "cache")
 
 
 def test_a_manifest_cannot_name_a_file_outside_the_cache(tmp_path: Path) -> None:
     info = ShardInfo(name="surd-00000.tar", count=1, bytes=1, sha256="../../evil")
-    with pytest.raises(SurdError, match=r"sha256 '../../evil' is none"):
+    with pytest.raises(SurdError, match=r"sha256 '../../evil' is not a sha256"):
         ShardCache(tmp_path / "cache").open("memory://x/surd-00000.tar", info)
     assert not (tmp_path / "cache").exists()
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sur_adapter.data.batch import Sample, decode
+from sur_adapter.data.batch import TrainingSample, decode
 from sur_adapter.data.shard_dataset import Batch, ShardDataset
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest, ShardInfo, ShardManifest
@@ -130,7 +130,7 @@ def test_a_batch_holds_pixels_in_minus_one_to_one_and_each_keys_own_vector(build
     batch = next(iter(stream(data, image_size=16)))
     assert batch.images_BCHW.shape == (4, 3, 16, 16) and batch.images_BCHW.dtype == torch.float32
     assert -1 <= batch.images_BCHW.min() < -0.2 and 0.2 < batch.images_BCHW.max() <= 1
-    own = {sample.key: sample.arrays["llm"] for sample in map(data.read, data.order(seed=5).places(0, 12))}
+    own = {sample.key: sample.arrays["llm"] for sample in map(data.read, data.order(seed=5).locations(0, 12))}
     assert batch.llm_BW.dtype == torch.float32
     assert np.array_equal(batch.llm_BW, np.stack([own[key] for key in batch.keys]).astype(np.float32))
     assert all(long.startswith(short) for short, long in zip(batch.simple, batch.complex, strict=True))
@@ -141,7 +141,7 @@ def test_an_image_is_turned_upright_and_laid_on_white() -> None:
     def decoded(image: Image.Image, format: str, **options: Any) -> np.ndarray:
         data = io.BytesIO()
         image.save(data, format, **options)
-        return decode(Sample(key="k", shard="s", simple="", complex="", image=data.getvalue()), 8)
+        return decode(TrainingSample(key="k", shard="s", simple="", complex="", image=data.getvalue()), 8)
 
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     assert (decoded(clear, "PNG") == 255).all()
@@ -223,7 +223,7 @@ def test_a_pattern_matching_nothing_is_named(build: Any) -> None:
     with pytest.raises(SurdError, match=r"nosuch://.*cannot be read here"):
         ShardDataset("nosuch://bucket/shards/surd-{0..3}.tar")
     (build.root / "shards/surd-00001.tar").unlink()
-    with pytest.raises(SurdError, match=r"surd-00001\.tar: there is no such file"):
+    with pytest.raises(SurdError, match=r"surd-00001\.tar: the file is missing"):
         keys(stream(ShardDataset(build.pattern), epochs=1))
 
 
@@ -257,8 +257,8 @@ def test_a_missing_or_broken_manifest_is_named(build: Any) -> None:
 
 def test_llm_statistics_are_those_of_the_whole_column(build: Any) -> None:
     data = ShardDataset(build.pattern, columns=["llm"])
-    places = data.order(seed=0).places(0, 12)
-    vectors = np.stack([data.read(place).arrays["llm"] for place in places]).astype(np.float32)
+    locations = data.order(seed=0).locations(0, 12)
+    vectors = np.stack([data.read(location).arrays["llm"] for location in locations]).astype(np.float32)
     mean, std = data.llm_statistics()
     np.testing.assert_allclose(mean, vectors.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(std, vectors.std(0), rtol=1e-4, atol=1e-6)

@@ -93,7 +93,7 @@ def asked(base: Path, prompt_file: Path, judge_folder: Path, tmp_path: Path) -> 
 
 def test_a_fact_judge_gives_value_and_probability_of_each_group(judge_folder: Path) -> None:
     judge = FactJudge(str(judge_folder))
-    seen, features = judge.look([Image.new("RGB", (40, 40), colour) for colour in COLOURS.values()])
+    seen, features = judge.classify([Image.new("RGB", (40, 40), colour) for colour in COLOURS.values()])
     assert [one["background"][0] for one in seen] == ["red", "blue"]
     assert all(one["count"][0] == "1" and 0.99 < one["count"][1] < 1 for one in seen)
     assert features.shape == (2, 16) and judge.accuracy == {"background": 1.0}
@@ -216,14 +216,14 @@ def test_mistakes_are_one_sentence(asked: Callable[..., EvalConfig], tmp_path: P
     }.items():
         (tmp_path / name).write_text(json.dumps(row))
     mistakes: list[tuple[dict[str, Any], str]] = [
-        ({"prompts": tmp_path / "number.jsonl"}, r"line 1 of .*category is 5, no text"),
-        ({"prompts": tmp_path / "complex.jsonl"}, r"line 1 of .*complex is \['b'\], no text"),
-        ({"prompts": tmp_path / "gone.jsonl"}, r"line 1 of .*its image .*no/where.png' is not there"),
+        ({"prompts": tmp_path / "number.jsonl"}, r"line 1 of .*category is 5, not text"),
+        ({"prompts": tmp_path / "complex.jsonl"}, r"line 1 of .*complex is \['b'\], not text"),
+        ({"prompts": tmp_path / "gone.jsonl"}, r"line 1 of .*its image .* is missing"),
         ({"judge": "clip:ViT-B-32"}, r"--judge: clip:'ViT-B-32' names a model without its weights; write clip:MODEL/"),
         ({"prompts": tmp_path / "gone"}, r"--prompts: .*gone' cannot be read"),
-        ({"prompts": tmp_path / "empty.txt"}, r"holds no prompt"),
-        ({"prompts": tmp_path / "bad.jsonl"}, r"line 2 of .* is no prompt"),
-        ({"prompts": tmp_path / "plain.txt"}, r"states no fact .* take --judge clip:NAME"),
+        ({"prompts": tmp_path / "empty.txt"}, r"holds no prompts"),
+        ({"prompts": tmp_path / "bad.jsonl"}, r"line 2 of .* is not a valid prompt"),
+        ({"prompts": tmp_path / "plain.txt"}, r"states no fact .* use --judge clip:NAME"),
         ({"prompts": tmp_path / "odd.jsonl"}, r"states background 'mauve', which the judge does not know"),
         ({"judge": str(tmp_path)}, r"--judge: .* cannot be loaded"),
         ({"judge": "clip:no-such-model"}, r"--judge: clip:'no-such-model' cannot be loaded"),
@@ -232,7 +232,7 @@ def test_mistakes_are_one_sentence(asked: Callable[..., EvalConfig], tmp_path: P
         ({"adapter": tmp_path}, r"--adapter: .* holds no config.json"),
     ]
     if not torch.cuda.is_available():
-        mistakes.append(({"device": "cuda"}, r"--device: 'cuda' .* no GPU"))
+        mistakes.append(({"device": "cuda"}, r"--device: 'cuda' needs a GPU"))
     for fields, sentence in mistakes:
         with pytest.raises(SurdError, match=sentence):
             evaluate(asked(**fields))
@@ -248,7 +248,9 @@ def test_a_picture_that_cannot_be_read_is_named(asked: Callable[..., EvalConfig]
     spoilt.unlink()
     evaluate(asked(limit=1))
     (tmp_path / "eval/run.json").write_text("[]")
-    with pytest.raises(SurdError, match=r"--out: .* cannot be used \(run.json is of no run\); name another folder"):
+    with pytest.raises(
+        SurdError, match=r"--out: .* cannot be used \(run.json is not a record of a run\); name another folder"
+    ):
         evaluate(asked(limit=1))
 
 

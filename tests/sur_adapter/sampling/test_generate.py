@@ -156,7 +156,7 @@ def test_mistakes_are_one_sentence(asked: Callable[..., GenerateConfig], tmp_pat
         ({"out": tmp_path}, r"--out: .* is a folder; name a file in it"),
     ]
     if not torch.cuda.is_available():
-        mistakes.append(({"device": "cuda"}, r"--device: 'cuda' .* no GPU"))
+        mistakes.append(({"device": "cuda"}, r"--device: 'cuda' needs a GPU"))
     for fields, sentence in mistakes:
         with pytest.raises(SurdError, match=sentence):
             generate(asked(**fields))
@@ -167,9 +167,9 @@ def test_mistakes_are_one_sentence(asked: Callable[..., GenerateConfig], tmp_pat
     [
         ({"width": "wide"}, r"cannot be loaded"),
         ({"heads": 5}, r"cannot be loaded \(embed_dim must be divisible by num_heads\)"),
-        ({"depth": 3}, r"config.json and weights that are not each other's \(transformer_encoder.layers.2"),
-        ({"depth": 1}, r"config.json and weights that are not each other's \(transformer_encoder.layers.1"),
-        ({"eta": "much"}, r"strength eta of 'much', which is no number from 0 to 1"),
+        ({"depth": 3}, r"config.json and weights that do not match \(transformer_encoder.layers.2"),
+        ({"depth": 1}, r"config.json and weights that do not match \(transformer_encoder.layers.1"),
+        ({"eta": "much"}, r"strength eta of 'much', which is not a number from 0 to 1"),
         ({"eta": 5}, r"strength eta of 5"),
     ],
 )

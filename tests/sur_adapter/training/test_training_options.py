@@ -132,7 +132,7 @@ def test_a_loss_that_is_no_number_names_the_last_good_checkpoint(config: Config,
     # Past what the fingerprint of the weights looks at: as when a disk goes bad under a run.
     tensors["conv_out.weight"].view(-1)[-1] = float("nan")
     save_file(tensors, file)
-    sentence = r"no number at step 3 .*keys [0-9a-f]{16}.*last good checkpoint is .*step-000002"
+    sentence = r"non-finite loss at step 3 .*keys [0-9a-f]{16}.*last good checkpoint is .*step-000002"
     with pytest.raises(SurdError, match=sentence):
         train(config(steps=4, checkpoint_every=1, base=str(sick)))
 
@@ -183,7 +183,7 @@ def test_what_a_validation_lacks_is_said_before_the_first_step(config: Config, t
     plain.write_text("a cat")
     mistakes: list[tuple[dict[str, object], str]] = [
         ({"validation_prompts": tmp_path / "gone.txt", "validate_every": 2}, r"--prompts: .*gone.txt' cannot be read"),
-        ({"validation_prompts": plain}, r"--validation-prompts: nothing is ever validated, as --validate-every is 0"),
+        ({"validation_prompts": plain}, r"--validation-prompts: --validate-every is 0, so nothing is ever validated"),
         ({"validation_judge": "x", "validate_every": 2}, r"--validation-judge: .*; give --validation-prompts too"),
         (
             {"validation_prompts": plain, "validation_judge": str(tmp_path), "validate_every": 2},
@@ -221,7 +221,7 @@ def test_two_processes_learn_together_what_one_learns_of_twice_the_batch(build: 
 
 def test_a_sharded_adapter_is_saved_whole_and_comes_back(tmp_path: Path) -> None:
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
-    command = [sys.executable, *launch, "-m", "tests.sur_adapter.fsdp_round_trip", str(tmp_path)]
+    command = [sys.executable, *launch, "-m", "tests.sur_adapter.training.fsdp_round_trip", str(tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
