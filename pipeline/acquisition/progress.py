@@ -12,9 +12,10 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from surd.pipeline.build.folder import Build, part_file
 from surd.schemas import Pair, Status
@@ -42,10 +43,10 @@ class HostCount:
 
 @dataclass
 class FetchProgress:
-    """How far fetch is. ``earlier``: images that an earlier run had got, which say nothing of the speed."""
+    """How far fetch is. ``resumed``: images that an earlier run had downloaded, which do not count in the speed."""
 
     total: int = 0
-    earlier: int = 0
+    resumed: Annotated[int, Field(alias="earlier")] = 0  # the file's name for it
     started: float = 0.0  # seconds of the clock on the wall
     hosts: dict[str, HostCount] = field(default_factory=dict)
 
@@ -70,7 +71,7 @@ class FetchProgress:
 
     def join(self, other: FetchProgress) -> None:
         """Add what another partition says."""
-        self.total, self.earlier = self.total + other.total, self.earlier + other.earlier
+        self.total, self.resumed = self.total + other.total, self.resumed + other.resumed
         for host, count in other.hosts.items():
             self.add(host, count)
 
@@ -96,10 +97,10 @@ class Reporter:
         self._path, self._told = path, 0.0
         self._progress = FetchProgress(total=total, started=time.time())
 
-    def note(self, url: str | None, pair: Pair, *, earlier: bool) -> None:
+    def note(self, url: str | None, pair: Pair, *, resumed: bool) -> None:
         """One more row is done."""
         self._progress.count(host_of(url), pair.kept, pair.reason, pair.size)
-        self._progress.earlier += earlier
+        self._progress.resumed += resumed
         now = time.monotonic()
         if self._path and now - self._told >= EVERY:
             self._told = now
@@ -110,16 +111,16 @@ class Reporter:
             self._path.unlink(missing_ok=True)
 
     def _write(self, path: Path) -> None:
-        told = FetchProgress(self._progress.total, self._progress.earlier, self._progress.started)
+        told = FetchProgress(self._progress.total, self._progress.resumed, self._progress.started)
         told.hosts = dict(self._progress.busiest(MOST_HOSTS))
         temporary = path.with_name(f"{path.name}.tmp")
         with suppress(OSError):  # a full disk is told by whoever needs it
-            temporary.write_bytes(_STATED.dump_json(told))
+            temporary.write_bytes(_STATED.dump_json(told, by_alias=True))
             temporary.replace(path)
 
 
-def under_way(build: Build, unit: int, since: float) -> FetchProgress | None:
-    """What a partition at work says, unless it was written by one begun before ``since``, which is dead."""
+def live(build: Build, unit: int, since: float) -> FetchProgress | None:
+    """The progress file of a running partition, or None if it has none or a run begun before ``since`` left it."""
     path = progress_file(build, unit)
     try:
         progress = _STATED.validate_json(path.read_bytes()) if path else None
@@ -128,8 +129,8 @@ def under_way(build: Build, unit: int, since: float) -> FetchProgress | None:
     return progress if progress and progress.started >= since else None
 
 
-def of_rows(build: Build, unit: int) -> FetchProgress:
-    """What became of a partition that is done."""
+def from_rows(build: Build, unit: int) -> FetchProgress:
+    """The counts of a finished partition, from its rows."""
     urls = build.read_table(part_file("collect", unit), columns=["url"])["url"].to_pylist()
     rows = build.read_table(part_file("fetch", unit), columns=["status", "reason", "size"]).to_pylist()
     progress = FetchProgress(total=len(rows))

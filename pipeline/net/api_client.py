@@ -10,12 +10,11 @@ from urllib.parse import urljoin, urlsplit
 
 import httpcore
 import httpx
-import stamina
 from protego import Protego
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.net.address_guard import AddressGuard, GuardedSyncBackend
-from surd.pipeline.net.retry import MAX_WAIT, client_settings, describe, is_transient, retry_wait
+from surd.pipeline.net.retry import MAX_WAIT, attempts, client_settings, describe, is_transient
 from surd.pipeline.net.robots import ROBOTS_BYTES, check_robots
 from surd.pipeline.rejection import Rejected
 from surd.schemas import BuildConfig, Reason
@@ -56,9 +55,7 @@ class ApiClient:
 
     def _tried(self, attempted: Callable[[], T]) -> T:
         """What should be JSON and is not counts as a failed try: a busy site answers with a page of excuse."""
-        for attempt in stamina.retry_context(
-            on=retry_wait, attempts=self._settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
-        ):
+        for attempt in attempts(self._settings.retries):
             with attempt:
                 return attempted()
         raise AssertionError("stamina either returns or raises")

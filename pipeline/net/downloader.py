@@ -14,13 +14,12 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
-import stamina
 from multidict import MultiMapping
 
 from surd.pipeline.net.address_guard import AddressGuard, ForbiddenAddress
 from surd.pipeline.net.rate_limit import HostLimit, Slots, host_limit, per_process
 from surd.pipeline.net.request_url import Origin, RequestUrl
-from surd.pipeline.net.retry import MAX_REDIRECTS, MAX_WAIT, describe, is_transient, retry_after, retry_wait, user_agent
+from surd.pipeline.net.retry import MAX_REDIRECTS, MAX_WAIT, attempts, describe, is_transient, retry_after, user_agent
 from surd.pipeline.net.robots import ROBOTS_BYTES, Reservations, Robots, opt_out
 from surd.pipeline.net.transport import GuardedTransport, HttpxTransport, Response, Timeouts, Transport
 from surd.pipeline.rejection import Rejected
@@ -131,9 +130,7 @@ class Downloader:
 
     async def _tried_again(self, url: str, wanted: _Wanted, failed: Exception) -> Download:
         """What a first try that ``failed`` may still come to."""
-        async for attempt in stamina.retry_context(
-            on=retry_wait, attempts=self._settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
-        ):
+        async for attempt in attempts(self._settings.retries):
             with attempt:
                 if attempt.num == 1:
                     raise failed

@@ -1,7 +1,8 @@
-"""Turns a crowd of requests into what one host is willing to bear: so many at once, so many a second, pauses kept.
+"""Per-host concurrency and rate limits, shared by threads and processes.
 
-A host's limits hold for the whole process, over every partition and event loop that runs in it; where several
-processes ``share`` hosts, over all of them: requests at once are divided, and starts are kept apart by one clock.
+A host's limits hold for the whole process, over every partition and event loop that runs in it. After
+``share_between`` they hold over several processes: each may have its part of the requests at once, and one clock keeps
+the starts of all apart.
 """
 
 from __future__ import annotations
@@ -225,7 +226,7 @@ _LIMITS: dict[tuple[str, int, float | None], HostLimit] = {}
 _LIMITS_LOCK = threading.Lock()
 
 
-def share(processes: int, starts: Starts, lock: AbstractContextManager[Any]) -> None:
+def share_between(processes: int, starts: Starts, lock: AbstractContextManager[Any]) -> None:
     """From now on keep to one part in ``processes`` of all limits; the others have the same ``starts`` and ``lock``."""
     global _SHARE
     _SHARE = _Share(processes=processes, starts=starts, lock=lock)

@@ -6,10 +6,12 @@ import importlib.metadata
 import json
 import logging
 import random
+from collections.abc import AsyncIterator, Iterator
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
+import stamina
 
 MAX_WAIT = 60.0  # seconds that a Retry-After may ask for; a server that wants more is left for the next run
 MAX_REDIRECTS = 5
@@ -43,6 +45,19 @@ def user_agent() -> str:
 def is_transient(response: httpx.Response) -> bool:
     """Whether an error answer says "not now" rather than "no": 408, 425, 429 and the server's own faults."""
     return response.status_code in _TRANSIENT_STATUS or response.status_code >= 500
+
+
+class Attempts(Protocol):
+    """The tries of one request, as ``stamina.Attempt``: for ``for`` and for ``async for``."""
+
+    def __iter__(self) -> Iterator[stamina.Attempt]: ...
+
+    def __aiter__(self) -> AsyncIterator[stamina.Attempt]: ...
+
+
+def attempts(retries: int) -> Attempts:
+    """One try and up to ``retries`` more, after failures that ``retry_wait`` accepts, 0.5 s to 20 s apart."""
+    return stamina.retry_context(on=retry_wait, attempts=retries + 1, timeout=None, wait_initial=0.5, wait_max=20)
 
 
 def retry_wait(error: Exception) -> bool | float:

@@ -122,9 +122,9 @@ class Fetcher:
     async def one(self, numbered: tuple[int, SourceRecord]) -> Fetched:
         """Get and inspect one record's image, and say so. A record rejected before passes as it is."""
         number, record = numbered
-        earlier = self._journal is not None and self._journal.holds(record.key)
+        resumed = self._journal is not None and self._journal.holds(record.key)
         fetched = await self._one(number, record)
-        self._reporter.note(record.url, fetched.pair, earlier=earlier)
+        self._reporter.note(record.url, fetched.pair, resumed=resumed)
         return fetched
 
     async def _one(self, number: int, record: SourceRecord) -> Fetched:
