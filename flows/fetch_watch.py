@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from surd.pipeline.acquisition.progress import FetchProgress, HostCount, of_rows, under_way
+from surd.pipeline.acquisition.progress import FetchProgress, HostCount, from_rows, live
 from surd.pipeline.build.folder import Build
 from surd.pipeline.runner.run_unit import Outcome
 
@@ -32,8 +32,8 @@ class FetchWatch:
     def unit_done(self, outcome: Outcome) -> None:
         """Count a finished partition by its rows, and no longer by its progress file."""
         self._units_done.add(outcome.unit)
-        part = of_rows(self._build, outcome.unit)
-        part.earlier = part.total if outcome.skipped else 0
+        part = from_rows(self._build, outcome.unit)
+        part.resumed = part.total if outcome.skipped else 0
         self._done.join(part)
 
     def now(self) -> FetchProgress:
@@ -41,7 +41,7 @@ class FetchWatch:
         progress = FetchProgress(started=self._started)
         progress.join(self._done)
         for unit in range(self._build.part_count()):
-            if unit not in self._units_done and (part := under_way(self._build, unit, self._started)):
+            if unit not in self._units_done and (part := live(self._build, unit, self._started)):
                 progress.join(part)
         progress.total = self._total
         return progress
@@ -52,7 +52,7 @@ def format_progress(progress: FetchProgress) -> str:
     counts, seconds = progress.all_hosts, max(time.time() - progress.started, 1e-3)
     if not counts.images:
         return "waiting for the first image"
-    rate = (counts.images - progress.earlier) / seconds
+    rate = (counts.images - progress.resumed) / seconds
     fields = [f"{rate:.1f} images/s", f"{share(counts)} kept{_in_brackets(counts.reasons)}"]
     if rate and counts.images < progress.total:
         fields.append(f"{_clock((progress.total - counts.images) / rate)} left")

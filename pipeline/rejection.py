@@ -1,4 +1,4 @@
-"""What stops one image from becoming a pair: a reason, and whether a later run may have more luck."""
+"""The exception for an image that does not become a pair: its reason, and whether a later run may succeed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from surd.schemas import Reason
 
 
 class Rejected(Exception):
-    """An image that will not become a pair, and why. ``transient``: worth asking again when the build is run again."""
+    """An image that does not become a pair, and why. ``transient``: worth another try when the build is run again."""
 
     def __init__(self, reason: Reason, detail: str, *, transient: bool = False) -> None:
         super().__init__(detail)

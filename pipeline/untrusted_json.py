@@ -1,4 +1,4 @@
-"""Turns JSON and text written by strangers into values that can be stored: no NaN, no lone surrogates, no surprises."""
+"""Parsing of untrusted JSON and text into values that can be stored: no NaN, no lone surrogates, bounded depth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_DEPTH = 100
 def parse(text: str | bytes) -> Any:
     """The value of a JSON text; NaN and infinities become null.
 
-    Raises ValueError, and nothing else, on whatever is not JSON or is nested deeper than 100.
+    Raises ValueError, and nothing else, if it is not JSON or is nested deeper than 100.
     """
     try:
         value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
@@ -22,7 +22,7 @@ def parse(text: str | bytes) -> Any:
 
 
 def parse_at(text: str, start: int) -> tuple[Any, int]:
-    """The JSON value that begins at ``start``, and where it ends; otherwise as ``parse``."""
+    """The JSON value that starts at ``start``, and the position of its end; otherwise as ``parse``."""
     try:
         value, end = _DECODER.raw_decode(text, start)
     except RecursionError:
@@ -36,7 +36,7 @@ def dump(value: Any) -> str:
 
 
 def to_text(value: Any) -> str | None:
-    """A string as it can be stored (lone surrogates replaced, NULs dropped), numbers as text, None for all else."""
+    """A string in a form that can be stored (lone surrogates replaced, NULs dropped), a number as text, else None."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return str(value).encode("utf-8", "replace").decode("utf-8").replace("\0", "")

@@ -1,14 +1,14 @@
-"""Turns downloads, as they arrive, into a file beside the partition, so that no image is ever downloaded twice.
+"""Journal of one partition's downloads, so that no image is ever downloaded twice.
 
-``fetch/part-NNNNN.journal`` begins with a line that says for which records and settings it speaks. Then come entries in
-the order of arrival: a JSON line, and for a download its bytes behind that line. When the partition is done the bytes
-are in its tar, and the journal is rewritten to hold the permanent refusals, and what versions servers said to give. The
-next run of the partition, after a kill or for the sake of transient failures, takes from journal and tar what they hold
-and asks the network only for the rest. A half-written entry at the end, and bytes that do not have their checksum,
-count as not there.
+``fetch/part-NNNNN.journal`` starts with a header line, a hash of the records and settings that it belongs to. Then come
+entries in the order of arrival: a JSON line, and for a download its bytes behind that line. When the partition is done
+the bytes are in its tar, and the journal is rewritten to hold the permanent rejections, and the validators that servers
+gave. The next run of the partition, after a kill or because of transient failures, takes from journal and tar what they
+hold and requests only the rest. A half-written entry at the end, and bytes with another checksum than recorded, count
+as missing.
 
-A journal with another first line is put aside with the tar that belongs to it until the run is done: everything is
-asked for anew, but of what it holds only where the server says that it has another version by now.
+A journal with another header is kept as a backup, with the tar that belongs to it, until the run is done: everything is
+requested anew, but the bodies it holds only if they have changed by their server's validators.
 """
 
 from __future__ import annotations
@@ -19,21 +19,50 @@ import os
 import tarfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from surd.pipeline.net.downloader import Download, Known, Version
+from surd.pipeline.net.downloader import CachedBody, Download, Validators
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Pair, Reason, SourceRecord
 from surd.schemas.config import FetchConfig
 
 VERSION = 2
-_STATED = tuple(Version.__dataclass_fields__)  # of which an entry has those that the server stated
 #: Settings that change how fast bytes come, not which.
 _PACE = {
     "processes", "concurrency", "per_host_concurrency", "per_host_rate", "retries", "connect_timeout",
     "first_byte_timeout", "timeout",
 }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noted:
+    """What a server said with a kept image: its validators, the checksum of its bytes, its opt-out."""
+
+    validators: Validators | None = None
+    sha256: str | None = None
+    opt_out: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored(Noted):
+    """A downloaded body, and where its bytes are: in the tar, or in the journal."""
+
+    offset: int
+    size: int
+    in_tar: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejection:
+    """A permanent rejection. ``reason``: the value of a Reason."""
+
+    reason: str
+    detail: str
+
+
+Entry = Stored | Noted | Rejection
 
 
 class Journal:
@@ -44,62 +73,71 @@ class Journal:
         basis = [VERSION, settings.model_dump(mode="json", exclude=_PACE), [[r.key, r.url] for r in records]]
         self._header = json.dumps({"journal": hashlib.sha256(json.dumps(basis).encode()).hexdigest()}).encode() + b"\n"
         self._recoded = settings.image_size is not None  # then the tar does not hold what was downloaded
-        self._held: _Held | None = None
-        self._before: _Held | None = None
+        self._opened: _JournalFile | None = None
+        self._previous: _JournalFile | None = None
 
     def __enter__(self) -> Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._make_room()
+        self._back_up_other()
         with self._path.open("ab") as file:
             if not file.tell():
                 file.write(self._header)
-        self._held = _Held(self._path, None if self._recoded else self._tar)
-        if _aside(self._path).exists():
-            self._before = _Held(_aside(self._path), _aside(self._tar))
+        self._opened = _JournalFile(self._path, None if self._recoded else self._tar)
+        if _backup(self._path).exists():
+            self._previous = _JournalFile(_backup(self._path), _backup(self._tar))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for held in (self._held, self._before):
-            if held:
-                held.close()
+        for file in (self._opened, self._previous):
+            if file:
+                file.close()
 
-    def holds(self, key: str) -> bool:
-        """Whether there may be an outcome of a record."""
-        return key in self._mine.entries
+    def has(self, key: str) -> bool:
+        """Whether there is an entry of a record."""
+        return key in self._file.entries
 
-    def outcome(self, key: str) -> Download | None:
-        """The download of a record that this run or an earlier one made, or None. Raises Rejected when it was refused
-        for good."""
-        entry = self._mine.entries.get(key, {})
-        if "reason" in entry:
-            raise Rejected(Reason(entry["reason"]), entry["detail"])
-        data = self._mine.data(entry) if "offset" in entry else None
-        return None if data is None else Download(data=data, opt_out=entry.get("opt_out"), version=_version(entry))
-
-    def known(self, key: str) -> Known | None:
-        """What a run with other settings or records got, where its server named the version."""
-        before = self._before
-        entry = before.entries.get(key, {}) if before else {}
-        version = _version(entry)
-        if before is None or version is None or "offset" not in entry:
+    def lookup(self, key: str) -> Download | None:
+        """The download of a record by this run or an earlier one, or None. Raises Rejected if it was rejected for
+        good."""
+        entry = self._file.entries.get(key)
+        if isinstance(entry, Rejection):
+            raise Rejected(Reason(entry.reason), entry.detail)
+        if not isinstance(entry, Stored) or (data := self._file.data(entry)) is None:
             return None
-        return Known(version=version, read=lambda: before.data(entry))
+        return Download(data=data, opt_out=entry.opt_out, validators=entry.validators)
 
-    def keep(self, key: str, download: Download) -> None:
-        """Note a download; it is in the file when this returns."""
-        told = {"opt_out": download.opt_out, **_stated(download.version)}
-        entry = {"key": key, "size": len(download.data), "sha256": download.sha256, **told}
-        self._mine.append(entry, download.data)
+    def previous(self, key: str) -> CachedBody | None:
+        """The body from a run with other settings or records, if its server gave validators."""
+        previous = self._previous
+        entry = previous.entries.get(key) if previous else None
+        if previous is None or not isinstance(entry, Stored) or entry.validators is None:
+            return None
+        return CachedBody(validators=entry.validators, read=lambda: previous.data(entry))
 
-    def refuse(self, key: str, refused: Rejected) -> None:
-        """Note a refusal, unless it may pass."""
-        if not refused.transient:
-            self._mine.append(_refusal(key, refused.reason, refused.detail))
+    def record(self, key: str, download: Download) -> None:
+        """Add a download; it is in the file when this returns."""
+        size, sha256 = len(download.data), download.sha256
+        line = {"key": key, "size": size, "sha256": sha256, "opt_out": download.opt_out}
+        offset = self._file.append(line | _fields(download.validators), download.data)
+        self._file.entries[key] = Stored(
+            offset=offset,
+            size=size,
+            in_tar=False,
+            sha256=sha256,
+            opt_out=download.opt_out,
+            validators=download.validators,
+        )
+
+    def record_rejection(self, key: str, rejected: Rejected) -> None:
+        """Add a rejection, unless it is transient."""
+        if not rejected.transient:
+            self._file.append(_rejection(key, rejected.reason, rejected.detail))
+            self._file.entries[key] = Rejection(reason=rejected.reason.value, detail=rejected.detail)
 
     def finish(self, pairs: Sequence[Pair]) -> None:
-        """Rewrite the journal once the bytes of what was kept are in the tar: what the tar cannot say, in row order.
+        """Rewrite the journal once the bytes of what was kept are in the tar: what the tar cannot hold, in row order.
 
-        Where the tar holds re-encoded images the journal keeps the originals as long as a run is to follow.
+        If the tar holds re-encoded images the journal keeps the originals as long as another run is to follow.
         """
         if self._recoded and any(pair.transient for pair in pairs):
             return
@@ -108,30 +146,30 @@ class Journal:
             file.write(self._header)
             for pair in pairs:
                 if pair.rejected_by == "fetch" and pair.reason and not pair.transient:
-                    file.write(_line(_refusal(pair.key, pair.reason, pair.detail or "")))
+                    file.write(_line(_rejection(pair.key, pair.reason, pair.detail or "")))
                 elif pair.kept and not self._recoded and (note := self._note(pair)):
                     file.write(_line({"key": pair.key, **note}))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._path)
         for path in (self._path, self._tar):
-            _aside(path).unlink(missing_ok=True)
+            _backup(path).unlink(missing_ok=True)
 
     @property
-    def _mine(self) -> _Held:
-        assert self._held is not None, "a journal is used inside its with block"
-        return self._held
+    def _file(self) -> _JournalFile:
+        assert self._opened is not None, "a journal is used inside its with block"
+        return self._opened
 
     def _note(self, pair: Pair) -> dict[str, Any]:
-        """What is to be remembered of a kept pair whose bytes are in the tar."""
-        entry = self._mine.entries.get(pair.key, {})
-        stated = {name: entry[name] for name in _STATED if entry.get(name)}
-        if stated:
-            stated["sha256"] = pair.sha256
-        return stated | ({"opt_out": pair.opt_out} if pair.opt_out else {})
+        """The fields to keep of a kept pair whose bytes are in the tar."""
+        entry = self._file.entries.get(pair.key)
+        fields: dict[str, Any] = _fields(entry.validators) if isinstance(entry, Noted) else {}
+        if fields:
+            fields["sha256"] = pair.sha256
+        return fields | ({"opt_out": pair.opt_out} if pair.opt_out else {})
 
-    def _make_room(self) -> None:
-        """Put a journal of other records or settings aside, and its tar, which a new header would vouch for."""
+    def _back_up_other(self) -> None:
+        """Rename a journal of other records or settings, and its tar, which would pass for the new header's."""
         if not self._path.exists():
             self._tar.unlink(missing_ok=True)
             return
@@ -141,38 +179,39 @@ class Journal:
             return
         for path in (self._tar, self._path):
             if path.exists() and header.endswith(b"\n"):
-                path.replace(_aside(path))
+                path.replace(_backup(path))
             else:
                 path.unlink(missing_ok=True)
-                _aside(path).unlink(missing_ok=True)
+                _backup(path).unlink(missing_ok=True)
 
 
-class _Held:
-    """What a journal and the tar of its run hold: ``entries`` by key; a download's has an offset in one of them."""
+class _JournalFile:
+    """A journal file and the tar of its run, indexed: ``entries`` by key."""
 
     def __init__(self, journal: Path, tar: Path | None) -> None:
-        self.entries: dict[str, dict[str, Any]] = {}
+        self.entries: dict[str, Entry] = {}
         self._journal = journal.open("r+b", buffering=0)
         self._tar = tar.open("rb") if tar and tar.exists() else None
         if self._tar:
-            self._read_tar(self._tar)
-        self._read_entries(journal)
+            self._index_tar(self._tar)
+        self._index_journal(journal)
 
     def close(self) -> None:
         self._journal.close()
         if self._tar:
             self._tar.close()
 
-    def data(self, entry: dict[str, Any]) -> bytes | None:
-        """The bytes of a download, or None where they are not what was written."""
-        file = self._tar if entry["in_tar"] else self._journal
+    def data(self, entry: Stored) -> bytes | None:
+        """The bytes of a download, or None if they are not those that were written."""
+        file = self._tar if entry.in_tar else self._journal
         assert file is not None, "what is in a tar was read from one"
-        data = os.pread(file.fileno(), entry["size"], entry["offset"])
-        known = entry.get("sha256")
-        return data if len(data) == entry["size"] and known in (None, hashlib.sha256(data).hexdigest()) else None
+        data = os.pread(file.fileno(), entry.size, entry.offset)
+        is_whole = len(data) == entry.size and entry.sha256 in (None, hashlib.sha256(data).hexdigest())
+        return data if is_whole else None
 
-    def append(self, entry: dict[str, Any], data: bytes = b"") -> None:
-        line = _line(entry)
+    def append(self, fields: dict[str, Any], data: bytes = b"") -> int:
+        """Write a line and the bytes behind it; returns their offset."""
+        line = _line(fields)
         start = self._journal.seek(0, os.SEEK_END)
         try:
             written = os.writev(self._journal.fileno(), (line, data))
@@ -182,17 +221,15 @@ class _Held:
         except OSError:  # half an entry would hide those behind it
             self._journal.truncate(start)
             raise
-        if "size" in entry:
-            entry |= {"offset": start + len(line), "in_tar": False}
-        self.entries[entry["key"]] = entry
+        return start + len(line)
 
-    def _read_tar(self, file: IO[bytes]) -> None:
+    def _index_tar(self, file: IO[bytes]) -> None:
         with suppress(tarfile.TarError), tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 key = member.name.partition(".")[0]
-                self.entries[key] = {"offset": member.offset_data, "size": member.size, "in_tar": True}
+                self.entries[key] = Stored(offset=member.offset_data, size=member.size, in_tar=True)
 
-    def _read_entries(self, journal: Path) -> None:
+    def _index_journal(self, journal: Path) -> None:
         """Index the entries, and cut off one that was not written to its end."""
         size = os.fstat(self._journal.fileno()).st_size
         with journal.open("rb") as reader:
@@ -200,41 +237,45 @@ class _Held:
             while position < size:
                 reader.seek(position)
                 line = reader.readline()
+                start = position + len(line)
                 try:
-                    entry = json.loads(line)
-                    end = position + len(line) + entry.get("size", 0)
-                    key = entry["key"]
+                    fields = json.loads(line)
+                    end = start + fields.get("size", 0)
+                    key = fields["key"]
+                    entry = _entry(fields, start, self.entries.get(key))
                 except (ValueError, KeyError, TypeError, AttributeError):
                     break
                 if not line.endswith(b"\n") or end > size:
                     break
-                if "size" in entry:
-                    entry |= {"offset": position + len(line), "in_tar": False}
-                else:
-                    entry = self.entries.get(key, {}) | entry
                 self.entries[key] = entry
                 position = end
         self._journal.truncate(position)
 
 
-def _aside(path: Path) -> Path:
-    """Where a journal or tar lies that this run does not go on with."""
+def _entry(fields: dict[str, Any], offset: int, known: Entry | None) -> Entry:
+    """The entry of a journal line whose bytes are at ``offset``; a note completes ``known``, the entry of its image."""
+    if "reason" in fields:
+        return Rejection(reason=fields["reason"], detail=fields["detail"])
+    etag, modified = fields.get("etag"), fields.get("last_modified")
+    validators = Validators(url=fields["url"], etag=etag, last_modified=modified) if etag or modified else None
+    note: dict[str, Any] = {"validators": validators, "sha256": fields.get("sha256"), "opt_out": fields.get("opt_out")}
+    if "size" in fields:
+        return Stored(offset=offset, size=fields["size"], in_tar=False, **note)
+    return replace(known, **note) if isinstance(known, Stored) else Noted(**note)
+
+
+def _backup(path: Path) -> Path:
+    """The place of a journal or tar that this run does not continue."""
     return path.with_name(f"{path.name}.before")
 
 
-def _stated(version: Version | None) -> dict[str, Any]:
-    return {name: value for name, value in vars(version).items() if value} if version else {}
+def _fields(validators: Validators | None) -> dict[str, Any]:
+    return {name: value for name, value in vars(validators).items() if value} if validators else {}
 
 
-def _version(entry: dict[str, Any]) -> Version | None:
-    if not entry.get("etag") and not entry.get("last_modified"):
-        return None
-    return Version(url=entry["url"], etag=entry.get("etag"), last_modified=entry.get("last_modified"))
+def _line(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
 
 
-def _line(entry: dict[str, Any]) -> bytes:
-    return json.dumps(entry).encode() + b"\n"
-
-
-def _refusal(key: str, reason: Reason, detail: str) -> dict[str, Any]:
+def _rejection(key: str, reason: Reason, detail: str) -> dict[str, Any]:
     return {"key": key, "reason": reason.value, "detail": detail}

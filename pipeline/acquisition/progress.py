@@ -1,7 +1,8 @@
-"""Turns what becomes of each image into counts by host: of rows that are written, and of those under way, as they come.
+"""Progress of fetch by host, from finished partitions and from the progress files of running ones.
 
-A partition at work says how far it is in ``fetch/part-NNNNN.progress.json``, a second old at most; so whoever runs
-partitions on threads, in processes or on other machines of one file system can tell. The file goes when it is done.
+A running partition writes its counts to ``fetch/part-NNNNN.progress.json`` about every second, so that they can be read
+wherever it runs: on a thread, in a process, or on another machine with the same file system. The file is removed when
+the partition is done.
 """
 
 from __future__ import annotations
@@ -12,22 +13,23 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from surd.pipeline.build.folder import Build, part_file
 from surd.schemas import Pair, Status
 
-_PLAIN = re.compile(r"https?://([a-z0-9.-]+)(?::\d{1,5})?/")  # of which urlsplit would say the same
-EVERY = 1.0  # seconds between two words of a partition
-MOST_HOSTS = 50  # told by name; the others are told together
+_PLAIN = re.compile(r"https?://([a-z0-9.-]+)(?::\d{1,5})?/")  # for these urlsplit gives the same host
+EVERY = 1.0  # seconds between two writes of a progress file
+MOST_HOSTS = 50  # listed by name; the others are added up
 OTHERS, SOURCE = "other hosts", "(the source)"
 
 
 @dataclass
 class HostCount:
-    """What one host was asked for, and what it gave."""
+    """Counts of one host: images requested, images kept, their bytes, and reasons of rejection."""
 
     images: int = 0
     kept: int = 0
@@ -42,11 +44,11 @@ class HostCount:
 
 @dataclass
 class FetchProgress:
-    """How far fetch is. ``earlier``: images that an earlier run had got, which say nothing of the speed."""
+    """How far fetch is. ``resumed``: images that an earlier run had downloaded, which do not count in the speed."""
 
     total: int = 0
-    earlier: int = 0
-    started: float = 0.0  # seconds of the clock on the wall
+    resumed: Annotated[int, Field(alias="earlier")] = 0  # the file's name for it
+    started: float = 0.0  # seconds since the epoch
     hosts: dict[str, HostCount] = field(default_factory=dict)
 
     @property
@@ -60,7 +62,7 @@ class FetchProgress:
         self.hosts.setdefault(host, HostCount()).add(count)
 
     def count(self, host: str, kept: bool, reason: str | None, size: int | None) -> None:
-        """One more row."""
+        """Count a row."""
         of_host = self.hosts.get(host) or self.hosts.setdefault(host, HostCount())
         of_host.images += 1
         of_host.kept += kept
@@ -69,13 +71,13 @@ class FetchProgress:
             of_host.reasons[str(reason)] += 1
 
     def join(self, other: FetchProgress) -> None:
-        """Add what another partition says."""
-        self.total, self.earlier = self.total + other.total, self.earlier + other.earlier
+        """Add the counts of another partition."""
+        self.total, self.resumed = self.total + other.total, self.resumed + other.resumed
         for host, count in other.hosts.items():
             self.add(host, count)
 
     def busiest(self, most: int) -> list[tuple[str, HostCount]]:
-        """The hosts asked for most images, first the busiest; those beyond ``most`` as one."""
+        """The hosts with the most images, the busiest first; those beyond ``most`` added up as one."""
         ordered = sorted(self.hosts.items(), key=lambda item: (item[0] == OTHERS, -item[1].images, item[0]))
         shown, rest = ordered[:most], ordered[most:]
         if rest:
@@ -86,23 +88,23 @@ class FetchProgress:
         return shown
 
 
-_STATED = TypeAdapter(FetchProgress)
+_JSON = TypeAdapter(FetchProgress)
 
 
 class Reporter:
-    """Says how far one partition is, in the file at ``path``; nowhere where that is None."""
+    """Writes the progress of one partition to the file at ``path``; nothing if that is None."""
 
     def __init__(self, path: Path | None, total: int) -> None:
-        self._path, self._told = path, 0.0
+        self._path, self._written = path, 0.0
         self._progress = FetchProgress(total=total, started=time.time())
 
-    def note(self, url: str | None, pair: Pair, *, earlier: bool) -> None:
-        """One more row is done."""
+    def note(self, url: str | None, pair: Pair, *, resumed: bool) -> None:
+        """Count a finished row."""
         self._progress.count(host_of(url), pair.kept, pair.reason, pair.size)
-        self._progress.earlier += earlier
+        self._progress.resumed += resumed
         now = time.monotonic()
-        if self._path and now - self._told >= EVERY:
-            self._told = now
+        if self._path and now - self._written >= EVERY:
+            self._written = now
             self._write(self._path)
 
     def close(self) -> None:
@@ -110,26 +112,26 @@ class Reporter:
             self._path.unlink(missing_ok=True)
 
     def _write(self, path: Path) -> None:
-        told = FetchProgress(self._progress.total, self._progress.earlier, self._progress.started)
-        told.hosts = dict(self._progress.busiest(MOST_HOSTS))
+        summary = FetchProgress(self._progress.total, self._progress.resumed, self._progress.started)
+        summary.hosts = dict(self._progress.busiest(MOST_HOSTS))
         temporary = path.with_name(f"{path.name}.tmp")
-        with suppress(OSError):  # a full disk is told by whoever needs it
-            temporary.write_bytes(_STATED.dump_json(told))
+        with suppress(OSError):  # a full disk is reported by the code that needs the space
+            temporary.write_bytes(_JSON.dump_json(summary, by_alias=True))
             temporary.replace(path)
 
 
-def under_way(build: Build, unit: int, since: float) -> FetchProgress | None:
-    """What a partition at work says, unless it was written by one begun before ``since``, which is dead."""
+def live(build: Build, unit: int, since: float) -> FetchProgress | None:
+    """The progress file of a running partition, or None if it has none or a run begun before ``since`` left it."""
     path = progress_file(build, unit)
     try:
-        progress = _STATED.validate_json(path.read_bytes()) if path else None
+        progress = _JSON.validate_json(path.read_bytes()) if path else None
     except (OSError, ValidationError):
         return None
     return progress if progress and progress.started >= since else None
 
 
-def of_rows(build: Build, unit: int) -> FetchProgress:
-    """What became of a partition that is done."""
+def from_rows(build: Build, unit: int) -> FetchProgress:
+    """The counts of a finished partition, from its rows."""
     urls = build.read_table(part_file("collect", unit), columns=["url"])["url"].to_pylist()
     rows = build.read_table(part_file("fetch", unit), columns=["status", "reason", "size"]).to_pylist()
     progress = FetchProgress(total=len(rows))
@@ -143,7 +145,7 @@ def progress_file(build: Build, unit: int) -> Path | None:
 
 
 def host_of(url: str | None) -> str:
-    """The host of a record's URL; one without a host lies with the source."""
+    """The host of a record's URL; SOURCE if it has none."""
     if plain := _PLAIN.match(url or ""):
         return plain[1]
     try:

@@ -1,4 +1,4 @@
-"""Turns bytes whose turn has not come into bytes when it comes: a few are held in memory, the others in a file."""
+"""Reorder buffer: keeps out-of-order results until their row is next; spills to a temporary file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO, NamedTuple
 
 
 class Spilled(NamedTuple):
-    """Bytes on the shelf: either at hand, or in the file."""
+    """Bytes in the buffer: in memory, or at ``offset`` of the file."""
 
     data: bytes
     offset: int = 0
@@ -20,13 +20,13 @@ NOTHING = Spilled(b"")
 
 
 class ReorderBuffer:
-    """Rows are finished in any order and taken in theirs: ``room`` of them ahead of the next one stay in memory.
+    """Rows are put in any order and popped in theirs; the next ``in_memory`` rows stay in memory.
 
-    The file has no name, lies in ``folder`` and is gone when the shelf is closed.
+    The file has no name, is in ``folder``, and is gone when the buffer is closed.
     """
 
-    def __init__(self, folder: Path | None, room: int) -> None:
-        self._folder, self._room = folder, room
+    def __init__(self, folder: Path | None, in_memory: int) -> None:
+        self._folder, self._in_memory = folder, in_memory
         self._next = 0  # row
         self._end = 0  # of the file
         self._file: IO[bytes] | None = None
@@ -35,9 +35,9 @@ class ReorderBuffer:
         if self._file:
             self._file.close()
 
-    def lay(self, row: int, data: bytes) -> Spilled:
-        """Keep the bytes of a row."""
-        if not data or row < self._next + self._room:
+    def put(self, row: int, data: bytes) -> Spilled:
+        """Store the bytes of a row."""
+        if not data or row < self._next + self._in_memory:
             return Spilled(data)
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 - closed by close()
@@ -47,10 +47,10 @@ class ReorderBuffer:
             self._end, rest = self._end + written, rest[written:]
         return Spilled(b"", start, len(data))
 
-    def take(self, laid: Spilled) -> bytes:
-        """The bytes of the next row."""
+    def pop_next(self, spilled: Spilled) -> bytes:
+        """The bytes of the next row, as ``put`` returned them."""
         self._next += 1
-        if not laid.size:
-            return laid.data
-        assert self._file is not None, "what is in the file was laid there"
-        return os.pread(self._file.fileno(), laid.size, laid.offset)
+        if not spilled.size:
+            return spilled.data
+        assert self._file is not None, "put has written to the file"
+        return os.pread(self._file.fileno(), spilled.size, spilled.offset)

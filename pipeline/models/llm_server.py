@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx
-import stamina
 
 from surd.pipeline.models.answer_cache import AnswerCache
 from surd.pipeline.models.chat import Chat, ChatModel, Reply
-from surd.pipeline.net.retry import client_settings, describe, retry_wait
+from surd.pipeline.net.retry import attempts, client_settings, describe
 from surd.schemas import SurdError
 from surd.schemas.config import ServerConfig
 from surd.schemas.model_ref import ServerRef
@@ -113,9 +112,7 @@ class LLMServer(ChatModel):
 
     async def _ask(self, client: httpx.AsyncClient, payload: dict[str, Any]) -> Reply:
         """One prompt's reply, with retries. ``settings.timeout`` is for each try as a whole."""
-        async for attempt in stamina.retry_context(
-            on=retry_wait, attempts=self._settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
-        ):
+        async for attempt in attempts(self._settings.retries):
             with attempt:
                 async with (
                     asyncio.timeout(self._settings.timeout),
@@ -128,7 +125,7 @@ class LLMServer(ChatModel):
                         if len(body) > _MAX_BYTES:
                             raise _Malformed(f"is longer than {_MAX_BYTES:,} bytes")
                 return _reply(json.loads(body))
-        raise AssertionError("retry_context yields at least once")
+        raise AssertionError("attempts yields at least once")
 
     def _raise_user_error(self, error: Exception) -> None:
         """Raises SurdError for a failure that every other prompt would meet too."""

@@ -1,8 +1,8 @@
-"""Turns a host name into addresses that may be connected to: what a stranger's URL must not reach is refused here.
+"""Protection against SSRF: only public addresses, and those that the user allows, may be connected to.
 
-A name is resolved once, every address it has is checked, and the connection is made to one of those addresses, so
-that a name which answers differently the second time (DNS rebinding) gains nothing. Spellings such as ``2130706433``,
-``0x7f.1`` or ``0177.0.0.1`` are resolved like any name and judged by the address they come to.
+A name is resolved once, all its addresses are checked, and the connection is made to one of those addresses, so that a
+name which resolves differently the second time (DNS rebinding) gains nothing. Spellings such as ``2130706433``,
+``0x7f.1`` or ``0177.0.0.1`` are resolved like any name, and the resulting address is checked.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import httpcore
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Public by the registry, but a cloud's own service as seen from its machines (Azure's wire server).
+# Public by the registry, but inside a cloud it is the cloud's own service (Azure's wire server).
 _METADATA = frozenset({ipaddress.ip_address("168.63.129.16")})
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _V4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
 class ForbiddenAddress(Exception):
-    """A host that is, or resolves to, an address which a URL of a stranger must not reach."""
+    """A host that is, or resolves to, an address which an untrusted URL must not reach."""
 
 
 def why_forbidden(address: Address) -> str | None:
-    """What an address is that keeps it from being contacted, in a word or two; None when it is a public one."""
+    """Why an address must not be contacted, in a word or two; None if it is public."""
     if isinstance(address, ipaddress.IPv6Address) and (inner := _embedded(address)) is not None:
         why = why_forbidden(inner)
         return why and f"{why}, written as IPv6"
@@ -58,12 +58,12 @@ def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 class AddressGuard:
     """Decides which hosts may be contacted.
 
-    ``allow_hosts`` are names, addresses and networks of the user's own (``fetch.allow_hosts``); ``own`` is the
-    (host, port) that the user named as the source. That one is trusted only where it is an address or ``localhost``:
-    whoever owns any other name could point it into the user's network.
+    ``allow_hosts`` are names, addresses and networks that the user allows (``fetch.allow_hosts``); ``trusted_origin``
+    is the (host, port) that the user gave as the source. It is trusted only if it is an address or ``localhost``: the
+    owner of any other name could point it into the user's network.
     """
 
-    def __init__(self, allow_hosts: Iterable[str] = (), own: tuple[str, int] | None = None) -> None:
+    def __init__(self, allow_hosts: Iterable[str] = (), trusted_origin: tuple[str, int] | None = None) -> None:
         self._names: set[str] = set()
         self._networks: list[Network] = []
         for entry in allow_hosts:
@@ -71,38 +71,39 @@ class AddressGuard:
                 self._networks.append(ipaddress.ip_network(entry.strip("[]"), strict=False))
             except ValueError:
                 self._names.add(entry.lower().rstrip("."))
-        self._own = own if own and (own[0] == "localhost" or _literal(own[0])) else None
+        is_certain = trusted_origin and (trusted_origin[0] == "localhost" or _literal(trusted_origin[0]))
+        self._trusted_origin = trusted_origin if is_certain else None
 
-    def is_own(self, host: str, port: int) -> bool:
-        """Whether it is the source that the user named, on an address of the user's own."""
-        return (host, port) == self._own
+    def is_trusted(self, host: str, port: int) -> bool:
+        """Whether this is the source that the user gave, by address or as ``localhost``."""
+        return (host, port) == self._trusted_origin
 
     async def resolve(self, host: str, port: int) -> list[str]:
-        """``resolve_now`` without holding up the loop."""
+        """``resolve_now`` without blocking the event loop."""
         if _literal(host) is not None:
             return self.resolve_now(host, port)
         return await asyncio.get_running_loop().run_in_executor(None, self.resolve_now, host, port)
 
     def resolve_now(self, host: str, port: int) -> list[str]:
-        """Every address of a host, all of them checked. Raises ForbiddenAddress, or OSError when there is none."""
+        """All addresses of a host, each of them checked. Raises ForbiddenAddress, or OSError if it does not resolve."""
         if (literal := _literal(host)) is not None:
-            found = [literal]
+            addresses = [literal]
         else:
             infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found = [ipaddress.ip_address(info[4][0]) for info in infos]
-        if not (self.is_own(host, port) or host.lower().rstrip(".") in self._names):
-            for address in found:
+            addresses = [ipaddress.ip_address(info[4][0]) for info in infos]
+        if not (self.is_trusted(host, port) or host.lower().rstrip(".") in self._names):
+            for address in addresses:
                 self._check(host, address)
-        return [str(address) for address in dict.fromkeys(found)]
+        return [str(address) for address in dict.fromkeys(addresses)]
 
     async def check_name(self, host: str, port: int) -> None:
-        """``check_name_now`` without holding up the loop."""
+        """``check_name_now`` without blocking the event loop."""
         await asyncio.get_running_loop().run_in_executor(None, self.check_name_now, host, port)
 
     def check_name_now(self, host: str, port: int) -> None:
         """The same check for a request that goes through a proxy, which resolves the name itself.
 
-        What this machine can resolve must be allowed; a name that only the proxy knows is left to the proxy.
+        A name that this machine can resolve must be allowed; one that only the proxy can resolve is left to the proxy.
         """
         try:
             self.resolve_now(host, port)
@@ -119,7 +120,7 @@ class AddressGuard:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Opens TCP connections only to addresses that the guard has checked. TLS still sees the name of the URL."""
+    """Opens TCP connections only to addresses that the guard has checked. TLS still verifies the name in the URL."""
 
     def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard
@@ -153,7 +154,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 class GuardedSyncBackend(httpcore.SyncBackend):
-    """The same for a client without a loop."""
+    """The same for a synchronous client."""
 
     def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard

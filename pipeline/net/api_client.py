@@ -1,4 +1,4 @@
-"""Turns a request to a source's API into its JSON answer: address checked, robots.txt heard, tried again, bounded."""
+"""Client of a source's JSON API: checks the address and robots.txt, retries, limits size and time."""
 
 from __future__ import annotations
 
@@ -10,34 +10,33 @@ from urllib.parse import urljoin, urlsplit
 
 import httpcore
 import httpx
-import stamina
 from protego import Protego
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.net.address_guard import AddressGuard, GuardedSyncBackend
-from surd.pipeline.net.retry import MAX_WAIT, client_settings, describe, is_transient, retry_wait
+from surd.pipeline.net.retry import MAX_WAIT, attempts, client_settings, describe, is_transient
 from surd.pipeline.net.robots import ROBOTS_BYTES, check_robots
 from surd.pipeline.rejection import Rejected
 from surd.schemas import BuildConfig, Reason
 
 T = TypeVar("T")
-MAX_ANSWER = 100_000_000  # bytes of one page of records
+MAX_RESPONSE = 100_000_000  # bytes of one page of records
 
 
 class ApiClient:
-    """Asks one API, at an address that the user named. ``crawling``: it is not documented for programs, so that its
-    site's robots.txt speaks of us. A proxy of the environment is used, and then only names can be checked."""
+    """Requests to one API, at a URL that the user gave. ``crawling``: the API is not documented for programs, so that
+    its site's robots.txt applies. A proxy of the environment is used, and then only names can be checked."""
 
     def __init__(self, api: str, settings: BuildConfig, *, crawling: bool) -> None:
         parts = urlsplit(api)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         self._settings = settings.collect
         self._guard = AddressGuard(settings.fetch.allow_hosts, (host, port))
-        own = self._guard.is_own(host, port)
+        is_trusted = self._guard.is_trusted(host, port)
         proxies = urllib.request.getproxies()
         proxy = proxies.get(parts.scheme) or proxies.get("all")
-        self._client = self._new_client(None if own or urllib.request.proxy_bypass(host) else proxy)
-        self._hears_robots = crawling and settings.collect.respect_robots and not own
+        self._client = self._new_client(None if is_trusted or urllib.request.proxy_bypass(host) else proxy)
+        self._respects_robots = crawling and settings.collect.respect_robots and not is_trusted
         self._rules: Protego | None = None
         self._interval = self._next_request = 0.0
         self.headers = self._client.headers
@@ -45,50 +44,48 @@ class ApiClient:
     def close(self) -> None:
         self._client.close()
 
-    def ask(self, method: str, url: str, **request: Any) -> Any:
-        """The JSON answer to one request, with retries.
+    def request(self, method: str, url: str, **options: Any) -> Any:
+        """The JSON response to one request, with retries. ``options``: as of httpx.Client.stream.
 
-        Raises httpx's errors, ValueError where it is no JSON, ForbiddenAddress, and Rejected by robots.txt.
+        Raises httpx's errors, ValueError if the response is not JSON, ForbiddenAddress, and Rejected by robots.txt.
         """
-        if self._hears_robots:
-            self._hear_robots(url)
-        return self._tried(lambda: untrusted_json.parse(self._body(method, url, MAX_ANSWER, **request)))
+        if self._respects_robots:
+            self._check_robots(url)
+        return self._retry(lambda: untrusted_json.parse(self._body(method, url, MAX_RESPONSE, **options)))
 
-    def _tried(self, attempted: Callable[[], T]) -> T:
-        """What should be JSON and is not counts as a failed try: a busy site answers with a page of excuse."""
-        for attempt in stamina.retry_context(
-            on=retry_wait, attempts=self._settings.retries + 1, timeout=None, wait_initial=0.5, wait_max=20
-        ):
+    def _retry(self, try_once: Callable[[], T]) -> T:
+        """A body that should be JSON and is not counts as a failed try: busy sites send an HTML page of apology."""
+        for attempt in attempts(self._settings.retries):
             with attempt:
-                return attempted()
+                return try_once()
         raise AssertionError("stamina either returns or raises")
 
-    def _body(self, method: str, url: str, most: int, **request: Any) -> bytes:
-        """One try, in ``collect.timeout`` seconds from its first byte to its last."""
+    def _body(self, method: str, url: str, max_bytes: int, **options: Any) -> bytes:
+        """One try, of ``collect.timeout`` seconds from the first byte to the last."""
         time.sleep(max(0.0, min(MAX_WAIT, self._next_request - time.monotonic())))
         self._next_request = time.monotonic() + self._interval
         deadline = time.monotonic() + self._settings.timeout
         body = bytearray()
-        with self._client.stream(method, url, **request) as response:
+        with self._client.stream(method, url, **options) as response:
             response.raise_for_status()
             for chunk in response.iter_bytes():
                 body += chunk
-                if len(body) > most:
-                    raise ValueError(f"more than {most} bytes")
+                if len(body) > max_bytes:
+                    raise ValueError(f"more than {max_bytes} bytes")
                 if time.monotonic() > deadline:
                     raise httpx.ReadTimeout("no end in time", request=response.request)
         return bytes(body)
 
-    def _hear_robots(self, url: str) -> None:
+    def _check_robots(self, url: str) -> None:
         if self._rules is None:
             self._rules = Protego.parse(self._read_robots(urljoin(url, "/robots.txt")))
         self._interval = max(self._interval, check_robots(self._rules, url) or 0.0)
 
     def _read_robots(self, url: str) -> str:
-        """The text of a robots.txt; empty where there is none. Raises Rejected while it cannot be read (RFC 9309)."""
+        """The text of robots.txt; empty if it is missing. Raises Rejected while it cannot be read (RFC 9309)."""
         try:
-            return self._tried(lambda: self._body("GET", url, ROBOTS_BYTES)).decode("utf-8", "replace")
-        except ValueError:  # longer than anybody need read
+            return self._retry(lambda: self._body("GET", url, ROBOTS_BYTES)).decode("utf-8", "replace")
+        except ValueError:  # longer than a crawler has to read
             return ""
         except httpx.HTTPError as error:
             if isinstance(error, httpx.HTTPStatusError) and not is_transient(error.response):
@@ -98,11 +95,11 @@ class ApiClient:
             ) from None
 
     def _new_client(self, proxy: str | None) -> httpx.Client:
-        asked = client_settings(self._settings.timeout) | {"mounts": None, "trust_env": False}
+        options = client_settings(self._settings.timeout) | {"mounts": None, "trust_env": False}
         if proxy:
             hooks = {"request": [self._check_name]}
-            return httpx.Client(proxy=proxy, verify=httpx.create_ssl_context(), event_hooks=hooks, **asked)
-        return httpx.Client(transport=_GuardedTransport(self._guard), **asked)
+            return httpx.Client(proxy=proxy, verify=httpx.create_ssl_context(), event_hooks=hooks, **options)
+        return httpx.Client(transport=_GuardedTransport(self._guard), **options)
 
     def _check_name(self, request: httpx.Request) -> None:
         """Before every hop through a proxy."""

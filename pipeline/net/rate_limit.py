@@ -1,7 +1,8 @@
-"""Turns a crowd of requests into what one host is willing to bear: so many at once, so many a second, pauses kept.
+"""Per-host concurrency and rate limits, shared by threads and processes.
 
-A host's limits hold for the whole process, over every partition and event loop that runs in it; where several
-processes ``share`` hosts, over all of them: requests at once are divided, and starts are kept apart by one clock.
+A host's limits hold for the whole process, over every partition and event loop that runs in it. After
+``share_between`` they hold over several processes: each may have its part of the requests at once, and one clock keeps
+the starts of all apart.
 """
 
 from __future__ import annotations
@@ -19,100 +20,100 @@ from typing import Any
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 
-#: When each host may be asked next, in seconds of the monotonic clock, which is one for all processes of a machine.
+#: The next start allowed for each host, in seconds of the monotonic clock, which all processes of a machine share.
 Starts = MutableSequence[float]
-SHARED_HOSTS = 2**18  # two hosts that meet in one place keep to one clock: slower than need be, never too fast
+SHARED_HOSTS = 2**18  # two hosts that hash to one index share a clock: slower than necessary, never too fast
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
 class Slots:
-    """What one event loop bears: ``size`` requests at once, and none begins while ``size`` bodies wait to be used."""
+    """Limits of one event loop: ``size`` requests at once, and no new one while ``size`` bodies wait to be used."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._in_hand = size, 0
+        self._size, self._buffered = size, 0
         self._requests = asyncio.Semaphore(size)
-        self._room = asyncio.Event()
-        self._room.set()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
 
     @asynccontextmanager
     async def request(self) -> AsyncIterator[None]:
         """The slot of one request."""
-        await self.take()
+        await self.acquire()
         try:
             yield
         finally:
-            self.give_back()
+            self.release()
 
-    async def take(self) -> None:
-        """Take a slot, once there is one and room for a body."""
+    async def acquire(self) -> None:
+        """Take a slot, once one is free and there is room for a body."""
         await self._requests.acquire()
         try:
-            await self._room.wait()
+            await self._has_room.wait()
         except BaseException:
             self._requests.release()
             raise
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self._requests.release()
 
     @contextmanager
-    def in_hand(self) -> Iterator[None]:
-        """A body from its arrival until it is used."""
-        self._in_hand += 1
-        if self._in_hand >= self._size:
-            self._room.clear()
+    def buffer(self) -> Iterator[None]:
+        """Counts a body from its arrival until it is used."""
+        self._buffered += 1
+        if self._buffered >= self._size:
+            self._has_room.clear()
         try:
             yield
         finally:
-            self._in_hand -= 1
-            if self._in_hand < self._size:
-                self._room.set()
+            self._buffered -= 1
+            if self._buffered < self._size:
+                self._has_room.set()
 
 
-class HostLimit:
-    """One host: at most ``concurrency`` requests at once, and starts at least ``1 / rate`` seconds apart."""
+class HostLimiter:
+    """Limits of one host: at most ``concurrency`` requests at once, and starts at least ``1 / rate`` seconds apart."""
 
     def __init__(self, concurrency: int, rate: float | None, clock: _Clock | None = None) -> None:
         self._free = concurrency
         self._interval = 1 / rate if rate else 0.0
         self._clock = clock or _Clock([0.0], 0, threading.Lock())
         self._waiting: deque[_Waiter] = deque()
-        self._lock = threading.Lock()  # loops of several threads meet here
+        self._lock = threading.Lock()  # several threads, each with its event loop, use one limiter
 
-    def request(self, patience: float, slots: Slots) -> _Turn:
-        """The place and time of one request, and one of the ``slots`` that all hosts share: an async context manager.
+    def request(self, max_wait: float, slots: Slots) -> _Slot:
+        """One request to this host, with one of the ``slots`` that all hosts share: an async context manager.
 
-        A slot is taken when the time has come, so that a host that makes wait keeps none from the others, and given
-        back if by then the time is another's. Raises Rejected where the host wants a longer pause than ``patience``
-        seconds, also when it says so while this request is waiting.
+        The shared slot is taken only once this host's next start is due, so that a slow host keeps none from the
+        others, and released if another request has used that start by then. Raises Rejected if the wait is longer
+        than ``max_wait`` seconds, also if a pause of that length is set while this request is waiting.
         """
-        return _Turn(self, patience, slots)
+        return _Slot(self, max_wait, slots)
 
-    async def begin(self, patience: float, slots: Slots) -> None:
-        """Wait for the turn of a request; whoever gets it calls ``end``."""
+    async def acquire(self, max_wait: float, slots: Slots) -> None:
+        """Wait until a request may start; call ``release`` when it is over."""
         await self._enter()
         try:
             while True:
                 while (wait := self._clock.wait()) > 0:
-                    if wait > patience:
+                    if wait > max_wait:
                         detail = f"the host wants no request for {wait:.0f} more seconds"
                         raise Rejected(Reason.HTTP_ERROR, detail, transient=True)
                     await asyncio.sleep(wait)
-                await slots.take()
+                await slots.acquire()
                 if self._clock.start(self._interval):
                     return
-                slots.give_back()
+                slots.release()
         except BaseException:
             self._leave()
             raise
 
-    def end(self, slots: Slots) -> None:
+    def release(self, slots: Slots) -> None:
         """The request is over."""
-        slots.give_back()
+        slots.release()
         self._leave()
 
     def pause(self, seconds: float) -> None:
-        """Start nothing for so long: the host asked for it."""
+        """Start nothing for so many seconds: a Retry-After."""
         self._clock.pause(seconds)
 
     def slow_down(self, interval: float) -> None:
@@ -136,7 +137,7 @@ class HostLimit:
                 queued = waiter in self._waiting
                 if queued:
                     self._waiting.remove(waiter)
-            if not queued:  # the place was handed over in the same moment: pass it on
+            if not queued:  # the slot was handed over in the same moment: pass it on
                 self._leave()
             raise
 
@@ -144,54 +145,54 @@ class HostLimit:
         with self._lock:
             while self._waiting:
                 loop, turn = self._waiting.popleft()
-                if loop is _running_loop():  # to wake a loop from within takes two system calls
+                if loop is _running_loop():  # call_soon_threadsafe would cost two system calls
                     _wake(turn)
                     return
                 try:
                     loop.call_soon_threadsafe(_wake, turn)
                     return
-                except RuntimeError:  # that loop is closed; nobody waits there any more
+                except RuntimeError:  # that loop is closed, its waiters are gone
                     continue
             self._free += 1
 
 
 class _Clock:
-    """When one host may be asked next: one number of ``starts``, which threads and processes may share."""
+    """The next start allowed for one host: an element of ``starts``, which threads and processes may share."""
 
-    def __init__(self, starts: Starts, place: int, lock: AbstractContextManager[Any]) -> None:
-        self._starts, self._place, self._lock = starts, place, lock
+    def __init__(self, starts: Starts, index: int, lock: AbstractContextManager[Any]) -> None:
+        self._starts, self._index, self._lock = starts, index, lock
 
     def wait(self) -> float:
-        """Seconds until the next start; none where that is below zero."""
-        return self._starts[self._place] - time.monotonic()
+        """Seconds until the next start is due; zero or less if it is."""
+        return self._starts[self._index] - time.monotonic()
 
     def start(self, interval: float) -> bool:
-        """Take the next start if it is due; the one after it comes no earlier than ``interval`` seconds later."""
+        """Take the next start if it is due; the one after it is due ``interval`` seconds later."""
         with self._lock:
             now = time.monotonic()
-            if self._starts[self._place] > now:
+            if self._starts[self._index] > now:
                 return False
-            self._starts[self._place] = now + interval
+            self._starts[self._index] = now + interval
             return True
 
     def pause(self, seconds: float) -> None:
         with self._lock:
-            self._starts[self._place] = max(self._starts[self._place], time.monotonic() + seconds)
+            self._starts[self._index] = max(self._starts[self._index], time.monotonic() + seconds)
 
 
-class _Turn:
-    """The turn of one request at a host, as an async context manager (one by contextlib costs more than the rest)."""
+class _Slot:
+    """One request to a host as an async context manager (one by contextlib costs more than the rest)."""
 
-    __slots__ = ("_limit", "_patience", "_slots")
+    __slots__ = ("_limiter", "_max_wait", "_slots")
 
-    def __init__(self, limit: HostLimit, patience: float, slots: Slots) -> None:
-        self._limit, self._patience, self._slots = limit, patience, slots
+    def __init__(self, limiter: HostLimiter, max_wait: float, slots: Slots) -> None:
+        self._limiter, self._max_wait, self._slots = limiter, max_wait, slots
 
     async def __aenter__(self) -> None:
-        await self._limit.begin(self._patience, self._slots)
+        await self._limiter.acquire(self._max_wait, self._slots)
 
     async def __aexit__(self, *_: object) -> None:
-        self._limit.end(self._slots)
+        self._limiter.release(self._slots)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -208,7 +209,7 @@ def _wake(turn: asyncio.Future[None]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Share:
-    """What this process has to itself: of requests at once one part in ``processes``."""
+    """This process's share of the limits: one part in ``processes`` of the requests at once."""
 
     processes: int = 1
     starts: Starts | None = None
@@ -221,25 +222,25 @@ class _Share:
 
 
 _SHARE = _Share()
-_LIMITS: dict[tuple[str, int, float | None], HostLimit] = {}
-_LIMITS_LOCK = threading.Lock()
+_LIMITERS: dict[tuple[str, int, float | None], HostLimiter] = {}
+_LIMITERS_LOCK = threading.Lock()
 
 
-def share(processes: int, starts: Starts, lock: AbstractContextManager[Any]) -> None:
-    """From now on keep to one part in ``processes`` of all limits; the others have the same ``starts`` and ``lock``."""
+def share_between(processes: int, starts: Starts, lock: AbstractContextManager[Any]) -> None:
+    """From now on use one part in ``processes`` of all limits; all processes get the same ``starts`` and ``lock``."""
     global _SHARE
     _SHARE = _Share(processes=processes, starts=starts, lock=lock)
 
 
 def per_process(limit: int) -> int:
-    """What this process may take of what all may take together."""
+    """This process's share of a limit on all processes together; at least 1."""
     return max(1, limit // _SHARE.processes)
 
 
-def host_limit(host: str, concurrency: int, rate: float | None) -> HostLimit:
-    """The limit of a host (name and port) in this process."""
-    with _LIMITS_LOCK:
-        if (found := _LIMITS.get((host, concurrency, rate))) is None:
-            found = HostLimit(per_process(concurrency), rate, _SHARE.clock(host))
-            _LIMITS[host, concurrency, rate] = found
-        return found
+def host_limiter(host: str, concurrency: int, rate: float | None) -> HostLimiter:
+    """The limiter of a host (name and port) in this process."""
+    with _LIMITERS_LOCK:
+        if (limiter := _LIMITERS.get((host, concurrency, rate))) is None:
+            limiter = HostLimiter(per_process(concurrency), rate, _SHARE.clock(host))
+            _LIMITERS[host, concurrency, rate] = limiter
+        return limiter

@@ -1,4 +1,4 @@
-"""Turns the text of an http(s) URL into its normal form and the parts by which a host is known."""
+"""The normal form of an http(s) URL, and its origin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 
-#: An origin, and a path and query that httpx (which takes 0.1 ms for a URL) would leave as they are.
+#: An origin, and a path and query that httpx (which takes 0.1 ms for a URL) would not change.
 _PLAIN = re.compile(
     r"(https?://[a-z0-9.:-]+)/(?:[\w.~!$&'()*+,;=:@/-]|%[0-9A-F]{2})*(?:\?(?:[\w.~!$&()*+,;=:@/?-]|%[0-9A-F]{2})*)?",
     re.ASCII,
@@ -29,14 +29,14 @@ class Origin(NamedTuple):
 
 
 class RequestUrl(NamedTuple):
-    """What a request asks for: a URL without a fragment, in normal form."""
+    """The URL of a request. ``text``: in normal form, without a fragment."""
 
-    url: str
+    text: str
     origin: Origin
 
     @classmethod
     def of(cls, url: str) -> RequestUrl:
-        """Raises httpx.InvalidURL, and Rejected where it is not http(s) or has no host."""
+        """Raises httpx.InvalidURL, and Rejected if the URL is not http(s) or has no host."""
         plain = _PLAIN.fullmatch(url)
         if plain and "/." not in url and (origin := _plain_origin(plain[1])):
             return cls(url, origin)
@@ -47,13 +47,13 @@ class RequestUrl(NamedTuple):
         return cls(str(parsed), _origin(f"{parts.scheme}://{parts.netloc}"))
 
     def join(self, location: str) -> RequestUrl:
-        """Where a redirect leads."""
-        return RequestUrl.of(str(httpx.URL(self.url).join(location)))
+        """The target of a redirect."""
+        return RequestUrl.of(str(httpx.URL(self.text).join(location)))
 
 
 @lru_cache(4096)
 def _plain_origin(text: str) -> Origin | None:
-    """The origin, unless its normal form is another."""
+    """The origin, or None if its text is not in normal form."""
     url = httpx.URL(f"{text}/")
     return _origin(text) if str(url) == f"{text}/" and url.host.strip(".") else None
 
@@ -62,6 +62,6 @@ def _origin(text: str) -> Origin:
     parts = urlsplit(text)
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError as error:  # httpx lets any number pass
+    except ValueError as error:  # httpx accepts any number
         raise httpx.InvalidURL(f"{text}: {error}") from None
     return Origin(text, parts.scheme, (parts.hostname or "").rstrip("."), port)

@@ -1,16 +1,18 @@
-"""How requests are made: who they say they are, which failures are worth another try, and how long to wait for it."""
+"""Client settings, User-Agent, and the retry policy: which failures are tried again, and after how long."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import random
+from collections.abc import AsyncIterator, Iterator
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
+import stamina
 
-MAX_WAIT = 60.0  # seconds that a Retry-After may ask for; a server that wants more is left for the next run
+MAX_WAIT = 60.0  # seconds: the longest Retry-After that is waited for; after a longer one the next run tries again
 MAX_REDIRECTS = 5
 _THIS_MACHINE = ("all://127.0.0.1", "all://localhost")
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 522, 524}
@@ -23,30 +25,43 @@ def client_settings(timeout: float) -> dict[str, Any]:
         "follow_redirects": True,
         "max_redirects": MAX_REDIRECTS,
         "timeout": httpx.Timeout(timeout),
-        "mounts": dict.fromkeys(_THIS_MACHINE),  # past any proxy of the environment, which could not reach it
+        "mounts": dict.fromkeys(_THIS_MACHINE),  # no proxy of the environment could reach this machine
     }
 
 
 def user_agent() -> str:
-    """Who asks: the package's name and version, what it does, and its project page where the package names one."""
+    """The package's name and version, what it does, and its project page if the package metadata has one."""
     try:
-        about = importlib.metadata.metadata("surd")
+        package = importlib.metadata.metadata("surd")
     except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
         return "surd/0 (dataset builder; collects image-prompt pairs)"
-    pages = [line.partition(",")[2].strip() for line in about.get_all("Project-URL") or []]
+    pages = [line.partition(",")[2].strip() for line in package.get_all("Project-URL") or []]
     page = f"; +{pages[0]}" if pages else ""
-    return f"surd/{about['Version']} (dataset builder; collects image-prompt pairs{page})"
+    return f"surd/{package['Version']} (dataset builder; collects image-prompt pairs{page})"
 
 
 def is_transient(response: httpx.Response) -> bool:
-    """Whether an error answer says "not now" rather than "no": 408, 425, 429 and the server's own faults."""
+    """Whether an error may pass: 408, 425, 429 and all 5xx."""
     return response.status_code in _TRANSIENT_STATUS or response.status_code >= 500
 
 
-def retry_wait(error: Exception) -> bool | float:
-    """Whether a failure is worth another try: a back-off hook for stamina, which may also name the seconds to wait.
+class Attempts(Protocol):
+    """The tries of one request, as ``stamina.Attempt``: for ``for`` and for ``async for``."""
 
-    Network failures, time-outs, answers that say "later" and answers that are not JSON where JSON was due are.
+    def __iter__(self) -> Iterator[stamina.Attempt]: ...
+
+    def __aiter__(self) -> AsyncIterator[stamina.Attempt]: ...
+
+
+def attempts(retries: int) -> Attempts:
+    """One try and up to ``retries`` more, after failures that ``retry_wait`` accepts, 0.5 s to 20 s apart."""
+    return stamina.retry_context(on=retry_wait, attempts=retries + 1, timeout=None, wait_initial=0.5, wait_max=20)
+
+
+def retry_wait(error: Exception) -> bool | float:
+    """Whether to try again after a failure: a back-off hook for stamina, which may also return the seconds to wait.
+
+    True of network failures, time-outs, transient statuses, and bodies that are not JSON where JSON was expected.
     """
     if isinstance(error, httpx.HTTPStatusError):
         if error.response.status_code not in _TRANSIENT_STATUS:
@@ -59,13 +74,13 @@ def retry_wait(error: Exception) -> bool | float:
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Seconds that a Retry-After header asks for, given as a number or as a date; None when there is none."""
+    """Seconds to wait by the Retry-After header, which holds a number or a date; None if it is missing or invalid."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return float(value)
     try:
-        wanted, now = parsedate_to_datetime(value), parsedate_to_datetime(response.headers["Date"])
-        return max(0.0, (wanted - now).total_seconds())
+        due, now = parsedate_to_datetime(value), parsedate_to_datetime(response.headers["Date"])
+        return max(0.0, (due - now).total_seconds())
     except (KeyError, ValueError, TypeError):
         return None
 

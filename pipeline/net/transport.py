@@ -1,9 +1,9 @@
-"""Turns a request into an answer over connections to checked addresses only, by the cheaper of two clients.
+"""HTTP GET over connections to checked addresses only, with the cheaper of two clients.
 
-aiohttp parses HTTP/1.1 in C: an image of 170 KB costs it 0.3 ms of processor time, where httpcore takes 2.5 ms. It does
-not speak HTTP/2, so an https origin is first asked through httpcore, which offers both; one that answers in HTTP/1.1 is
-left to aiohttp from then on. What httpx builds around a request (URL, headers, request, response) would cost as much
-again as the request itself, so it is built only where something went wrong.
+aiohttp parses HTTP/1.1 in C: an image of 170 KB costs it 0.3 ms of processor time, where httpcore takes 2.5 ms. It has
+no HTTP/2, so the first request to an https origin goes through httpcore, which offers both; if the response is
+HTTP/1.1, aiohttp does the rest. What httpx builds around a request (URL, headers, request, response) would cost as
+much again as the request itself, so it is built only for errors and redirects.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from multidict import CIMultiDict, MultiMapping
 from surd.pipeline.net.address_guard import AddressGuard, ForbiddenAddress, GuardedBackend
 from surd.pipeline.net.request_url import Origin, RequestUrl
 
-_READ_BUFFER = 2**18  # bytes of one answer that may wait to be read
-_ADDED_BY_AIOHTTP = ("User-Agent", "Accept", "Accept-Encoding")  # our own go out, or none
+_READ_BUFFER = 2**18  # bytes of one response that may wait to be read
+_ADDED_BY_AIOHTTP = ("User-Agent", "Accept", "Accept-Encoding")  # we send our own or none
 
 
 class Response(Protocol):
-    """A server's answer once its headers are there. Close it after use."""
+    """A response whose headers have arrived. Close it after use."""
 
     status: int
     reason: str
@@ -49,7 +49,7 @@ class Response(Protocol):
         """The body as it arrives."""
 
     async def read(self) -> bytes:
-        """All of the body, however much that is."""
+        """The whole body, whatever its size."""
 
     async def aclose(self) -> None: ...
 
@@ -57,34 +57,34 @@ class Response(Protocol):
 class Transport(Protocol):
     """Sends GET requests. Raises httpx's errors, and ForbiddenAddress before anything is contacted."""
 
-    async def send(self, target: RequestUrl, headers: Mapping[str, str]) -> Response: ...
+    async def send(self, url: RequestUrl, headers: Mapping[str, str]) -> Response: ...
 
     async def aclose(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """Seconds until a connection stands, and until an answer begins or goes on; None: forever."""
+    """Seconds to connect, and to the first or next byte of a response; None: no limit."""
 
     connect: float | None = None
     first_byte: float | None = None
 
 
 class GuardedTransport:
-    """The Transport that connects by itself, by the client that fits."""
+    """The Transport that connects itself, with the client for the HTTP version of the origin."""
 
-    def __init__(self, guard: AddressGuard, limits: httpx.Limits, patience: Timeouts) -> None:
-        self._http1 = AiohttpTransport(guard, limits, patience)
-        self._http2 = HttpxTransport(_guarded(guard, limits), patience)
+    def __init__(self, guard: AddressGuard, limits: httpx.Limits, timeouts: Timeouts) -> None:
+        self._http1 = AiohttpTransport(guard, limits, timeouts)
+        self._http2 = HttpxTransport(_guarded(guard, limits), timeouts)
         self._only_http1: set[Origin] = set()
 
-    async def send(self, target: RequestUrl, headers: Mapping[str, str]) -> Response:
-        if target.origin.scheme == "http" or target.origin in self._only_http1:
-            return await self._http1.send(target, headers)
-        answer = await self._http2.send(target, headers)
-        if answer.http_version.startswith("HTTP/1"):
-            self._only_http1.add(target.origin)
-        return answer
+    async def send(self, url: RequestUrl, headers: Mapping[str, str]) -> Response:
+        if url.origin.scheme == "http" or url.origin in self._only_http1:
+            return await self._http1.send(url, headers)
+        response = await self._http2.send(url, headers)
+        if response.http_version.startswith("HTTP/1"):
+            self._only_http1.add(url.origin)
+        return response
 
     async def aclose(self) -> None:
         await self._http1.aclose()
@@ -94,21 +94,21 @@ class GuardedTransport:
 class HttpxTransport:
     """httpx as a Transport."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, patience: Timeouts) -> None:
-        self._inner, self._patience = inner, patience.first_byte
-        timeout = httpx.Timeout(patience.first_byte, connect=patience.connect)
+    def __init__(self, inner: httpx.AsyncBaseTransport, timeouts: Timeouts) -> None:
+        self._inner, self._first_byte = inner, timeouts.first_byte
+        timeout = httpx.Timeout(timeouts.first_byte, connect=timeouts.connect)
         self._extensions = {"timeout": timeout.as_dict()}
 
-    async def send(self, target: RequestUrl, headers: Mapping[str, str]) -> Response:
-        request = httpx.Request("GET", target.url, headers=headers, extensions=self._extensions)
-        async with asyncio.timeout(self._patience):
-            return _HttpxAnswer(await self._inner.handle_async_request(request))
+    async def send(self, url: RequestUrl, headers: Mapping[str, str]) -> Response:
+        request = httpx.Request("GET", url.text, headers=headers, extensions=self._extensions)
+        async with asyncio.timeout(self._first_byte):
+            return _HttpxResponse(await self._inner.handle_async_request(request))
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
 
-class _HttpxAnswer:
+class _HttpxResponse:
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self.status, self.reason, self.http_version = (
@@ -144,31 +144,31 @@ def _guarded(guard: AddressGuard, limits: httpx.Limits) -> httpx.AsyncBaseTransp
 class AiohttpTransport:
     """aiohttp as a Transport, its names resolved by the guard."""
 
-    def __init__(self, guard: AddressGuard, limits: httpx.Limits, patience: Timeouts) -> None:
+    def __init__(self, guard: AddressGuard, limits: httpx.Limits, timeouts: Timeouts) -> None:
         self._resolver = _GuardedResolver(guard)
         self._limits = limits
-        self._timeout = aiohttp.ClientTimeout(connect=patience.connect, sock_read=patience.first_byte)
+        self._timeout = aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.first_byte)
         self._sockets: list[socket.socket] = []
         self._literals: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(self, target: RequestUrl, headers: Mapping[str, str]) -> Response:
+    async def send(self, url: RequestUrl, headers: Mapping[str, str]) -> Response:
         self._session = self._session or self._new_session()
-        url = yarl.URL(target.url, encoded=True)
-        if url.raw_host and (":" in url.raw_host or url.raw_host.replace(".", "").isdigit()):
-            # What looks like an address aiohttp hands to the system unresolved, and that reads 2130706433 as 127.0.0.1.
-            url = url.with_host(await self._literal(url.raw_host, url.port or 0))
+        target = yarl.URL(url.text, encoded=True)
+        if target.raw_host and (":" in target.raw_host or target.raw_host.replace(".", "").isdigit()):
+            # aiohttp passes what looks like an address to the system unresolved, where 2130706433 means 127.0.0.1.
+            target = target.with_host(await self._literal(target.raw_host, target.port or 0))
         if self._is_crowded():
             headers = {**headers, "Connection": "close"}
         with _errors_of_httpx():
-            response = await self._session.get(url, headers=headers, timeout=self._timeout, allow_redirects=False)
-        return _AiohttpAnswer(response)
+            response = await self._session.get(target, headers=headers, timeout=self._timeout, allow_redirects=False)
+        return _AiohttpResponse(response)
 
     async def _literal(self, host: str, port: int) -> str:
-        """The address that a host which looks like one is: always the same, so that one look is enough."""
-        if (found := self._literals.get(f"{host}:{port}")) is None:
-            found = self._literals[f"{host}:{port}"] = (await self._resolver.addresses(host, port))[0]
-        return found
+        """The address of a host that looks like one: always the same, so that it is resolved once."""
+        if (address := self._literals.get(f"{host}:{port}")) is None:
+            address = self._literals[f"{host}:{port}"] = (await self._resolver.addresses(host, port))[0]
+        return address
 
     async def aclose(self) -> None:
         if self._session:
@@ -190,43 +190,43 @@ class AiohttpTransport:
             skip_auto_headers=_ADDED_BY_AIOHTTP,
             read_bufsize=_READ_BUFFER,
         )
-        session._retry_connection = False  # the second try would pass the host's limits by (its tests turn it off, too)
+        session._retry_connection = False  # a retry would bypass the host's limits (aiohttp's own tests set it, too)
         return session
 
     def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        """The socket of a new connection: the last gate, whatever way an address came here."""
+        """The socket of a new connection. This is the last check of an address, however it was found."""
         family, kind, protocol, _, (host, *_) = address
         if host not in self._resolver.checked:
             raise ForbiddenAddress(f"{host} was not checked")
-        opened = socket.socket(family, kind, protocol)
-        opened.setblocking(False)
-        self._sockets.append(opened)
-        return opened
+        new = socket.socket(family, kind, protocol)
+        new.setblocking(False)
+        self._sockets.append(new)
+        return new
 
     def _is_crowded(self) -> bool:
-        """Whether as many connections are open as may be: aiohttp itself keeps any number of idle ones."""
+        """Whether the limit of open connections is reached: aiohttp itself keeps any number of idle ones."""
         most = self._limits.max_keepalive_connections
         if most is None or len(self._sockets) < most:
             return False
-        self._sockets = [opened for opened in self._sockets if opened.fileno() >= 0]
+        self._sockets = [each for each in self._sockets if each.fileno() >= 0]
         return len(self._sockets) >= most
 
 
 class _GuardedResolver(AbstractResolver):
-    """Gives aiohttp the addresses of a name that the guard lets through, and remembers them."""
+    """Resolves names for aiohttp to addresses that the guard allows, and remembers those."""
 
     def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard
         self.checked: set[str] = set()
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """Every address of a host. Raises ForbiddenAddress, or httpx.ConnectError where there is none."""
+        """All addresses of a host. Raises ForbiddenAddress, or httpx.ConnectError if it does not resolve."""
         try:
-            found = await self._guard.resolve(host.rstrip("."), port)
+            addresses = await self._guard.resolve(host.rstrip("."), port)
         except (OSError, UnicodeError) as error:
             raise httpx.ConnectError(f"the name {host} does not resolve ({error})") from None
-        self.checked |= set(found)
-        return found
+        self.checked |= set(addresses)
+        return addresses
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -247,7 +247,7 @@ class _GuardedResolver(AbstractResolver):
         pass
 
 
-class _AiohttpAnswer:
+class _AiohttpResponse:
     http_version = "HTTP/1.1"
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
@@ -266,22 +266,22 @@ class _AiohttpAnswer:
             return await self._response.content.read()
 
     async def aclose(self) -> None:
-        self._response.close()  # an answer read to its end has given its connection back by then
+        self._response.close()  # a response read to its end has released its connection by then
 
 
 def _tls(version: int) -> ssl.SSLContext:
-    """What is trusted, read once a process. Each HTTP version has its own: httpcore writes into its one."""
+    """The TLS context, made once per process. One for each HTTP version: httpcore modifies the one it gets."""
     return _tls_of(version, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 
 @cache
-def _tls_of(version: int, *named: str | None) -> ssl.SSLContext:
+def _tls_of(version: int, *variables: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
 @contextmanager
 def _errors_of_httpx() -> Iterator[None]:
-    """aiohttp's errors as those of httpx."""
+    """Raises aiohttp's errors as those of httpx."""
     try:
         yield
     except aiohttp.InvalidURL as error:
@@ -294,5 +294,5 @@ def _errors_of_httpx() -> Iterator[None]:
         raise httpx.ConnectError(str(error)) from error
     except aiohttp.ClientOSError as error:
         raise httpx.ReadError(str(error)) from error
-    except aiohttp.ClientError as error:  # cut short, or not HTTP
+    except aiohttp.ClientError as error:  # a truncated response, or not HTTP
         raise httpx.RemoteProtocolError(str(error) or type(error).__name__) from error

@@ -1,4 +1,4 @@
-"""Turns addresses that people and strangers write into a verdict (is it one that may be asked for?) and a safe text."""
+"""Checks of untrusted URLs, and their text without secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _USER = re.compile(r"(?<=://)[^/?#@]*@")
 
 
 def is_http(url: str) -> bool:
-    """Whether it is an http(s) URL with a host."""
+    """Whether this is an http(s) URL with a host."""
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -21,9 +21,9 @@ def is_http(url: str) -> bool:
 
 
 def redact_secrets(url: str) -> str:
-    """The URL, or source string, without user and password and without parameters that hold a token or a key.
+    """The URL or source string without user, password and query parameters that hold a token or key.
 
-    What holds none stays as it is, letter for letter.
+    A text without any of these is returned unchanged.
     """
     head, mark, query = _USER.sub("", url).partition("?")
     if not mark:

@@ -76,7 +76,7 @@ def _begin(alive: Connection[Any, Any], count: int, starts: Starts, lock: Abstra
     set_up_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process decides
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
-    rate_limit.share(count, starts, lock)
+    rate_limit.share_between(count, starts, lock)
 
 
 def _end_with(alive: Connection[Any, Any]) -> None:

@@ -60,11 +60,11 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class AtAnAddress(Protocol):
+class WebSource(Protocol):
     """A source whose images may lie where the user pointed it, even on the user's own machine."""
 
     @property
-    def own_address(self) -> str:
+    def trusted_url(self) -> str:
         """The http(s) URL that the user named, or that the source serves itself."""
 
 

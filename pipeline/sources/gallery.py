@@ -59,7 +59,7 @@ class Gallery:
         return size if self._largest_page is None else min(size, self._largest_page)
 
     @property
-    def own_address(self) -> str:
+    def trusted_url(self) -> str:
         return self._api
 
     def page(self, cursor: str | None) -> Page:
@@ -128,7 +128,7 @@ class Gallery:
         if self._client is None:  # not earlier: whoever only asks where images are needs no connection
             self._client = self._new_client()
         try:
-            return self._client.ask(method, self._api, **request)
+            return self._client.request(method, self._api, **request)
         except ForbiddenAddress as error:
             raise SurdError(f"{self._shown} cannot be asked: {error}") from error
         except Rejected as refused:

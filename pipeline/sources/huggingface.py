@@ -16,7 +16,7 @@ from surd.pipeline.sources import Readable, RecordStream, new_record
 from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns
 from surd.pipeline.sources.local_files import Found, closed_folders, files_below, named_folder, stamps
 from surd.pipeline.sources.stored_bytes import Cells, Held
-from surd.pipeline.sources.table_reader import Row, kind_of, read_table
+from surd.pipeline.sources.table_reader import TableRow, kind_of, read_table
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -96,7 +96,7 @@ class HuggingFaceFolder(RecordStream):
             fault = f"{name} cannot be read: {to_text(str(error))}"
             yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
 
-    def _row(self, place: str, folder: str, where: str, row: Row, columns: ColumnMapping) -> SourceRecord:
+    def _row(self, place: str, folder: str, where: str, row: TableRow, columns: ColumnMapping) -> SourceRecord:
         if isinstance(row, str):
             return new_record(self.name, place).reject("collect", Reason.UNREADABLE_ROW, f"{place}: {row}")
         fields = self._fields(columns.fields({name: value for name, value in row.items() if name != where}), row)

@@ -15,8 +15,8 @@ from surd.pipeline.net.urls import is_http
 from surd.pipeline.sources import Readable, RecordStream, new_record
 from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns
 from surd.pipeline.sources.local_files import named_folder, stamps
-from surd.pipeline.sources.stored_bytes import Cells, Held, TarMember, tar_members
-from surd.pipeline.sources.table_reader import Row, read_table
+from surd.pipeline.sources.stored_bytes import Cells, Held, StoredTarMember, tar_members
+from surd.pipeline.sources.table_reader import TableRow, read_table
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -37,7 +37,7 @@ class Img2dataset(RecordStream):
         self._root = named_folder("img2dataset", path)
         self._config = config
         self.name = f"img2dataset:{to_text(self._root.name)}"
-        self._tars: dict[str, dict[str, TarMember]] = {}
+        self._tars: dict[str, dict[str, StoredTarMember]] = {}
         self._cells: dict[tuple[str, str], Cells] = {}
 
     def fingerprint(self) -> str:
@@ -78,7 +78,7 @@ class Img2dataset(RecordStream):
         stem, dot, suffix = path.name.partition(".")
         return bool(_SHARD.fullmatch(stem)) and (suffix in ("tar", "parquet") if dot else path.is_dir())
 
-    def _members(self, tar: str) -> dict[str, TarMember]:
+    def _members(self, tar: str) -> dict[str, StoredTarMember]:
         """The members of a tar. Of one tar at a time: a long list has many."""
         if tar not in self._tars:
             self._tars = {tar: tar_members(self._root / tar)}
@@ -125,7 +125,7 @@ class Img2dataset(RecordStream):
                 sidecars[key] = file
         return images, sidecars
 
-    def _sidecar_row(self, file: Readable | None, key: str) -> Row:
+    def _sidecar_row(self, file: Readable | None, key: str) -> TableRow:
         if file is None:
             return {"key": key}
         try:
@@ -136,7 +136,7 @@ class Img2dataset(RecordStream):
         return {**value, "key": key} if isinstance(value, dict) else {"key": key}
 
     def _from_row(
-        self, shard: str, number: int, row: Row, columns: ColumnMapping, images: dict[str, str], cell: str | None
+        self, shard: str, number: int, row: TableRow, columns: ColumnMapping, images: dict[str, str], cell: str | None
     ) -> SourceRecord:
         if isinstance(row, str):
             fault = f"{shard}.parquet:{number + 1}: {row}"

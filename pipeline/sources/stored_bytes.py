@@ -38,7 +38,7 @@ class _Part(io.RawIOBase):
 
 
 @dataclass(frozen=True)
-class TarMember:
+class StoredTarMember:
     """A member of a tar, by where its bytes lie."""
 
     tar: Path
@@ -59,14 +59,14 @@ class Held:
         return io.BytesIO(self.data)
 
 
-def tar_members(path: Path) -> dict[str, TarMember]:
+def tar_members(path: Path) -> dict[str, StoredTarMember]:
     """The plain files of a tar by name; of one that breaks off, those before. Raises OSError when it is no tar."""
-    found: dict[str, TarMember] = {}
+    found: dict[str, StoredTarMember] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 if member.isreg() and not member.issparse():
-                    found[member.name.removeprefix("./")] = TarMember(path, member.offset_data, member.size)
+                    found[member.name.removeprefix("./")] = StoredTarMember(path, member.offset_data, member.size)
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
     except tarfile.TarError as error:
         if not found:

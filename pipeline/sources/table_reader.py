@@ -30,7 +30,7 @@ _COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)  # what a compressed file that breaks off raises
 _LOOKED_AT = 100  # rows of JSON that tell the columns
 
-Row = dict[str, Any] | str
+TableRow = dict[str, Any] | str
 """Values by column; or, of a row that cannot be read, why."""
 
 
@@ -43,7 +43,7 @@ def kind_of(name: str) -> str | None:
     return _KINDS.get(path.suffix)
 
 
-def read_table(file: IO[bytes], kind: str) -> tuple[list[str], Iterator[Row]]:
+def read_table(file: IO[bytes], kind: str) -> tuple[list[str], Iterator[TableRow]]:
     """The columns of an open list file, and its rows as they are read; memory does not grow with the file.
 
     Of parquet, columns of bytes and nested ones are left out. Raises ValueError when it is no such file.
@@ -65,7 +65,7 @@ def storable(value: Any) -> Any:
     return to_text(value if isinstance(value, str) else str(value))
 
 
-def _parquet(file: IO[bytes]) -> tuple[list[str], Iterator[Row]]:
+def _parquet(file: IO[bytes]) -> tuple[list[str], Iterator[TableRow]]:
     try:
         table = pq.ParquetFile(file)
         schema = table.schema_arrow
@@ -81,7 +81,7 @@ def _is_plain(kind: pa.DataType) -> bool:
     return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _parquet_rows(table: pq.ParquetFile, wanted: list[str]) -> Iterator[Row]:
+def _parquet_rows(table: pq.ParquetFile, wanted: list[str]) -> Iterator[TableRow]:
     try:
         for batch in table.iter_batches(BATCH, columns=wanted):
             columns = [_cells(column) for column in batch.columns]
@@ -155,14 +155,14 @@ class _Prefixed(io.RawIOBase):
 _UNREADABLE = f"it is not UTF-8, or longer than {MAX_LINE:,} bytes; save the list as UTF-8"
 
 
-def _json_rows(lines: Iterator[str | None]) -> tuple[list[str], Iterator[Row]]:
+def _json_rows(lines: Iterator[str | None]) -> tuple[list[str], Iterator[TableRow]]:
     rows = (_json_row(line) for line in lines if line is None or line.strip())
     looked_at = [*islice(rows, _LOOKED_AT)]
     columns = dict.fromkeys(name for row in looked_at if isinstance(row, dict) for name in row)
     return [*columns], chain(looked_at, rows)
 
 
-def _json_row(line: str | None) -> Row:
+def _json_row(line: str | None) -> TableRow:
     if line is None:
         return _UNREADABLE
     try:
@@ -172,7 +172,7 @@ def _json_row(line: str | None) -> Row:
     return value if isinstance(value, dict) else f"it is {type(value).__name__}, not a JSON object"
 
 
-def _csv_rows(lines: Iterator[str | None], delimiter: str | None) -> tuple[list[str], Iterator[Row]]:
+def _csv_rows(lines: Iterator[str | None], delimiter: str | None) -> tuple[list[str], Iterator[TableRow]]:
     """``delimiter`` None: a comma, or a semicolon where the header has those and no comma, as some locales write it."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
     header_line = next(lines, "")
@@ -184,7 +184,7 @@ def _csv_rows(lines: Iterator[str | None], delimiter: str | None) -> tuple[list[
     return columns, (_csv_row(record, columns) for record in records)
 
 
-def _csv_row(record: list[str] | str, columns: list[str]) -> Row:
+def _csv_row(record: list[str] | str, columns: list[str]) -> TableRow:
     if isinstance(record, str):
         return record
     if len(record) != len(columns):

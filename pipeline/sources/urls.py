@@ -13,7 +13,7 @@ from surd.pipeline.net.urls import is_http, redact_secrets
 from surd.pipeline.sources import RecordStream, new_record
 from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns, url_fault
 from surd.pipeline.sources.local_files import files_below, resolved
-from surd.pipeline.sources.table_reader import DAMAGED, Row, kind_of, read_table
+from surd.pipeline.sources.table_reader import DAMAGED, TableRow, kind_of, read_table
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -90,7 +90,7 @@ class UrlList(RecordStream):
             for name, reason in files_below(Path(self._path)).closed.items():
                 raise self._unusable(f"holds a folder that cannot be read ({to_text(name)}: {reason})")
 
-    def _record(self, place: str, row: Row, columns: ColumnMapping) -> SourceRecord:
+    def _record(self, place: str, row: TableRow, columns: ColumnMapping) -> SourceRecord:
         if isinstance(row, str):
             return new_record(self.name, place).reject("collect", Reason.UNREADABLE_ROW, f"{place}: {row}")
         assert columns.url is not None

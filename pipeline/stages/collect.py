@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from surd.pipeline import untrusted_json
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
-from surd.pipeline.sources import AtAnAddress, Page, Source, open_source
+from surd.pipeline.sources import Page, Source, WebSource, open_source
 from surd.schemas import BuildConfig, SourceRecord, SurdError
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def _records(build: Build, source: Source, tally: Tally, limit: int | None) -> I
                 tally.why = "the limit is reached"
                 return
         barren = barren + 1 if len(tally.seen) == before else 0
-        if barren == BARREN and isinstance(source, AtAnAddress):  # a list on disk has an end, however it repeats
+        if barren == BARREN and isinstance(source, WebSource):  # a list on disk has an end, however it repeats
             tally.why = f"{BARREN} pages in a row held nothing new, so its pages go in a circle"
             log.warning("%s: %s; collecting ends here", source.name, tally.why)
             return

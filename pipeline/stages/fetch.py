@@ -1,4 +1,4 @@
-"""fetch: turns source records into pairs: original bytes in a tar, verified, with the metadata they carry."""
+"""fetch: downloads the images of source records, inspects them, and stores their bytes in a tar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.acquisition.inspect_image import inspect, inspect_cheap
+from surd.pipeline.acquisition.inspect_image import ImageFacts, inspect, inspect_cheap
 from surd.pipeline.acquisition.journal import Journal
 from surd.pipeline.acquisition.progress import Reporter, progress_file
 from surd.pipeline.acquisition.reorder_buffer import NOTHING, ReorderBuffer, Spilled
@@ -24,18 +24,18 @@ from surd.pipeline.models import Models
 from surd.pipeline.net.downloader import Download, Downloader
 from surd.pipeline.net.rate_limit import per_process
 from surd.pipeline.rejection import Rejected
-from surd.pipeline.sources import AtAnAddress, Readable, Source, open_source
+from surd.pipeline.sources import Readable, Source, WebSource, open_source
 from surd.schemas import BuildConfig, Pair, Reason, SourceRecord
 from surd.schemas.config import FetchConfig
 from surd.schemas.shard_format.tar import add_member, tar_writer
 
 T = TypeVar("T")
-AHEAD = 2000  # records under way before the first of them is done: what a slow host holds up is not held up for long
+AHEAD = 2000  # records in progress before the first of them is done: so one slow host does not hold up the others
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A row and, where it was kept, its bytes."""
+    """A row and, if it was kept, its bytes."""
 
     pair: Pair
     data: Spilled = NOTHING
@@ -44,11 +44,11 @@ class Fetched:
 def fetch(build: Build, unit: int, config: BuildConfig, models: Models) -> list[Pair]:
     """One partition's images: rows in the order of the records, bytes as ``{key}.{ext}`` in ``fetch/part-NNNNN.tar``.
 
-    Downloads overlap, and what arrives is verified as far as that needs no pixels: those are for the stage decode. A
-    host that is slow, or asks for a pause, holds up nobody else's images: bytes are written in row order, and what
-    comes before its turn waits in memory, 2 x ``concurrency`` images at most, or in a file. Every record that fails
-    becomes a row with a reason. Beside the tar lies the journal by which a partition that was killed, or had transient
-    failures, goes on without downloading anything again.
+    Downloads overlap, and files are inspected as far as that needs no pixels: those are for the stage decode. A host
+    that is slow, or sets a pause, does not hold up the images of others: bytes are written in row order, and what
+    arrives early waits in memory, at most 2 x ``concurrency`` images, or in a file. Every record that fails becomes a
+    row with a reason. With the journal beside the tar a partition that was killed, or had transient failures, continues
+    without downloading anything again.
     """
     records = build.read_rows("collect", unit, SourceRecord)
     with (
@@ -71,7 +71,7 @@ def fetch(build: Build, unit: int, config: BuildConfig, models: Models) -> list[
 def _journal(
     build: Build, unit: int, records: list[SourceRecord], source: Source, settings: FetchConfig
 ) -> Iterator[Journal | None]:
-    """The partition's journal where there is something to download and the build is on this machine, else None."""
+    """The partition's journal if there is something to download and the build is on this machine, else None."""
     path, tar = (build.local_path(name) for name in (part_journal(unit), part_tar("fetch", unit)))
     if path is None or tar is None or not any(_is_on_the_web(source, record) for record in records):
         yield None
@@ -91,25 +91,25 @@ async def _fetch_all(records: list[SourceRecord], fetcher: Fetcher, tar: tarfile
     pairs: list[Pair] = []
     async with fetcher, aclosing(ordered_gather(fetcher.one, enumerate(records), AHEAD)) as results:
         async for fetched in results:
-            pairs.append(_store(tar, fetched.pair, fetcher.shelf.take(fetched.data)))
+            pairs.append(_store(tar, fetched.pair, fetcher.buffer.pop_next(fetched.data)))
     return pairs
 
 
 class Fetcher:
-    """Gets and inspects the images of one partition, many at a time. Use it in an async with block."""
+    """Downloads and inspects the images of one partition, many at a time. Use it in an async with block."""
 
     def __init__(
         self, source: Source, settings: FetchConfig, journal: Journal | None, folder: Path | None, reporter: Reporter
     ) -> None:
         self._source, self._settings, self._journal, self._reporter = source, settings, journal, reporter
-        self.shelf = ReorderBuffer(folder, room=2 * per_process(settings.concurrency))
+        self.buffer = ReorderBuffer(folder, in_memory=2 * per_process(settings.concurrency))
         cores = per_process(os.cpu_count() or 1)
         self._threads = ThreadPoolExecutor(cores)
         self._files = asyncio.Semaphore(2 * cores)
 
     async def __aenter__(self) -> Self:
-        own = self._source.own_address if isinstance(self._source, AtAnAddress) else None
-        self._downloader = Downloader(self._settings, own)
+        trusted_url = self._source.trusted_url if isinstance(self._source, WebSource) else None
+        self._downloader = Downloader(self._settings, trusted_url)
         return self
 
     async def __aexit__(
@@ -117,14 +117,14 @@ class Fetcher:
     ) -> None:
         await self._downloader.aclose()
         self._threads.shutdown()
-        self.shelf.close()
+        self.buffer.close()
 
     async def one(self, numbered: tuple[int, SourceRecord]) -> Fetched:
-        """Get and inspect one record's image, and say so. A record rejected before passes as it is."""
+        """Download, inspect and count one record's image. A record rejected by collect stays as it is."""
         number, record = numbered
-        earlier = self._journal is not None and self._journal.holds(record.key)
+        resumed = self._journal is not None and self._journal.has(record.key)
         fetched = await self._one(number, record)
-        self._reporter.note(record.url, fetched.pair, earlier=earlier)
+        self._reporter.note(record.url, fetched.pair, resumed=resumed)
         return fetched
 
     async def _one(self, number: int, record: SourceRecord) -> Fetched:
@@ -132,55 +132,57 @@ class Fetcher:
         if not row.kept:
             return Fetched(pair=row)
         try:
-            place = _locate(self._source, record)
-            if isinstance(place, str):
-                download = await _download(self._downloader, self._journal, record.key, place)
-                with self._downloader.slots.in_hand():
-                    given = (download.data, self._settings, download.sha256)
-                    inspected = inspect_cheap(*given)  # for little work a thread would cost more than the work
+            location = _locate(self._source, record)
+            if isinstance(location, str):
+                download = await _download(self._downloader, self._journal, record.key, location)
+                with self._downloader.slots.buffer():
+                    arguments = (download.data, self._settings, download.sha256)
+                    inspected = inspect_cheap(*arguments)  # for little work a thread would cost more than the work
                     if inspected is None:
-                        inspected = await self._in_thread(inspect, *given)
-                    found, kept = inspected
-                    laid = self.shelf.lay(number, kept)
-                found["opt_out"] = download.opt_out
+                        inspected = await self._in_thread(inspect, *arguments)
+                    facts, data = inspected
+                    spilled = self.buffer.put(number, data)
+                opt_out = download.opt_out
             else:
                 async with self._files:
-                    found, kept = await self._in_thread(_inspect_file, place, self._settings)
-                    laid = self.shelf.lay(number, kept)
-        except Rejected as refused:
-            rejected = row.reject("fetch", refused.reason, untrusted_json.to_text(refused.detail))
-            return Fetched(pair=rejected.model_copy(update={"transient": refused.transient or None}))
-        return Fetched(pair=row.model_copy(update=found | _prompts(record, found)), data=laid)
+                    facts, data = await self._in_thread(_inspect_file, location, self._settings)
+                    spilled = self.buffer.put(number, data)
+                opt_out = None
+        except Rejected as rejected:
+            pair = row.reject("fetch", rejected.reason, untrusted_json.to_text(rejected.detail))
+            return Fetched(pair=pair.model_copy(update={"transient": rejected.transient or None}))
+        columns = vars(facts) | _prompts(record, facts) | {"opt_out": opt_out}
+        return Fetched(pair=row.model_copy(update=columns), data=spilled)
 
     def _in_thread(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 
 async def _download(downloader: Downloader, journal: Journal | None, key: str, url: str) -> Download:
-    """The bytes that an earlier run got, or new ones, which are in the journal before anything is done with them."""
-    if journal and journal.holds(key):
+    """The bytes that an earlier run downloaded, or new ones, which are in the journal before they are used."""
+    if journal and journal.has(key):
         async with downloader.slots.request():  # they take as much memory as new ones
-            if known := journal.outcome(key):
-                return known
+            if recorded := journal.lookup(key):
+                return recorded
     try:
-        download = await downloader.get(url, journal.known(key) if journal else None)
-    except Rejected as refused:
+        download = await downloader.get(url, journal.previous(key) if journal else None)
+    except Rejected as rejected:
         if journal:
-            journal.refuse(key, refused)
+            journal.record_rejection(key, rejected)
         raise
     if journal:
-        journal.keep(key, download)
+        journal.record(key, download)
     return download
 
 
-def _prompts(record: SourceRecord, found: dict[str, Any]) -> dict[str, Any]:
-    """Prompt and negative prompt: of each the source's word where it says one, else the file's."""
-    stated = bool(record.prompt and record.prompt.strip())
-    prompt = record.prompt if stated else found["prompt"]
+def _prompts(record: SourceRecord, facts: ImageFacts) -> dict[str, Any]:
+    """Prompt and negative prompt, each from the source if it has one, else from the file."""
+    from_source = bool(record.prompt and record.prompt.strip())
+    prompt = record.prompt if from_source else facts.prompt
     return {
         "prompt": prompt,
-        "prompt_origin": ("source" if stated else "file") if prompt else None,
-        "negative_prompt": record.negative_prompt or found["negative_prompt"],
+        "prompt_origin": ("source" if from_source else "file") if prompt else None,
+        "negative_prompt": record.negative_prompt or facts.negative_prompt,
     }
 
 
@@ -191,7 +193,7 @@ def _locate(source: Source, record: SourceRecord) -> str | Readable:
         raise Rejected(Reason.UNREADABLE_FILE, str(error)) from None
 
 
-def _inspect_file(path: Readable, settings: FetchConfig) -> tuple[dict[str, Any], bytes]:
+def _inspect_file(path: Readable, settings: FetchConfig) -> tuple[ImageFacts, bytes]:
     return inspect(_read_file(path, settings.max_bytes), settings)
 
 

@@ -94,7 +94,7 @@ def test_an_answer_without_an_end_is_one_sentence_and_bounded(serve, monkeypatch
             request.wfile.write(b"[" * 10_000)
 
     server = serve(endless)
-    monkeypatch.setattr(api_client, "MAX_ANSWER", 100_000)
+    monkeypatch.setattr(api_client, "MAX_RESPONSE", 100_000)
     config = BuildConfig(source=f"gallery:{server.url}/api", collect={"retries": 0})
     with open_source(config) as source, pytest.raises(SurdError, match="more than 100000 bytes"):
         source.page(None)

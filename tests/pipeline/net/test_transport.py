@@ -96,4 +96,4 @@ def test_a_tls_server_without_http2_is_asked_by_either_client_alike(keeping, tmp
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     answers = ask([f"https://localhost:{server.server_port}/"] * 3)
     assert [(answer.http_version, answer.body) for answer in answers] == [("HTTP/1.1", b"bytes")] * 3
-    assert [answer.by for answer in answers] == ["_HttpxAnswer", "_AiohttpAnswer", "_AiohttpAnswer"]
+    assert [answer.by for answer in answers] == ["_HttpxResponse", "_AiohttpResponse", "_AiohttpResponse"]

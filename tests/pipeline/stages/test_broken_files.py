@@ -42,7 +42,7 @@ def test_an_image_with_another_file_behind_it_is_a_polyglot(format_, tail):
 @pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])
 def test_padding_and_text_behind_an_image_are_no_polyglot(format_):
     for tail in (b"", bytes(100), b'{"prompt": "a fox"}'):
-        assert inspect(picture(format_) + tail, FetchConfig())[0]["width"] == 48
+        assert inspect(picture(format_) + tail, FetchConfig())[0].width == 48
 
 
 def test_sixteen_bits_cmyk_and_alpha_come_out_as_the_rule_says():

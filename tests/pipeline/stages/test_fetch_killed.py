@@ -66,7 +66,7 @@ def on_disk(root: Path, config: BuildConfig) -> set[str]:
     if not places[0].exists():
         return set()
     with Journal(*places, records, config.fetch) as journal:
-        return {record.source_id for record in records if journal.outcome(record.key)}
+        return {record.source_id for record in records if journal.lookup(record.key)}
 
 
 def undisturbed(root: Path, server, processes) -> tuple[float, dict[str, bytes]]:

@@ -12,7 +12,7 @@ import pytest
 from multidict import CIMultiDict
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.net.rate_limit import HostLimit, Slots
+from surd.pipeline.net.rate_limit import HostLimiter, Slots
 from surd.pipeline.net.robots import _matches, opt_out
 from surd.schemas import Reason
 from tests.pipeline.fetching import from_server, picture, reasons
@@ -167,10 +167,10 @@ def test_a_request_that_had_to_wait_for_a_slot_still_keeps_its_hosts_rate():
     """Starts that were due while every slot was taken do not all happen when one is free."""
 
     async def run() -> list[float]:
-        slots, limit, starts = Slots(1), HostLimit(8, rate=50), []
+        slots, limiter, starts = Slots(1), HostLimiter(8, rate=50), []
 
         async def one() -> None:
-            async with limit.request(60, slots):
+            async with limiter.request(60, slots):
                 starts.append(time.monotonic())
 
         async with slots.request():
@@ -191,8 +191,8 @@ def test_nothing_is_asked_for_while_as_many_bodies_wait_to_be_used():
             async with slots.request():
                 begun.set()
 
-        with slots.in_hand():
-            with slots.in_hand():
+        with slots.buffer():
+            with slots.buffer():
                 task = asyncio.create_task(one())
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
