@@ -15,6 +15,7 @@ from surd.pipeline.demo.training import checkpoint
 from surd.pipeline.demo.training.train_clip import MEAN, MODEL_CFG, STD
 from surd.pipeline.demo.world import fact_space
 from surd.pipeline.demo.world.dataset import HELD_OUT_SEED, TRAIN_SEED, batches, normalised, pictures, pixels
+from surd.pipeline.demo.world.prompts import CLAUSES
 from surd.pipeline.demo.world.render import CANVAS, places
 from surd.pipeline.demo.world.scenes import Scene, scene
 from surd.pipeline.demo.world.sprites import names
@@ -95,7 +96,7 @@ def train(work: Path, steps: int, stop: float) -> None:
         with checkpoint.fast_computing():
             embeddings, patches = fast(normalised(table[indices], MEAN, STD))
             patch_logits = patch_head(patches)
-        facts = fact_space.loss(embeddings, list(scenes), [fact_space.CLAUSES] * len(scenes))
+        facts = fact_space.loss(embeddings, list(scenes), [CLAUSES] * len(scenes))
         labels = torch.tensor([patch_labels(one) for one in scenes])
         what = cross_entropy(patch_logits.flatten(0, 1).float(), labels.flatten())
         optimizer.zero_grad()
