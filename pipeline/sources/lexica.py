@@ -27,9 +27,7 @@ class Lexica(Gallery):
         if not is_http(base):
             raise SurdError(f"config field 'lexica.url' is {redact_secrets(base)!r}; give an http(s) URL")
         self._words, self._endless = words, config.lexica.endless
-        self._crawling = (
-            self._endless
-        )  # infinite-prompts is the site's own; v1/search is documented for programs
+        self._crawling = self._endless  # infinite-prompts is the site's own; v1/search is documented for programs
         endpoint = "infinite-prompts" if self._endless else "v1/search"
         super().__init__(f"{base}/{endpoint}", config, name="lexica")
 
