@@ -116,12 +116,12 @@ def _inspect(
         size=len(data),
         width=header.height if turned else header.width,
         height=header.width if turned else header.height,
-        prompt=metadata and metadata.prompt,
-        negative_prompt=metadata and metadata.negative_prompt,
-        tool=metadata and metadata.tool,
+        prompt=metadata.prompt if metadata else None,
+        negative_prompt=metadata.negative_prompt if metadata else None,
+        tool=metadata.tool if metadata else None,
         params=untrusted_json.dump(metadata.params) if metadata and metadata.params else None,
-        models=metadata and metadata.models,
-        loras=metadata and metadata.loras,
+        models=metadata.models if metadata else None,
+        loras=metadata.loras if metadata else None,
     )
     return (facts, data) if smaller is None else (_resized(facts, smaller), smaller.data)
 

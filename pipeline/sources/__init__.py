@@ -1,4 +1,4 @@
-"""Turns a source string of the config into something that can be paged through: one module a kind of source."""
+"""Sources of records, one module per kind, opened by the source string of the config."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ALONE = ("demo", "civitai")  # kinds that need nothing after them
 
 
 class Readable(Protocol):
-    """Bytes at hand: a path, a member of a tar, a cell of a table."""
+    """Bytes on disk or in memory: a path, a member of a tar, a cell of a table."""
 
     def open(self, mode: str) -> IO[bytes]:
-        """A new file at their beginning. Raises OSError when they are gone."""
+        """A new file at the first byte. Raises OSError if they are gone."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Source(Protocol):
     name: str
 
     def fingerprint(self) -> str:
-        """What a change of makes the collected records stale; cheap, and usable outside the ``with`` block."""
+        """A text that changes when the collected records become stale; cheap, and usable outside the ``with`` block."""
 
     def page(self, cursor: str | None) -> Page:
-        """The page at a cursor; None is the first. Raises SurdError when the source does not give it."""
+        """The page at a cursor; None is the first. Raises SurdError if it cannot be had."""
 
     def location(self, url: str) -> str | Readable:
-        """Where a record's ``url`` really is: an http(s) URL, or a path or the like.
+        """The location of a record's image: an http(s) URL, or something to open.
 
-        Raises ValueError or OSError when it may not or cannot be read.
+        Raises ValueError if it must not be read and OSError if it cannot.
         """
 
     def __enter__(self) -> Self: ...
@@ -61,11 +61,11 @@ class Source(Protocol):
 
 @runtime_checkable
 class WebSource(Protocol):
-    """A source whose images may lie where the user pointed it, even on the user's own machine."""
+    """A source on the web; its images may also be at the origin that the user gave, even on the user's own machine."""
 
     @property
     def trusted_url(self) -> str:
-        """The http(s) URL that the user named, or that the source serves itself."""
+        """The http(s) URL that the user gave, or that the source serves itself."""
 
 
 class RecordStream:
@@ -77,20 +77,20 @@ class RecordStream:
     _position = 0
 
     def records(self) -> Iterator[SourceRecord]:
-        """All records in their order, read as they are asked for. Raises SurdError where there are none to read."""
+        """All records in order, read lazily. Raises SurdError if there is nothing to read."""
         raise NotImplementedError
 
     def page(self, cursor: str | None) -> Page:
-        """The next thousand; another cursor than the last page's starts again and passes over what came before."""
+        """The next thousand; a cursor other than the last page's starts again and skips what came before."""
         start, stream = int(cursor or 0), self._stream
         if stream is None or start != self._position:
             stream = self.records()
             self._ahead = [*islice(stream, start, start + 1)]
-        self._stream = None  # what raises is over: it must not look like the end when it is asked again
-        found = [*self._ahead, *islice(stream, PAGE - len(self._ahead))]
+        self._stream = None  # a stream that raised must not look like one at its end
+        page = [*self._ahead, *islice(stream, PAGE - len(self._ahead))]
         self._ahead = [*islice(stream, 1)]
-        self._stream, self._position = stream, start + len(found)
-        return Page(found, str(self._position) if self._ahead else None)
+        self._stream, self._position = stream, start + len(page)
+        return Page(page, str(self._position) if self._ahead else None)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +101,7 @@ class RecordStream:
         self._stream = None
 
 
-# kind -> its class, made with what follows the colon and the config; imported when it is asked for
+# kind -> its class, made with the text after the colon and the config; imported when it is used
 _KINDS = {
     "demo": "demo:DemoGallery",
     "gallery": "gallery:Gallery",
@@ -122,22 +122,22 @@ KINDS = (
 
 
 def open_source(config: BuildConfig) -> Source:
-    """The source that ``config.source`` names. Raises SurdError when there is no such kind, URL or folder."""
+    """The source of ``config.source``. Raises SurdError if its kind, URL or folder is not valid."""
     kind, colon, rest = config.source.partition(":")
     if kind not in _KINDS or bool(rest) != bool(colon) or (not rest and kind not in _ALONE):
-        raise SurdError(f"config field 'source' is {redact_secrets(config.source)!r}; {_mend(config.source, kind)}")
+        raise SurdError(f"config field 'source' is {redact_secrets(config.source)!r}; {_remedy(config.source, kind)}")
     module, _, name = _KINDS[kind].partition(":")
-    made: Source = getattr(importlib.import_module(f"{__name__}.{module}"), name)(rest, config)
-    return made
+    source: Source = getattr(importlib.import_module(f"{__name__}.{module}"), name)(rest, config)
+    return source
 
 
-def _mend(source: str, kind: str) -> str:
-    """What somebody may have meant who named no kind that there is, or one without what it needs."""
+def _remedy(source: str, kind: str) -> str:
+    """What the user may have meant by an unknown kind, or by one without what it needs."""
     if is_http(source):
         return f"for an API give gallery:{redact_secrets(source)}, for a list of images urls: before it"
-    if near := next((near for near in difflib.get_close_matches(kind, _KINDS, n=1) if near != kind), None):
-        return f"did you mean {near}?"
-    with suppress(OSError, ValueError, RuntimeError):  # no path
+    if close := next((name for name in difflib.get_close_matches(kind, _KINDS, n=1) if name != kind), None):
+        return f"did you mean {close}?"
+    with suppress(OSError, ValueError, RuntimeError):  # not a path
         path = Path(source).expanduser()
         if path.is_dir() or path.is_file():
             return f"did you mean {'folder' if path.is_dir() else 'urls'}:{source}?"

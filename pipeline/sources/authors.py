@@ -1,4 +1,4 @@
-"""Turns the SURD that the paper's authors published (images, metadata.jsonl, prompt2vec) into source records."""
+"""The SURD that the paper's authors published: images, metadata.jsonl, prompt2vec."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class AuthorsSurd(HuggingFaceFolder):
     """``metadata.jsonl`` with ``file_name``, ``text`` (the simple prompt) and ``prompt`` (the complex one).
 
-    The authors' simple prompt is kept in ``extra`` as ``simple``; the prompt that was painted is the record's. Vectors
-    at ``prompt2vec/<llm>/<layer>.pt`` are named in the log and never opened: a .pt file is a pickle.
+    The authors' simple prompt is kept in ``extra`` as ``simple``; the complex prompt is the record's. Vectors at
+    ``prompt2vec/<llm>/<layer>.pt`` are listed in the log and never opened: a .pt file is a pickle.
     """
 
     kind = "authors"
@@ -34,17 +34,17 @@ class AuthorsSurd(HuggingFaceFolder):
                 "SURD was unpacked to"
             )
         for llm, layer, name in self.vectors():
-            log.info("%s: vectors of %s, layer %s, lie at %s and are not read", self.name, llm, layer, name)
+            log.info("%s: vectors of %s, layer %s, are at %s and are not read", self.name, llm, layer, name)
         yield from super().records()
 
     def vectors(self) -> list[tuple[str, str, str]]:
         """LLM, layer and path of every file of vectors."""
-        found = []
+        vectors = []
         for name in self._files:
             parts = name.split("/")
             if name.endswith(".pt") and "prompt2vec" in parts[:-2]:
-                found.append((parts[-2], parts[-1].removesuffix(".pt"), name))
-        return found
+                vectors.append((parts[-2], parts[-1].removesuffix(".pt"), name))
+        return vectors
 
     def _fields(self, fields: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         simple = to_text(row.get("text"))

@@ -1,4 +1,4 @@
-"""Turns Civitai's API (v1/images and v1/models) into source records: images with prompt, author, level and terms."""
+"""Civitai's API, v1/images and v1/models: images with prompt, author, NSFW level and terms."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Civitai(Gallery):
-    """``civitai``, ``civitai:?QUERY`` or ``civitai:models?QUERY``. Filters are the API's own and go with every request.
+    """``civitai``, ``civitai:?QUERY`` or ``civitai:models?QUERY``. The filters are the API's own, on every request.
 
     https://developer.civitai.com/site/reference/images.md: sort, period, nsfw, modelId, modelVersionId, username, tags,
     baseModels ... Prompts are in v1/images; v1/models has none since 2024. A record's id is the image's, so that the
@@ -52,19 +52,20 @@ class Civitai(Gallery):
             raise SurdError(f"config field 'civitai.url' is {redact_secrets(base)!r}; give an http(s) URL")
         self._key = os.environ.get(KEY, "").strip()
         if not re.fullmatch(r"[!-~]*", self._key):
-            raise SurdError(f"environment variable {KEY} holds what no API key can; copy it anew from your account")
+            problem = "holds characters that an API key cannot have; copy it again from your account"
+            raise SurdError(f"environment variable {KEY} {problem}")
         parts = urlsplit(base)
         if self._key and parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             raise SurdError(f"config field 'civitai.url' is {base!r} and would carry {KEY} in the clear; give https://")
         super().__init__(f"{base}/{self._kind}?{query}", config, name="civitai")
         self._largest_page = _LARGEST_PAGE[self._kind]
         self._original = config.civitai.original
-        self._asked = f"{base}/{self._kind}?{sorted(parse_qsl(query, keep_blank_values=True))}"
+        self._identity = f"{base}/{self._kind}?{sorted(parse_qsl(query, keep_blank_values=True))}"
         self._promptless = False
 
     def fingerprint(self) -> str:
-        """Which endpoint with which filters, in pages of which size; never the key."""
-        return f"civitai {redact_secrets(self._asked)} by {self._size}, original {self._original}"
+        """Endpoint, filters and page size; never the key."""
+        return f"civitai {redact_secrets(self._identity)} by {self._size}, original {self._original}"
 
     def _new_client(self) -> ApiClient:
         client = super()._new_client()
@@ -72,7 +73,7 @@ class Civitai(Gallery):
             client.headers["Authorization"] = f"Bearer {self._key}"  # httpx drops it on a redirect to elsewhere
         return client
 
-    def _always(self) -> dict[str, Any]:
+    def _defaults(self) -> dict[str, Any]:
         return {"limit": self._size} | ({"withMeta": "true"} if self._kind == "images" else {})
 
     @property
@@ -84,24 +85,24 @@ class Civitai(Gallery):
             status = error.response.status_code
             if self._key:
                 return SurdError(
-                    f"Civitai refused the API key in {KEY} (HTTP {status}): it is wrong or expired; make a new one in "
+                    f"Civitai rejected the API key in {KEY} (HTTP {status}): it is wrong or expired; make a new one in "
                     "your account settings, or unset it to read what is public"
                 )
-            return SurdError(f"Civitai asks for an API key (HTTP {status}); put yours into the environment as {KEY}")
+            return SurdError(f"Civitai requires an API key (HTTP {status}); put yours into the environment as {KEY}")
         return super()._failure(error)
 
     def _records(self, items: list[Any]) -> Iterator[SourceRecord]:
-        """One record an image. Of v1/models, every image of every version of every model."""
+        """One record per image. Of v1/models, every image of every version of every model."""
         if self._kind == "images":
             return (self._image(item) for item in items)
         return self._of_models(items)
 
     def _of_models(self, models: list[Any]) -> Iterator[SourceRecord]:
-        found = [record for model in models for record in self._model(model)]
-        if found and not self._promptless and not any(record.prompt for record in found):
+        records = [record for model in models for record in self._model(model)]
+        if records and not self._promptless and not any(record.prompt for record in records):
             self._promptless = True
-            log.warning("%s gives no prompts, as it does since 2024; ask civitai:?modelId=ID for them", self._shown)
-        yield from found
+            log.warning("%s has had no prompts since 2024; use civitai:?modelId=ID to get them", self._shown)
+        yield from records
 
     def _image(self, item: Any, model: dict[str, Any] | None = None) -> SourceRecord:
         if isinstance(item, dict) and not item.get("id") and (number := _number_in(item.get("url"))):
@@ -130,22 +131,22 @@ class Civitai(Gallery):
         if not isinstance(model, dict):
             yield self._malformed(model, f"the model is {type(model).__name__}, not an object")
             return
-        found = 0
+        count = 0
         for version in _dicts(model.get("modelVersions")):
-            about = _about(model, version)
+            fields = _model_fields(model, version)
             images = version.get("images")
             for image in images if isinstance(images, list) else ():
-                found += 1
-                yield self._image(image, about)
-        if not found:
+                count += 1
+                yield self._image(image, fields)
+        if not count:
             name = to_text(model.get("id")) or to_text(model.get("name"))
-            log.info("%s: model %s shows no image", self._shown, name)
+            log.info("%s: model %s has no images", self._shown, name)
 
 
-def _about(model: dict[str, Any], version: dict[str, Any]) -> dict[str, Any]:
-    """What a model says that holds for the images of one of its versions."""
+def _model_fields(model: dict[str, Any], version: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a model and version that apply to the images of the version."""
     creator = model.get("creator")
-    stated = [f"{name}={untrusted_json.dump(model[name])}" for name in _PERMISSIONS if name in model]
+    permissions = [f"{name}={untrusted_json.dump(model[name])}" for name in _PERMISSIONS if name in model]
     names = {
         "model": to_text(model.get("name")),
         "modelId": model.get("id"),
@@ -157,7 +158,7 @@ def _about(model: dict[str, Any], version: dict[str, Any]) -> dict[str, Any]:
     return {
         "author": to_text(creator.get("username")) if isinstance(creator, dict) else None,
         "nsfw_level": str(level).lower() if isinstance(level, bool | int | str) else None,
-        "terms": [f"model {to_text(model.get('id'))}: {', '.join(stated)}"] if stated else [],
+        "terms": [f"model {to_text(model.get('id'))}: {', '.join(permissions)}"] if permissions else [],
         "extra": {name: value for name, value in names.items() if isinstance(value, int | str)},
     }
 
@@ -167,6 +168,6 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def _number_in(url: Any) -> str | None:
-    """The image's number in the file name of its address: v1/models leaves the id out at times."""
-    found = re.search(r"/(\d+)\.\w+$", url) if isinstance(url, str) else None
-    return found.group(1) if found else None
+    """The image's number in the file name of its URL: v1/models sometimes omits the id."""
+    match = re.search(r"/(\d+)\.\w+$", url) if isinstance(url, str) else None
+    return match.group(1) if match else None

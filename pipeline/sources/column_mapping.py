@@ -1,4 +1,4 @@
-"""Turns a row of a list, whatever its columns are called, into the fields of a source record."""
+"""Mapping of a table's columns to the fields of a source record, by config or by guessing from the names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from surd.pipeline.untrusted_json import to_text
 from surd.schemas import SurdError
 from surd.schemas.config import UrlsConfig
 
-MAX_URL = 8_000  # characters; servers refuse longer ones
+MAX_URL = 8_000  # characters; servers reject longer ones
 MAX_EXTRA = 1_000  # characters of one further value
 # The likeliest first. Names are compared in lower case and without anything but letters.
 URL_NAMES = ("url", "imageurl", "imgurl", "urls", "imagelink", "imagesrc", "src", "link", "uri", "image", "img")
@@ -37,7 +37,7 @@ _OTHERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnMapping:
-    """Which column holds what. ``others``: field of a source record -> column; ``whole``: extra holds every column."""
+    """The column of each field. ``others``: field of a source record -> column; ``whole``: extra holds every column."""
 
     url: str | None
     prompt: str | None
@@ -45,29 +45,29 @@ class ColumnMapping:
     whole: bool = False
 
     def fields(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a record but its url; what has no field of its own is in ``extra``."""
-        found = {field: to_text(storable(row.get(column))) or None for field, column in self.others.items()}
+        """The fields of a record except its url; columns without a field go to ``extra``."""
+        fields = {field: to_text(storable(row.get(column))) or None for field, column in self.others.items()}
         used = {self.url, self.prompt, *self.others.values()}
         if "nsfw_level" in self.others:
             level = storable(row.get(self.others["nsfw_level"]))
-            if _PROBABILITY.fullmatch(str(level)):  # a classifier's score is no level that a site gave
+            if _PROBABILITY.fullmatch(str(level)):  # a classifier's score is not a site's level
                 used.remove(self.others["nsfw_level"])
                 level = None
-            found["nsfw_level"] = str(level).lower() if level not in (None, "") else None
+            fields["nsfw_level"] = str(level).lower() if level not in (None, "") else None
         if self.whole:
             extra = {name: storable(value) for name, value in row.items() if not isinstance(value, dict | list | bytes)}
         else:
             kept = {name: _extra(value) for name, value in row.items() if name not in used}
             extra = {name: value for name, value in kept.items() if value is not None}
         prompt = row.get(self.prompt) if self.prompt else None
-        return found | {
+        return fields | {
             "prompt": to_text(prompt) or None,
             "extra": untrusted_json.dump(extra) if extra else None,
         }
 
 
 def simple_prompt(row: dict[str, Any], settings: UrlsConfig) -> str | None:
-    """The simple prompt of a row, from the column that the config names, else from one that is called like it."""
+    """The simple prompt of a row, from the column in the config, else from one with a usual name."""
     column = settings.simple_column
     if column is None:
         prompt = settings.prompt_column or _guess([*row], PROMPT_NAMES)
@@ -76,7 +76,7 @@ def simple_prompt(row: dict[str, Any], settings: UrlsConfig) -> str | None:
 
 
 def guess_columns(names: Iterable[str], settings: UrlsConfig, where: str, *, need_url: bool) -> ColumnMapping:
-    """The columns by config, else by name. Raises SurdError listing them when one that is needed is not there."""
+    """The columns by config, else by name. Raises SurdError, with the list of columns, if a needed one is missing."""
     names = list(names)
     listed = ", ".join(names)[:500] or "none"
     for field in ("url_column", "prompt_column", "simple_column"):
@@ -87,7 +87,7 @@ def guess_columns(names: Iterable[str], settings: UrlsConfig, where: str, *, nee
     url = settings.url_column or _guess(names, URL_NAMES)
     if need_url and url is None:
         raise SurdError(
-            f"{where} has no column that is called like a URL; name one in urls.url_column, or give the file a header"
+            f"{where} has no column with a usual name for URLs; name one in urls.url_column, or give the file a header"
             f" (its columns: {listed})"
         )
     prompt = settings.prompt_column or _guess([name for name in names if name != url], PROMPT_NAMES)
@@ -101,7 +101,7 @@ def guess_columns(names: Iterable[str], settings: UrlsConfig, where: str, *, nee
 
 
 def url_fault(value: Any) -> tuple[str, str | None]:
-    """A cell as a URL and what is wrong with it, None when nothing is."""
+    """A cell as a URL, and what is wrong with it or None."""
     url = (to_text(value) or "").strip()
     if not url:
         return "", "the row has no URL"
@@ -112,11 +112,11 @@ def url_fault(value: Any) -> tuple[str, str | None]:
     return url, None
 
 
-def _guess(names: list[str], wanted: tuple[str, ...]) -> str | None:
+def _guess(names: list[str], usual: tuple[str, ...]) -> str | None:
     plain: dict[str, str] = {}
     for name in names:
         plain.setdefault(re.sub(r"[^a-z]", "", name.lower()), name)
-    return next((plain[name] for name in wanted if name in plain), None)
+    return next((plain[name] for name in usual if name in plain), None)
 
 
 def _extra(value: Any) -> Any:

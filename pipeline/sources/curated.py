@@ -1,4 +1,4 @@
-"""Turns a source whose rows hold both prompts into records of finished samples, for ``surd import``."""
+"""Finished samples for ``surd import``: another source whose rows hold both prompts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from surd.pipeline.sources import Page, Readable, Source, new_record, open_sourc
 from surd.pipeline.sources.column_mapping import simple_prompt
 from surd.schemas import BuildConfig, Reason, Sample, SourceRecord
 
-_OF_THE_RECORD = ("source", "source_id", "page_url", "author", "licence", "terms", "negative_prompt")
+_RECORD_FIELDS = ("source", "source_id", "page_url", "author", "licence", "terms", "negative_prompt")
 
 
 class CuratedSource:
     """``finished:`` before another source. Its records hold every column in ``extra``, the simple prompt as ``simple``.
 
-    A row that surd itself exported says which record it was: that record it becomes again, under its old key, with the
-    provenance it had. Any other row is a record of the source that lists it.
+    A row that surd itself exported becomes the record that it was, with its old key and provenance. Any other row is a
+    record of the source that lists it.
     """
 
     def __init__(self, rest: str, config: BuildConfig) -> None:
@@ -31,7 +31,7 @@ class CuratedSource:
 
     @cached_property
     def _whole_rows(self) -> Source:
-        """The same source, told to keep every column."""
+        """The same source, with every column kept."""
         whole = self._config.urls.model_copy(update={"whole_rows": True})
         return open_source(self._config.model_copy(update={"urls": whole}))
 
@@ -40,7 +40,7 @@ class CuratedSource:
 
     def page(self, cursor: str | None) -> Page:
         page = self._whole_rows.page(cursor)
-        return Page([self._taken_over(record) for record in page.records], page.next_cursor)
+        return Page([self._curated(record) for record in page.records], page.next_cursor)
 
     def location(self, url: str) -> str | Readable:
         return self._inner.location(url)
@@ -54,7 +54,7 @@ class CuratedSource:
     ) -> None:
         self._inner.__exit__(kind, error, trace)
 
-    def _taken_over(self, record: SourceRecord) -> SourceRecord:
+    def _curated(self, record: SourceRecord) -> SourceRecord:
         if not record.kept:
             return record
         row = untrusted_json.parse(record.extra) if record.extra else {}
@@ -66,15 +66,15 @@ class CuratedSource:
         exported = exported_sample(row, simple, record.prompt)
         if exported is None:
             return record.model_copy(update={"extra": untrusted_json.dump(row | {"simple": simple})})
-        fields = {name: getattr(exported, name) for name in _OF_THE_RECORD}
-        again = new_record(prompt=record.prompt, url=record.url, **fields)
-        return again.model_copy(update={"extra": untrusted_json.dump(row | {"simple": simple})})
+        fields = {name: getattr(exported, name) for name in _RECORD_FIELDS}
+        restored = new_record(prompt=record.prompt, url=record.url, **fields)
+        return restored.model_copy(update={"extra": untrusted_json.dump(row | {"simple": simple})})
 
 
 def exported_sample(row: dict[str, Any], simple: str, complex: str) -> Sample | None:
-    """The sample that a row of ``surd export`` states, or None when the row is of another kind.
+    """The sample of a row of ``surd export``, or None if the row is of another kind.
 
-    Its key must be the one that its source and id make, as for every record.
+    Its key must be that of its source and id, as for every record.
     """
     fields = {name: row[name] for name in Sample.model_fields if name in row}
     try:

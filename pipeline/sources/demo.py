@@ -1,4 +1,4 @@
-"""Turns the embedded demo world into source records: a gallery like any other, served from here while it is used."""
+"""The demo world as a source: a gallery like any other, served by this process while it is used."""
 
 from __future__ import annotations
 

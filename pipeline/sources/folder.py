@@ -1,4 +1,4 @@
-"""Turns a folder of images into source records: every file one, with prompts from a ``pairs.jsonl`` if there."""
+"""A folder of images: one record per file, with prompts from ``pairs.jsonl`` if present."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import Any, Self
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.sources import PAGE, Page, new_record
-from surd.pipeline.sources.local_files import Found, closed_folders, files_below, named_folder, stamps, why
+from surd.pipeline.sources.local_files import (
+    FolderListing,
+    closed_folders,
+    files_below,
+    named_folder,
+    os_message,
+    stamps,
+)
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -20,7 +27,7 @@ _SIDECARS = {".txt", ".json", ".caption", ".yaml", ".yml", ".xml"}
 
 
 class Folder:
-    """A folder and all below it, hidden files left out. Records name it by its last part, so that it may move.
+    """A folder at any depth, without hidden files. Records name it by its last part, so that it may move.
 
     ``pairs.jsonl`` at its root lists images (fields image, prompt, negative_prompt, licence, attribution ...); images
     that it does not list follow, by path. A text file beside an image of the same name is a sidecar, not a record.
@@ -32,10 +39,10 @@ class Folder:
 
     def fingerprint(self) -> str:
         """Names, sizes and times of all files."""
-        return stamps(self._root, [*self._found.files, *self._found.closed])
+        return stamps(self._root, [*self._listing.files, *self._listing.closed])
 
     def page(self, cursor: str | None) -> Page:
-        """A thousand records; the cursor is where the next thousand begin. Raises SurdError on an empty folder."""
+        """A thousand records; the cursor is the index of the next thousand. Raises SurdError on an empty folder."""
         if not self._records:
             raise SurdError(
                 f"config field 'source' names the folder {str(self._root)!r}, which is empty; put images there"
@@ -45,7 +52,7 @@ class Folder:
         return Page(self._records[start:following], str(following) if following < len(self._records) else None)
 
     def location(self, url: str) -> Path:
-        """The file of a record. Raises ValueError when the path leads out of the folder."""
+        """The file of a record. Raises ValueError if the path leads out of the folder."""
         path = (self._root / url).resolve()
         if Path(url).is_absolute() or not path.is_relative_to(self._root):
             raise ValueError("the path leaves the folder")
@@ -60,28 +67,28 @@ class Folder:
         return None
 
     @cached_property
-    def _found(self) -> Found:
+    def _listing(self) -> FolderListing:
         return files_below(self._root)
 
     @cached_property
     def _records(self) -> list[SourceRecord]:
-        files = self._found.files
+        files = self._listing.files
         listed = [*self._listed()] if PAIRS in files else []
-        known = {record.source_id for record in listed}
+        listed_ids = {record.source_id for record in listed}
         images = {name.rpartition(".")[0] for name in files if Path(name).suffix.lower() in _IMAGES}
         for name in files:
             stem, suffix = name.rpartition(".")[0], Path(name).suffix.lower()
-            if name != PAIRS and name not in known and not (suffix in _SIDECARS and stem in images):
+            if name != PAIRS and name not in listed_ids and not (suffix in _SIDECARS and stem in images):
                 listed.append(self._record(name, {}))
-        return listed + closed_folders(self.name, self._found)
+        return listed + closed_folders(self.name, self._listing)
 
     def _listed(self) -> Iterator[SourceRecord]:
-        """One record a line of ``pairs.jsonl``; a line that names no image is one too, with a reason."""
+        """One record per line of ``pairs.jsonl``; a line without an image is rejected with a reason."""
         try:
             lines = (self._root / PAIRS).read_bytes().splitlines()
         except OSError as error:
             shown = f"config field 'source' names the folder {str(self._root)!r}, whose {PAIRS} cannot be read"
-            raise SurdError(f"{shown} ({why(error)}); make it readable, or take it away") from None
+            raise SurdError(f"{shown} ({os_message(error)}); make it readable, or remove it") from None
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -98,7 +105,7 @@ class Folder:
                 yield record.reject("collect", Reason.NO_IMAGE, f"{PAIRS} line {number}: {problem or 'names no image'}")
 
     def _record(self, name: str, entry: dict[str, Any]) -> SourceRecord:
-        """The record of a file, with what its line in ``pairs.jsonl`` says; rejected when it is not in the folder."""
+        """The record of a file, with the fields of its line in ``pairs.jsonl``; rejected if it is not in the folder."""
         params = entry.get("params")
         record = new_record(
             self.name,

@@ -1,4 +1,4 @@
-"""Turns a gallery's paged JSON API, in the shape of Civitai's v1/images, into source records."""
+"""Galleries with a paged JSON API in the shape of Civitai's v1/images."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _PROMPT_KEYS, _NEGATIVE_KEYS = ("prompt", "Prompt"), ("negativePrompt", "negativ
 
 
 class Gallery:
-    """A gallery at an API address; the address may carry filters (``?sort=Newest``), which stay the same on every page.
+    """A gallery at the URL of an API; the URL may have filters (``?sort=Newest``), which are sent for every page.
 
-    Image addresses on the gallery's own host are recorded relative to it, so that a gallery may move, and the demo
-    gallery sit at any port, without a record changing.
+    Image URLs on the gallery's own host are recorded relative to it, so that no record changes if the gallery moves or
+    the demo gallery gets another port.
     """
 
     _largest_page: int | None = None
-    _crawling = True  # an API documented for programs invites them; of any other its site's robots.txt speaks
+    _crawling = True  # false for an API that is documented for programs: to others the site's robots.txt applies
 
     def __init__(self, api_url: str, config: BuildConfig, name: str | None = None) -> None:
         self.name = name or f"gallery:{redact_secrets(api_url)}"
@@ -48,12 +48,12 @@ class Gallery:
         self._client: ApiClient | None = None
 
     def fingerprint(self) -> str:
-        """A gallery counts as unchanged, since asking costs as much as collecting. Pages of one size fit together."""
+        """Name and page size. A gallery counts as unchanged, since checking it costs as much as collecting."""
         return f"{self.name} by {self._size}"
 
     @property
     def _size(self) -> int:
-        """Records asked for in one page."""
+        """Records requested per page."""
         limit, size = self._config.limit, self._config.collect.page_size
         size = size if limit is None else max(1, min(size, limit))
         return size if self._largest_page is None else min(size, self._largest_page)
@@ -64,44 +64,44 @@ class Gallery:
 
     def page(self, cursor: str | None) -> Page:
         """One request, with retries. An empty page is not the end; a page without a cursor is."""
-        query = httpx.QueryParams(self._always()).merge(self._filters)
+        query = httpx.QueryParams(self._defaults()).merge(self._filters)
         if cursor is not None:
             name, _, number = cursor.partition("=")
             query = query.set("page", number) if name == "page" else query.remove("page").set("cursor", cursor)
-        document = self._ask("GET", params=query)
+        document = self._request("GET", params=query)
         items = document.get("items") if isinstance(document, dict) else None
         if not isinstance(items, list):
             raise SurdError(
-                f"{self._shown} lists no items; its API has changed, or the address is not that of an API like "
+                f"{self._shown} lists no items; its API has changed, or the URL is not that of an API like "
                 "Civitai's v1/images"
             )
-        return Page([*self._records(items)], self._following(document.get("metadata"), query.get("page")))
+        return Page([*self._records(items)], self._next_cursor(document.get("metadata"), query.get("page")))
 
-    def _always(self) -> dict[str, Any]:
-        """What every request asks for, unless the address says otherwise."""
+    def _defaults(self) -> dict[str, Any]:
+        """Parameters of every request, unless the URL has others."""
         return {"limit": self._size, "withMeta": "true"}
 
     def _records(self, items: list[Any]) -> Iterator[SourceRecord]:
         return (self._record(item) for item in items)
 
-    def _following(self, metadata: Any, page: str | None) -> str | None:
-        """The cursor that follows: ``nextCursor``; of galleries of 2023, ``page=N`` from ``nextPage``."""
+    def _next_cursor(self, metadata: Any, page: str | None) -> str | None:
+        """The next cursor: ``nextCursor``; of galleries of 2023, ``page=N`` from ``nextPage``."""
         if not isinstance(metadata, dict):
             return None
         cursor = metadata.get("nextCursor")
         if following := to_text(cursor):
             return following
         if cursor:
-            log.warning("%s gives a %s for its next cursor: nothing follows it", self._shown, type(cursor).__name__)
+            log.warning("%s: the next cursor is a %s and cannot be followed", self._shown, type(cursor).__name__)
         following = metadata.get("nextPage")
-        asked = parse_qs(urlsplit(following).query) if isinstance(following, str) else {}
-        if cursor := asked.get("cursor"):
+        query = parse_qs(urlsplit(following).query) if isinstance(following, str) else {}
+        if cursor := query.get("cursor"):
             return cursor[0]
-        number = asked.get("page", [""])[0]
+        number = query.get("page", [""])[0]
         if not _PAGE_NUMBER.fullmatch(number):
             return None
         if page and _PAGE_NUMBER.fullmatch(page) and int(number) <= int(page):
-            log.warning("%s names page %s after page %s: its pages go in a circle", self._shown, number, page)
+            log.warning("%s: page %s follows page %s, so its pages go in a circle", self._shown, number, page)
             return None
         return f"page={number}"
 
@@ -123,19 +123,19 @@ class Gallery:
         self._filters = httpx.QueryParams(parts.query)
         self._api = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
 
-    def _ask(self, method: str, **request: Any) -> Any:
-        """The JSON answer to one request, with retries. Raises SurdError when there is none."""
-        if self._client is None:  # not earlier: whoever only asks where images are needs no connection
+    def _request(self, method: str, **options: Any) -> Any:
+        """The JSON response to one request, with retries. Raises SurdError if it cannot be had."""
+        if self._client is None:  # not earlier: to locate images takes no connection
             self._client = self._new_client()
         try:
-            return self._client.request(method, self._api, **request)
+            return self._client.request(method, self._api, **options)
         except ForbiddenAddress as error:
-            raise SurdError(f"{self._shown} cannot be asked: {error}") from error
-        except Rejected as refused:
-            if refused.transient:
-                raise SurdError(f"{self._shown} cannot be asked now ({refused.detail}); try later") from refused
-            mend = "where its owner lets you, set collect.respect_robots to false"
-            raise SurdError(f"{self._shown} does not want to be asked: {refused.detail}; {mend}") from refused
+            raise SurdError(f"{self._shown} must not be requested: {error}") from error
+        except Rejected as rejected:
+            if rejected.transient:
+                raise SurdError(f"{self._shown} cannot be requested now ({rejected.detail}); try later") from rejected
+            remedy = "if its owner permits, set collect.respect_robots to false"
+            raise SurdError(f"{self._shown} is closed to programs: {rejected.detail}; {remedy}") from rejected
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise self._failure(error) from error
 
@@ -143,18 +143,18 @@ class Gallery:
         return ApiClient(self._api, self._config, crawling=self._crawling)
 
     def _failure(self, error: Exception) -> SurdError:
-        mend = "try later or mend the address"
+        remedy = "try later or correct the URL"
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
-            mend = "it lets only some in, and a gallery is asked without a key: mend the address, or ask its owner"
-        return SurdError(f"{self._shown} failed ({describe(error)}); {mend}")
+            remedy = "it requires a login, and galleries are requested without a key: correct the URL, or ask its owner"
+        return SurdError(f"{self._shown} failed ({describe(error)}); {remedy}")
 
     @property
     def _shown(self) -> str:
-        """The gallery as an error names it."""
+        """The gallery's name in messages."""
         return f"gallery {redact_secrets(self._api)}"
 
     def _record(self, item: Any) -> SourceRecord:
-        """One item as a record: what is missing or of an unknown shape stays empty; without an image, a reason."""
+        """One item as a record: fields missing or of unknown shape stay empty; without an image it is rejected."""
         if not isinstance(item, dict):
             return self._malformed(item, f"the item is {type(item).__name__}, not an object")
         url = to_text(item.get("url")) if isinstance(item.get("url"), str) else None
@@ -184,13 +184,13 @@ class Gallery:
             return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {url}")
 
     def _relative(self, url: str) -> str:
-        """The URL as it is recorded. Raises ValueError when it is none that may be fetched."""
+        """The URL as it is recorded. Raises ValueError if it is not an http(s) URL."""
         absolute = urlunsplit((*urlsplit(urljoin(self._api, url.strip()))[:4], ""))
         if not is_http(absolute):
             raise ValueError(url)
         origin = urljoin(self._api, "/")
-        own = absolute.startswith(origin) and not absolute.startswith(f"{origin}/")  # "//x" would name a host
-        return absolute[len(origin) - 1 :] if own else absolute
+        same = absolute.startswith(origin) and not absolute.startswith(f"{origin}/")  # "//x" would name a host
+        return absolute[len(origin) - 1 :] if same else absolute
 
     def _malformed(self, item: Any, why: str) -> SourceRecord:
         digest = hashlib.sha256(untrusted_json.dump(item).encode()).hexdigest()[:16]
@@ -198,13 +198,13 @@ class Gallery:
 
 
 def _meta(value: Any) -> dict[str, Any]:
-    """An item's ``meta``: an object, an object inside ``meta.meta``, JSON or A1111 text in a string, or nothing."""
+    """An item's ``meta``: an object, an object in ``meta.meta``, JSON or A1111 text in a string; empty for others."""
     if isinstance(value, str):
         try:
             value = untrusted_json.parse(value)
         except ValueError:
-            if found := parse_a1111(value):
-                return {"prompt": found.prompt, "negativePrompt": found.negative_prompt, **found.params}
+            if a1111 := parse_a1111(value):
+                return {"prompt": a1111.prompt, "negativePrompt": a1111.negative_prompt, **a1111.params}
     if not isinstance(value, dict):
         return {}
     if isinstance(value.get("meta"), dict) and not _first(value, _PROMPT_KEYS):
@@ -225,7 +225,7 @@ def _comfy_graph(value: Any) -> comfyui.GraphPrompt | None:
 
 
 def _nsfw_level(item: dict[str, Any]) -> str | None:
-    """The site's level in its own word, number or truth value, as lower-case text; ``nsfwLevel`` before ``nsfw``."""
+    """The site's level (a word, number or boolean) as lower-case text; ``nsfwLevel`` before ``nsfw``."""
     value = item.get("nsfwLevel", item.get("nsfw"))
     return str(value).lower() if isinstance(value, bool) else (to_text(value) or "").lower() or None
 

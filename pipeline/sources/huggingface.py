@@ -1,4 +1,4 @@
-"""Turns a dataset folder as Hugging Face lays it out (metadata beside images, or parquet with images) into records."""
+"""Dataset folders in Hugging Face's layout: metadata beside images, or parquet with images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import yaml
 
 from surd.pipeline.sources import Readable, RecordStream, new_record
 from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns
-from surd.pipeline.sources.local_files import Found, closed_folders, files_below, named_folder, stamps
-from surd.pipeline.sources.stored_bytes import Cells, Held
+from surd.pipeline.sources.local_files import FolderListing, closed_folders, files_below, named_folder, stamps
+from surd.pipeline.sources.stored_bytes import Cells, InMemory
 from surd.pipeline.sources.table_reader import TableRow, kind_of, read_table
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
@@ -29,7 +29,7 @@ _CELL = re.compile(r"(.+\.parquet)/([^/]+)/(\d+)", re.DOTALL)
 
 class HuggingFaceFolder(RecordStream):
     """``metadata.jsonl``, ``.csv`` or ``.parquet`` with a ``file_name`` column, at any depth; parquet files with a
-    column of images; and images that nothing lists. Records name the folder by its last part, so that it may move.
+    column of images; and images that no metadata lists. Records name the folder by its last part, so that it may move.
 
     https://huggingface.co/docs/datasets/image_dataset. The licence is a row's own, else that of the card, README.md.
     """
@@ -44,7 +44,7 @@ class HuggingFaceFolder(RecordStream):
 
     def fingerprint(self) -> str:
         """Names, sizes and times of all files, and which columns are read."""
-        return stamps(self._root, [*self._files, *self._found.closed], self._config.urls.model_dump_json())
+        return stamps(self._root, [*self._files, *self._listing.closed], self._config.urls.model_dump_json())
 
     def records(self) -> Iterator[SourceRecord]:
         listed: set[str] = set()
@@ -59,28 +59,28 @@ class HuggingFaceFolder(RecordStream):
         for name in self._files:
             if Path(name).suffix.lower() in _IMAGES and name not in listed:
                 yield self._at(name, self._unlisted(name))
-        yield from closed_folders(self.name, self._found)
+        yield from closed_folders(self.name, self._listing)
 
     def location(self, url: str) -> Readable:
-        """A file of the folder, or ``NAME.parquet/COLUMN/ROW``. Raises ValueError when it leads out of the folder."""
+        """A file of the folder, or ``NAME.parquet/COLUMN/ROW``. Raises ValueError if it leads out of the folder."""
         cell = _CELL.fullmatch(url)
         path = (self._root / (cell[1] if cell else url)).resolve()
         if Path(url).is_absolute() or not path.is_relative_to(self._root):
             raise ValueError("the path leaves the folder")
         if not cell:
             return path
-        return Held(self._cells.setdefault((cell[1], cell[2]), Cells(path, cell[2])).read(int(cell[3])))
+        return InMemory(self._cells.setdefault((cell[1], cell[2]), Cells(path, cell[2])).read(int(cell[3])))
 
     @cached_property
-    def _found(self) -> Found:
+    def _listing(self) -> FolderListing:
         return files_below(self._root)
 
     @property
     def _files(self) -> list[str]:
-        return self._found.files
+        return self._listing.files
 
     def _listed(self, name: str, folder: str) -> Iterator[SourceRecord]:
-        """One record a row of a metadata file; a row that names no image is one too, with a reason."""
+        """One record per row of a metadata file; a row without an image is rejected with a reason."""
         try:
             with (self._root / name).open("rb") as file:
                 names, rows = read_table(file, kind_of(name) or "")
@@ -88,7 +88,7 @@ class HuggingFaceFolder(RecordStream):
                 if where is None:
                     listed = ", ".join(names)[:500] or "none"
                     shown = f"{name} in {str(self._root)!r} has no column file_name; its columns: {listed}"
-                    raise SurdError(f"{shown}; call the one that holds the images' paths file_name")
+                    raise SurdError(f"{shown}; rename the one with the images' paths to file_name")
                 columns = guess_columns([c for c in names if c != where], self._config.urls, name, need_url=False)
                 for number, row in enumerate(rows, start=1):
                     yield self._row(f"{name}:{number}", folder, where, row, columns)
@@ -107,7 +107,7 @@ class HuggingFaceFolder(RecordStream):
         return self._at(f"{folder}/{file}" if folder else file, fields)
 
     def _fields(self, fields: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-        """What a kind of dataset knows better than the names of its columns."""
+        """Fields that depend on the kind of dataset, not on column names."""
         return fields | {"licence": fields.get("licence") or self._licence}
 
     def _unlisted(self, name: str) -> dict[str, Any]:
@@ -115,18 +115,18 @@ class HuggingFaceFolder(RecordStream):
 
     @cached_property
     def _licence(self) -> str | None:
-        """The licence that the dataset's card states in its YAML head."""
+        """The licence in the YAML header of the dataset's card."""
         try:
             head = (self._root / "README.md").read_text(encoding="utf-8", errors="replace")[:100_000].split("---\n", 2)
             card = yaml.safe_load(head[1]) if len(head) == 3 and not head[0].strip() else {}
         except (OSError, yaml.YAMLError):
             return None
-        stated = card.get("license") if isinstance(card, dict) else None
-        names = stated if isinstance(stated, list) else [stated]
+        licence = card.get("license") if isinstance(card, dict) else None
+        names = licence if isinstance(licence, list) else [licence]
         return ", ".join(name for one in names if (name := to_text(one))) or None
 
     def _at(self, name: str, fields: dict[str, Any]) -> SourceRecord:
-        """The record of a file; rejected when it is not in the folder."""
+        """The record of a file; rejected if it is not in the folder."""
         record = new_record(self.name, to_text(name) or "", **fields)
         try:
             path = self.location(name) if to_text(name) == name else None
@@ -138,7 +138,7 @@ class HuggingFaceFolder(RecordStream):
         return record.model_copy(update={"url": name})
 
     def _embedded(self, name: str) -> Iterator[SourceRecord]:
-        """One record a row of a parquet file that holds images."""
+        """One record per row of a parquet file with images."""
         try:
             with (self._root / name).open("rb") as file:
                 names, rows = read_table(file, "parquet")
@@ -163,7 +163,7 @@ class HuggingFaceFolder(RecordStream):
 
 
 def _image_column(schema: pa.Schema) -> str | None:
-    """The column of ``{"bytes", "path"}`` structs, else of bytes under a usual name."""
+    """The column of ``{"bytes", "path"}`` structs, else a column of bytes with a usual name."""
     for field in schema:
         if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
             return str(field.name)

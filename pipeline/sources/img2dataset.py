@@ -1,4 +1,4 @@
-"""Turns the output folder of img2dataset into source records: what it got, with its bytes, and what it did not."""
+"""The output folder of img2dataset: its downloads, with their bytes, and its failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from surd.pipeline.net.urls import is_http
 from surd.pipeline.sources import Readable, RecordStream, new_record
 from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns
 from surd.pipeline.sources.local_files import named_folder, stamps
-from surd.pipeline.sources.stored_bytes import Cells, Held, StoredTarMember, tar_members
+from surd.pipeline.sources.stored_bytes import Cells, InMemory, StoredTarMember, tar_members
 from surd.pipeline.sources.table_reader import TableRow, read_table
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
@@ -23,14 +23,14 @@ from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _SHARD = re.compile(r"\d+")
 _OWN = ("key", "status", "error_message")
-_CELL = "jpg", "png", "webp"  # the column of --output_format parquet is called like the encoding
+_CELL = "jpg", "png", "webp"  # the column of --output_format parquet is named after the encoding
 
 
 class Img2dataset(RecordStream):
     """Shards of ``--output_format webdataset``, ``files`` and ``parquet``. Records name the folder by its last part.
 
-    Rows come from ``NNNNN.parquet``; of a shard that has none (a run that was stopped), from the JSON beside the
-    images. Bytes are read where they lie, in the tar, the folder or the table.
+    Rows come from ``NNNNN.parquet``, or from the JSON beside the images if a shard has none (the run was stopped).
+    Bytes are read in place, from the tar, the folder or the table.
     """
 
     def __init__(self, path: str, config: BuildConfig) -> None:
@@ -68,7 +68,7 @@ class Img2dataset(RecordStream):
         if shard.endswith(".parquet"):
             column, _, row = name.rpartition("/")
             cells = self._cells.setdefault((shard, column), Cells(self._root / shard, column))
-            return Held(cells.read(int(row)))
+            return InMemory(cells.read(int(row)))
         path = (self._root / shard / name).resolve()
         if not path.is_relative_to(self._root):
             raise ValueError("the path leaves the folder")
@@ -79,7 +79,7 @@ class Img2dataset(RecordStream):
         return bool(_SHARD.fullmatch(stem)) and (suffix in ("tar", "parquet") if dot else path.is_dir())
 
     def _members(self, tar: str) -> dict[str, StoredTarMember]:
-        """The members of a tar. Of one tar at a time: a long list has many."""
+        """The members of a tar. Only one tar is kept in memory: a long list has many."""
         if tar not in self._tars:
             self._tars = {tar: tar_members(self._root / tar)}
         return self._tars[tar]
@@ -162,7 +162,7 @@ _SIDECAR_COLUMNS = ColumnMapping(
 
 
 def _reason(status: str, error: str) -> Reason:
-    """img2dataset's raw error as one of ours: what the server said, what the network did, what the decoder did."""
+    """The Reason for img2dataset's error text: of the server, the network or the decoder."""
     if status == "failed_to_resize":
         sized = {"image area too large": Reason.TOO_LARGE, "image too small": Reason.NO_IMAGE}
         return sized.get(error, Reason.NO_IMAGE if "aspect ratio" in error else Reason.BROKEN_IMAGE)

@@ -1,4 +1,4 @@
-"""Turns the place of an image inside a tar or a parquet file into something that opens like a path."""
+"""Images inside a tar or a parquet file, which open like a path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 _CELLS = 16  # images of a parquet file that are in memory at once
 
 
-class _Part(io.RawIOBase):
+class _FileSlice(io.RawIOBase):
     """Bytes ``start`` to ``start + size`` of a file, as a file of their own."""
 
     def __init__(self, path: Path, start: int, size: int) -> None:
@@ -39,19 +39,23 @@ class _Part(io.RawIOBase):
 
 @dataclass(frozen=True)
 class StoredTarMember:
-    """A member of a tar, by where its bytes lie."""
+    """The place of a member's bytes in a tar."""
 
     tar: Path
     offset: int
     size: int
 
     def open(self, mode: str = "rb") -> IO[bytes]:
+<<<<<<< HEAD
         return io.BufferedReader(_Part(self.tar, self.offset, self.size))
+=======
+        return io.BufferedReader(_FileSlice(self.tar, self.offset, self.size))  # type: ignore[arg-type]
+>>>>>>> 97343578b740a7caf94ec3de4c65cb92df767531
 
 
 @dataclass(frozen=True)
-class Held:
-    """Bytes that are in memory already."""
+class InMemory:
+    """Bytes that are already in memory."""
 
     data: bytes
 
@@ -60,22 +64,22 @@ class Held:
 
 
 def tar_members(path: Path) -> dict[str, StoredTarMember]:
-    """The plain files of a tar by name; of one that breaks off, those before. Raises OSError when it is no tar."""
-    found: dict[str, StoredTarMember] = {}
+    """The plain files of a tar by name; of a truncated one, those before the end. Raises OSError if it is not a tar."""
+    members: dict[str, StoredTarMember] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 if member.isreg() and not member.issparse():
-                    found[member.name.removeprefix("./")] = StoredTarMember(path, member.offset_data, member.size)
+                    members[member.name.removeprefix("./")] = StoredTarMember(path, member.offset_data, member.size)
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
     except tarfile.TarError as error:
-        if not found:
+        if not members:
             raise OSError(f"no tar: {error}") from None
-    return found
+    return members
 
 
 class Cells:
-    """The bytes of one column of a parquet file by row number; quickest when asked front to back."""
+    """The bytes of one column of a parquet file by row number; fastest if rows are read in order."""
 
     def __init__(self, path: Path, column: str) -> None:
         self._path, self._column = path, column
@@ -84,7 +88,7 @@ class Cells:
         self._recent: dict[int, Any] = {}
 
     def read(self, row: int) -> bytes:
-        """The bytes at a row, of an image cell (``{"bytes": ...}``) too. Raises OSError when there are none."""
+        """The bytes of a row, which may be an image cell (``{"bytes": ...}``). Raises OSError if there are none."""
         try:
             if row not in self._recent:
                 self._seek(row)
@@ -107,7 +111,7 @@ class Cells:
                 return
 
     def _start(self, row: int) -> None:
-        """Begin at the row group that holds the row: those before it are not read."""
+        """Start at the row group with the row: those before it are not read."""
         table = pq.ParquetFile(self._path)
         first, group = 0, 0
         while group < table.num_row_groups and first + table.metadata.row_group(group).num_rows <= row:

@@ -1,4 +1,4 @@
-"""Turns a list file (parquet, csv, tsv, jsonl), however large or damaged, into its columns and a stream of rows."""
+"""Streaming reader for tables in parquet, csv, tsv and jsonl, which may be large or damaged."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ import pyarrow.parquet as pq
 from surd.pipeline import untrusted_json
 from surd.pipeline.untrusted_json import to_text
 
-MAX_LINE = 8_000_000  # bytes; a row of a list is text, so what is longer is no row
-MAX_LINES = 1_000  # of one csv row: more means that a quote was never closed
+MAX_LINE = 8_000_000  # bytes; rows are text, and a longer line is not a row
+MAX_LINES = 1_000  # of one csv row: if there are more, a quote was never closed
 BATCH = 1_000
 _KINDS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
-DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)  # what a compressed file that breaks off raises
-_LOOKED_AT = 100  # rows of JSON that tell the columns
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)  # raised by truncated compressed files
+_SAMPLED = 100  # rows of JSON that determine the columns
 
 TableRow = dict[str, Any] | str
-"""Values by column; or, of a row that cannot be read, why."""
+"""Values by column; or, for a row that cannot be read, the reason."""
 
 
 def kind_of(name: str) -> str | None:
@@ -44,9 +44,9 @@ def kind_of(name: str) -> str | None:
 
 
 def read_table(file: IO[bytes], kind: str) -> tuple[list[str], Iterator[TableRow]]:
-    """The columns of an open list file, and its rows as they are read; memory does not grow with the file.
+    """The columns of an open file, and a lazy iterator over its rows; memory does not grow with the file.
 
-    Of parquet, columns of bytes and nested ones are left out. Raises ValueError when it is no such file.
+    Of parquet, columns of bytes and nested ones are left out. Raises ValueError if the file is not of this kind.
     """
     if kind == "parquet":
         return _parquet(file)
@@ -55,7 +55,7 @@ def read_table(file: IO[bytes], kind: str) -> tuple[list[str], Iterator[TableRow
 
 
 def storable(value: Any) -> Any:
-    """A value of a row as JSON holds it: text, number, truth value or None. Dates become ISO text."""
+    """A value of a row in a form that JSON has: text, number, boolean or None. Dates become ISO text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -71,8 +71,8 @@ def _parquet(file: IO[bytes]) -> tuple[list[str], Iterator[TableRow]]:
         schema = table.schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"it is no parquet file ({' '.join(str(error).split())[:200]})") from None
-    wanted = [field.name for field in schema if _is_plain(field.type)]
-    return wanted, _parquet_rows(table, wanted)
+    plain = [field.name for field in schema if _is_plain(field.type)]
+    return plain, _parquet_rows(table, plain)
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -81,9 +81,9 @@ def _is_plain(kind: pa.DataType) -> bool:
     return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _parquet_rows(table: pq.ParquetFile, wanted: list[str]) -> Iterator[TableRow]:
+def _parquet_rows(table: pq.ParquetFile, plain: list[str]) -> Iterator[TableRow]:
     try:
-        for batch in table.iter_batches(BATCH, columns=wanted):
+        for batch in table.iter_batches(BATCH, columns=plain):
             columns = [_cells(column) for column in batch.columns]
             for values in zip(*columns, strict=True):
                 fault = next((value for value in values if isinstance(value, UnicodeDecodeError)), None)
@@ -93,7 +93,7 @@ def _parquet_rows(table: pq.ParquetFile, wanted: list[str]) -> Iterator[TableRow
 
 
 def _cells(column: pa.Array) -> list[Any]:
-    """The values of a column; what is not UTF-8 as the error that says so."""
+    """The values of a column; a text that is not UTF-8 as its UnicodeDecodeError."""
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
@@ -111,7 +111,7 @@ def _decoded(value: bytes | None) -> str | UnicodeDecodeError | None:
 
 
 def _lines(file: IO[bytes], *, has_header: bool) -> Iterator[str | None]:
-    """Lines with their ends; None for one that is too long or not UTF-8. UTF-16 is known by its mark or its zeros."""
+    """Lines with their ends; None for one that is too long or not UTF-8. UTF-16 is detected by BOM or zero bytes."""
     head = file.read(4)
     stream: Any = io.BufferedReader(_Prefixed(head, file), 1 << 16)
     wide = "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else None
@@ -137,7 +137,7 @@ def _lines(file: IO[bytes], *, has_header: bool) -> Iterator[str | None]:
 
 
 class _Prefixed(io.RawIOBase):
-    """A stream whose first bytes were read already."""
+    """A stream whose first bytes have been read already."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
         self._head, self._rest = head, rest
@@ -157,9 +157,9 @@ _UNREADABLE = f"it is not UTF-8, or longer than {MAX_LINE:,} bytes; save the lis
 
 def _json_rows(lines: Iterator[str | None]) -> tuple[list[str], Iterator[TableRow]]:
     rows = (_json_row(line) for line in lines if line is None or line.strip())
-    looked_at = [*islice(rows, _LOOKED_AT)]
-    columns = dict.fromkeys(name for row in looked_at if isinstance(row, dict) for name in row)
-    return [*columns], chain(looked_at, rows)
+    sampled = [*islice(rows, _SAMPLED)]
+    columns = dict.fromkeys(name for row in sampled if isinstance(row, dict) for name in row)
+    return [*columns], chain(sampled, rows)
 
 
 def _json_row(line: str | None) -> TableRow:
@@ -173,7 +173,7 @@ def _json_row(line: str | None) -> TableRow:
 
 
 def _csv_rows(lines: Iterator[str | None], delimiter: str | None) -> tuple[list[str], Iterator[TableRow]]:
-    """``delimiter`` None: a comma, or a semicolon where the header has those and no comma, as some locales write it."""
+    """``delimiter`` None: a comma, or a semicolon if the header has those and no comma, as in some locales."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
     header_line = next(lines, "")
     if delimiter is None:
@@ -193,7 +193,7 @@ def _csv_row(record: list[str] | str, columns: list[str]) -> TableRow:
 
 
 def _csv_records(lines: Iterator[str | None], delimiter: str) -> Iterator[list[str] | str]:
-    """Rows of fields, which may hold line ends in quotes. A quote that is never closed costs only its own line."""
+    """Rows of fields, which may have line ends in quotes. A quote that is never closed loses only its own line."""
     waiting: deque[str | None] = deque()
     while True:
         taken: list[str] = []
@@ -217,7 +217,7 @@ def _csv_records(lines: Iterator[str | None], delimiter: str) -> Iterator[list[s
 
 
 def _until_fault(waiting: deque[str | None], lines: Iterator[str | None], taken: list[str]) -> Iterator[str]:
-    """Lines for one csv row, noted in ``taken``; a line that cannot be read waits and ends them."""
+    """Lines for one csv row, also appended to ``taken``; a line that cannot be read is put back and ends them."""
     size = 0
     while len(taken) < MAX_LINES and size < MAX_LINE:
         line = waiting.popleft() if waiting else next(lines, "")

@@ -1,4 +1,4 @@
-"""Turns a list of image URLs with prompts (parquet, csv, tsv, jsonl) into source records: each row is one."""
+"""Lists of image URLs with prompts, in parquet, csv, tsv and jsonl: one record per row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 class UrlList(RecordStream):
     """A list file, or a folder of them, local or at an fsspec URL. Records name it by its last part, so it may move.
 
-    A URL is a record's id: of rows with the same URL the first counts. A row that has none is a record with a reason.
+    A record's id is its URL: of rows with the same URL the first counts. A row without one is rejected with a reason.
     """
 
     def __init__(self, path: str, config: BuildConfig) -> None:
@@ -59,7 +59,7 @@ class UrlList(RecordStream):
                     raise self._unusable(f"cannot be read ({to_text(str(error))})") from error
                 fault = f"{name}: damaged after row {number} ({to_text(str(error))})"
                 yield new_record(self.name, f"{name}:{number + 1}").reject("collect", Reason.UNREADABLE_ROW, fault)
-            except (OSError, ValueError) as error:  # gone since it was listed, or a server that does not answer
+            except (OSError, ValueError) as error:  # removed since it was listed, or a server that does not respond
                 raise self._unusable(f"cannot be read ({to_text(str(error))})") from error
 
     def location(self, url: str) -> str:
@@ -75,17 +75,17 @@ class UrlList(RecordStream):
             elif self._fs.exists(self._path):
                 files = [self._path]
             else:
-                raise self._unusable("is not there, or may not be looked at")
+                raise self._unusable("is not there, or must not be read")
         except (OSError, ValueError) as error:
             raise self._unusable(f"cannot be read ({to_text(str(error))})") from None
         if not files:
             raise self._unusable("holds no list")
         if not all(kind_of(file) for file in files):
-            raise self._unusable("is of a kind that is not known")
+            raise self._unusable("is of an unknown kind")
         return files
 
     def _check_open(self) -> None:
-        """Raise SurdError where a folder of this machine cannot be entered: fsspec would pass over it in silence."""
+        """Raise SurdError if a local folder cannot be entered: fsspec would skip it silently."""
         if isinstance(self._fs, LocalFileSystem):
             for name, reason in files_below(Path(self._path)).closed.items():
                 raise self._unusable(f"holds a folder that cannot be read ({to_text(name)}: {reason})")
@@ -103,7 +103,7 @@ class UrlList(RecordStream):
     def _unusable(self, why: str) -> SurdError:
         return SurdError(
             f"config field 'source' is 'urls:{self._shown}', which {why}; give a .parquet, .csv, .tsv or .jsonl file, "
-            "or a folder of such"
+            "or a folder of those"
         )
 
 

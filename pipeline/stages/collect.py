@@ -1,4 +1,4 @@
-"""collect: turns a source, page by page, into partitions of source records; killed, it goes on after its last page."""
+"""collect: reads a source page by page into partitions of records; after a kill it continues at the next page."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from surd.pipeline.sources import Page, Source, WebSource, open_source
 from surd.schemas import BuildConfig, SourceRecord, SurdError
 
 log = logging.getLogger(__name__)
-BARREN = 50  # pages without one new record; a filter may empty some, a source that has more does not empty so many
+BARREN = 50  # pages without a new record; a filter may empty some pages, but not so many if there is more to come
 END = "collect/end.json"
-PAGES = "collect/pages"  # lives until collect is done
+PAGES = "collect/pages"  # until collect is done
 _SOURCE = f"{PAGES}/source.json"
 
 
 def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[list[SourceRecord]]:
     """The records of the source in its order, at most ``limit``, in partitions of ``partition_size``.
 
-    Of records with the same id the first counts; what is kept in memory is one partition and eight bytes of every id.
-    ``collect/end.json`` says how much came and why no more did. Raises SurdError when the source fails or holds
-    nothing; the pages got by then stay on disk, and the next call asks only for those that follow.
+    Of records with the same id the first counts; memory holds one partition and eight bytes per id.
+    ``collect/end.json`` records the counts and why collecting ended. Raises SurdError if the source fails or is empty;
+    the pages read by then stay on disk, and the next call requests only those that follow.
     """
     if config.limit == 0:
         return
     source = open_source(config)
-    _drop_pages_of_another(source, build)
+    _drop_other_pages(source, build)
     tally = Tally()
     partition: list[SourceRecord] = []
     try:
@@ -45,8 +45,8 @@ def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[list[
                     yield partition
                     partition = []
     except SurdError as error:
-        got = len(tally.seen)
-        kept = f"; the {got} records so far are kept, and running again continues" if got else ""
+        count = len(tally.seen)
+        kept = f"; the {count} records so far are kept, and running again continues" if count else ""
         raise SurdError(f"{error}{kept}") from error
     if not len(tally.seen):
         raise SurdError(f"config field 'source' is {source.name!r} and gave no records; give one that holds images")
@@ -71,11 +71,11 @@ class SeenKeys:
         return len(self._latest) + len(self._sorted)
 
     def add(self, key: int) -> bool:
-        """Whether the key is new; it is not when asked again."""
+        """Add a key; returns whether it was new."""
         if key in self._latest:
             return False
-        place = int(np.searchsorted(self._sorted, np.uint64(key)))
-        if place < len(self._sorted) and int(self._sorted[place]) == key:
+        index = int(np.searchsorted(self._sorted, np.uint64(key)))
+        if index < len(self._sorted) and int(self._sorted[index]) == key:
             return False
         self._latest.add(key)
         if len(self._latest) == self._size:
@@ -86,7 +86,7 @@ class SeenKeys:
 
 @dataclass
 class Tally:
-    """What came of a source: keys of its records, how many came again, and why the last page was the last."""
+    """Counts of a source: keys of its records, repeated records, pages, and why collecting ended."""
 
     seen: SeenKeys = field(default_factory=SeenKeys)
     repeated: int = 0
@@ -103,7 +103,7 @@ class Tally:
         }
 
     def new(self, records: list[SourceRecord]) -> Iterator[SourceRecord]:
-        """Those that did not come before."""
+        """Those that have not been seen before."""
         for record in records:
             if self.seen.add(int(record.key, 16)):
                 yield record
@@ -112,7 +112,7 @@ class Tally:
 
 
 def _records(build: Build, source: Source, tally: Tally, limit: int | None) -> Iterator[SourceRecord]:
-    """The source's new records to its last page, or to the one after which it only repeats itself."""
+    """The source's new records up to its last page, or to the page after which it only repeats itself."""
     barren = 0
     for page in _pages(build, source, tally):
         before = len(tally.seen)
@@ -122,18 +122,18 @@ def _records(build: Build, source: Source, tally: Tally, limit: int | None) -> I
                 tally.why = "the limit is reached"
                 return
         barren = barren + 1 if len(tally.seen) == before else 0
-        if barren == BARREN and isinstance(source, WebSource):  # a list on disk has an end, however it repeats
+        if barren == BARREN and isinstance(source, WebSource):  # a list on disk ends, however it repeats
             tally.why = f"{BARREN} pages in a row held nothing new, so its pages go in a circle"
             log.warning("%s: %s; collecting ends here", source.name, tally.why)
             return
 
 
 def _pages(build: Build, source: Source, tally: Tally) -> Iterator[Page]:
-    """Pages on disk first, then those that the source is asked for, saving each, until a cursor comes again."""
-    asked: set[str | None] = set()
+    """Saved pages first, then pages from the source, saving each, until a cursor is repeated."""
+    cursors: set[str | None] = set()
     cursor: str | None = None
     for number in count():
-        asked.add(cursor)
+        cursors.add(cursor)
         page = _saved(build, number)
         if page is None:
             page = source.page(cursor)
@@ -145,30 +145,30 @@ def _pages(build: Build, source: Source, tally: Tally) -> Iterator[Page]:
         cursor = page.next_cursor
         if cursor is None:
             return
-        if cursor in asked:
+        if cursor in cursors:
             tally.why = f"the cursor {cursor[:200]!r} came twice, so its pages go in a circle"
             log.warning("%s: %s; collecting ends here", source.name, tally.why)
             return
 
 
 def _saved(build: Build, number: int) -> Page | None:
-    """A page that an earlier call got, or None."""
+    """A page that an earlier call saved, or None."""
     if not build.exists(_page_file(number)):
         return None
     try:
         document = untrusted_json.parse(build.read_bytes(_page_file(number)))
         return Page([SourceRecord.model_validate(row) for row in document["records"]], document["next_cursor"])
-    except (ValueError, KeyError, TypeError, ValidationError):  # of another version
+    except (ValueError, KeyError, TypeError, ValidationError):  # written by another version
         return None
 
 
-def _drop_pages_of_another(source: Source, build: Build) -> None:
-    """Remove the pages of an unfinished collect unless they are this very source's."""
-    mine = {"source": source.name, "fingerprint": source.fingerprint()}
-    if build.exists(_SOURCE) and untrusted_json.parse(build.read_bytes(_SOURCE)) == mine:
+def _drop_other_pages(source: Source, build: Build) -> None:
+    """Remove the pages of an unfinished collect of another source."""
+    identity = {"source": source.name, "fingerprint": source.fingerprint()}
+    if build.exists(_SOURCE) and untrusted_json.parse(build.read_bytes(_SOURCE)) == identity:
         return
     build.remove(PAGES)
-    build.write_json(_SOURCE, mine)
+    build.write_json(_SOURCE, identity)
 
 
 def _page_file(number: int) -> str:

@@ -68,7 +68,7 @@ def test_an_api_documented_for_programs_is_asked_and_a_sites_own_endpoint_is_not
     server = serve(robots("User-agent: *\nDisallow: /api/"))
     ask(server, monkeypatch, source="civitai")
     assert "/robots.txt" not in server.requests
-    with pytest.raises(SurdError, match="does not want to be asked"):
+    with pytest.raises(SurdError, match="is closed to programs"):
         ask(server, monkeypatch, source="lexica")
 
 
@@ -81,7 +81,7 @@ def test_robots_txt_is_read_once_and_its_delay_kept(serve, monkeypatch):
 
 def test_a_robots_txt_that_cannot_be_read_now_is_one_sentence(serve, monkeypatch, no_waiting):
     server = serve(lambda request: request.send(503))
-    with pytest.raises(SurdError, match=r"cannot be asked now \(robots.txt cannot be read: HTTP 503.*try later"):
+    with pytest.raises(SurdError, match=r"cannot be requested now \(robots.txt cannot be read: HTTP 503.*try later"):
         ask(server, monkeypatch, retries=1)
     assert server.requests == ["/robots.txt"] * 2
 

@@ -89,7 +89,7 @@ def test_the_authors_vectors_are_named_and_never_opened(tmp_path, caplog):
     root = surd(tmp_path / "SURD")
     (root / "prompt2vec" / "13B" / "39.pt").chmod(0)
     records_of("authors", root)
-    assert "vectors of 13B, layer 39, lie at prompt2vec/13B/39.pt" in caplog.text
+    assert "vectors of 13B, layer 39, are at prompt2vec/13B/39.pt" in caplog.text
     assert not Path("/tmp/surd-was-unpickled").exists()
 
 

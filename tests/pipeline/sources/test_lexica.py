@@ -109,5 +109,5 @@ values = st.recursive(
 def test_no_image_crashes_and_every_record_can_be_stored(image, prompt):
     source = open_source(BuildConfig(source="lexica:x"))
     changed = [image, SEARCH | {"src": image}, SEARCH | {"id": image}, PAINTED | {"promptid": "p"}]
-    records = [source._found(one, {"p": prompt if isinstance(prompt, dict) else {}}) for one in changed]
+    records = [source._image(one, {"p": prompt if isinstance(prompt, dict) else {}}) for one in changed]
     assert to_table(SourceRecord, records).num_rows == 4

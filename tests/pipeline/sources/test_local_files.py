@@ -88,7 +88,7 @@ def test_a_list_that_may_not_be_read_is_one_sentence(here):
     closed(here / "l.csv")
     for path, why in {
         here / "lists" / "a": "holds a folder that cannot be read",
-        here / "lists" / "a" / "l.csv": "is not there, or may not be looked at",
+        here / "lists" / "a" / "l.csv": "is not there, or must not be read",
         here / "below": "holds a folder that cannot be read \\(shut: Permission denied\\)",
         here / "l.csv": "cannot be read",
         "~no-such-user/l.csv": "cannot be opened",
@@ -147,13 +147,13 @@ def test_a_file_that_goes_while_a_folder_is_looked_at_crashes_nothing(here):
 
 def test_a_path_or_an_address_without_its_kind_is_told_what_it_lacks(here):
     (here / "list.csv").touch()
-    mends = {
+    remedies = {
         str(here): f"did you mean folder:{here}\\?",
         f"{here}/list.csv": f"did you mean urls:{here}/list.csv\\?",
         "https://x.example/v1/images?token=abc": "give gallery:https://x.example/v1/images, for a list of images urls:",
         f"{here}/gone": "give demo, civitai:",
     }
-    for source, mend in mends.items():
-        with pytest.raises(SurdError, match=mend) as raised:
+    for source, remedy in remedies.items():
+        with pytest.raises(SurdError, match=remedy) as raised:
             open_source(BuildConfig(source=source))
         assert "abc" not in str(raised.value)

@@ -232,7 +232,7 @@ def test_a_list_is_read_from_any_file_system():
     ("name", "content", "sentence"),
     [
         ("gone.csv", None, "is not there"),
-        ("l.xlsx", b"PK", "kind that is not known"),
+        ("l.xlsx", b"PK", "unknown kind"),
         ("l.parquet", b"PAR1 no", "no parquet file"),
         ("l.csv", b"", "no column"),
         ("l.csv.gz", b"not gzip", "cannot be read"),
