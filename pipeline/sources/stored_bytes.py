@@ -46,11 +46,7 @@ class StoredTarMember:
     size: int
 
     def open(self, mode: str = "rb") -> IO[bytes]:
-<<<<<<< HEAD
-        return io.BufferedReader(_Part(self.tar, self.offset, self.size))
-=======
-        return io.BufferedReader(_FileSlice(self.tar, self.offset, self.size))  # type: ignore[arg-type]
->>>>>>> 97343578b740a7caf94ec3de4c65cb92df767531
+        return io.BufferedReader(_FileSlice(self.tar, self.offset, self.size))
 
 
 @dataclass(frozen=True)
