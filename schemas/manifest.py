@@ -1,4 +1,4 @@
-"""What a finished build says of itself: shard manifest, column manifest, build record, completion marker."""
+"""The documents of a build: shard manifest, column manifest, build record, completion marker, calibration."""
 
 from __future__ import annotations
 

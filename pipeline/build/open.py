@@ -9,7 +9,7 @@ from surd.schemas import BuildRecord, SurdError
 
 
 def open_build(root: str) -> tuple[Build, BuildRecord]:
-    """A build and its record. Raises SurdError when there is none at ``root``, or its record cannot be read."""
+    """A build and its record. Raises SurdError if ``root`` holds no build or its record cannot be read."""
     build = Build(root)
     if not build.exists("build.json"):
         raise SurdError(f"build is {root!r} and holds no build.json; give the folder that `surd build --out` made")

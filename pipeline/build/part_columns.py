@@ -1,4 +1,4 @@
-"""Turns embedding columns of a partition into float32 matrices, without a Python object per number or per row."""
+"""Embedding columns of a partition as float32 matrices, without a Python object per number or per row."""
 
 from __future__ import annotations
 

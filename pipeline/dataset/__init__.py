@@ -1,0 +1,1 @@
+"""The finished dataset: its shards, how they are read, and the dataset card."""

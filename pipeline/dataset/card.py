@@ -1,4 +1,4 @@
-"""Turns what a build's shards hold into its ``README.md``, by which Hugging Face ``datasets`` knows the types."""
+"""The dataset card ``README.md``, from which Hugging Face ``datasets`` takes the types of the columns."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def read_manifest(build: Build) -> ShardManifest:
-    """Raises SurdError when there is no dataset, or one of another format."""
+    """The manifest of the shards. Raises SurdError if it is missing or of another format."""
     try:
         manifest = parse_manifest(build.read_bytes("shards/manifest.json"), ShardManifest)
         if odd := odd_tar_name(manifest):
@@ -117,7 +117,7 @@ def _stored_sample(
         sample = Sample.model_validate_json(members["json"].data)
         image = members["image"].data
     except (KeyError, ValidationError) as error:
-        raise SurdError(f"{file}: {key}: the sample is not whole ({error.__class__.__name__}){_REPAIR}") from None
+        raise SurdError(f"{file}: {key}: the sample is incomplete ({error.__class__.__name__}){_REPAIR}") from None
     if sample.key != key or hashlib.sha256(image).hexdigest() != sample.sha256:
         raise SurdError(f"{file}: {key}: its image is not the one that its json names{_REPAIR}")
     return StoredSample(sample, scores.get(key, {}), image)

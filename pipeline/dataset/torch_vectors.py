@@ -1,4 +1,4 @@
-"""Turns the authors' files of LLM vectors, ``prompt2vec/<llm>/<layer>.pt``, into arrays by prompt, and back.
+"""The authors' files of LLM vectors, ``prompt2vec/<llm>/<layer>.pt``, read as arrays by prompt, and written.
 
 Such a file is a torch-saved mapping of a prompt to a tensor, [width] or [tokens, width]. A .pt is a pickle: this one is
 read without running anything, and refused where it asks for more than tensors.
@@ -27,7 +27,7 @@ _DTYPES = {
 
 
 class PromptVectors(Mapping[str, npt.NDArray[Any]]):
-    """Prompt -> array as columns hold it (bfloat16 as its bits). Raises SurdError where the file is none of vectors."""
+    """Prompt -> array as columns hold it (bfloat16 as its bits). Raises SurdError if the file is not valid."""
 
     def __init__(self, path: Path) -> None:
         self._vectors = _load(path)
@@ -72,13 +72,15 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
         asked = get_unsafe_globals_in_checkpoint(path)
         if packed or asked:
             why = f"it holds code ({', '.join(sorted(asked))[:200]})" if asked else "its parts are compressed"
-            raise SurdError(f"{path}: refused, {why}; save it again as a plain mapping of prompts to tensors")
+            raise SurdError(
+                f"{path}: it cannot be read safely: {why}; save it again as a plain mapping of prompts to tensors"
+            )
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (SurdError, MemoryError):
         raise
     except Exception as error:  # torch on a foreign or damaged file raises all sorts
         why = f"{error.__class__.__name__}: {' '.join(str(error).split())[:200]}"
-        raise SurdError(f"{path}: it is no file of vectors that can be read safely ({why}); leave it out") from None
+        raise SurdError(f"{path}: it cannot be read safely as a file of vectors ({why}); leave it out") from None
     if not isinstance(found, dict) or not found:
         raise SurdError(f"{path}: it holds {type(found).__name__}, not a mapping of prompts to tensors; leave it out")
     for prompt, tensor in found.items():
@@ -89,9 +91,9 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
 
 def _fault(prompt: Any, tensor: Any) -> str | None:
     if not isinstance(prompt, str):
-        return "is no prompt"
+        return "is not a prompt"
     if not isinstance(tensor, torch.Tensor) or tensor.dtype not in _DTYPES or tensor.layout != torch.strided:
-        return "is no tensor of float16, bfloat16 or float32"
+        return "is not a tensor of float16, bfloat16 or float32"
     if tensor.ndim not in (1, 2) or not tensor.numel():
         return f"has shape {list(tensor.shape)}, not [width] or [tokens, width]"
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():  # a stride of 0 repeats one number

@@ -1,0 +1,1 @@
+"""Import of finished datasets and of the authors' LLM vectors."""

@@ -1,0 +1,1 @@
+"""Questions about a build that write nothing."""

@@ -1,0 +1,1 @@
+"""Downloads: address guard, robots.txt, rate limits per host, retries, transports."""

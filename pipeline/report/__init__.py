@@ -1,0 +1,1 @@
+"""What stage report needs: which records it shows, its figures, its templates."""

@@ -1,4 +1,4 @@
-"""Turns what correct decided, and what calibration measured, into what the report shows of them."""
+"""What the report shows of semantic correction and of calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns what the report gathered into HTML: round histogram bins, plain numbers, one self-contained page."""
+"""The report as one self-contained HTML page: round histogram bins, plain numbers."""
 
 from __future__ import annotations
 

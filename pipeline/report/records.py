@@ -1,4 +1,4 @@
-"""Turns the parts of a build's stages into records: all that is known of one source record, side by side."""
+"""All rows of one source record, side by side, read from the parts of a build's stages."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Runs units of stages: skip, run, mark; verification of markers and repair."""

@@ -56,17 +56,17 @@ class FetchProcesses:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error:
-            self._alive.close()  # nobody waits for what they are at
+            self._alive.close()  # ends the processes: their results are no longer needed
         self._pool.shutdown(cancel_futures=True)
         self._alive.close()
 
     def run_unit(self, unit: int, root: str, config: BuildConfig) -> Outcome:
-        """As pipeline.stages.run_unit does; waits for it."""
+        """As pipeline.runner.run_unit.run_unit does, in one of the processes; waits for it."""
         try:
             return self._pool.submit(_fetch, unit, root, config.model_dump(mode="json")).result()
         except BrokenProcessPool:
             raise SurdError(
-                f"fetch: a process was killed while it fetched partition {unit}, perhaps for want of memory; "
+                f"fetch: a process was killed while it fetched partition {unit}, perhaps because memory ran out; "
                 "run again (it continues where it stopped), with a smaller fetch.processes"
             ) from None
 

@@ -1,4 +1,4 @@
-"""Turns what verify found broken in a build into the files as they were: shards from fetched bytes, columns anew."""
+"""Repair of broken files: shards from the fetched bytes, columns by their models."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig, BuildRecord, ShardInfo, SurdError
 from surd.schemas.manifest import EMPTY_PROMPT_TAR
 
-_NO_STAGES = "its stages are not here, only the dataset; get the file again from where the dataset came from"
-_OTHER_BYTES = "what it was packed from has changed since; pack again with surd build"
+_NO_STAGES = "only the dataset is here, not its stages; get the file again from where the dataset came from"
+_OTHER_BYTES = "what it was packed from has changed since; run surd build to pack again"
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """One broken file and what became of it: ``problem`` is why it could not be repaired, ``note`` what to know."""
+    """One broken file; ``problem``: why it could not be repaired, ``note``: what the repair changed."""
 
     file: str
     problem: str | None = None
@@ -157,7 +157,7 @@ def _describe_column(build: Build, config: BuildConfig, file: str) -> None:
     models = Models(config.models)
     column = next((one for one in columns_asked(config.embed, config.models) if one.name == name), None)
     if column is None:
-        raise SurdError(f"nothing else says what the column was made of; drop it: surd columns drop {name}")
+        raise SurdError(f"its model is not known from elsewhere; drop the column: surd columns drop {name}")
     if not _is_whole(build, name):
         raise SurdError("tars of the column are missing too; run the same surd build again")
     build.remove(file)

@@ -49,7 +49,7 @@ def units(stage: Stage, build: Build) -> int:
 def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome:
     """Run one unit of a stage, or skip it when its marker matches what would be done.
 
-    Raises SurdError for what is the user's to mend; anything else that is raised is a bug or a passing fault, and
+    User errors raise SurdError; anything else that is raised is a bug or a passing fault, and
     running again continues from the last marker.
     """
     try:
@@ -59,7 +59,7 @@ def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome
             raise
         why = (error.strerror or "full").lower()
         raise SurdError(
-            f"out is {root!r} and takes no more ({why}); make room and run again: it continues where it stopped"
+            f"out is {root!r} and cannot be written ({why}); free some space and run again to continue"
         ) from error
 
 

@@ -1,0 +1,1 @@
+"""Selection from scores: thresholds, their calibration, comparison of selections."""

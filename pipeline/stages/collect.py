@@ -1,4 +1,4 @@
-"""collect: reads a source page by page into partitions of records; after a kill it continues at the next page."""
+"""Stage collect: reads a source page by page into partitions of records; after a kill it continues at the next page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""embed: turns a shard's prompts and images into columns, and keeps those that were added by hand beside the shards."""
+"""Stage embed: the columns that the config asks for, and those that were added by hand."""
 
 from __future__ import annotations
 

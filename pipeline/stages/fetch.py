@@ -1,4 +1,4 @@
-"""fetch: downloads the images of source records, inspects them, and stores their bytes in a tar."""
+"""Stage fetch: downloads the images of source records, inspects them, and stores their bytes in a tar."""
 
 from __future__ import annotations
 

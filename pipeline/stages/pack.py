@@ -1,4 +1,4 @@
-"""pack: the selected samples as webdataset shards, in key order, with an index and a manifest."""
+"""Stage pack: the selected samples as webdataset shards, in key order, with an index and a manifest."""
 
 from __future__ import annotations
 

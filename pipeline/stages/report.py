@@ -1,4 +1,4 @@
-"""report: one offline HTML page about a build that a person wants to read."""
+"""Stage report: one offline HTML page about a build that a person wants to read."""
 
 from __future__ import annotations
 

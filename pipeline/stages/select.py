@@ -1,4 +1,4 @@
-"""select: the final verdicts by thresholds on the score table, and the sorted list of kept keys."""
+"""Stage select: the final verdicts by thresholds on the score table, and the sorted list of kept keys."""
 
 from __future__ import annotations
 

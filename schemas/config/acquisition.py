@@ -1,4 +1,4 @@
-"""What is asked of acquisition: which source gives records, in which way, and how their images are fetched."""
+"""Config of acquisition: the sources of records and how their images are fetched."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class FetchConfig(Section):
     def _are_hosts(cls, entries: list[str]) -> list[str]:
         for entry in entries:
             if not _is_host(entry):
-                raise ValueError(f"{entry!r} is no host name, address or network; give example.org or 10.0.0.0/8")
+                raise ValueError(f"{entry!r} is not a host name, address or network; give example.org or 10.0.0.0/8")
         return entries
 
 

@@ -1,4 +1,4 @@
-"""Turns a YAML profile and overrides by name into a config, or into one sentence on what is wrong with them."""
+"""Reads YAML profiles and overrides by name as a config; a mistake becomes one sentence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_config(profile: dict[str, Any], overrides: dict[str, Any] | None = None
 
 
 def read_profile(path: Path) -> dict[str, Any]:
-    """A YAML profile as a mapping. Raises SurdError when it is missing or is no mapping."""
+    """A YAML profile as a mapping. Raises SurdError if it is missing or not a mapping."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -43,15 +43,15 @@ def read_profile(path: Path) -> dict[str, Any]:
 
 
 def explain(error: ValidationError) -> str:
-    """The first fault of a config as one sentence: field, value, mend."""
+    """The first fault of a config as one sentence: field, value, what to do."""
     fault = error.errors()[0]
     names = [str(part) for part in fault["loc"]]
     field = ".".join(names)
     if fault["type"] == "extra_forbidden":
         known = _fields_at(names[:-1])
         near = difflib.get_close_matches(names[-1], known, n=1)
-        mend = f"did you mean {near[0]!r}?" if near else f"the fields here are: {', '.join(known)}"
-        return f"config field {field!r} does not exist; {mend}"
+        remedy = f"did you mean {near[0]!r}?" if near else f"the fields here are: {', '.join(known)}"
+        return f"config field {field!r} does not exist; {remedy}"
     return f"config field {field!r} is {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
 
 

@@ -1,4 +1,4 @@
-"""What every section of the config is: fields that are known and checked, and no others."""
+"""The base of all config sections: known fields, checked; no others."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The format of shards and columns as code, used by whoever writes, verifies, repairs, reports or trains."""

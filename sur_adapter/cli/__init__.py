@@ -1,0 +1,1 @@
+"""The commands sur-train, sur-generate and sur-eval."""

@@ -1,0 +1,1 @@
+"""Shards and columns as batches, in an order that depends on seed and step alone."""

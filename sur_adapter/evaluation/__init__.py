@@ -1,0 +1,1 @@
+"""Whether the adapter helps: prompts, judges, metrics, intervals."""

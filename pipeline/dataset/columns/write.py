@@ -166,7 +166,7 @@ def _prompts(build: Build, shard: ShardInfo) -> Prompts:
     except (OSError, ValueError) as error:  # ValueError: Arrow's own are ones too
         why = one_line(error)
         raise SurdError(
-            f"{build.path('shards/index.parquet')} does not give the prompts ({why}); run surd build again"
+            f"{build.path('shards/index.parquet')} cannot be read for the prompts ({why}); run surd build again"
         ) from None
     return prompts
 
@@ -194,7 +194,8 @@ def _check_revision(column: ColumnSpec, models: Models) -> None:
         raise SurdError(f"column {column.name!r} must follow the shards: {error}; or drop the column") from None
     if column.revision not in (None, now):
         raise SurdError(
-            f"column {column.name!r} was made by {column.model!r} as it was ({column.revision}), which is now {now};"
+            f"column {column.name!r} was made by {column.model!r} with the weights {column.revision},"
+            f" and its weights are now {now};"
             f" drop the column and add it again"
         )
 
@@ -299,7 +300,7 @@ def _array_schema(
 
 
 def _first_sample(build: Build, file: str) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a tar's first sample, by their suffix. Raises SurdError where it is no such tar."""
+    """The arrays of a tar's first sample, by their suffix. Raises SurdError if the tar is not valid."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     first = ""
     try:

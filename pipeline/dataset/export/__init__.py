@@ -1,4 +1,4 @@
-"""Turns a finished dataset into the layouts that other tools read: one module a layout, each of which imports again."""
+"""Export of a dataset to layouts that other tools read: one module a layout; each can be imported again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LAYOUTS = tuple(_WRITERS)
 
 
 def export(build: Build, layout: str, out: Build, done: Callable[[int], None] = lambda count: None) -> int:
-    """Write a dataset to an empty folder in a layout; ``done`` hears of every sample. Returns how many there are.
+    """Write a dataset to an empty folder in a layout; ``done`` is called for every sample. Returns how many there are.
 
     Raises SurdError when the layout is unknown, the folder is not empty, or the dataset is not sound.
     """
@@ -44,13 +44,13 @@ def export(build: Build, layout: str, out: Build, done: Callable[[int], None] = 
     out.check_writable()
     scores = read_scores(build)
 
-    def told(samples: Iterable[StoredSample]) -> Iterator[StoredSample]:
+    def counted(samples: Iterable[StoredSample]) -> Iterator[StoredSample]:
         for sample in samples:
             yield sample
             done(1)
 
     parts = (
-        ShardSamples(number, len(manifest.shards), told(read_shard(build, shard, scores)))
+        ShardSamples(number, len(manifest.shards), counted(read_shard(build, shard, scores)))
         for number, shard in enumerate(manifest.shards)
     )
     module, _, name = _WRITERS[layout].partition(":")

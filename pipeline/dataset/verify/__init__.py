@@ -1,0 +1,1 @@
+"""Verification of a dataset: every promise of the format, file by file."""

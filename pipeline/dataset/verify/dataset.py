@@ -68,7 +68,7 @@ class Manifests:
 
 
 def read_manifests(build: Build) -> Manifests:
-    """Read manifests and index. Raises SurdError when there is no dataset at all."""
+    """Read manifests and index. Raises SurdError if the folder holds no dataset."""
     if not build.exists(SHARD_MANIFEST):
         raise SurdError(f"build is {build.root!r} and holds no {SHARD_MANIFEST}; give the folder that holds shards/")
     findings: list[Finding] = []
@@ -181,7 +181,7 @@ def _manifest(build: Build, file: str, model: type[M], findings: list[Finding]) 
 def _listing_faults(
     build: Build, folder: str, count: int, infos: list[ShardInfo], beside: set[str]
 ) -> Iterator[Finding]:
-    """A count that does not add up, names that are none or come twice, and files that nothing lists."""
+    """A count that does not add up, names that are not valid or come twice, and files that nothing lists."""
     manifest = f"{folder}/manifest.json"
     if count != (total := sum(info.count for info in infos)):
         yield Finding(manifest, None, f"it says {count:,} samples and its tars hold {total:,}")
@@ -205,4 +205,4 @@ def _column_faults(build: Build, name: str, column: ColumnManifest, shards: list
     theirs, ours = ([(info.name, info.count) for info in infos] for infos in (column.shards, shards))
     if theirs != ours:
         other = next((a or b for a, b in zip_longest(theirs, ours) if a != b), None)
-        yield Finding(manifest, str(other[0]) if other else None, "its tars are not those of shards/, or count others")
+        yield Finding(manifest, str(other[0]) if other else None, "its tars or their counts are not those of shards/")

@@ -63,7 +63,7 @@ class Index:
         return index, []
 
     def rows(self, shard: str) -> dict[str, dict[str, Any]] | None:
-        """Key -> row of a shard's samples, in the order of the index; None where there is no sound index."""
+        """Key -> row of a shard's samples, in the order of the index; None if the index is damaged."""
         if self._table is None or shard not in self._spans:
             return None
         return {row["key"]: row for row in self._table.slice(*self._spans[shard]).to_pylist()}

@@ -1,0 +1,1 @@
+"""The demo world: scenes, pictures, prompts, planted defects."""

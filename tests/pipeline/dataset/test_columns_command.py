@@ -139,7 +139,7 @@ def test_a_build_of_an_older_surd_whose_index_has_no_prompts_is_told_to_build_ag
     index = build / "shards" / "index.parquet"
     pq.write_table(pq.read_table(index).drop_columns(["simple", "complex"]), index)
     code, _, err = surd("add", build, "clip-simple")
-    assert code == 2 and "does not give the prompts" in err and err.count("\n") == 1
+    assert code == 2 and "cannot be read for the prompts" in err and err.count("\n") == 1
 
 
 def test_a_column_of_another_model_by_the_same_name_is_not_overwritten(surd, build, other_llm):

@@ -49,7 +49,7 @@ def harmed(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 def test_an_index_that_is_not_the_shards_is_refused(breakable, change, sentence):
     file = breakable / "shards" / "index.parquet"
     pq.write_table(change(pq.read_table(file)), file)
-    with pytest.raises(SurdError, match=rf"index.parquet does not give the prompts \(.*({sentence})"):
+    with pytest.raises(SurdError, match=rf"index.parquet cannot be read for the prompts \(.*({sentence})"):
         add_columns(str(breakable), WANTED, lambda done, all_: None)
     assert not list(breakable.glob("columns/clip-simple/*"))
 
@@ -59,7 +59,7 @@ def test_an_index_of_damaged_bytes_is_refused(breakable):
     whole = file.read_bytes()
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     file.write_bytes(whole[:footer] + b"\xff" * 20 + whole[footer + 20 :])
-    with pytest.raises(SurdError, match=r"index.parquet does not give the prompts"):
+    with pytest.raises(SurdError, match=r"index.parquet cannot be read for the prompts"):
         add_columns(str(breakable), WANTED, lambda done, all_: None)
 
 
