@@ -39,15 +39,15 @@ bench-fetch: SIZE ?= 20000
 bench-fetch: env  ## how fast fetch is beside img2dataset and bare loops; needs nginx (about 15 minutes): SIZE=20000
 	@$(BIN)/python -m tests.bench.fetch --size $(SIZE)
 
-bench-files: env  ## what becomes of a folder of files made to hurt, and in how much memory (under a minute)
+bench-files: env  ## what happens to a folder of hostile files, and how much memory it takes (under a minute)
 	@$(BIN)/python -m tests.bench.files
 
 bench-metadata: SAMPLES ?=
-bench-metadata: env  ## how many files tell their prompt, beside sd-parsers and sd-prompt-reader: SAMPLES=folder of real ones
+bench-metadata: env  ## how many files give their prompt, beside sd-parsers and sd-prompt-reader: SAMPLES=folder of real ones
 	@$(BIN)/python -m tests.bench.metadata $(if $(SAMPLES),--samples $(SAMPLES))
 
 bench-hostile: SIZE ?= 1000
-bench-hostile: env  ## what fetch gets from a hostile server, whom it contacts and how hard (about 3 minutes): SIZE=1000
+bench-hostile: env  ## what fetch gets from a hostile server, and which addresses it contacts how often (about 3 minutes): SIZE=1000
 	@$(BIN)/python -m tests.bench.hostile --size $(SIZE)
 
 bench-stages: SEED ?= 8001

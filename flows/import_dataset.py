@@ -16,6 +16,7 @@ from surd.pipeline.imports.vectors import import_vectors, source_of, vector_file
 from surd.pipeline.inspection.summary import summarize
 from surd.pipeline.models import Models
 from surd.pipeline.net.urls import redact_secrets
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig, BuildRecord, SurdError, load_config
@@ -37,6 +38,7 @@ def import_dataset(request: Import, listener: Listener) -> dict[str, Any]:
 
     User errors raise SurdError. A row that cannot be a sample becomes a rejected row of the build, with a reason.
     """
+    set_up_process()
     source = source_of(request.layout)
     config = load_config({}, {"embed.layers": []} | request.fields | {"source": source})
     build = Build(request.out)

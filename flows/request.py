@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from surd.schemas import BuildConfig, SurdError, load_config, read_profile
+from surd.schemas.errors import one_line
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -55,7 +56,7 @@ def parse_params(params: list[str]) -> dict[str, Any]:
         try:
             values[field] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            why = " ".join(str(error).split())
+            why = one_line(error, 1000)
             raise SurdError(
                 f"--param {field} is {text!r}: it is not valid YAML ({why}); put the value in quotes"
             ) from None

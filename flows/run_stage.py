@@ -21,6 +21,7 @@ from surd.flows.fetch_watch import FetchWatch
 from surd.flows.listener import Listener, StageSummary
 from surd.pipeline.build.folder import Build
 from surd.pipeline.runner.process_pool import FetchProcesses, processes
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
 from surd.pipeline.stages import BY_NAME, Stage
 from surd.schemas import BuildConfig, SurdError
@@ -53,6 +54,7 @@ def make_unit_task(pool: FetchProcesses | None) -> Task[..., Any]:
 
         A user error becomes a failed state whose message is that one sentence, without a traceback.
         """
+        set_up_process()
         try:
             parsed = BuildConfig.model_validate(config)
             return asdict(pool.run_unit(unit, root, parsed) if pool else run_unit(BY_NAME[stage], unit, root, parsed))

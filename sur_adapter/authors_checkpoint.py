@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sur_adapter.adapter import AttentionAxis, SURAdapter
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 
 HEADS = 8
 DEAD = ("encoder_layer.", "attention.value_layer.")
@@ -68,7 +68,7 @@ def load_authors_checkpoint(
         )
         adapter.load_state_dict(live)
     except (KeyError, RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise SurdError(
             f"{path}: is not an adapter of the authors' code ({reason}); give their adapter checkpoint"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
 Pipeline = Any  # a Stable Diffusion pipeline: diffusers adds its parts at run time, so a type checker sees none of them
@@ -68,7 +68,7 @@ def load_base(
     except SurdError:
         raise
     except Exception as error:  # a damaged folder makes diffusers and transformers raise many types
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise SurdError(f"--base: {ref!r} cannot be loaded ({reason}); name a local diffusers folder") from error
     pipe.set_progress_bar_config(disable=True)
     for module in networks(pipe).values():

@@ -20,7 +20,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from diffusers.schedulers import KarrasDiffusionSchedulers
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 from torch import Tensor
 from transformers import (
     CLIPImageProcessor,
@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from sur_adapter.adapter import SURAdapter
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
 
@@ -76,7 +76,7 @@ class _Adapting:
         return torch.cat([self.adapter(states, mask).states for states, mask in parts]).to(states_BTD.dtype)
 
 
-class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):  # type: ignore[misc]
+class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):
     """``StableDiffusionPipeline`` (1.x, 2.x) with an adapter; without one (None) it is that pipeline.
 
     ``prompt_embeds`` from the caller are used unchanged: they may be adapted already.
@@ -110,7 +110,7 @@ class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):  # type: i
         return states if prompt is None or self.adapter is None else self._adapt(prompt, states), negative
 
 
-class SURStableDiffusionXLPipeline(_Adapting, StableDiffusionXLPipeline):  # type: ignore[misc]
+class SURStableDiffusionXLPipeline(_Adapting, StableDiffusionXLPipeline):
     """``StableDiffusionXLPipeline`` with an adapter over the states of its two text encoders, side by side."""
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->adapter->image_encoder->unet->vae"
@@ -153,7 +153,7 @@ def load_adapter(folder: Path, eta: float | None = None) -> SURAdapter:
     try:
         adapter, loading_info = SURAdapter.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise SurdError(f"--adapter: {str(folder)!r} cannot be loaded ({reason}); train it again") from error
     if fault := _fault(adapter, loading_info):
         raise SurdError(f"--adapter: {str(folder)!r} {fault}; train it again, or copy the whole folder")

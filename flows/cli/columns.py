@@ -82,9 +82,11 @@ def add(
     """
     from surd.flows.add_columns import add_columns
     from surd.flows.request import parse_params
+    from surd.pipeline.runner.process_setup import set_up_process
 
     options = {"embed.columns": columns, "embed.layers": layer, "embed.pooling": pooling, "models.embed_llm": llm}
     fields = {name: value for name, value in options.items() if value}
+    set_up_process()
     console = Console(stderr=True)
     parts = TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*parts, console=console, disable=not console.is_terminal) as progress:

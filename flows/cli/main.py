@@ -169,10 +169,12 @@ def report(build: BuildFolder) -> None:
     """Make the report of a build again, and nothing else."""
     from surd.pipeline.build.folder import marker_file
     from surd.pipeline.build.open import open_build
+    from surd.pipeline.runner.process_setup import set_up_process
     from surd.pipeline.runner.run_unit import run_unit
     from surd.pipeline.stages import BY_NAME
     from surd.schemas import BuildConfig
 
+    set_up_process()
     opened, record = open_build(build)
     stage = BY_NAME["report"]
     for name in stage.reads:

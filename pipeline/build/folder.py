@@ -119,7 +119,7 @@ class Build:
             raise
 
     def open(self, relative: str) -> IO[bytes]:
-        return self._fs.open(self._full(relative), "rb")  # type: ignore[no-any-return]
+        return self._fs.open(self._full(relative), "rb")
 
     def read_bytes(self, relative: str) -> bytes:
         return bytes(self._fs.cat_file(self._full(relative)))

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from surd.pipeline.build.folder import Build
 from surd.schemas import Sample, ShardInfo, ShardManifest, SurdError, arrow_schema
+from surd.schemas.errors import one_line
 from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES, InvalidManifest, odd_tar_name, parse_manifest
 from surd.schemas.shard_format.npy import read_npy
 from surd.schemas.shard_format.tar import InvalidTar, TarMember, TarReader
@@ -135,7 +136,7 @@ def read_scores(build: Build) -> pa.Table:
             scores.validate(full=True)  # else text that is no UTF-8 is found only when it is asked for
             return scores
     except (OSError, ValueError) as error:  # ValueError: no parquet, or without that column
-        why = " ".join(str(error).split())[:200]
+        why = one_line(error)
         raise SurdError(f"{build.path(_INDEX)}: it cannot be read ({why}){_REPAIR}") from None
 
 

@@ -1,7 +1,7 @@
-"""Turns scenes never trained on into prompts to evaluate by: `python -m surd.pipeline.demo.eval_prompts --out FILE`.
+"""Evaluation prompts from scenes never trained on: `python -m surd.pipeline.demo.eval_prompts --out FILE`.
 
 Each line holds the plain sentence (`prompt`), the keyword prompt of the same scene (`complex`), its facts, the category
-the line is there for, and the scene's true picture, drawn into the folder `FILE` names without its suffix.
+it was chosen for, and the scene's true picture, drawn into a folder named like `FILE` without its suffix.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from surd.pipeline.demo.world.prompts import complex_prompt, narrative
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import Scene, scene
 
-#: No training, held-out set or benchmark draws from this world.
+#: No training, held-out set or benchmark uses this world.
 SEED = 5000
 SIZE = 64
-#: What a scene must show to be asked for in a category. One thing alone is no counting.
-SUITS: dict[str, Callable[[Scene], bool]] = {
+#: What a scene must show to be chosen for a category. One thing alone does not test counting.
+CATEGORIES: dict[str, Callable[[Scene], bool]] = {
     "action": lambda one: one.action is not None,
     "colour": lambda one: one.tint is not None,
     "counting": lambda one: one.kind == "count" and one.count > 1,
@@ -31,13 +31,13 @@ SUITS: dict[str, Callable[[Scene], bool]] = {
 
 
 def choose(seed: int, each: int) -> Iterator[tuple[str, int, Scene]]:
-    """(category, index, scene): the first scenes of world `seed` that fill every category with `each`, none twice."""
-    left = dict.fromkeys(SUITS, each)
+    """(category, index, scene): the first scenes of world `seed` that give every category `each` scenes, none twice."""
+    left = dict.fromkeys(CATEGORIES, each)
     for index in count():
         if not any(left.values()):
             return
         one = scene(seed, index)
-        fitting = [category for category, suits in SUITS.items() if left[category] and suits(one)]
+        fitting = [category for category, suits in CATEGORIES.items() if left[category] and suits(one)]
         if fitting:
             category = max(fitting, key=lambda name: left[name])
             left[category] -= 1
@@ -48,7 +48,7 @@ def write(out: Path, seed: int = SEED, each: int = 40) -> int:
     """Write the prompt file and its pictures; returns the number of prompts."""
     pictures = out.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
-    chosen = sorted(choose(seed, each), key=lambda row: (list(SUITS).index(row[0]), row[1]))
+    chosen = sorted(choose(seed, each), key=lambda row: (list(CATEGORIES).index(row[0]), row[1]))
     lines = []
     for category, index, one in chosen:
         rng = random.Random(f"eval:{seed}:{index}")
@@ -66,7 +66,7 @@ def write(out: Path, seed: int = SEED, each: int = 40) -> int:
 
 
 def main() -> None:
-    """Reads the command line and writes the file."""
+    """Read the command line and write the file."""
     parser = argparse.ArgumentParser(prog="python -m surd.pipeline.demo.eval_prompts", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="JSON lines; pictures go into a folder beside it")
     parser.add_argument("--seed", type=int, default=SEED, help=f"world to draw scenes from (default {SEED})")

@@ -1,4 +1,4 @@
-"""Turns the demo world into a gallery with Civitai's paged JSON API: `python -m surd.pipeline.demo.server`."""
+"""The demo world as a gallery with Civitai's paged JSON API: `python -m surd.pipeline.demo.server`."""
 
 import argparse
 import json
@@ -15,30 +15,30 @@ from surd.pipeline.demo.world.files import DemoFile, demo_file, identity
 
 API, MAX_LIMIT = "/api/v1/images", 200
 _TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
-#: Of so many items one has no `meta`: its prompt has to come out of the file.
+#: One in this many items has no `meta`: its prompt has to be read from the file.
 _WITHOUT_META = 4
-#: Civitai's browsing level of each word.
+#: Civitai's browsing level for each word.
 _LEVELS = {"None": 1, "Mature": 8, "X": 16}
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """A gallery that is being served; `url` is its API."""
+class ServedGallery:
+    """A gallery while it is served; `url` is its API."""
 
     url: str
     port: int
 
 
 @contextmanager
-def serve_gallery(count: int, seed: int = 0, port: int = 0, defects: float = 0.0) -> Iterator[Gallery]:
-    """Serves the first `count` pictures of world `seed`, a share of `defects` of them defective, on 127.0.0.1 (port 0:
+def serve_gallery(count: int, seed: int = 0, port: int = 0, defects: float = 0.0) -> Iterator[ServedGallery]:
+    """Serve the first `count` pictures of world `seed`, a share of `defects` of them defective, on 127.0.0.1 (port 0:
     any free one) until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", port), _handler(count, seed, defects))
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield Gallery(f"http://127.0.0.1:{server.server_port}{API}", server.server_port)
+        yield ServedGallery(f"http://127.0.0.1:{server.server_port}{API}", server.server_port)
     finally:
         server.shutdown()
         server.server_close()
@@ -60,8 +60,8 @@ def _handler(count: int, seed: int, defects: float) -> type[BaseHTTPRequestHandl
                 self._json(HTTPStatus.NOT_FOUND, {"error": "Not found"})
 
         def _file(self, path: str) -> DemoFile | None:
-            wanted = re.fullmatch(r"/images/([0-9]{1,12})\.[a-z]+", path)
-            index = int(wanted.group(1)) - identity(seed, 0) if wanted else -1
+            match = re.fullmatch(r"/images/([0-9]{1,12})\.[a-z]+", path)
+            index = int(match.group(1)) - identity(seed, 0) if match else -1
             file = demo_file(seed, index, defects) if 0 <= index < count else None
             return file if file and path == f"/images/{file.name}" else None
 
@@ -92,13 +92,13 @@ def _handler(count: int, seed: int, defects: float) -> type[BaseHTTPRequestHandl
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Stay quiet: a scrape makes hundreds of requests."""
+            """Log nothing: a scrape makes hundreds of requests."""
 
     return Handler
 
 
 def _item(file: DemoFile, base: str, index: int) -> dict[str, object]:
-    """What the API says of one picture. The truth never goes over the wire."""
+    """The API's entry for one picture. The truth is never sent."""
     level = _LEVELS[file.nsfw_level]
     meta: dict[str, object] = {"prompt": file.prompt, "negativePrompt": file.negative_prompt, **file.params}
     return {
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8765, help="port on 127.0.0.1; 0 takes any free one (8765)")
     args = parser.parse_args()
     with serve_gallery(args.count, args.seed, args.port, args.defects) as gallery:
-        print(f"serving {args.count} pictures at {gallery.url} (Ctrl-C ends it)", flush=True)
+        print(f"serving {args.count} pictures at {gallery.url} (Ctrl-C to stop)", flush=True)
         try:
             Event().wait()
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Trains an embedded model of the demo world: `python -m surd.pipeline.demo.train MODEL`, see --help."""
+"""Training of the embedded models: `python -m surd.pipeline.demo.train MODEL`, see --help."""
 
 import argparse
 import importlib
@@ -21,19 +21,19 @@ FURTHER = ("diffusion", "judge")
 
 
 def main() -> None:
-    """Reads the command line and runs one training to its step or time budget; run again to go on."""
+    """Read the command line and run one training to its step or time budget; run it again to continue."""
     parser = argparse.ArgumentParser(prog="python -m surd.pipeline.demo.train", description=__doc__)
     parser.add_argument("model", choices=TRAININGS)
-    parser.add_argument("--work", type=Path, default=Path("data/demo-train"), help="where pictures and checkpoints lie")
+    parser.add_argument("--work", type=Path, default=Path("data/demo-train"), help="folder of pictures and checkpoints")
     parser.add_argument("--steps", type=int, help="stop after this many steps")
     parser.add_argument("--minutes", type=float, help="stop after this many minutes")
     parser.add_argument(
-        "--further", action="store_true", help="begin with the embedded model's weights (diffusion and judge)"
+        "--further", action="store_true", help="start from the embedded model's weights (diffusion and judge)"
     )
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     args = parser.parse_args()
     if args.further and args.model not in FURTHER:
-        parser.error(f"--further: {args.model} always begins anew; only {' and '.join(FURTHER)} can be trained further")
+        parser.error(f"--further is set: {args.model} is always trained anew; use it with {' or '.join(FURTHER)} only")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)

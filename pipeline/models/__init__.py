@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.config import ModelsConfig, ServerConfig
+from surd.schemas.errors import one_line
 from surd.schemas.model_ref import ServerRef, server_ref
 from surd.schemas.model_ref import content_hash as _content_hash
 
@@ -134,7 +135,7 @@ def _loaded(kind, ref, device, *more):  # type: ignore[no-untyped-def]  # the pr
     except SurdError:
         raise
     except Exception as error:  # a model that is damaged or of another kind makes its libraries raise all sorts
-        why = " ".join(str(error).split())[:300]
+        why = one_line(error, 300)
         raise SurdError(f"model {ref!r} cannot be loaded as {kind.__name__}: {why}; see `surd models`") from error
 
 

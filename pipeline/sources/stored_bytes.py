@@ -46,7 +46,7 @@ class StoredTarMember:
     size: int
 
     def open(self, mode: str = "rb") -> IO[bytes]:
-        return io.BufferedReader(_FileSlice(self.tar, self.offset, self.size))  # type: ignore[arg-type]
+        return io.BufferedReader(_FileSlice(self.tar, self.offset, self.size))
 
 
 @dataclass(frozen=True)

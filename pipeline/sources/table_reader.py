@@ -95,7 +95,7 @@ def _parquet_rows(table: pq.ParquetFile, plain: list[str]) -> Iterator[TableRow]
 def _cells(column: pa.Array) -> list[Any]:
     """The values of a column; a text that is not UTF-8 as its UnicodeDecodeError."""
     try:
-        return column.to_pylist()  # type: ignore[no-any-return]
+        return column.to_pylist()
     except UnicodeDecodeError:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
@@ -113,7 +113,7 @@ def _decoded(value: bytes | None) -> str | UnicodeDecodeError | None:
 def _lines(file: IO[bytes], *, has_header: bool) -> Iterator[str | None]:
     """Lines with their ends; None for one that is too long or not UTF-8. UTF-16 is detected by BOM or zero bytes."""
     head = file.read(4)
-    stream: Any = io.BufferedReader(_Prefixed(head, file), 1 << 16)  # type: ignore[arg-type]
+    stream: Any = io.BufferedReader(_Prefixed(head, file), 1 << 16)
     wide = "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else None
     if not wide and b"\0" in head and len(head) == 4:
         wide = "utf-16-le" if head[1] == 0 else "utf-16-be"

@@ -90,5 +90,5 @@ def _parameter(name: str, field: FieldInfo, from_file: bool) -> inspect.Paramete
     kind: Any = field.annotation
     if field.is_required() and from_file:
         kind, default = kind | None, None
-    annotation: Any = Annotated[kind, typer.Option(names, help=field.description)]  # type: ignore[name-defined]
+    annotation: Any = Annotated[kind, typer.Option(names, help=field.description)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

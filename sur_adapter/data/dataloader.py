@@ -45,7 +45,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         batches: DataLoader[Batch | SurdError] = DataLoader(
             self._dataset,
-            sampler=self._spans(),  # type: ignore[arg-type]  # any iterable serves
+            sampler=self._spans(),  # any iterable serves
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=self._workers,

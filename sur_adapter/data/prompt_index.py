@@ -6,7 +6,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 from surd.schemas.manifest import ShardInfo
 
 COLUMNS = ["key", "simple", "complex"]
@@ -28,7 +28,7 @@ class PromptIndex:
         except FileNotFoundError:
             return  # the shards hold the prompts too
         except Exception as error:  # every protocol raises its own, and Arrow on damage all sorts
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             remedy = "surd verify BUILD --repair makes it again; without it the prompts are read from the shards"
             raise SurdError(f"{self.name}: cannot be read ({reason}); {remedy}") from error
 
@@ -63,7 +63,7 @@ class PromptIndex:
             rows = self._table.read_row_group(self.groups[shard.name], columns=COLUMNS, use_threads=False)
             columns = [rows[name].to_pylist() for name in COLUMNS]
         except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: text that is not UTF-8
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise SurdError(f"{self.name}: the rows of {shard.name} are damaged ({reason}); pack again") from error
         if len(rows) != shard.count or any(rows[name].null_count for name in COLUMNS):
             raise SurdError(f"{self.name}: has {len(rows)} rows of {shard.name}, not {shard.count}; pack again")

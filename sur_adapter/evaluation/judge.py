@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from sur_adapter.evaluation.prompts import EvalPrompt
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
 #: The groups, of those a prompt states, that must be right for a picture of its category to be right.
@@ -79,7 +79,7 @@ class FactJudge:
         except SurdError:
             raise
         except Exception as error:  # a folder that is damaged makes transformers raise all sorts
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error, 300)
             remedy = "name a classifier of images, clip:NAME or vqa:NAME"
             raise SurdError(f"--judge: {ref!r} cannot be loaded ({reason}); {remedy}") from error
         self._model.eval().to(device)
@@ -201,7 +201,7 @@ class VqaJudge:
         try:
             self._score = t2v_metrics.VQAScore(model=name or "clip-flant5-xxl", device=device)
         except Exception as error:  # it loads by more than one library
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = one_line(error, 300)
             remedy = "name one that t2v-metrics lists, such as vqa:clip-flant5-xl, whose weights are on this machine"
             raise SurdError(f"--judge: 'vqa:{name}' cannot be loaded ({reason}); {remedy}") from error
 

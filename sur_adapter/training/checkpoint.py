@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from sur_adapter.files import write_json
 from sur_adapter.training.state_dicts import Tensors
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 
 Log = list[dict[str, float]]
 PREFIX = "step-"
@@ -59,7 +59,7 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             raise SurdError(
                 f"--out: {self.folder}: the checkpoint of step {checkpoint.step} cannot be written "
-                f"({_one_line(error)}); {self.newest()}; free some space or make the folder writable; "
+                f"({one_line(error)}); {self.newest()}; free some space or make the folder writable; "
                 "the same command continues"
             ) from error
         upto = [folder for folder in self.steps() if _step(folder) <= checkpoint.step]
@@ -101,7 +101,7 @@ class Checkpoints:
             try:
                 checkpoint, fingerprint = _read(folder)
             except DAMAGE as error:
-                warn(f"{folder} is damaged ({_one_line(error)}); falling back to the one before")
+                warn(f"{folder} is damaged ({one_line(error)}); falling back to the one before")
                 continue
             self._compare(folder, fingerprint)
             return checkpoint
@@ -146,10 +146,6 @@ def _read(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
 
 def _step(folder: Path) -> int:
     return int(folder.name.removeprefix(PREFIX))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _sha256(path: Path) -> str:

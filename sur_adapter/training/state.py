@@ -27,7 +27,7 @@ from sur_adapter.training.data import open_data
 from sur_adapter.training.objective import Losses
 from sur_adapter.training.state_dicts import Tensors, read_optimizer, read_weights, write_optimizer, write_weights
 from sur_adapter.training.tracking import Tracking
-from surd.schemas.errors import SurdError
+from surd.schemas.errors import SurdError, one_line
 
 
 class TrainState:
@@ -247,7 +247,7 @@ def save_adapter(out: Path, adapter: SURAdapter) -> None:
             file.replace(out / file.name)
         partial.rmdir()
     except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise SurdError(
             f"--out: {out}: the adapter cannot be written ({reason}); free some space or make the folder writable"
         ) from error

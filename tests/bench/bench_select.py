@@ -1,7 +1,7 @@
-"""How long select takes on a build of synthetic scores: python -m tests.bench.bench_select [--rows 57603 --width 512].
+"""Time of select on a build of synthetic scores: python -m tests.bench.bench_select [--rows 57603 --width 512].
 
-Ends with one JSON line: seconds of each way to select (on the clock, and of processor time, which a busy machine does
-not stretch), and the ratio of the latter to the bare matrix product that calibration cannot be without.
+Ends with one JSON line: seconds of each way to select (wall time, and processor time, which does not depend on the
+load of the machine), and the ratio of the latter to the bare matrix product that calibration needs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.pipeline.score_table import unit, write_end, write_part
 
 
 def write_scores(build: Build, rows: int, width: int, per_part: int, like: float) -> None:
-    """A build as correct leaves it: true pairs lie about 0.6 apart, a share of images is nearly another one's."""
+    """A build as correct leaves it: true pairs are about 0.6 apart, a share of images nearly equals another one."""
     rng = np.random.default_rng(0)
     themes = rng.standard_normal((400, width))
     parts = -(-rows // per_part)
@@ -38,7 +38,7 @@ def write_scores(build: Build, rows: int, width: int, per_part: int, like: float
 
 
 def bare_product(rows: int, width: int) -> float:
-    """Seconds of what cannot be spared: every image against the drawn prompts of both kinds, a partition at a time."""
+    """Seconds of the necessary products: every image with the drawn prompts of both kinds, a partition at a time."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal((1000, width)).astype(np.float32)
     prompts = rng.standard_normal((PROMPTS, width)).astype(np.float32)
@@ -53,8 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=57_603)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--like", type=float, default=0.02, help="Share of images that are nearly another one's.")
-    asked = parser.parse_args()
+    parser.add_argument("--like", type=float, default=0.02, help="share of images that nearly equal another one")
+    args = parser.parse_args()
     ways = {
         "absolute": SelectConfig(false_match_rate_complex=None, min_clip_complex=0.2),
         "rate_complex": SelectConfig(false_match_rate_complex=0.01),
@@ -63,10 +63,10 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         build = Build(folder)
-        write_scores(build, asked.rows, asked.width, 1000, asked.like)
+        write_scores(build, args.rows, args.width, 1000, args.like)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        product = bare_product(asked.rows, asked.width)
-        figures: dict[str, object] = {"rows": asked.rows, "width": asked.width, "product_s": round(product, 2)}
+        product = bare_product(args.rows, args.width)
+        figures: dict[str, object] = {"rows": args.rows, "width": args.width, "product_s": round(product, 2)}
         for name, settings in ways.items():
             started, spent = time.perf_counter(), time.process_time()
             rows = choose(build, settings, "synthetic").rows

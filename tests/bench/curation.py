@@ -1,4 +1,4 @@
-"""How right curation is, measured on a demo world with planted defects: make bench-curation SEED=7001 SIZE=1000.
+"""Accuracy of curation on a demo world with planted defects: make bench-curation SEED=7001 SIZE=1000.
 
 Builds the world, compares every row with the truth, and prints tables and, last, one JSON line with every figure beside
 its goal. Exit code 1 when a figure misses its goal, 2 when the build cannot be made.
@@ -25,6 +25,7 @@ from surd.flows.run_in_process import run_build
 from surd.pipeline.build.folder import Build
 from surd.pipeline.demo.world.defects import KINDS
 from surd.pipeline.demo.world.files import write_truth
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import run_unit, units
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
@@ -32,7 +33,7 @@ from tests.bench.figures import Figure, figures_of, model_figures
 from tests.bench.judge import Record, Score, lost, payload_left, read_records, read_truth, score_kinds
 from tests.bench.truthfulness import Repairs, Rule, Tally, judge_repairs, judge_rules, tally
 
-#: The paper's rule alone (arXiv 2305.05189): it knows no thresholds.
+#: The paper's rule alone (arXiv 2305.05189), which has no thresholds.
 PAPER: dict[str, Any] = {
     "correct.rule": "paper", "select.min_clip_simple": -1.0, "select.min_clip_complex": -1.0,
     "select.false_match_rate_simple": None, "select.false_match_rate_complex": None, "select.max_similarity": None,
@@ -41,6 +42,7 @@ PAPER: dict[str, Any] = {
 
 def main() -> None:
     """Measure, print, and exit with the verdict."""
+    set_up_process()
     args = _arguments()
     console = Console() if sys.stdout.isatty() else Console(width=160)
     out = args.out or Path(f"data/bench-curation-{args.seed}-{args.size}")
@@ -59,7 +61,7 @@ def main() -> None:
 def _bench(args: argparse.Namespace, out: Path, console: Console) -> bool:
     params: dict[str, Any] = {"seed": args.seed, "demo.count": args.size, "demo.defects": args.defects}
     params |= {"source": "demo"} | parse_params(args.param)
-    resolve_config("demo", params)  # a mistake is told before anything is drawn
+    resolve_config("demo", params)  # reports a mistake before anything is drawn
     out.parent.mkdir(parents=True, exist_ok=True)
     write_truth(truth_file(out), args.size, args.seed, args.defects)
     build(params, out, console)
@@ -81,32 +83,32 @@ def _bench(args: argparse.Namespace, out: Path, console: Console) -> bool:
 
 
 def measure(records: list[Record], paper: list[Record]) -> dict[str, Any]:
-    """Everything the tables and the figures are made of."""
+    """The input of the tables and figures."""
     kept = [record for record in records if record.kept]
-    wrongly, merged = lost(records)
+    wrongly_rejected, merged = lost(records)
     return {
         "kinds": score_kinds(records),
-        "wrongly": wrongly,
+        "wrongly_rejected": wrongly_rejected,
         "merged": merged,
         "sound": sum(record.sound for record in records),
         "before": tally((str(record.before), record.truth) for record in kept),
         "after": tally((str(record.simple), record.truth) for record in kept),
         "repairs": judge_repairs(records),
         "rules": judge_rules(records, paper),
-        "untold": wrong_fact_samples(records),
+        "wrong_facts": wrong_fact_samples(records),
     }
 
 
 def wrong_fact_samples(records: Iterable[Record]) -> dict[str, tuple[int, int]]:
     """Kind -> (kept samples, those whose simple prompt is true to the picture), of the kinds judged by that."""
-    found = {name: (0, 0) for name, kind in KINDS.items() if kind.must == "truth"}
+    counts = {name: (0, 0) for name, kind in KINDS.items() if kind.must == "truth"}
     scores = score_kinds(record for record in records if record.kept)
-    return found | {name: (scores[name].planted, scores[name].handled) for name in found}
+    return counts | {name: (scores[name].planted, scores[name].handled) for name in counts}
 
 
 def build(params: dict[str, Any], out: Path, console: Console) -> None:
-    """The build through the real flow; what a stage raises is told with the stage's name."""
-    terminal = _Told(console)
+    """Build with the real flow; an unexpected error is printed with the stage's name."""
+    terminal = _StageTerminal(console)
     started = time.perf_counter()
     try:
         summary = run_build(resolve_config("demo", params), "demo", str(out.resolve()), terminal)
@@ -140,12 +142,12 @@ def paper_folder(out: Path) -> Path:
 
 
 def truth_file(out: Path) -> Path:
-    """Beside the build, never in it."""
+    """The truth's file, beside the build and never in it."""
     return out.with_name(f"{out.name}.truth.jsonl")
 
 
-class _Told(Terminal):
-    """A terminal that remembers which stage is at work."""
+class _StageTerminal(Terminal):
+    """A terminal that keeps the name of the running stage."""
 
     stage = "(none)"
 
@@ -155,12 +157,12 @@ class _Told(Terminal):
 
 
 def print_tables(
-    console: Console, records: list[Record], *, kinds: dict[str, Score], wrongly: list[Record], merged: int, sound: int,
-    before: dict[str, Tally], after: dict[str, Tally], repairs: Repairs, rules: list[Rule],
-    untold: dict[str, tuple[int, int]],
+    console: Console, records: list[Record], *, kinds: dict[str, Score], wrongly_rejected: list[Record], merged: int,
+    sound: int, before: dict[str, Tally], after: dict[str, Tally], repairs: Repairs, rules: list[Rule],
+    wrong_facts: dict[str, tuple[int, int]],
 ) -> None:  # fmt: skip
     """All but the figures with goals."""
-    table = _table("Planted defects", "kind", "must", "planted", "handled", "share", "what became of them")
+    table = _table("Planted defects", "kind", "must", "planted", "handled", "share", "outcomes")
     for name, score in kinds.items():
         outcomes = ", ".join(f"{count} {what}" for what, count in score.outcomes.most_common())
         table.add_row(name, KINDS[name].must, str(score.planted), str(score.handled), percent(score.share), outcomes)
@@ -168,28 +170,27 @@ def print_tables(
     for record in records:
         if record.kept and record.truth["payload"] and (left := payload_left(record)):
             console.print(f"{record.id} keeps {', '.join(left)}", highlight=False, markup=False)
-    console.print(
-        f"\nSound records: {sound}, wrongly rejected {len(wrongly)}, merged with one of the same facts {merged}"
-    )
-    for record in wrongly[:40]:
+    wrong = len(wrongly_rejected)
+    console.print(f"\nSound records: {sound}, wrongly rejected {wrong}, merged with one of the same facts {merged}")
+    for record in wrongly_rejected[:40]:
         line = f"  {record.id} {record.rejected_by}: {record.reason} ({record.detail}) {str(record.complex)[:80]}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     table = _table("Kept samples of the kinds judged by their simple prompt", "kind", "kept", "true to the picture")
-    for name, (kept, true) in untold.items():
+    for name, (kept, true) in wrong_facts.items():
         table.add_row(name, str(kept), f"{true} ({percent(true / kept if kept else None)})")
     console.print(table)
     shares = ("true before", "true after", "stated before", "stated after")
     table = _table("Facts of the kept simple prompts", "group", "asserted", *shares)
-    for group, tallied in after.items():
-        was = before[group]
-        row = (was.precision, tallied.precision, was.recall, tallied.recall)
-        table.add_row(group, str(tallied.asserted), *map(percent, row))
+    for group, now in after.items():
+        earlier = before[group]
+        row = (earlier.precision, now.precision, earlier.recall, now.recall)
+        table.add_row(group, str(now.asserted), *map(percent, row))
     console.print(table)
     console.print(
-        f"\nRepairs: {repairs.made} sentences; a wrong fact made right in {repairs.mended}, "
-        f"a right one made wrong in {repairs.broke}, a right one left unsaid in {repairs.dropped}"
+        f"\nRepairs: {repairs.made} sentences; a wrong fact corrected in {repairs.fixed}, "
+        f"a right one made wrong in {repairs.broke}, a right one left out in {repairs.dropped}"
     )
-    table = _table("Rules, over the pairs that CLIP has scored", "rule", "kept", "false facts a sample",
+    table = _table("Rules, over the pairs that CLIP has scored", "rule", "kept", "false facts per sample",
                    "wrong-fact pairs kept untrue", "mismatched pairs kept", "good pairs lost")  # fmt: skip
     for rule in rules:
         false = "-" if rule.false_facts is None else f"{rule.false_facts:.3f}"
@@ -220,12 +221,14 @@ def _table(title: str, *columns: str) -> Table:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.curation", description=__doc__)
-    parser.add_argument("--seed", type=int, default=7001, help="which demo world; one never trained on (7001)")
+    parser.add_argument("--seed", type=int, default=7001, help="demo world; use one never trained on (7001)")
     parser.add_argument("--size", type=int, default=1000, help="records (1000)")
     parser.add_argument("--defects", type=float, default=0.5, help="share of records with a planted defect (0.5)")
-    parser.add_argument("--out", type=Path, help="folder of the build; kept (default: below data/, removed at the end)")
-    parser.add_argument("--keep", action="store_true", help="do not remove the build")
-    parser.add_argument("--models", action="store_true", help="measure the embedded models, too")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the build, which is kept (default: below data/, removed at the end)"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the build")
+    parser.add_argument("--models", action="store_true", help="measure the embedded models too")
     parser.add_argument("--param", action="append", default=[], metavar="FIELD=VALUE", help="any config field, dotted")
     return parser.parse_args()
 

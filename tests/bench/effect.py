@@ -1,8 +1,8 @@
 """make bench-effect: does the adapter help, and which part of it does the work?
 
 Every arm is trained with several seeds on the same demo data, and draws the same prompts from the same noise; a judge
-that no training saw says what the pictures show. A finished (arm, seed) leaves a JSON file and is not done again.
-Prints a table, writes it with all that is needed to repeat it to docs/effect.md, and ends with one line of JSON.
+independent of all trainings classifies the pictures. A finished (arm, seed) leaves a JSON file and is not run again.
+Prints a table, writes it to docs/effect.md with all that is needed to repeat it, and ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sur_adapter.training.config import TrainConfig
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.schemas import SurdError
 from tests.bench.effect_arms import ARMS, RECIPE, Data
 from tests.bench.effect_data import datasets, prompt_file, rewritten
@@ -34,7 +35,8 @@ JUDGE = "package:pipeline/demo/models/judge"
 
 
 def main() -> int:
-    """Make the data, run the jobs that are not done, write the table; 1 when a figure misses its goal."""
+    """Make the data, run the jobs that are not done, write the table; 1 if a figure misses its goal."""
+    set_up_process()
     args = _arguments()
     console = Console(width=None if sys.stdout.isatty() else 160)
     logging.disable(logging.WARNING)
@@ -68,7 +70,7 @@ def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
     if any(arm.prompts == "rewritten" for arm in chosen):
         rewritten(prompts)
     drawing = {"seeds": args.noise_seeds, "steps": args.drawing_steps, "guidance_scale": args.guidance_scale}
-    TrainConfig.model_validate({"shards": "", **args.recipe})  # a mistake is told before anything is trained
+    TrainConfig.model_validate({"shards": "", **args.recipe})  # reports a mistake before anything is trained
     return [
         Job(
             arm=arm,
@@ -87,15 +89,15 @@ def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
 
 
 def _run(jobs: list[Job], workers: int, console: Console) -> None:
-    """The jobs that are not done, several at a time, each process on one core."""
-    left = [job for job in jobs if not job.done()]
-    console.print(f"{len(jobs)} jobs, {len(jobs) - len(left)} done before", highlight=False)
+    """Run the jobs that are not done, several at a time, each process on one core."""
+    remaining = [job for job in jobs if not job.done()]
+    console.print(f"{len(jobs)} jobs, {len(jobs) - len(remaining)} done before", highlight=False)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("jobs"), TimeElapsedColumn(), TimeRemainingColumn())
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_core)
     with Progress(*columns, console=console) as progress, pool:
-        task = progress.add_task("", total=len(left))
-        running = {pool.submit(run_job, job): job for job in left}
+        task = progress.add_task("", total=len(remaining))
+        running = {pool.submit(run_job, job): job for job in remaining}
         try:
             for future in as_completed(running):
                 job = running[future]
@@ -118,25 +120,27 @@ def _command() -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.effect", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/effect"), help="data, adapters, pictures and results")
-    parser.add_argument("--arms", nargs="*", default=[], help="only arms whose name holds one of these")
-    parser.add_argument("--trials", action="store_true", help="the arms named trial too")
+    parser.add_argument("--arms", nargs="*", default=[], help="only arms whose name contains one of these")
+    parser.add_argument("--trials", action="store_true", help="include the arms named trial")
     parser.add_argument("--train-seeds", type=int, default=3)
-    parser.add_argument("--noise-seeds", type=int, default=1, help="pictures of each prompt")
-    parser.add_argument("--each", type=int, default=40, help="prompts of each category")
-    parser.add_argument("--steps", type=int, default=300, help="training steps, but of the authors' settings")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="over the recipe, such as eta=0.5")
+    parser.add_argument("--noise-seeds", type=int, default=1, help="pictures per prompt")
+    parser.add_argument("--each", type=int, default=40, help="prompts per category")
+    parser.add_argument("--steps", type=int, default=300, help="training steps, except with the authors' settings")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings over the recipe, such as eta=0.5"
+    )
     parser.add_argument("--drawing-steps", type=int, default=20)
     parser.add_argument("--guidance-scale", type=float, default=2.5)
-    parser.add_argument("--count", type=int, default=1500, help="pictures in the demo gallery to learn from")
+    parser.add_argument("--count", type=int, default=1500, help="pictures in the demo gallery for training")
     parser.add_argument("--defects", type=float, default=0.5, help="share of them with a planted defect")
     parser.add_argument("--data-seed", type=int, default=6000)
     parser.add_argument("--prompt-seed", type=int, default=5000)
-    parser.add_argument("--shards", help="a dataset of your own instead, with columns of all layers")
+    parser.add_argument("--shards", help="a dataset of your own instead, with columns of all the layers")
     parser.add_argument("--shards-not-corrected")
     parser.add_argument("--base", default=BASE)
     parser.add_argument("--judge", default=JUDGE)
-    parser.add_argument("--workers", type=int, default=2, help="jobs at once, a core each")
-    parser.add_argument("--write", type=Path, default=Path("docs/effect.md"), help="where the document goes")
+    parser.add_argument("--workers", type=int, default=2, help="jobs at once, one core each")
+    parser.add_argument("--write", type=Path, default=Path("docs/effect.md"), help="file of the document")
     args = parser.parse_args()
     args.recipe = RECIPE | {"steps": args.steps} | dict(pair.split("=", 1) for pair in args.set)
     return args

@@ -1,4 +1,4 @@
-"""Turns sizes and seeds into what the arms of bench-effect need: datasets, a prompt file, and rewritten prompts."""
+"""Data for the arms of bench-effect: datasets, a prompt file, and rewritten prompts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig
 from tests.bench.effect_arms import LAYERS, Data
 
-#: No sentence is repaired, none is judged against its image, no two are joined: the first candidate it is.
+#: No sentence is repaired, judged against its image or joined with another: the first candidate is taken.
 NOT_CORRECTED: dict[str, Any] = {"correct.rounds": 0, "correct.tolerance": 1000.0, "correct.fuse": False}
 ONE_WORDING: dict[str, Any] = {"correct.vary": False}
 TAG_WORDS = "You turn a sentence about a picture into the short comma-separated tags that image generators like. "
 
 
 def datasets(out: Path, seed: int, count: int, defects: float, console: Console) -> dict[Data, str]:
-    """Shard patterns. All of the same pictures, a share of them with a planted defect."""
+    """Shard patterns, all of the same pictures, a share of them with a planted defect."""
     params: dict[str, Any] = {
         "source": "demo", "seed": seed, "demo.count": count, "demo.defects": defects,
         "embed.layers": sorted(set(LAYERS.values())), "embed.pooling": ["mean", "tokens"],
@@ -44,15 +44,15 @@ def datasets(out: Path, seed: int, count: int, defects: float, console: Console)
         terminal.close()
     patterns: dict[Data, str] = {"corrected": _pattern(whole)}
     others: dict[Data, dict[str, Any]] = {"not corrected": NOT_CORRECTED, "one wording": ONE_WORDING}
-    for name, changed in others.items():
+    for name, changes in others.items():
         copy = out / f"data-{name.replace(' ', '-')}"
-        _continue(whole, copy, resolve_config("demo", params | changed), console)
+        _continue(whole, copy, resolve_config("demo", params | changes), console)
         patterns[name] = _pattern(copy)
     return patterns
 
 
 def _continue(whole: Path, copy: Path, config: BuildConfig, console: Console) -> None:
-    """A build of its own from the candidates of another, whose files up to there it shares."""
+    """A further build from the candidates of another, sharing its files up to there."""
     names = [stage.name for stage in STAGES]
     first = names.index("correct")
     if not copy.exists():
@@ -74,7 +74,7 @@ def _pattern(build: Path) -> str:
 
 
 def prompt_file(out: Path, seed: int, each: int) -> Path:
-    """The prompts to evaluate by, with their true pictures."""
+    """The evaluation prompts, with their true pictures."""
     file = out / f"prompts-{seed}-{each}.jsonl"
     if not file.exists():
         eval_prompts.write(file, seed, each)
@@ -82,7 +82,7 @@ def prompt_file(out: Path, seed: int, each: int) -> Path:
 
 
 def rewritten(prompts: Path) -> list[str]:
-    """The file's prompts as keywords, by the demo's LLM: the shipped examples the other way round."""
+    """The file's prompts as keywords by the demo's LLM, from the shipped examples in reverse."""
     file = prompts.with_suffix(".rewritten.json")
     if not file.exists():
         template = read_template(None)

@@ -1,4 +1,4 @@
-"""Turns one arm and one training seed of bench-effect into a JSON file: what the judge sees in its pictures."""
+"""One job of bench-effect: an arm with a training seed, trained, drawn and judged into a JSON file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.bench.effect_arms import Arm
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One arm with one training seed, and everything that decides its result."""
+    """One arm with one training seed, and all that its result depends on."""
 
     arm: Arm
     seed: int
@@ -47,14 +47,14 @@ class Job:
         return self.out / f"{self.arm.slug}-{self.seed}.json"
 
     def identity(self) -> str:
-        """Hash of all that decides the result: settings, prompts, data and the models' weights."""
-        told = asdict(self)
-        del told["out"], told["arm"]["says"], told["arm"]["trial"]
-        told["files"] = [_content(str(self.prompts)), *(_content(ref) for ref in (self.base, self.judge))]
+        """Hash of all that the result depends on: settings, prompts, data and the models' weights."""
+        basis = asdict(self)
+        del basis["out"], basis["arm"]["note"], basis["arm"]["trial"]
+        basis["files"] = [_content(str(self.prompts)), *(_content(ref) for ref in (self.base, self.judge))]
         if self.arm.training is not None:
-            told["settings"] = _settings(self).fingerprinted_settings()
-            told["data"] = _content(str(Path(self.shards).parent / "manifest.json"))
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+            basis["settings"] = _settings(self).fingerprinted_settings()
+            basis["data"] = _content(str(Path(self.shards).parent / "manifest.json"))
+        return hashlib.sha256(json.dumps(basis, sort_keys=True, default=str).encode()).hexdigest()
 
     def done(self) -> bool:
         try:
@@ -64,7 +64,7 @@ class Job:
 
 
 def run_job(job: Job) -> str:
-    """Train (where the arm does), draw, judge, write the job's JSON and its features; returns a line to show."""
+    """Train (if the arm does), draw, judge, write the job's JSON and its features; returns a line to print."""
     prompts = read_eval_prompts(job.prompts)
     folder = job.out / f"{job.arm.slug}-{job.seed}"
     shutil.rmtree(folder / "pictures", ignore_errors=True)
@@ -94,25 +94,27 @@ def run_job(job: Job) -> str:
 
 
 def _train(job: Job, folder: Path) -> dict[str, Any]:
-    beside = {"out": folder, "device": "cpu", "checkpoint_every": 0, "resume": False}
-    return train(_settings(job).model_copy(update=beside)).model_dump(mode="json")
+    overrides = {"out": folder, "device": "cpu", "checkpoint_every": 0, "resume": False}
+    return train(_settings(job).model_copy(update=overrides)).model_dump(mode="json")
 
 
 def _settings(job: Job) -> TrainConfig:
-    """All that decides what is learned, defaults too."""
+    """All that training depends on, defaults included."""
     column = {} if job.training.get("w_llm") == 0 else {"llm_column": _column(job)}
     settings = {"shards": job.shards, "base": job.base, "seed": job.seed}
     return TrainConfig.model_validate(settings | column | job.training)
 
 
 def _column(job: Job) -> str:
-    """The LLM column of the arm's layer; of a build that has but one kind of pooling, the mean."""
+    """The LLM column of the arm's layer, pooled by mean unless the arm trains on tokens."""
     columns = Path(job.shards).parent.parent / "columns"
     tail = "-tokens" if job.training.get("llm_targets") == "tokens" else ""
-    found = [path.name for path in columns.glob(f"llm-*-l{job.arm.layer}{tail}")]
-    if len(found) != 1:
-        raise SurdError(f"--shards: {columns} holds no column of the LLM's layer {job.arm.layer}; embed it")
-    return found[0]
+    names = [path.name for path in columns.glob(f"llm-*-l{job.arm.layer}{tail}")]
+    if len(names) != 1:
+        raise SurdError(
+            f"--shards is {job.shards}: it has no column of LLM layer {job.arm.layer}; use surd columns add"
+        )
+    return names[0]
 
 
 def _texts(job: Job) -> list[str]:
@@ -138,5 +140,5 @@ def _content(ref: str) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    told = (".json", ".safetensors")
-    yield from [path] if path.is_file() else (file for file in path.rglob("*") if file.suffix in told)
+    suffixes = (".json", ".safetensors")
+    yield from [path] if path.is_file() else (file for file in path.rglob("*") if file.suffix in suffixes)

@@ -1,4 +1,4 @@
-"""Turns the results of bench-effect's jobs into a table, figures beside their goals, and a document."""
+"""Results of bench-effect: a table, figures beside their goals, and a document."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.bench.effect_arms import CEILING, FLOOR, OURS, Arm
 from tests.bench.effect_job import Job
 from tests.bench.figures import Figure
 
-#: What the base model must draw of complex prompts for any of this to mean something.
+#: What the base model must get right on complex prompts for the comparison to mean anything.
 CEILING_GOALS = {"subject": 0.85, "action": 0.85, "colour": 0.85, "counting": 0.70}
 GAIN, SHARE_OF_GAP = 0.20, 0.5
 HEAD = ("arm", "action", "colour", "counting", "mean of the three", "more than base", "relation", "subject", "style",
@@ -34,8 +34,8 @@ HEAD = ("arm", "action", "colour", "counting", "mean of the three", "more than b
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """An arm's results: ``scores`` [training seeds, prompts], each the mean over the noise seeds; ``kernels`` one
-    [prompts, prompts] a training seed (see ``kid``)."""
+    """An arm's results: ``scores`` [training seeds, prompts], each the mean over the noise seeds; ``kernels``: one
+    [prompts, prompts] per training seed (see ``kid``)."""
 
     arm: Arm
     scores: np.ndarray
@@ -49,7 +49,7 @@ class Outcome:
 
 
 class Effect:
-    """All outcomes, on one file of prompts."""
+    """All outcomes on one file of prompts."""
 
     def __init__(self, outcomes: list[Outcome], places: dict[str, list[int]], real: dict[str, float]) -> None:
         self.outcomes = {one.arm.name: one for one in outcomes}
@@ -58,7 +58,7 @@ class Effect:
 
     @classmethod
     def read(cls, jobs: list[Job]) -> Effect:
-        """From the files that finished jobs have left."""
+        """Read the files of finished jobs."""
         prompts = read_eval_prompts(jobs[0].prompts)
         judge = load_judge(jobs[0].judge)
         real = judge_files(judge, np.array([[one.image for one in prompts]], dtype=object), prompts)
@@ -69,53 +69,55 @@ class Effect:
         return cls(outcomes, places, {name: float(real.scores[:, at].mean()) for name, at in places.items()})
 
     def mean(self, arm: str, *categories: str) -> Interval:
-        """An arm's mean over categories, each weighing the same."""
+        """An arm's mean over categories of equal weight."""
         return bootstrap(*(self.outcomes[arm].scores[:, self.places[name]] for name in categories))
 
     def gain(self, arm: str) -> Interval:
-        """An arm's mean over action, colour and counting, less the base model's on the same prompts and noise."""
+        """An arm's mean over action, colour and counting, minus the base model's on the same prompts and noise."""
         difference = self.outcomes[arm].scores - self.outcomes[FLOOR].scores
         return bootstrap(*(difference[:, self.places[name]] for name in PAPER_CATEGORIES))
 
     def figures(self) -> list[Figure]:
-        """Those whose arms were run."""
-        found = []
+        """The figures of arms that were run."""
+        figures = []
         if CEILING in self.outcomes:
-            found += [
+            figures += [
                 Figure(f"complex_{name}", self.mean(CEILING, name).mean, ">=", least)
                 for name, least in CEILING_GOALS.items()
             ]
         if {CEILING, FLOOR, OURS} <= set(self.outcomes):
             goal = max(0.0, min(GAIN, SHARE_OF_GAP * self.gain(CEILING).mean))
-            found += [
-                Figure("gain_over_base", round(self.gain(OURS).mean, 9), ">=", round(goal, 9)),  # as floats allow
+            figures += [
+                Figure(
+                    "gain_over_base", round(self.gain(OURS).mean, 9), ">=", round(goal, 9)
+                ),  # rounded against float error
                 Figure("kid_more_than_base", self._kid_difference(OURS).mean, "<=", 0.0),
             ]
-        return found
+        return figures
 
     def _kid_difference(self, arm: str) -> Interval:
         return kid(self.outcomes[arm].kernel - self.outcomes[FLOOR].kernel)
 
     @cached_property
     def rows(self) -> list[tuple[str, ...]]:
-        """One a arm, as HEAD names the cells."""
+        """One per arm, with cells as in HEAD."""
         rows = []
         for name, one in self.outcomes.items():
             cells = {category: _cell(self.mean(name, category), 100) for category in CATEGORIES}
-            against = FLOOR in self.outcomes and name != FLOOR
+            compared = FLOOR in self.outcomes and name != FLOOR
             rows.append((
                 name,
                 *(cells[category] for category in PAPER_CATEGORIES),
                 _cell(self.mean(name, *PAPER_CATEGORIES), 100),
-                _cell(self.gain(name), 100, "+") if against else "",
+                _cell(self.gain(name), 100, "+") if compared else "",
                 *(cells[category] for category in ("relation", "subject", "style")),
                 _cell(kid(one.kernel), 1000),
-                _cell(self._kid_difference(name), 1000, "+") if against else "",
+                _cell(self._kid_difference(name), 1000, "+") if compared else "",
             ))  # fmt: skip
         return rows
 
     def table(self) -> Table:
-        """For the terminal."""
+        """The table for the terminal."""
         table = Table(title="Semantic accuracy, %, with half of the 95% interval", title_justify="left")
         for name in HEAD:
             table.add_column(name)
@@ -123,8 +125,8 @@ class Effect:
             table.add_row(*row)
         return table
 
-    def document(self, command: str, asked: dict[str, Any]) -> str:
-        """Markdown: what was done, the table, the figures."""
+    def document(self, command: str, args: dict[str, Any]) -> str:
+        """Markdown: the set-up, the table, the figures."""
         prompts = sum(len(at) for at in self.places.values())
         runs = len(self.outcomes[OURS].scores) if OURS in self.outcomes else "?"
         real = ", ".join(f"{name} {100 * share:.1f}" for name, share in self.real.items())
@@ -133,18 +135,18 @@ class Effect:
             "",
             f"Written by `{command}` on {_hardware()}, PyTorch {torch.__version__}.",
             "",
-            f"{prompts} prompts of scenes never trained on (world {asked['prompt_seed']}), "
-            f"pictures of each: {asked['noise_seeds']}; the same noise in every arm, {asked['drawing_steps']} steps, "
-            f"guidance {asked['guidance_scale']:g}. Trained arms: {runs} training seeds, each with"
-            f" {', '.join(f'{name} {value}' for name, value in asked['recipe'].items())}, but for what its row names.",
+            f"{prompts} prompts of scenes never trained on (world {args['prompt_seed']}), "
+            f"pictures per prompt: {args['noise_seeds']}; the same noise in every arm, {args['drawing_steps']} steps, "
+            f"guidance {args['guidance_scale']:g}. Trained arms: {runs} training seeds, each with"
+            f" {', '.join(f'{name} {value}' for name, value in args['recipe'].items())}, except as its row says.",
             f"The judge, a classifier that no training saw, on the true pictures of the same prompts: {real}.",
-            "A picture is right in a category when every fact of it that the prompt states is seen. ± is half of the",
+            "A picture is right in a category when the judge finds every such fact of the prompt. ± is half of the",
             "95% interval: a bootstrap over training seeds and prompts, paired where arms are compared; for KID a",
             "jackknife over prompts. KID is in the judge's features, not Inception's: compare it within this table.",
             "",
             *_markdown(HEAD, self.rows),
             "",
-            *(f"- **{one.arm.name}**: {one.arm.says}" for one in self.outcomes.values() if one.arm.says),
+            *(f"- **{one.arm.name}**: {one.arm.note}" for one in self.outcomes.values() if one.arm.note),
             "",
             *_markdown(
                 ("figure", "value", "goal", "met"),

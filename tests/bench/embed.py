@@ -1,9 +1,9 @@
-"""make bench-embed: how close embedding comes to a bare loop over the same LLM, in speed, in memory and in accuracy.
+"""make bench-embed: embedding compared with a bare loop over the same LLM, in speed, memory and accuracy.
 
-Embedding runs as a build runs it: prompts read from the index, tokenised, deduplicated, packed, their states pooled,
-checked and written as a column. The bare loop gets token tensors that are ready, in the best batches there are, runs
-the LLM without its head, and throws the states away. On a CPU time is processor time, which a busy machine does not
-stretch; on a GPU it is the clock's.
+Embedding runs as in a build: prompts read from the index, tokenised, deduplicated, packed, their states pooled,
+checked and written as a column. The bare loop runs the LLM without its head on ready token tensors in the
+best batches, and discards the states. On a CPU, time is processor time, which does not depend on the load of the
+machine; on a GPU it is wall time.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ from surd.pipeline.demo.world.prompts import narrative
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.models import Models
 from surd.pipeline.models.hidden_states import HiddenStates, batches
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.schemas import BuildConfig, ShardInfo, load_config
 from tests.bench.figures import Figure
 
-ALONE = 48  # prompts for the loops that take one at a time
+ALONE = 48  # prompts for the loops with one prompt at a time
 ROUNDS = 3
 
 
 def prompts_of(seed: int, size: int) -> list[str]:
-    """Different simple prompts of the demo world."""
-    found: dict[str, None] = {}
+    """Distinct simple prompts of the demo world."""
+    prompts: dict[str, None] = {}
     number = 0
-    while len(found) < size:
-        found[narrative(scene(seed, number), random.Random(number))] = None
+    while len(prompts) < size:
+        prompts[narrative(scene(seed, number), random.Random(number))] = None
         number += 1
-    return list(found)
+    return list(prompts)
 
 
 def config_of(layers: list[int], dtype: str = "auto", device: str = "auto") -> BuildConfig:
@@ -55,7 +56,7 @@ def config_of(layers: list[int], dtype: str = "auto", device: str = "auto") -> B
 
 
 def write_index(build: Build, prompts: list[str], models: Models) -> None:
-    """A build of one shard, as far as columns of prompts look at it."""
+    """A build of one shard, as far as columns of prompts read it."""
     rows: list[dict[str, object]] = [
         {"key": f"{at:016x}", "shard": "surd-00000.tar", "simple": text, "complex": text}
         for at, text in enumerate(prompts)
@@ -64,7 +65,7 @@ def write_index(build: Build, prompts: list[str], models: Models) -> None:
 
 
 def embed(build: Build, config: BuildConfig, models: Models) -> None:
-    """All columns of the config, anew."""
+    """Make all columns of the config anew."""
     columns = columns_asked(config.embed, config.models)
     for column in columns:
         drop_column(build, column.name)
@@ -72,7 +73,7 @@ def embed(build: Build, config: BuildConfig, models: Models) -> None:
 
 
 class Bare:
-    """The LLM on tensors that are ready for it."""
+    """The LLM on ready tensors."""
 
     def __init__(self, llm: HiddenStates, prompts: list[str], most: int | None) -> None:
         self._llm = llm
@@ -103,7 +104,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def speeds(prompts: list[str], console: Console) -> list[Figure]:
-    """Tokens a second of each way, in turns, and what they are to each other."""
+    """Tokens per second of each way, in turns, and their ratios."""
     config = config_of([30])
     models = Models(config.models)
     llm = models.embed_llm.hidden_states
@@ -120,17 +121,17 @@ def speeds(prompts: list[str], console: Console) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         build = Build(folder)
         write_index(build, prompts, models)
-        asked = {
+        layers_of = {
             "surd, last layer": [depth],
             "surd, layer 10": [10],
             "surd, three layers": [10, 20, depth],
         }
         ways: dict[str, tuple[int, Callable[[], object]]] = {
             name: (tokens, lambda layers=layers: embed(build, config_of(layers), models))  # type: ignore[misc]
-            for name, layers in asked.items()
+            for name, layers in layers_of.items()
         } | {name: (loop.tokens, loop) for name, loop in (bare | singly).items()}
         for _, work in list(ways.values())[:2]:
-            work()  # first calls pay for what later ones find ready
+            work()  # first calls are slower
         rounds = [{name: count / seconds(work, device) for name, (count, work) in ways.items()} for _ in range(ROUNDS)]
     table = Table("way", "tokens/s", box=None)
     for name in ways:
@@ -152,16 +153,16 @@ def speeds(prompts: list[str], console: Console) -> list[Figure]:
 
 
 def accuracy(prompts: list[str], console: Console) -> list[Figure]:
-    """What the dtype costs: mean-pooled states against float32, also once each number has mean 0 and deviation 1."""
-    wanted = [(10, "mean"), (20, "mean"), (30, "mean")]
+    """Error of the dtype: mean-pooled states against float32, also when standardised to mean 0 and deviation 1."""
+    layers = [(10, "mean"), (20, "mean"), (30, "mean")]
     states = {}
     for dtype in ("auto", "float32"):
         llm = Models(config_of([30], dtype).models).embed_llm.hidden_states
-        found = dict(llm.read(prompts, wanted, None))  # type: ignore[arg-type]
-        states[dtype] = {one: torch.stack([found[at][one] for at in range(len(prompts))]) for one in wanted}
+        pooled = dict(llm.read(prompts, layers, None))  # type: ignore[arg-type]
+        states[dtype] = {one: torch.stack([pooled[at][one] for at in range(len(prompts))]) for one in layers}
     table = Table("layer", "relative error", "least cosine", "standardised: error", "least cosine", box=None)
     cosines = []
-    for one in wanted:
+    for one in layers:
         exact, ours = states["float32"][one], states["auto"][one]
         mean, deviation = exact.mean(0), exact.std(0)
         line = [str(one[0])]
@@ -175,7 +176,7 @@ def accuracy(prompts: list[str], console: Console) -> list[Figure]:
 
 
 def peak(way: str, size: int, seed: int) -> None:
-    """Print this process's peak resident MB after one way of embedding."""
+    """Print the peak resident MB of this process after one way of embedding."""
     prompts, config = prompts_of(seed, size), config_of([30])
     models = Models(config.models)
     if way == "bare":
@@ -185,10 +186,10 @@ def peak(way: str, size: int, seed: int) -> None:
             build = Build(folder)
             write_index(build, prompts, models)
             embed(build, config, models)
-    # Not getrusage: its peak includes what the process that started this one held.
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    print(int(found.group(1)) // 1024)
+    # Not getrusage: its peak includes the memory of the parent process.
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match
+    print(int(match.group(1)) // 1024)
 
 
 def memory(size: int, seed: int, console: Console) -> list[Figure]:
@@ -203,22 +204,23 @@ def memory(size: int, seed: int, console: Console) -> list[Figure]:
 
 
 def main() -> int:
-    """Print the tables and one JSON line of every figure beside its goal; 1 when one misses."""
+    """Print the tables and one JSON line of every figure beside its goal; 1 if one misses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=512, help="prompts")
     parser.add_argument("--seed", type=int, default=7001)
     parser.add_argument("--peak", choices=("bare", "surd"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.disable(logging.WARNING)
-    if asked.peak:
-        peak(asked.peak, asked.size, asked.seed)
+    set_up_process()
+    if args.peak:
+        peak(args.peak, args.size, args.seed)
         return 0
     console = Console()
-    prompts = prompts_of(asked.seed, asked.size)
+    prompts = prompts_of(args.seed, args.size)
     models = Models(config_of([30]).models)
     where = f"{models.dtype} on {models.device} ({torch.get_num_threads()} threads)"
     console.print(f"{len(prompts)} prompts, {models.config.llm} in {where}", highlight=False, soft_wrap=True)
-    figures = memory(asked.size, asked.seed, console)  # first, while this process holds no model
+    figures = memory(args.size, args.seed, console)  # first, while this process holds no model
     figures += speeds(prompts, console)
     figures += accuracy(prompts[:256], console)
     table = Table("figure", "value", "goal", "", box=None)

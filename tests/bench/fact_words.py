@@ -1,4 +1,4 @@
-"""Turns the demo world's vocabulary into what a reader needs: words to the fact values they stand for."""
+"""Vocabulary for reading sentences of the demo world: words and the fact values they mean."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from surd.pipeline.demo.world.prompts import ACTION_TAGS, NUMBERS, RELATION_WORD
 from surd.pipeline.demo.world.scenes import BACKGROUNDS, SUBJECTS, TINTABLE, TINTS
 
 PERSON = "person"
-#: More than one, without saying how many.
+#: More than one, without a number.
 MANY = "many"
 
 #: Nouns that mean a subject, in the singular and plural, beyond the demo's own words.
@@ -31,7 +31,7 @@ _SYNONYMS: dict[str, str] = {
 }
 _PEOPLE = ("people", "persons", "men", "women", "boys", "girls", "children", "kids", "figures", "humans", "individuals")
 _LONE = ("person", "someone", "somebody", "man", "woman", "boy", "girl", "child", "figure", "human", "individual")
-#: What in the demo's words for an action is a noun for who does it.
+#: Those of the demo's words for an action that name the person doing it.
 _DOERS = (
     *("jogger", "runner", "dancer", "swimmer", "cyclist", "surfer", "weightlifter", "rower", "juggler", "jockey"),
     *("golfer", "climber", "skier", "snowboarder", "fencer", "handball player", "sleeper"),
@@ -63,7 +63,7 @@ _MORE_ACTIONS: dict[str, str] = {
     "other action": "walking, jumping, flying, boxing, cooking, reading, singing, skating, fishing, kayaking, "
     "playing tennis, playing football, playing soccer, playing basketball, playing guitar",
 }
-#: Colours in the sprites of things that have no tint of their own to vary: to name one of them is no mistake.
+#: Colours in the sprites of things without a tint: naming one of them is not a mistake.
 OWN_COLOURS: dict[str, str] = {
     "cat": "orange, yellow, brown, tan",
     "dog": "brown, orange, tan",
@@ -117,14 +117,14 @@ NUMBER: dict[str, int | str] = {word: value for value, word in enumerate(NUMBERS
     "various": MANY, "numerous": MANY, "group": MANY, "bunch": MANY, "lot": MANY, "lots": MANY, "set": MANY,
     "hundred": MANY, "hundreds": MANY, "flock": MANY, "collection": MANY, "pile": MANY, "without": 0, "not": 0,
 }  # fmt: skip
-#: May stand as "a pair of cats".
+#: Used as in "a pair of cats".
 COLLECTIVE = (
     "pair", "couple", "duo", "trio", "triplet", "quartet", "quintet", "group", "bunch", "lot", "lots", "set", "dozen",
     "flock", "collection", "pile", "hundreds",
 )  # fmt: skip
 BACKGROUND_NOUNS = ("background", "backdrop", "backgrounds", "backdrops")
 
-#: How a relation is said -> the relation.
+#: Phrase -> relation.
 RELATION = {phrase: name for name, phrases in RELATION_WORDS.items() for phrase in phrases} | {
     "on the left side of": "left of", "to the left side of": "left of", "on the right side of": "right of",
     "to the right side of": "right of", "underneath": "below", "atop": "above", "on top": "above",

@@ -1,4 +1,4 @@
-"""Turns the facts that a sentence asserts into verdicts: which of them are true of a scene of the demo world."""
+"""Verdicts on the facts that a sentence asserts: which are true of a scene of the demo world."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["GROUPS", "Fact", "Judged", "facts_of", "is_true", "judge", "read_fac
 
 @dataclass(frozen=True)
 class Judged:
-    """An asserted fact, and whether the picture bears it out."""
+    """An asserted fact, and whether it is true of the picture."""
 
     fact: Fact
     true: bool
@@ -24,7 +24,7 @@ class Judged:
 
 def judge(sentence: str, truth: Mapping[str, Any]) -> list[Judged]:
     """Each fact that the sentence asserts and that can be judged, with its verdict. `truth` names a scene's facts as
-    `pipeline.demo.prompts.truth` does."""
+    `pipeline.demo.world.prompts.truth` does."""
     verdicts = ((fact, _verdict(fact, truth)) for fact in read_facts(sentence))
     return [Judged(fact, true) for fact, true in verdicts if true is not None]
 
@@ -44,7 +44,7 @@ def facts_of(truth: Mapping[str, Any]) -> set[str]:
 
 
 def stated(sentence: str, truth: Mapping[str, Any]) -> set[str]:
-    """Those groups of `facts_of` whose fact the sentence states, in full and rightly."""
+    """Those groups of `facts_of` whose fact the sentence states completely and correctly."""
     judged = judge(sentence, truth)
     false = {one.fact.group for one in judged if not one.true}
     true = [one.fact for one in judged if one.true]
@@ -56,7 +56,7 @@ def stated(sentence: str, truth: Mapping[str, Any]) -> set[str]:
 
 
 def _verdict(fact: Fact, truth: Mapping[str, Any]) -> bool | None:
-    """None where the picture cannot tell, or another fact already bears the mistake."""
+    """None if the picture does not decide it, or the mistake is already counted in another fact."""
     shown = {truth["subject"], truth["other"]} - {None}
     match fact.group:
         case "subject":
@@ -75,13 +75,13 @@ def _verdict(fact: Fact, truth: Mapping[str, Any]) -> bool | None:
             return _relation_verdict(fact, truth)
         case "style":
             return bool(fact.value == truth["style"])
-    raise ValueError(f"no group of facts named {fact.group!r}")
+    raise ValueError(f"fact.group is {fact.group!r}: not one of GROUPS")
 
 
 def _count_verdict(fact: Fact, truth: Mapping[str, Any], shown: set[Any]) -> bool | None:
     total = 2 if truth["kind"] == "relation" and fact.about == "things" else int(truth["count"])
     if truth["kind"] == "relation" and fact.about in shown:
-        return None if fact.value == 1 else False  # one of each goes without saying
+        return None if fact.value == 1 else False  # one of each is implied
     if fact.about == PERSON and PERSON not in shown and fact.value == 1:
         return None
     return total > 1 if fact.value == MANY else fact.value == total

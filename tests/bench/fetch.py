@@ -1,14 +1,14 @@
-"""How fast fetch is, beside img2dataset and bare loops: one nginx, the same URLs, the same cores, in one run.
+"""Speed of fetch, compared with img2dataset and bare loops: one nginx, the same URLs and cores, in one run.
 
     python -m tests.bench.fetch --size 20000
 
 ``original``: images/s, processor time and memory while original bytes are kept, against img2dataset (``--resize_mode no
---skip_reencode True``, 2 processes, 32 threads) and against a plain asyncio loop; what the stage decode takes
-afterwards to prove the pixels is printed beside them. ``resized``: the same at 512 pixels and JPEG quality 95, against
-img2dataset and a loop that only decodes, resizes and encodes; what the plain loop takes that does so to what it
-downloads is printed beside them. ``flat``: cost per record of 1,000 and of 50,000 small images in one process, and the
-time to find the latter finished. Each program runs as a process of its own; time and memory are those of its whole
-process tree, start-up included. img2dataset lives in ``.venv-bench``.
+--skip_reencode True``, 2 processes, 32 threads) and a plain asyncio loop; the cost of the stage decode, which then
+checks the pixels, is printed as well. ``resized``: the same at 512 pixels and JPEG quality 95, against img2dataset and
+a loop that only decodes, resizes and encodes; the cost of a plain loop that also resizes its downloads is printed as
+well. ``flat``: cost per record of 1,000 and of 50,000 small images in one process, and the time to skip the latter when
+done. Each program runs as a process of its own; time and memory are those of its whole process tree, start-up included.
+img2dataset is installed in ``.venv-bench``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import load_config
@@ -59,7 +60,7 @@ def ours(program: str, folder: Path) -> list[str]:
 
 
 def write_list(folder: Path, server: str, kind: str, size: int) -> Path:
-    """A folder with the list of URLs in both forms that the programs read."""
+    """A folder with the list of URLs in the two formats that the programs read."""
     folder.mkdir()
     urls = [server + path_of(kind, number) for number in range(size)]
     (folder / "urls.txt").write_text("\n".join(urls))
@@ -68,17 +69,17 @@ def write_list(folder: Path, server: str, kind: str, size: int) -> Path:
 
 
 def collected(folder: Path, server: str, kind: str, size: int, **fetch: Any) -> Path:
-    """A build of such a list with collect done: all checks on, only the limits of one host raised."""
+    """A build of such a list with collect done: all checks on, only the per-host limits raised."""
     write_list(folder, server, kind, size)
     limits = {"concurrency": CONCURRENCY, "per_host_concurrency": CONCURRENCY, "per_host_rate": 1_000_000}
-    given = {"source": f"urls:{folder / 'urls.parquet'}", "fetch": limits | {"allow_hosts": ["127.0.0.1"]} | fetch}
-    (folder / "config.json").write_text(json.dumps(given))
-    run_unit(BY_NAME["collect"], 0, str(folder), load_config(given))
+    settings = {"source": f"urls:{folder / 'urls.parquet'}", "fetch": limits | {"allow_hosts": ["127.0.0.1"]} | fetch}
+    (folder / "config.json").write_text(json.dumps(settings))
+    run_unit(BY_NAME["collect"], 0, str(folder), load_config(settings))
     return folder
 
 
 def pictures(folder: Path, count: int) -> list[Image.Image]:
-    """The first pictures of the list. Our tars are in its order; img2dataset's are not, but the names in them are."""
+    """The first pictures of the list. Our tars are in its order; of img2dataset's only the names in them are."""
     with tarfile.open(min(tars_of(folder))) as tar:
         members = [member for member in tar if member.name.endswith((".jpg", ".png"))]
         if (folder / "out").exists():
@@ -93,8 +94,8 @@ def likeness(shown: list[Image.Image], folder: Path) -> float:
     ratios = []
     for number, picture in enumerate(shown):
         with Image.open(files[f"{number % len(files):03}"]) as original:
-            wanted = original.convert("RGB").resize(picture.size, Image.Resampling.LANCZOS)
-        error = np.asarray(picture, float) - np.asarray(wanted, float)
+            expected = original.convert("RGB").resize(picture.size, Image.Resampling.LANCZOS)
+        error = np.asarray(picture, float) - np.asarray(expected, float)
         ratios.append(10 * np.log10(255**2 / (error**2).mean()))
     return float(np.mean(ratios))
 
@@ -133,7 +134,7 @@ def resized(folder: Path, server: str, size: int) -> Iterator[Figure]:
 
 def flat(folder: Path, server: str, size: int) -> Iterator[Figure]:
     few, many = min(FEW, size), MANY if size >= 20_000 else 10 * min(FEW, size)
-    one = {"processes": 1}  # what a process costs is not to depend on how many there are
+    one = {"processes": 1}  # the cost of a process must not depend on their number
     small = run(f"stage, {few:,} small", few, ours("stage", collected(folder / "few", server, "small", few, **one)))
     build = collected(folder / "many", server, "small", many, **one)
     large = run(f"stage, {many:,} small", many, ours("stage", build))
@@ -144,7 +145,7 @@ def flat(folder: Path, server: str, size: int) -> Iterator[Figure]:
 
 
 def run(name: str, size: int, command: list[str]) -> Cost:
-    """Run a program to its end; a line of what it cost."""
+    """Run a program to its end and print its cost."""
     cost = measured(command)
     per = 1000 / size
     _CONSOLE.print(
@@ -160,18 +161,18 @@ def tars_of(folder: Path) -> list[Path]:
 
 
 def check(build: Path, peer: Path, size: int) -> None:
-    """Neither tool may be fast for having left images out."""
+    """Make sure that neither tool is fast because it left images out."""
     for folder in (build, peer):
         count = 0
         for path in tars_of(folder):
             with tarfile.open(path) as tar:
                 count += sum(name.endswith((".jpg", ".png")) for name in tar.getnames())
         if count != size:
-            raise SystemExit(f"{folder.name} has {count:,} of {size:,} images")
+            raise SystemExit(f"{folder.name} has {count:,} of {size:,} images: the runs cannot be compared")
 
 
 def install_peer() -> None:
-    """img2dataset in a virtual environment of its own, so that it does not change ours."""
+    """Install img2dataset in a virtual environment of its own, so that it does not change ours."""
     if not (PEER / "bin/img2dataset").exists():
         _CONSOLE.print(f"installing img2dataset into {PEER.name} (about 800 MB)")
         venv.create(PEER, with_pip=True)
@@ -186,20 +187,21 @@ PARTS: dict[str, Callable[[Path, str, int], Iterator[Figure]]] = {
 
 
 def main() -> int:
-    """Print a table and one JSON line of every figure beside its goal; 1 when one misses."""
+    """Print a table and one JSON line of every figure beside its goal; 1 if one misses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--only", choices=PARTS, action="append")
-    asked = parser.parse_args()
+    args = parser.parse_args()
+    set_up_process()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="bench-fetch-") as made:
         folder = Path(made)
         write_pictures(folder)
         with nginx(folder) as server:
             install_peer()
-            for name in asked.only or PARTS:
+            for name in args.only or PARTS:
                 with tempfile.TemporaryDirectory(dir=folder) as room:
-                    figures += PARTS[name](Path(room), server, asked.size)
+                    figures += PARTS[name](Path(room), server, args.size)
     table = Table("figure", "value", "goal", "")
     for figure in figures:
         table.add_row(figure.name, f"{figure.value:.3f}", figure.goal, "" if figure.met else "missed")

@@ -1,8 +1,8 @@
-"""What the benchmark of fetch measures, each in a process of its own: python -m tests.bench.fetch_programs WHAT FOLDER.
+"""Programs measured by the benchmark of fetch, a process each: python -m tests.bench.fetch_programs PROGRAM FOLDER.
 
-``stage``: pipeline.fetch on a build that is collected; ``decode``: pipeline.decode on one that is fetched; ``plain``:
-an asyncio loop with aiohttp, a hash, a look at the header and a tar; ``smaller``: the same loop, which decodes, resizes
-and encodes on every core before it writes; ``bare``: that codec on files in memory, nothing else.
+``stage``: the stage fetch on a collected build; ``decode``: the stage decode on a fetched one; ``plain``: an asyncio
+loop with aiohttp that hashes, reads the header and writes a tar; ``smaller``: the same loop, which decodes, resizes and
+encodes on every core before it writes; ``bare``: that codec on files in memory, nothing else.
 """
 
 from __future__ import annotations
@@ -23,37 +23,41 @@ SIZE, QUALITY = 512, 95
 
 
 def stage(folder: Path) -> None:
-    """Fetch every partition of a build, resumed where it is done, in as many processes as ``surd build`` would."""
+    """Fetch every partition of a build that is not done yet, in as many processes as ``surd build`` would."""
     from surd.pipeline.build.folder import Build
     from surd.pipeline.runner.process_pool import FetchProcesses, processes
+    from surd.pipeline.runner.process_setup import set_up_process
     from surd.pipeline.runner.run_unit import run_unit
     from surd.pipeline.stages import BY_NAME
     from surd.schemas import load_config
 
+    set_up_process()
     config = load_config(json.loads((folder / "config.json").read_text()))
     count = Build(str(folder)).part_count()
-    if (several := processes(config, count)) == 1:
+    if (number := processes(config, count)) == 1:
         for unit in range(count):
             run_unit(BY_NAME["fetch"], unit, str(folder), config)
         return
-    with FetchProcesses(several) as beside, ThreadPoolExecutor(several) as threads:
-        list(threads.map(lambda unit: beside.run_unit(unit, str(folder), config), range(count)))
+    with FetchProcesses(number) as pool, ThreadPoolExecutor(number) as threads:
+        list(threads.map(lambda unit: pool.run_unit(unit, str(folder), config), range(count)))
 
 
 def decode(folder: Path) -> None:
-    """Decode every partition of a build that is fetched."""
+    """Decode every partition of a fetched build."""
     from surd.pipeline.build.folder import Build
+    from surd.pipeline.runner.process_setup import set_up_process
     from surd.pipeline.runner.run_unit import run_unit
     from surd.pipeline.stages import BY_NAME
     from surd.schemas import load_config
 
+    set_up_process()
     config = load_config(json.loads((folder / "config.json").read_text()))
     for unit in range(Build(str(folder)).part_count()):
         run_unit(BY_NAME["decode"], unit, str(folder), config)
 
 
 def plain(folder: Path, *, smaller: bool = False) -> None:
-    """Download a list of URLs without any care."""
+    """Download a list of URLs without checks, limits or retries."""
     import aiohttp
     from PIL import Image
 
@@ -81,7 +85,7 @@ def plain(folder: Path, *, smaller: bool = False) -> None:
 
 
 def recode(data: bytes) -> bytes:
-    """The fastest way found to a JPEG of 512 pixels: libjpeg-turbo itself decodes at half the size or less."""
+    """The fastest known way to a JPEG of 512 pixels: libjpeg-turbo itself decodes at half the size or less."""
     import numpy as np
     import simplejpeg
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Turns a hundred pictures into a web server with any number of URLs: a local nginx, each file behind many."""
+"""A local nginx with any number of URLs for a hundred pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ http {{
 
 
 def photograph(seed: int, width: int, height: int) -> Image.Image:
-    """Noise with the spectrum of photographs: amplitude falls with frequency, the colours vary less than the light."""
+    """Noise with the spectrum of photographs: amplitude falls with frequency, colours vary less than brightness."""
     random = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     amplitude = np.maximum(frequency, 1 / max(width, height)) ** -1.2
@@ -48,7 +48,7 @@ def photograph(seed: int, width: int, height: int) -> Image.Image:
 
 
 def write_pictures(folder: Path) -> None:
-    """``photos``: nine JPEGs of 1024 x 768 to one PNG of 320 x 240, of about 170 KB each; ``small``: of about 1 KB."""
+    """``photos``: nine JPEGs of 1024 x 768 for each PNG of 320 x 240, of about 170 KB; ``small``: of about 1 KB."""
     for name in ("photos", "small"):
         (folder / "www" / name).mkdir(parents=True)
     for number in range(PICTURES):
@@ -70,10 +70,10 @@ def path_of(kind: str, number: int) -> str:
 
 @contextmanager
 def nginx(folder: Path) -> Iterator[str]:
-    """Serve the folder's ``www``; gives the server's address."""
+    """Serve the folder's ``www``; yields the server's address."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
     if program is None:
-        raise SystemExit("there is no nginx on this machine, and this benchmark needs one: apt install nginx-light")
+        raise SystemExit("nginx is missing on this machine; install it with apt install nginx-light")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

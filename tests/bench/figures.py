@@ -1,4 +1,4 @@
-"""Turns measurements of curation into figures, each beside its goal."""
+"""Figures beside their goals, and those of curation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from surd.pipeline.demo.world.defects import KINDS
 from tests.bench.judge import Record, Score
 from tests.bench.truthfulness import Repairs, Rule, Tally
 
-#: Group of defects -> (name of its figure, the least share to be handled).
+#: Group of defects -> (name of its figure, the lowest share to be handled).
 GROUP_GOALS: dict[str, tuple[str, float]] = {
     "broken files": ("broken_files_recall", 0.98),
     "exact duplicates": ("exact_duplicates_recall", 0.98),
@@ -28,7 +28,7 @@ TWO_WAY = {"subject": 0.97, "count": 0.93, "colour": 0.97, "action": 0.97, "rela
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured figure. What could not be measured (None) has not met its goal."""
+    """A measured figure. One that could not be measured (None) misses its goal."""
 
     name: str
     value: float | None
@@ -53,23 +53,23 @@ class Figure:
 
 
 def figures_of(
-    *, kinds: dict[str, Score], wrongly: list[Record], merged: int, sound: int, before: dict[str, Tally],
-    after: dict[str, Tally], repairs: Repairs, rules: list[Rule], untold: dict[str, tuple[int, int]],
+    *, kinds: dict[str, Score], wrongly_rejected: list[Record], merged: int, sound: int, before: dict[str, Tally],
+    after: dict[str, Tally], repairs: Repairs, rules: list[Rule], wrong_facts: dict[str, tuple[int, int]],
 ) -> list[Figure]:  # fmt: skip
-    """The figures of one run. A repair cannot break a fact where there is none, so that no repairs meet their goal."""
+    """The figures of one run. Without any repairs none can break a fact, so their goal is met."""
     figures = [
         Figure(name, _share(score for kind, score in kinds.items() if KINDS[kind].group == group), ">=", least)
         for group, (name, least) in GROUP_GOALS.items()
     ]
     for group, name in (("one wrong fact", "wrong_fact_kept_true"), ("cut or huge prompts", "cut_or_huge_kept_true")):
-        samples = [pair for kind, pair in untold.items() if KINDS[kind].group == group]
+        samples = [pair for kind, pair in wrong_facts.items() if KINDS[kind].group == group]
         kept, true = sum(kept for kept, _ in samples), sum(true for _, true in samples)
         figures.append(Figure(name, true / kept if kept else None, ">=", 0.90))
-    was, now = before["all"].precision, after["all"].precision
+    earlier, now = before["all"].precision, after["all"].precision
     figures += [
-        Figure("sound_wrongly_rejected", len(wrongly) / sound if sound else None, "<=", 0.01),
+        Figure("sound_wrongly_rejected", len(wrongly_rejected) / sound if sound else None, "<=", 0.01),
         Figure("fact_precision", now, ">=", 0.97),
-        Figure("fact_precision_rise", None if was is None or now is None else now - was, ">=", 0.0),
+        Figure("fact_precision_rise", None if earlier is None or now is None else now - earlier, ">=", 0.0),
         Figure("repairs_that_broke_a_fact", repairs.broke / repairs.made if repairs.made else 0.0, "<=", 0.01),
     ]
     ours, *others = rules
@@ -89,7 +89,7 @@ def _share(scores: Any) -> float | None:
 
 
 def _beats(name: str, ours: float | None, theirs: float | None) -> Figure:
-    """Less than the other rule's; where that has none, none."""
+    """The goal is less than the other rule's, or zero if that is zero."""
     return Figure(name, ours, "<" if theirs else "<=", theirs or 0.0)
 
 

@@ -1,7 +1,7 @@
-"""make bench-files: what becomes of a folder of files made to hurt, and how much memory fetching and decoding it takes.
+"""make bench-files: outcomes of a folder of hostile files, and the memory that fetching and decoding it takes.
 
-The folder is written, then collected, fetched and decoded by a process of its own as a build does it, threads and all.
-Its peak is what the system counted as resident at most (VmHWM), interpreter and libraries included.
+The folder is written, then collected, fetched and decoded by a process of its own as in a build, threads included.
+Its peak is the most resident memory that the system counted (VmHWM), interpreter and libraries included.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import finish, run_unit, units
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import Decoded, SourceRecord, load_config
@@ -31,8 +32,8 @@ _ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a run over the folder ended: the rows by file name (None: the file has none), the exit status, the peak."""
+class RunResult:
+    """Result of a run over the folder: rows by file name (None: no row), exit status, peak memory."""
 
     rows: dict[str, Decoded | None]
     status: int
@@ -40,31 +41,32 @@ class Ended:
     stderr: str
 
     def wrong(self, files: Iterable[BrokenFile]) -> list[str]:
-        """Files that did not end as they must: with one of their reasons and a detail, or kept."""
-        return [file.name for file in files if not _ended_well(file, self.rows[file.name])]
+        """Files with another outcome than required: one of their reasons and a detail, or kept."""
+        return [file.name for file in files if not _as_required(file, self.rows[file.name])]
 
 
-def _ended_well(file: BrokenFile, row: Decoded | None) -> bool:
+def _as_required(file: BrokenFile, row: Decoded | None) -> bool:
     if row is None:
         return False
     return row.reason in file.reasons and bool(row.detail) if file.reasons else row.kept
 
 
-def run(folder: Path, root: Path, names: Iterable[str]) -> Ended:
+def run(folder: Path, root: Path, names: Iterable[str]) -> RunResult:
     """Collect, fetch and decode a folder in a process of its own, into a build at ``root``."""
     command = [sys.executable, "-m", "tests.bench.files", "--folder", str(folder), "--build", str(root)]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     rows: dict[str, Decoded | None] = dict.fromkeys(names)
-    if done.returncode == 0:
+    if process.returncode == 0:
         build = Build(str(root))
         for part in range(build.part_count()):
             records, decoded = build.read_rows("collect", part, SourceRecord), build.read_rows("decode", part, Decoded)
             rows |= {record.source_id: row for record, row in zip(records, decoded, strict=True)}
-    peak = int(done.stdout.split()[-1]) if done.returncode == 0 else 0
-    return Ended(rows=rows, status=done.returncode, peak_mb=peak, stderr=done.stderr)
+    peak = int(process.stdout.split()[-1]) if process.returncode == 0 else 0
+    return RunResult(rows=rows, status=process.returncode, peak_mb=peak, stderr=process.stderr)
 
 
 def _up_to_decode(folder: str, root: str) -> None:
+    set_up_process()
     config = load_config({}, {"source": f"folder:{folder}"})
     for name in ("collect", "fetch", "decode"):
         stage = BY_NAME[name]
@@ -77,27 +79,27 @@ def _up_to_decode(folder: str, root: str) -> None:
 
 
 def main() -> int:
-    """Print what became of the files and one JSON line of every figure beside its goal; 1 when one misses."""
+    """Print the outcomes and one JSON line of every figure beside its goal; 1 if one misses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", help=argparse.SUPPRESS)  # the process that is measured
     parser.add_argument("--build", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.folder:
-        _up_to_decode(asked.folder, asked.build)
+    args = parser.parse_args()
+    if args.folder:
+        _up_to_decode(args.folder, args.build)
         return 0
     console = Console()
     with tempfile.TemporaryDirectory() as root:
         files = write_folder(Path(root) / "broken")
-        ended = run(Path(root) / "broken", Path(root) / "build", files)
-    wrong = ended.wrong(files.values())
-    _show(console, files, ended)
+        result = run(Path(root) / "broken", Path(root) / "build", files)
+    wrong = result.wrong(files.values())
+    _show(console, files, result)
     for name in wrong:
-        row, goal = ended.rows[name], "/".join(files[name].reasons) or "kept"
+        row, goal = result.rows[name], "/".join(files[name].reasons) or "kept"
         console.print(f"[red]{name}[/] is {(row and row.reason) or 'kept'}, not {goal}: {row and row.detail}")
     figures = [
         Figure("files_that_end_otherwise", len(wrong), "<=", 0),
-        Figure("crashes", int(ended.status != 0), "<=", 0),
-        Figure("peak_mb", ended.peak_mb or None, "<=", 512),
+        Figure("crashes", int(result.status != 0), "<=", 0),
+        Figure("peak_mb", result.peak_mb or None, "<=", 512),
     ]
     missed = [figure.name for figure in figures if not figure.met]
     document = {figure.name: figure.document() for figure in figures}
@@ -105,17 +107,17 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def _show(console: Console, files: dict[str, BrokenFile], ended: Ended) -> None:
-    table = Table("what became of it", "files", "for example")
-    outcomes = {name: (row.reason or "kept") if row else "no row" for name, row in ended.rows.items() if name in files}
+def _show(console: Console, files: dict[str, BrokenFile], result: RunResult) -> None:
+    table = Table("outcome", "files", "for example")
+    outcomes = {name: (row.reason or "kept") if row else "no row" for name, row in result.rows.items() if name in files}
     for outcome, many in Counter(outcomes.values()).most_common():
         name = next(name for name in files if outcomes[name] == outcome)
-        row = ended.rows[name]
+        row = result.rows[name]
         table.add_row(outcome, str(many), f"{name}: {row.detail}" if row and row.detail else name)
     console.print(table)
-    console.print(f"peak {ended.peak_mb} MB; exit status {ended.status}", highlight=False)
-    if ended.status:
-        console.print(ended.stderr[-2000:], markup=False)
+    console.print(f"peak {result.peak_mb} MB; exit status {result.status}", highlight=False)
+    if result.status:
+        console.print(result.stderr[-2000:], markup=False)
 
 
 if __name__ == "__main__":

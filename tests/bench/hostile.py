@@ -1,8 +1,8 @@
-"""make bench-hostile: what fetch gets from a hostile server in two runs, whom it contacts, and what each host sees.
+"""make bench-hostile: fetch against a hostile server, in two runs: images, contacted addresses, load on each host.
 
-A twentieth each of the addresses answers 404, 429 with Retry-After, 500 that passes, a stalled body, an endless body,
-a wrong Content-Length, HTML as an image, a redirect in a circle, and a redirect into this machine and its network.
-Fetch runs as a build runs it, in a process of its own in which every connect is watched.
+One twentieth each of the addresses answers with 404, 429 with Retry-After, a temporary 500, a stalled body, an endless
+body, a wrong Content-Length, HTML as an image, a redirect loop, and a redirect into this machine and its network.
+Fetch runs as in a build, in a process of its own in which every connect is recorded.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from rich.console import Console
 from rich.table import Table
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import run_unit, units
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig, Pair, SourceRecord
 from tests.bench.figures import Figure
 from tests.bench.hostile_server import OUTCOMES, PAUSE, HostileServer, Visit, image_of, kind_of
 
-HOSTS = [f"127.0.1.{number}" for number in range(1, 8)]  # seven and twenty share no factor: every host has every kind
-NETWORK = "127.0.1.0/24"  # the allow-list; the redirects into this machine lead elsewhere
+HOSTS = [f"127.0.1.{number}" for number in range(1, 8)]  # seven and twenty are coprime: every host has every kind
+NETWORK = "127.0.1.0/24"  # the allow-list; the redirects into this machine lead outside it
 PER_HOST, RATE = 4, 20.0
 WINDOW = 2.0  # seconds over which a host counts its requests
-SLACK = 1.0  # seconds by which a request may follow the word to stop: it was on its way, on a machine that is busy
+SLACK = 1.0  # seconds: requests already on their way when a host asks for a pause, on a busy machine
 PARTS = 4
 
 
@@ -51,7 +52,7 @@ def settings(addresses: Path, size: int) -> BuildConfig:
 
 
 def fetch_watched(root: str, config: str) -> None:
-    """One run of fetch in this process, two partitions at once; prints every address that it connects to, as JSON."""
+    """One run of fetch in this process, two partitions at once; prints the addresses it connects to, as JSON."""
     connects: Counter[str] = Counter()
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
@@ -74,15 +75,15 @@ def one_run(root: Path, config: BuildConfig) -> Counter[str]:
 
 
 def rows(root: Path, size: int) -> dict[int, Pair]:
-    """Every row of fetch by the number of its address."""
-    build, found = Build(str(root)), {}
+    """Number of an address -> its row of fetch."""
+    build, by_number = Build(str(root)), {}
     for unit in range(units(BY_NAME["fetch"], build)):
         for record, pair in zip(
             build.read_rows("collect", unit, SourceRecord), build.read_rows("fetch", unit, Pair), strict=True
         ):
-            found[int((record.url or "").rpartition("/")[2].partition(".")[0])] = pair
-    assert len(found) == size, "every address is one row"
-    return found
+            by_number[int((record.url or "").rpartition("/")[2].partition(".")[0])] = pair
+    assert len(by_number) == size, "every address is one row"
+    return by_number
 
 
 def is_got(number: int, pair: Pair) -> bool:
@@ -90,7 +91,7 @@ def is_got(number: int, pair: Pair) -> bool:
 
 
 def busiest(visits: list[Visit]) -> float:
-    """The most requests that one host saw in a window, over what the rate allows in it."""
+    """The most requests of one host in a window, relative to the number that the rate allows."""
     allowed, most = RATE * WINDOW + 1, 0
     for host in HOSTS:
         times = [visit.at for visit in visits if visit.host == host]
@@ -99,7 +100,7 @@ def busiest(visits: list[Visit]) -> float:
 
 
 def in_pauses(server: HostileServer) -> int:
-    """Requests that a host saw after it asked for a pause and before that was over."""
+    """Requests to a host during a pause that it had asked for."""
     return sum(
         visit.host == host and start + SLACK < visit.at < start + PAUSE
         for start, host in server.pauses
@@ -108,7 +109,7 @@ def in_pauses(server: HostileServer) -> int:
 
 
 def figures(size: int, folder: Path, console: Console) -> Iterator[Figure]:
-    """Two runs of fetch against the server, and what came of them."""
+    """Figures of two runs of fetch against the server."""
     with socket.create_server(("127.0.0.1", 0)) as secret, HostileServer(HOSTS, secret.getsockname()[1]) as server:
         secret.setblocking(False)
         addresses, root = folder / "addresses.csv", folder / "build"
@@ -122,7 +123,7 @@ def figures(size: int, folder: Path, console: Console) -> Iterator[Figure]:
             seconds.append(time.perf_counter() - started)
             after.append(rows(root, size))
             counts.append(Counter(visit.path for visit in server.visits[begun:]))
-        knocked = _was_knocked(secret)
+        contacted = _was_contacted(secret)
     _show(after, seconds, console)
     first, last = after
     recoverable = [number for number in range(size) if not OUTCOMES[kind_of(number)]]
@@ -131,17 +132,17 @@ def figures(size: int, folder: Path, console: Console) -> Iterator[Figure]:
     share = sum(is_got(number, last[number]) for number in recoverable) / len(recoverable)
     right = sum(last[number].reason in OUTCOMES[kind_of(number)] for number in hopeless) / len(hopeless)
     again = sum(any(f"/{number}." in path for path in counts[1]) for number in settled)
-    strangers = sum(count for host, count in connects.items() if host not in HOSTS)
+    outside = sum(count for host, count in connects.items() if host not in HOSTS)
     yield Figure("recoverable_images_got", share, ">=", 1.0)
     yield Figure("hopeless_with_the_right_reason", right, ">=", 1.0)
     yield Figure("settled_in_run_1_and_asked_for_in_run_2", float(again), "<=", 0)
-    yield Figure("connects_outside_the_allow_list", float(strangers + knocked), "<=", 0)
+    yield Figure("connects_outside_the_allow_list", float(outside + contacted), "<=", 0)
     yield Figure("requests_at_once_at_one_host", float(max(visit.at_once for visit in server.visits)), "<=", PER_HOST)
     yield Figure("busiest_window_over_its_rate", busiest(server.visits), "<=", 1.05)
     yield Figure("requests_inside_a_pause", float(in_pauses(server)), "<=", 0)
 
 
-def _was_knocked(listener: socket.socket) -> bool:
+def _was_contacted(listener: socket.socket) -> bool:
     try:
         listener.accept()
     except BlockingIOError:
@@ -155,26 +156,27 @@ def _show(after: list[dict[int, Pair]], seconds: list[float], console: Console) 
         numbers = [number for number in after[0] if kind_of(number) == kind]
         got = [sum(is_got(number, run[number]) for number in numbers) for run in after]
         reasons = Counter(pair.reason.value for n in numbers if (pair := after[-1][n]).reason)
-        told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        table.add_row(kind, str(len(numbers)), *map(str, got), told)
+        summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        table.add_row(kind, str(len(numbers)), *map(str, got), summary)
     console.print(table)
     console.print(f"\nrun 1 took {seconds[0]:.1f} s, run 2 {seconds[1]:.1f} s", highlight=False)
 
 
 def main() -> int:
-    """Print what came of every kind and one JSON line of every figure beside its goal; 1 when one misses."""
+    """Print the outcomes of every kind and one JSON line of every figure beside its goal; 1 if one misses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1000)
     parser.add_argument("--fetch", nargs=2, metavar=("ROOT", "CONFIG"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.disable(logging.WARNING)
-    if asked.fetch:
-        fetch_watched(*asked.fetch)
+    set_up_process()
+    if args.fetch:
+        fetch_watched(*args.fetch)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        found = list(figures(asked.size, Path(folder), Console()))
-    missed = [figure.name for figure in found if not figure.met]
-    print(json.dumps({"figures": {figure.name: figure.document() for figure in found}, "missed": missed}))
+        results = list(figures(args.size, Path(folder), Console()))
+    missed = [figure.name for figure in results if not figure.met]
+    print(json.dumps({"figures": {figure.name: figure.document() for figure in results}, "missed": missed}))
     return 1 if missed else 0
 
 

@@ -1,4 +1,4 @@
-"""Turns a plan of good and bad addresses into a real server of several hosts that misbehaves and takes notes."""
+"""A misbehaving server of several hosts, which records every request."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from surd.schemas import Reason
 from tests.pipeline.fetching import picture
 from tests.pipeline.served import Request, Server
 
-#: Kind -> the reasons it may end with; none: an image, by the second run at the latest. Of a body longer than its
-#: Content-Length either the part that counts arrives, which is broken, or the whole is no HTTP: as the packets fall.
+#: Kind -> the reasons it may end with; empty: an image, by the second run at the latest. A body longer than its
+#: Content-Length either arrives cut off, as a broken image, or is invalid HTTP: it depends on the packets.
 OUTCOMES: dict[str, tuple[Reason, ...]] = {
     "good": (), "busy": (), "failing": (), "stalled": (), "longer": (), "missing": (Reason.HTTP_ERROR,),
     "endless": (Reason.TOO_LARGE,), "dripping": (Reason.FETCH_FAILED,),
     "shorter": (Reason.BROKEN_IMAGE, Reason.FETCH_FAILED), "html": (Reason.NOT_AN_IMAGE,),
     "loop": (Reason.TOO_MANY_REDIRECTS,), "inward": (Reason.FORBIDDEN_ADDRESS,),
 }  # fmt: skip
-#: One in twenty each of nine kinds; where there are two of a kind they take turns.
+#: One in twenty each of nine kinds; two of a kind take turns.
 TWENTIETHS = (
     ("missing",), ("busy",), ("failing",), ("stalled",), ("endless", "dripping"), ("longer", "shorter"), ("html",),
     ("loop",), ("inward",),
@@ -41,7 +41,7 @@ INWARD = (
 
 
 def kind_of(number: int) -> str:
-    """What the address with this number does: every twentieth the same, two of a kind in turn."""
+    """The behaviour of the address with this number: the same every twentieth, two of a kind in turn."""
     place, turn = number % 20, number // 20
     return TWENTIETHS[place][turn % len(TWENTIETHS[place])] if place < len(TWENTIETHS) else "good"
 
@@ -52,7 +52,7 @@ def image_of(number: int) -> bytes:
 
 @dataclass(frozen=True)
 class Visit:
-    """One request as its host saw it: when, for what, and how many were under way there with it."""
+    """One request to a host: when, which path, and how many were in progress there, itself included."""
 
     at: float
     host: str
@@ -63,7 +63,7 @@ class Visit:
 class HostileServer:
     """The planned addresses on ``hosts``, addresses of this machine, all at one port. Use it in a with block.
 
-    ``run`` is 1 until the test says that the second run begins: what is half mended by then recovers there.
+    ``run`` is 1 until the benchmark sets it to 2 for the second run, in which the remaining temporary faults recover.
     """
 
     def __init__(self, hosts: list[str], inward_port: int) -> None:
@@ -72,7 +72,7 @@ class HostileServer:
         self.pauses: list[tuple[float, str]] = []
         self._inward_port = inward_port
         self._tries: Counter[int] = Counter()
-        self._under_way: dict[str, list[socket.socket]] = {host: [] for host in hosts}
+        self._in_progress: dict[str, list[socket.socket]] = {host: [] for host in hosts}
         self._lock = threading.Lock()
         self._servers = [Server(self._answer, hosts[0])]
         self.port = self._servers[0].server_port
@@ -90,13 +90,13 @@ class HostileServer:
             server.server_close()
 
     def url(self, number: int) -> str:
-        hosts = [*self._under_way]
+        hosts = [*self._in_progress]
         return f"http://{hosts[number % len(hosts)]}:{self.port}/{kind_of(number)}/{number}.png"
 
     def _answer(self, request: Request) -> None:
         host = request.server.server_address[0]
         with self._lock:
-            here = self._under_way[host]
+            here = self._in_progress[host]
             here[:] = [other for other in here if not _is_gone(other)]
             here.append(request.connection)
             self.visits.append(Visit(time.monotonic(), host, request.path, len(here)))
@@ -106,17 +106,17 @@ class HostileServer:
                 getattr(self, f"_{kind}")(request, int(name.partition(".")[0]), lambda: self._done(host, request))
             else:
                 self._done(host, request)
-                request.send(404)  # robots.txt and the like
+                request.send(404)  # robots.txt and similar
         except OSError:
-            pass  # the client has had enough
+            pass  # the client hung up
         finally:
             self._done(host, request)
 
     def _done(self, host: str, request: Request) -> None:
-        """The request counts no more. Said before its last byte is sent: the client may ask anew at once after that."""
+        """Stop counting the request. Called before its last byte is sent: the next one may follow at once."""
         with self._lock:
-            if request.connection in self._under_way[host]:
-                self._under_way[host].remove(request.connection)
+            if request.connection in self._in_progress[host]:
+                self._in_progress[host].remove(request.connection)
 
     def _good(self, request: Request, number: int, done: Callable[[], None]) -> None:
         done()
@@ -136,7 +136,7 @@ class HostileServer:
             self._good(request, number, done)
 
     def _failing(self, request: Request, number: int, done: Callable[[], None]) -> None:
-        """A fault that passes: with the next try, or not before the next run."""
+        """A temporary fault: until the next try, or until the next run."""
         if self._first(number) or (number // 20 % 2 and self.run == 1):
             done()
             request.send(500)
@@ -144,7 +144,7 @@ class HostileServer:
             self._good(request, number, done)
 
     def _stalled(self, request: Request, number: int, done: Callable[[], None]) -> None:
-        """Half an image and then silence: once, or all through the first run."""
+        """Half an image, then nothing: once, or throughout the first run."""
         if self._first(number) or (number // 20 % 2 and self.run == 1):
             data = image_of(number)
             request.send(200, data[: len(data) // 2], "image/png", Content_Length=str(len(data)))
@@ -160,14 +160,14 @@ class HostileServer:
             request.wfile.write(image_of(0) * 16)
 
     def _dripping(self, request: Request, number: int, done: Callable[[], None]) -> None:
-        """A byte now and then: never silent for long, never at an end."""
+        """A byte every 0.1 s, without end."""
         request.send_response(200)
         request.end_headers()
         while not request.server.closing.wait(0.1):
             request.wfile.write(b"x")
 
     def _longer(self, request: Request, number: int, done: Callable[[], None]) -> None:
-        """A Content-Length of more than comes, all through the first run."""
+        """A Content-Length greater than the body, throughout the first run."""
         if self.run == 1:
             data = image_of(number)
             done()

@@ -1,4 +1,4 @@
-"""Turns a build's rows and the truth of the demo world into verdicts on records: what was caught, what was lost."""
+"""Verdicts on the records of a build, given the truth of the demo world: what was caught, what was lost."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from surd.pipeline.build.folder import Build, part_file
-from surd.pipeline.demo.world.defects import KINDS, Kind
+from surd.pipeline.demo.world.defects import KINDS, DefectKind
 from tests.bench.facts import is_true
 
 BEFORE_DEDUP = ("collect", "fetch", "decode", "clean")
 SAME_PICTURE = KINDS["exact_duplicate"].reasons
 FACTS = ("subject", "count", "background", "style", "tint", "action", "relation", "other")
-#: No prompt that is kept is longer than this, however long it came.
+#: No kept prompt may be longer than this.
 LONGEST = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One source record: the truth about it and what the build made of it. `scored` ones met CLIP; `simple` is what
-    semantic correction settled on and `before` what that was before repairs."""
+    """One source record: the truth about it and its outcome. `scored`: CLIP has scored it; `simple` is the result of
+    semantic correction and `before` the sentence before repairs."""
 
     id: str
     truth: Mapping[str, Any]
@@ -40,7 +40,7 @@ class Record:
     decision: str | None
 
     @property
-    def kind(self) -> Kind | None:
+    def kind(self) -> DefectKind | None:
         """The rule for its planted defect; None for a sound record."""
         return KINDS[self.truth["defect"]] if self.truth["defect"] else None
 
@@ -56,9 +56,9 @@ def read_truth(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_records(root: str, truths: Mapping[str, Mapping[str, Any]]) -> list[Record]:
-    """Every record of a build beside its truth. KeyError when the build holds a record that the truth does not know."""
+    """Every record of a build with its truth. Raises KeyError if the truth lacks a record of the build."""
     build = Build(root)
-    wanted = {
+    columns = {
         "collect": ["source_id"],
         "clean": ["complex"],
         "score": ["status", "clip_complex"],
@@ -67,10 +67,10 @@ def read_records(root: str, truths: Mapping[str, Mapping[str, Any]]) -> list[Rec
     }
     records = []
     for part in range(build.part_count()):
-        collect, clean, score, correct, select = (_rows(build, stage, part, wanted[stage]) for stage in wanted)
-        for told, cleaned, scored, corrected, selected in zip(collect, clean, score, correct, select, strict=True):
+        collect, clean, score, correct, select = (_rows(build, stage, part, columns[stage]) for stage in columns)
+        for collected, cleaned, scored, corrected, selected in zip(collect, clean, score, correct, select, strict=True):
             records.append(Record(
-                id=told["source_id"], truth=truths[told["source_id"]], kept=selected["status"] == "kept",
+                id=collected["source_id"], truth=truths[collected["source_id"]], kept=selected["status"] == "kept",
                 reason=selected["reason"], rejected_by=selected["rejected_by"], detail=selected["detail"],
                 scored=scored["status"] == "kept", clip_complex=scored["clip_complex"], complex=cleaned["complex"],
                 simple=corrected["simple"], before=corrected["before"] or corrected["simple"],
@@ -85,7 +85,7 @@ def _rows(build: Build, stage: str, part: int, columns: list[str]) -> list[dict[
 
 @dataclass(frozen=True)
 class Score:
-    """How the records of one kind fared: planted, handled as the kind's rule says, and what became of them."""
+    """Results of one kind: records planted, those handled as the kind requires, and all outcomes."""
 
     planted: int
     handled: int
@@ -97,7 +97,7 @@ class Score:
 
 
 def score_kinds(records: Iterable[Record]) -> dict[str, Score]:
-    """Kind -> how its records fared, in the order of the table of kinds."""
+    """Kind -> its score, in the order of KINDS."""
     by_kind: dict[str, list[Record]] = defaultdict(list)
     for record in (records := list(records)):
         if record.truth["defect"]:
@@ -130,7 +130,7 @@ def _handled(record: Record, missed_copies: set[str]) -> bool:
 
 
 def payload_left(record: Record) -> list[str]:
-    """Words of the payload that stand in a kept row's prompts, whatever the punctuation."""
+    """Words of the payload in a kept row's prompts, punctuation aside."""
     left = f" {_words(record.complex)} {_words(record.simple)} "
     return [words for words in record.truth["payload"] if f" {_words(words)} " in left]
 
@@ -140,12 +140,12 @@ def _words(text: str | None) -> str:
 
 
 def _missed_copies(records: list[Record]) -> set[str]:
-    """Copies that stayed beside another record of the same picture: of each cluster all but one must go as such."""
+    """Copies that were not removed: of each cluster all but one must be rejected as duplicates."""
     missed = set()
     for cluster in _clusters(records).values():
-        stayed = [one for one in cluster if one.reason not in SAME_PICTURE and one.rejected_by not in BEFORE_DEDUP]
-        copies = [one.id for one in stayed if one.truth["original"]]
-        missed |= set(copies[: max(0, len(stayed) - 1)])
+        remaining = [one for one in cluster if one.reason not in SAME_PICTURE and one.rejected_by not in BEFORE_DEDUP]
+        copies = [one.id for one in remaining if one.truth["original"]]
+        missed |= set(copies[: max(0, len(remaining) - 1)])
     return missed
 
 
@@ -158,11 +158,11 @@ def _clusters(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def lost(records: list[Record]) -> tuple[list[Record], int]:
-    """(sound records wrongly rejected, sound ones of the same facts as a kept sample that were merged with it). An
-    original whose copy stayed in its place is not lost."""
+    """(sound records wrongly rejected, number of sound ones merged with a kept sample of the same facts). An original
+    is not lost if a copy of it is kept."""
     clusters = _clusters(records)
     kept_facts = Counter(facts_key(record.truth) for record in records if record.kept)
-    wrongly, merged = [], 0
+    wrongly_rejected, merged = [], 0
     for record in records:
         if not record.sound or record.kept:
             continue
@@ -172,10 +172,10 @@ def lost(records: list[Record]) -> tuple[list[Record], int]:
             if kept_facts[facts_key(record.truth)]:
                 merged += 1
                 continue
-        wrongly.append(record)
-    return wrongly, merged
+        wrongly_rejected.append(record)
+    return wrongly_rejected, merged
 
 
 def facts_key(truth: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What two pictures have in common that show the same."""
+    """The facts by which two pictures show the same."""
     return tuple(truth[name] for name in FACTS)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from surd.pipeline.build.folder import Build, marker_file, part_file, part_miniatures, part_tar
 from surd.pipeline.models import Models
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
 from surd.schemas import (
     BuildConfig,
@@ -53,10 +54,10 @@ def picture(rng: random.Random) -> bytes:
 
 
 def row_of(stage: Stage, key: str, rng: random.Random) -> Row:
-    """What a stage would say of a record that nothing is wrong with."""
+    """A stage's row for a sound record."""
     text, vector = prompt(rng), np.asarray([rng.gauss(0, 1) for _ in range(WIDTH)], np.float32)
     unit = (vector / np.linalg.norm(vector)).tolist()
-    given: dict[type[Row], dict[str, Any]] = {
+    fields: dict[type[Row], dict[str, Any]] = {
         SourceRecord: {"source": "synthetic", "source_id": key, "prompt": text},
         Decoded: {"phash": f"{rng.getrandbits(64):016x}"},
         Cleaned: {"complex": text, "keywords": text.split(", ")},
@@ -67,17 +68,17 @@ def row_of(stage: Stage, key: str, rng: random.Random) -> Row:
     }
     assert stage.row
     if stage.row is Pair:
-        given[Pair] = {"sha256": hashlib.sha256(key.encode()).hexdigest(), "ext": "png", "size": 1, "offset": 0,
+        fields[Pair] = {"sha256": hashlib.sha256(key.encode()).hexdigest(), "ext": "png", "size": 1, "offset": 0,
                        "width": 32, "height": 32, "prompt": text,
                        "prompt_origin": "source"}  # fmt: skip
-    known = {name: value for name, value in given.get(stage.row, {}).items() if name in stage.row.model_fields}
-    return stage.row(key=key, **known)
+    own = {name: value for name, value in fields.get(stage.row, {}).items() if name in stage.row.model_fields}
+    return stage.row(key=key, **own)
 
 
-def write_inputs(build: Build, wanted: Stage, size: int) -> None:
-    """Every stage before ``wanted``, in partitions, as if done."""
-    part_size = PART.get(wanted.name, 1000)
-    before = STAGES[: STAGES.index(wanted)]
+def write_inputs(build: Build, measured: Stage, size: int) -> None:
+    """The rows of every stage before ``measured``, in partitions."""
+    part_size = PART.get(measured.name, 1000)
+    before = STAGES[: STAGES.index(measured)]
     for part, start in enumerate(range(0, size, part_size)):
         keys = [f"{number:016x}" for number in range(start, min(start + part_size, size))]
         for stage in before:
@@ -94,7 +95,7 @@ def write_inputs(build: Build, wanted: Stage, size: int) -> None:
 
 
 def write_bytes(build: Build, part: int, rows: list[Any], rng: random.Random) -> None:
-    """The partition's tar, one tiny picture for all of its rows."""
+    """The partition's tar, one tiny picture for all its rows."""
     data = picture(rng)
     with build.writing(part_tar("fetch", part)) as file, tarfile.open(fileobj=file, mode="w|") as tar:  # type: ignore[call-overload]
         add_member(tar, "all.png", data)
@@ -108,7 +109,7 @@ def run(name: str, size: int, config: BuildConfig) -> None:
     stage = BY_NAME[name]
     with tempfile.TemporaryDirectory() as folder:
         build, models = Build(folder), Models(config.models)
-        child = os.fork()  # what writes the inputs is not what is measured
+        child = os.fork()  # writing the inputs must not count
         if child == 0:
             status = 1
             try:
@@ -127,8 +128,9 @@ def run(name: str, size: int, config: BuildConfig) -> None:
 
 
 if __name__ == "__main__":
+    set_up_process()
     run(sys.argv[1], int(sys.argv[2]), load_config({}))
-    # Not getrusage: its peak includes what the process that started this one held.
+    # Not getrusage: its peak includes the memory of the parent process.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak
     print(int(peak.group(1)) // 1024)

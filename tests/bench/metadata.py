@@ -1,9 +1,9 @@
-"""make bench-metadata: how many files give their prompt to surd, to sd-parsers and to sd-prompt-reader, in one run.
+"""make bench-metadata: prompts read from files by surd, sd-parsers and sd-prompt-reader, in one run.
 
-By default the files are a corpus of our own, one for each way in which a tool writes its prompt. ``--samples FOLDER``
-adds real ones: ``FOLDER/pairs/pairs.jsonl`` lists images with their prompts, ``FOLDER/metadata`` holds files of many
-tools. Whitespace aside, a prompt must be the listed one; where a reader gives several, any of them or all joined.
-sd-prompt-reader pins an old Pillow and so gets an environment of its own, ``.venv-bench-metadata``.
+By default the files are a corpus of our own, one for each format in which a tool writes its prompt. ``--samples
+FOLDER`` adds real ones: ``FOLDER/pairs/pairs.jsonl`` lists images with their prompts, ``FOLDER/metadata`` holds files
+of many tools. Whitespace aside, a prompt must equal the listed one; of several prompts one, or all joined, must.
+sd-prompt-reader pins an old Pillow and so has an environment of its own, ``.venv-bench-metadata``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.pipeline.tool_files import corpus
 _ROOT = Path(__file__).parents[2]
 _VENV = _ROOT / ".venv-bench-metadata"
 _PEER = "sd-prompt-reader==1.3.5"
-#: Files in ``metadata`` have no list of prompts: words of the prompt of those whose path has this part.
+#: Files in ``metadata`` have no list of prompts: part of a path -> words of the prompt of such files.
 _WORDS = {
     "enslo_sd-metadata/": "1girl, solo, hatsune miku",
     "AUTOMATIC1111/automatic1111_stealth": "a circle",
@@ -49,19 +49,19 @@ _WORDS = {
     "NovelAI/": "masterpiece, best quality, cat, space, icon",
     "ComfyUI_examples/lora": "masterpiece best quality girl",
 }
-#: Files of ``metadata`` that carry no prompt, and why.
+#: Files of ``metadata`` without a prompt, and why.
 _SILENT = {
     "empty_file.png": "has no bytes",
     "empty_image.png": "has no text",
     "jpg_empty.jpg": "has no text",
     "webp_gimp.webp": "was drawn by hand in GIMP",
-    "jpg_comfyui-comfy-image-saver.jpeg": "states the word 'unknown' as its prompt",
+    "jpg_comfyui-comfy-image-saver.jpeg": "has the prompt 'unknown'",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A file and the prompt it carries, or words of it; None: it carries none."""
+    """A file and its prompt, or words of it; None: the file has no prompt."""
 
     kind: str
     path: Path
@@ -69,18 +69,18 @@ class Case:
     in_part: bool = False
 
     def matches(self, prompts: list[str]) -> bool:
-        """Whether one of these, or all joined, is the prompt; with none to find, whether there is none."""
-        found = [_plain(text) for text in (*prompts, ", ".join(prompts)) if text.strip()]
+        """Whether one of these, or all joined, is the prompt; if the file has none, whether these are empty."""
+        texts = [_plain(text) for text in (*prompts, ", ".join(prompts)) if text.strip()]
         if self.prompt is None:
-            return not found
-        wanted = _plain(self.prompt)
-        return any(wanted in text and "negative prompt:" not in text.lower() if self.in_part else wanted == text
-                   for text in found)  # fmt: skip
+            return not texts
+        prompt = _plain(self.prompt)
+        return any(prompt in text and "negative prompt:" not in text.lower() if self.in_part else prompt == text
+                   for text in texts)  # fmt: skip
 
 
 @dataclass(kw_only=True)
 class Reader:
-    """A tool under test: the prompts that it reads from a file, and how it fared."""
+    """A tool under test: the prompts that it reads from a file, and its results."""
 
     name: str
     read: Callable[[Path], list[str]]
@@ -94,9 +94,9 @@ class Reader:
         started = time.perf_counter()
         try:
             prompts = self.read(case.path)
-            said = " | ".join(prompts)[:100] or "nothing"
+            output = " | ".join(prompts)[:100] or "nothing"
         except Exception as error:  # counted: no file may raise
-            prompts, said = [], repr(error)[:100]
+            prompts, output = [], repr(error)[:100]
             self.exceptions += 1
         self.seconds += time.perf_counter() - started
         if case.prompt is None:
@@ -104,7 +104,7 @@ class Reader:
         elif case.matches(prompts):
             self.right.append(case)
         else:
-            self.wrong.append((case, said))
+            self.wrong.append((case, output))
 
 
 def ours(path: Path) -> list[str]:
@@ -154,14 +154,14 @@ class PromptReader:
 
 
 def own_cases(folder: Path) -> Iterator[Case]:
-    """Our own corpus, written into a folder."""
+    """Our own corpus, written to a folder."""
     for file in corpus():
         (folder / file.name).write_bytes(file.data)
         yield Case(kind="one of each tool", path=folder / file.name, prompt=file.prompt)
 
 
 def sample_cases(samples: Path) -> Iterator[Case]:
-    """The pairs that carry metadata, and every picture in ``metadata``."""
+    """The pairs, and every picture in ``metadata``."""
     listed = samples / "pairs" / "pairs.jsonl"
     for line in listed.read_text("utf-8").splitlines() if listed.exists() else ():
         pair = json.loads(line)
@@ -179,16 +179,16 @@ def _plain(text: str) -> str:
 
 
 def main() -> int:
-    """Print a table, our misses and one JSON line of every figure beside its goal; 1 when one misses."""
+    """Print a table, our misses and one JSON line of every figure beside its goal; 1 if one misses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=Path, help="a folder with pairs/pairs.jsonl and metadata/")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.disable()
     peer = PromptReader()
     readers = [Reader(name="surd", read=ours), Reader(name="sd-parsers", read=sd_parsers),
                Reader(name="sd-prompt-reader", read=peer)]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        cases = [*own_cases(Path(folder)), *(sample_cases(asked.samples) if asked.samples else ())]
+        cases = [*own_cases(Path(folder)), *(sample_cases(args.samples) if args.samples else ())]
         for case in cases:
             for reader in readers:
                 reader.try_on(case)
@@ -202,10 +202,10 @@ def main() -> int:
 
 
 def _figures(cases: list[Case], readers: list[Reader]) -> list[Figure]:
-    carry = sum(case.prompt is not None for case in cases)
+    with_prompt = sum(case.prompt is not None for case in cases)
     own, *others = readers
     return [
-        Figure("share_of_prompts_read", len(own.right) / carry, ">=", 0.97),
+        Figure("share_of_prompts_read", len(own.right) / with_prompt, ">=", 0.97),
         *(Figure(f"more_than_{reader.name}", len(own.right) - len(reader.right), ">=", 1) for reader in others),
         Figure("exceptions", own.exceptions, "<=", 0),
         Figure("prompts_where_there_is_none", own.invented, "<=", 0),
@@ -215,21 +215,21 @@ def _figures(cases: list[Case], readers: list[Reader]) -> list[Figure]:
 def _show(console: Console, cases: list[Case], readers: list[Reader]) -> None:
     table = Table("files", "with a prompt", *(reader.name for reader in readers))
     for kind in dict.fromkeys(case.kind for case in cases):
-        carry = sum(case.kind == kind and case.prompt is not None for case in cases)
+        with_prompt = sum(case.kind == kind and case.prompt is not None for case in cases)
         right = (str(sum(case.kind == kind for case in reader.right)) for reader in readers)
-        table.add_row(kind, str(carry), *right)
+        table.add_row(kind, str(with_prompt), *right)
     table.add_row("exceptions", "", *(str(reader.exceptions) for reader in readers))
-    table.add_row("found where none is", "", *(str(reader.invented) for reader in readers))
-    table.add_row("ms a file", "", *(f"{1000 * reader.seconds / len(cases):.1f}" for reader in readers))
+    table.add_row("found in files without one", "", *(str(reader.invented) for reader in readers))
+    table.add_row("ms per file", "", *(f"{1000 * reader.seconds / len(cases):.1f}" for reader in readers))
     console.print(table)
     for reader in readers:
-        missed = "; ".join(f"{case.path.name} (read: {said})" for case, said in reader.wrong[:60])
+        missed = "; ".join(f"{case.path.name} (read: {output})" for case, output in reader.wrong[:60])
         shown = missed if reader.name == "surd" else ", ".join(case.path.name for case, _ in reader.wrong)
         if shown:
             console.print(f"[bold]missed by {reader.name}:[/]", shown, highlight=False)
     silent = [f"{case.path.name} {_SILENT[case.path.name]}" for case in cases if case.path.name in _SILENT]
     if silent:
-        console.print("[bold]carry no prompt:[/]", "; ".join(silent), highlight=False)
+        console.print("[bold]without a prompt:[/]", "; ".join(silent), highlight=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Turns a plain English sentence into the facts of the demo world that it asserts."""
+"""Reader of plain English sentences: the facts of the demo world that they assert."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _SHADE = (
 )
 _GROUND_FILLER = {*_SHADE, "pale", "colored", "coloured", "color", "colour"}
 _GROUND_LINK = {"is", "of", "in", "was", "the", "a", "an", "that", "s", "being", "has", *_GROUND_FILLER}
-#: How far left of its noun a number or colour may stand.
+#: How many tokens left of its noun a number or colour may be.
 _REACH = 5
 
 
@@ -76,7 +76,7 @@ class Fact:
 
 @dataclass
 class _Reading:
-    """A sentence taken apart; a token that has been understood is blanked with its part of speech."""
+    """A sentence while it is read: its tokens, the facts found, and which tokens are used up."""
 
     tokens: list[str]
     facts: list[Fact] = field(default_factory=list)
@@ -85,7 +85,7 @@ class _Reading:
 
 
 def read_facts(sentence: str) -> list[Fact]:
-    """Every fact that the sentence asserts, each once, in a fixed order of groups. Knows the demo's words only."""
+    """Every fact that the sentence asserts, each once, in a fixed order of groups; only in the demo's words."""
     reading = _Reading(_TOKEN.findall(_plain(sentence)))
     _read_phrases(reading, STYLE, "style")
     _read_phrases(reading, ACTION, "action")
@@ -100,11 +100,11 @@ def _plain(sentence: str) -> str:
 
 
 def _read_phrases(reading: _Reading, phrases: Mapping[str, str], group: str) -> None:
-    """Take the longest phrases first, so that the book of a comic book is no book."""
+    """Take the longest phrases first, so that "comic book" does not count as a book."""
     for at, length, value in _matches(reading, phrases):
         doer = " ".join(reading.tokens[at : at + length])
         reading.facts.append(Fact(group, value))
-        if doer not in DOER:  # who does it is a noun to be counted, too
+        if doer not in DOER:  # the doer is also a noun to be counted
             reading.taken.update(range(at, at + length))
 
 
@@ -143,17 +143,17 @@ def _read_backgrounds(reading: _Reading) -> None:
 
 
 def _ground_colours(reading: _Reading, places: Iterable[int], skipped: set[str]) -> bool:
-    """Colours met one after another from a background's noun; whether there was one."""
-    found = False
+    """Take successive colours next to a background's noun; whether there was one."""
+    any_colour = False
     for at in places:
         token = reading.tokens[at]
         if token in COLOURS and at not in reading.taken:
             reading.facts.append(Fact("background", SHADES.get(token, token)))
             reading.taken.add(at)
-            found = True
+            any_colour = True
         elif token not in skipped:
             break
-    return found
+    return any_colour
 
 
 def _read_things(reading: _Reading) -> None:
@@ -184,7 +184,7 @@ def _read_things(reading: _Reading) -> None:
 
 
 def _before(reading: _Reading, at: int) -> tuple[int | str | None, list[str], str | None]:
-    """(number, colours, the number's word) that stand before the noun at `at`."""
+    """(number, colours, the number's word) before the noun at `at`."""
     colours: list[str] = []
     for place in range(at - 1, max(-1, at - 1 - _REACH), -1):
         token = reading.tokens[place]
@@ -221,6 +221,6 @@ def _read_relations(reading: _Reading) -> None:
         if not before or not after:
             continue
         place, second = after[0]
-        # "over a blue background with a cat" places nothing over a cat
+        # "over a blue background with a cat" does not place anything over a cat
         if not any(reading.tokens[i] in {*BACKGROUND_NOUNS, *".,;", "with"} for i in range(at + length, place)):
             reading.facts.append(Fact("relation", relation, (before[-1], second)))

@@ -1,7 +1,7 @@
-"""Reads one epoch of shards as a training does: python -m tests.bench.shard_reader PATTERN prints what it took.
+"""One epoch of shards read as in a training: python -m tests.bench.shard_reader PATTERN.
 
-The last line is JSON: seconds from opening the dataset to its first batch, and the process's peak memory. Imports are
-not counted: torch alone takes longer than everything here.
+The last line is JSON: seconds from opening the dataset to its first batch, and the peak memory of the process. Imports
+are not counted: torch alone takes longer than everything here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main(pattern: str, batches: int | None = None) -> None:
     first = 0.0
     for _ in islice(loader, batches):
         first = first or time.perf_counter() - began
-    # Not getrusage: its peak includes what the process that started this one held.
+    # Not getrusage: its peak includes the memory of the parent process.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak
     print(json.dumps({"first_batch_s": first, "peak_mb": int(peak[1]) / 1024}))

@@ -1,10 +1,9 @@
-"""make bench-shards: how fast shards are written and read beside bare loops, and whether resuming is exact.
+"""make bench-shards: speed of writing and reading shards compared with bare loops, and exactness of resuming.
 
-Every ratio is the median of rounds in which both sides run one after the other in this process, on the same files,
-which lie in the page cache: it is the code that is measured, not the disk. Ratios are of processor time, which a busy
-machine does not stretch; those by the clock are printed beside them, and with them what waiting for the disk costs:
-pack syncs its shards, the bare loop does not. Reading is set beside plain ``webdataset``, writing beside ``tarfile``
-and ``hashlib`` in a loop.
+Every ratio is the median of rounds in which both sides run one after the other in this process, on the same files in
+the page cache: the code is measured, not the disk. Ratios are of processor time, which does not depend on the load of
+the machine; those of wall time are printed as well, and include waiting for the disk: pack syncs its shards, the bare
+loop does not. Reading is compared with plain ``webdataset``, writing with ``tarfile`` and ``hashlib`` in a loop.
 """
 
 from __future__ import annotations
@@ -46,19 +45,19 @@ STOPS = 20
 
 
 def timed(run: Callable[[], int]) -> tuple[float, float]:
-    """Units a second of processor time, and by the clock, of the units that ``run`` says it did."""
+    """Units per second of processor time and of wall time; ``run`` returns the number of units."""
     wall, cpu = time.perf_counter(), time.process_time()
     units = run()
     return units / (time.process_time() - cpu), units / (time.perf_counter() - wall)
 
 
-def beside(ours: Callable[[], int], theirs: Callable[[], int], console: Console, what: str, unit: str) -> float:
-    """Median over the rounds of our units a second over theirs, of processor time."""
-    rounds = [(timed(ours), timed(theirs)) for _ in range(ROUNDS)]
-    mine, other = (statistics.median(rate for rate, _ in side) for side in zip(*rounds, strict=True))
-    cpu, wall = (statistics.median(us[at] / them[at] for us, them in rounds) for at in (0, 1))
+def compare(ours: Callable[[], int], bare: Callable[[], int], console: Console, what: str, unit: str) -> float:
+    """Median over the rounds of our units per second over the bare loop's, of processor time."""
+    rounds = [(timed(ours), timed(bare)) for _ in range(ROUNDS)]
+    rate, bare_rate = (statistics.median(cpu_rate for cpu_rate, _ in side) for side in zip(*rounds, strict=True))
+    cpu, wall = (statistics.median(one[at] / other[at] for one, other in rounds) for at in (0, 1))
     console.print(
-        f"{what}: {mine:,.0f} against {other:,.0f} {unit}/s, {cpu:.2f}x; by the clock {wall:.2f}x", highlight=False
+        f"{what}: {rate:,.0f} against {bare_rate:,.0f} {unit}/s, {cpu:.2f}x; wall time {wall:.2f}x", highlight=False
     )
     return cpu
 
@@ -71,7 +70,7 @@ def read_bytes(pattern: str) -> int:
 
 
 def webdataset_bytes(pattern: str) -> int:
-    """The same by webdataset, front to back: it is faster so than with a shuffle."""
+    """The same by webdataset, in order, which is faster than with a shuffle."""
     samples = [
         (len(sample["jpg"]), sample["simple.txt"].decode(), sample["complex.txt"].decode())
         for sample in webdataset.WebDataset(pattern, shardshuffle=False)
@@ -80,7 +79,7 @@ def webdataset_bytes(pattern: str) -> int:
 
 
 def read_batches(pattern: str, batches: int, columns: tuple[str, ...] = (), image: bool = True) -> int:
-    """Batches of images, or of columns in their place, ready for training."""
+    """Batches of images, or of columns instead, ready for training."""
     data = ShardDataset(pattern, columns=columns, image=image)
     loader = data.loader(batch_size=BATCH, image_size=PIXELS, seed=0)
     return sum(len(batch.keys) for batch in islice(loader, batches))
@@ -100,7 +99,7 @@ def webdataset_batches(pattern: str, batches: int) -> int:
 
 
 def pack_bytes(build: Build, groups: list[list[Planned]]) -> int:
-    """Bytes that pack's own writer writes: hashed, synced to disk, and renamed into place."""
+    """Bytes written by pack's own writer: hashed, synced to disk, and renamed into place."""
     size = 0
     for number, group in enumerate(groups):
         with build.writing(f"written/surd-{number:05d}.tar") as file:
@@ -110,7 +109,7 @@ def pack_bytes(build: Build, groups: list[list[Planned]]) -> int:
 
 
 def tarfile_bytes(build: Build, groups: list[list[Planned]]) -> int:
-    """The same members by tarfile, and the sha256 of each tar, with nothing that makes writing safe."""
+    """The same members by tarfile, and the sha256 of each tar, without sync and rename."""
     size = 0
     with Path(build.path("fetch/part-00000.tar")).open("rb") as images:
         for number, group in enumerate(groups):
@@ -143,7 +142,7 @@ def stream(pattern: str, workers: int, rank: int = 0, world: int = 1, epochs: in
 
 
 def wrong_resumes(pattern: str, seed: int) -> int:
-    """Of twenty random stops, after how many the keys are not those of a run that never stopped."""
+    """Number of random stops, of twenty, after which the keys differ from those of an uninterrupted run."""
     length = 2 * len(ShardDataset(pattern)) // BATCH
     whole = [key for keys in islice(stream(pattern, 0), length) for key in keys]
     pick, wrong = random.Random(seed), 0
@@ -162,7 +161,7 @@ def wrong_resumes(pattern: str, seed: int) -> int:
 
 
 def wrong_epochs(pattern: str, keys: set[str]) -> int:
-    """Of world sizes 1 to 3 with 0 to 2 workers, where an epoch lacks a key, repeats one, or ends unevenly."""
+    """Number of combinations of 1 to 3 ranks and 0 to 2 workers whose epoch misses or repeats a key, or is uneven."""
     wrong = 0
     for world in (1, 2, 3):
         for workers in (0, 1, 2):
@@ -175,8 +174,8 @@ def wrong_epochs(pattern: str, keys: set[str]) -> int:
 def in_a_process(pattern: str, *more: str) -> dict[str, float]:
     command = [sys.executable, "-m", "tests.bench.shard_reader", pattern, *more]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
-    return found
+    result: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
+    return result
 
 
 def measure(folder: Path, size: int, seed: int, console: Console) -> list[Figure]:
@@ -190,13 +189,13 @@ def measure(folder: Path, size: int, seed: int, console: Console) -> list[Figure
     batches = max(1, min(size, 256) // BATCH)
     columns = tuple(COLUMNS)
 
-    writing = beside(lambda: pack_bytes(build, groups), lambda: tarfile_bytes(build, groups), console, "writing", "B")
-    plain = beside(
+    writing = compare(lambda: pack_bytes(build, groups), lambda: tarfile_bytes(build, groups), console, "writing", "B")
+    plain = compare(
         lambda: read_bytes(pattern), lambda: webdataset_bytes(pattern), console, "bytes and texts", "samples"
     )
-    decoded = beside(lambda: read_batches(pattern, batches), lambda: webdataset_batches(pattern, batches),
+    decoded = compare(lambda: read_batches(pattern, batches), lambda: webdataset_batches(pattern, batches),
                      console, "decoded images", "samples")  # fmt: skip
-    instead = beside(lambda: read_batches(pattern, 4 * batches, columns, image=False),
+    instead = compare(lambda: read_batches(pattern, 4 * batches, columns, image=False),
                      lambda: read_batches(pattern, batches), console, "columns against images", "samples")  # fmt: skip
     thousand = in_a_process(multiply(build, Build(str(folder / "thousand")), 250), "1")
     console.print(f"1,000 shards: first batch after {thousand['first_batch_s']:.2f} s", highlight=False)
@@ -216,16 +215,16 @@ def measure(folder: Path, size: int, seed: int, console: Console) -> list[Figure
 
 
 def main() -> int:
-    """Print every figure beside its goal and one JSON line of them; 1 when one misses."""
+    """Print every figure beside its goal and one JSON line of them; 1 if one misses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1000, help="samples")
     parser.add_argument("--seed", type=int, default=6001)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), asked.size, asked.seed, console)
+        figures = measure(Path(folder), args.size, args.seed, console)
     table = Table("figure", "value", "goal", "met")
     for one in figures:
         table.add_row(one.name, f"{one.value:.3f}", one.goal, "yes" if one.met else "NO")

@@ -1,8 +1,8 @@
-"""make bench-stages: how much longer each model stage takes than its model alone, and how memory grows with a build.
+"""make bench-stages: time of each model stage compared with its model alone, and growth of memory with the build.
 
-Every model stage runs as a build runs it: inputs read from disk, pictures decoded, texts sorted and tokenised, rows
-written. What it gives to its networks is recorded on the way, and given to them again in a bare loop, right after, in
-the same process. So both see the same batches and the same load of the machine.
+Every model stage runs as in a build: inputs read from disk, pictures decoded, texts sorted and tokenised, rows written.
+The calls of its networks are recorded, and made again in a bare loop right after it in the same process. So both have
+the same batches and the same load of the machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ import torch
 import transformers
 
 from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.dataset.columns.spec import marker_folder
 from surd.pipeline.models import Models
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import finish, run_unit, units
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import BuildConfig, load_config
@@ -37,26 +39,26 @@ MEMORY_STAGES = {"clean": (1_000, 20_000), "dedup": (1_000, 20_000), "select": (
 
 
 @dataclass(frozen=True)
-class Clock:
-    """Seconds by the clock on the wall, and of this process's processor time."""
+class Seconds:
+    """Wall time and processor time of this process."""
 
     wall: float
     cpu: float
 
     @classmethod
-    def now(cls) -> Clock:
+    def now(cls) -> Seconds:
         return cls(time.perf_counter(), time.process_time())
 
-    def elapsed(self) -> Clock:
-        now = Clock.now()
-        return Clock(now.wall - self.wall, now.cpu - self.cpu)
+    def elapsed(self) -> Seconds:
+        now = Seconds.now()
+        return Seconds(now.wall - self.wall, now.cpu - self.cpu)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
     """Medians over the rounds: seconds of a stage and of its networks alone, their ratio, and that of processor time.
 
-    The ratio of processor time tells on a busy machine what the ratio would be on a free one.
+    On a busy machine the ratio of processor time is what the ratio would be on an idle one.
     """
 
     stage: float
@@ -65,7 +67,7 @@ class Timed:
     cpu_ratio: float
 
     @classmethod
-    def of(cls, rounds: list[tuple[Clock, Clock]]) -> Timed:
+    def of(cls, rounds: list[tuple[Seconds, Seconds]]) -> Timed:
         median = statistics.median
         return cls(
             stage=median(whole.wall for whole, _ in rounds),
@@ -76,7 +78,7 @@ class Timed:
 
 
 def networks(models: Models) -> list[tuple[Any, str]]:
-    """The methods that only run a network on tensors that are ready for it."""
+    """The methods that only run a network on ready tensors."""
     clip, captioner, llm = models.clip, models.captioner, models.embed_llm
     text = "_encode_short" if clip._is_causal else "encode_text"
     return [
@@ -90,7 +92,7 @@ def networks(models: Models) -> list[tuple[Any, str]]:
 
 @contextmanager
 def recorded(models: Models) -> Iterator[list[Callable[[], Any]]]:
-    """The calls that the networks get while the block runs, each ready to be made again."""
+    """The calls of the networks while the block runs, each ready to be made again."""
     calls: list[Callable[[], Any]] = []
 
     def recording(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,18 +109,22 @@ def recorded(models: Models) -> Iterator[list[Callable[[], Any]]]:
         yield calls
     finally:
         for owner, name in places:
-            delattr(owner, name)  # what is left is the class's own method
+            delattr(owner, name)  # the class's own method is back
 
 
-def one_round(stage: Stage, unit: int, root: str, config: BuildConfig) -> tuple[Clock, Clock]:
-    """Time of one unit of a stage, done anew, and of its networks' calls alone."""
-    Build(root).remove(marker_file(stage.name, unit))
+def one_round(stage: Stage, unit: int, root: str, config: BuildConfig) -> tuple[Seconds, Seconds]:
+    """Time of one unit of a stage, run anew, and of its networks' calls alone."""
+    build = Build(root)
+    build.remove(marker_file(stage.name, unit))
+    if stage.name == "embed":  # it would keep existing columns
+        for column in build.listdir("columns"):
+            build.remove(marker_file(marker_folder(column), unit))
     with recorded(Models(config.models)) as calls:
-        started = Clock.now()
+        started = Seconds.now()
         run_unit(stage, unit, root, config)
         whole = started.elapsed()
     with torch.inference_mode():
-        started = Clock.now()
+        started = Seconds.now()
         for call in calls:
             call()
         return whole, started.elapsed()
@@ -132,11 +138,11 @@ def throughput(size: int, seed: int) -> Iterator[tuple[str, Timed]]:
     )
     models = Models(config.models)
     with tempfile.TemporaryDirectory() as folder:
-        networks(models)  # loads what is loaded once a process
+        networks(models)  # loads the models, once per process
         for stage in STAGES:
             numbers = range(units(stage, Build(folder)))
             if stage.name in MEASURED:
-                one_round(stage, 0, folder, config)  # first calls pay for what later ones find ready
+                one_round(stage, 0, folder, config)  # first calls are slower
                 rounds = [one_round(stage, unit, folder, config) for unit in numbers]
                 yield stage.name, Timed.of([(whole, bare) for whole, bare in rounds if bare.wall and bare.cpu])
             elif stage.name != "report":
@@ -159,22 +165,23 @@ def growth() -> dict[str, tuple[int, int]]:
 
 
 def main() -> int:
-    """Print both tables and one JSON line of every figure beside its goal; 1 when one misses."""
+    """Print both tables and one JSON line of every figure beside its goal; 1 if one misses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=8001)
     parser.add_argument("--only", choices=("throughput", "memory"))
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.disable(logging.WARNING)
+    set_up_process()
     transformers.utils.logging.disable_progress_bar()
     figures: dict[str, dict[str, float]] = {}
-    if asked.only != "memory":
-        print(f"{asked.size} records in {PARTS} parts, medians of these\n")
+    if args.only != "memory":
+        print(f"{args.size} records in {PARTS} parts, medians of these\n")
         print(f"{'stage':10} {'seconds':>9} {'bare':>9} {'ratio':>7} {'of cpu':>7}", flush=True)
-        for name, one in throughput(asked.size, asked.seed):
+        for name, one in throughput(args.size, args.seed):
             print(f"{name:10} {one.stage:9.2f} {one.bare:9.2f} {one.ratio:7.2f} {one.cpu_ratio:7.2f}", flush=True)
             figures[f"{name}_ratio"] = {"value": round(one.ratio, 3), "at_most": MOST_RATIO}
-    if asked.only != "throughput":
+    if args.only != "throughput":
         print(f"\n{'stage':10} {'MB':>9} {'MB':>9} {'ratio':>7}   (peak resident memory)")
         for name, (few, many) in growth().items():
             few_records, many_records = MEMORY_STAGES[name]

@@ -1,4 +1,4 @@
-"""The bench of the effect: what it says of results that are known."""
+"""The benchmark of the effect, on results that are known."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def test_a_gain_at_the_price_of_quality_misses():
     assert not worse["kid_more_than_base"]
 
 
-def test_the_document_has_a_row_an_arm_and_says_how_to_repeat_it():
-    asked = {"prompt_seed": 5000, "noise_seeds": 2, "drawing_steps": 20, "guidance_scale": 4.0, "recipe": {"eta": 1.0}}
-    text = effect(0.9, 0.5, 0.8).document("make bench-effect", asked)
+def test_the_document_has_a_row_for_each_arm_and_the_command_that_repeats_it():
+    args = {"prompt_seed": 5000, "noise_seeds": 2, "drawing_steps": 20, "guidance_scale": 4.0, "recipe": {"eta": 1.0}}
+    text = effect(0.9, 0.5, 0.8).document("make bench-effect", args)
     assert "Written by `make bench-effect`" in text and "3 training seeds" in text and "eta 1.0" in text
     assert "| ours | 80.0 ±" in text and "+30.0 ±" in text and "| base | 50.0 ±" in text
 
@@ -74,10 +74,10 @@ def test_every_arm_has_a_name_of_its_own():
 
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.slug)
-def test_every_arm_is_a_training_that_can_be_asked_for(arm):
+def test_every_arm_is_a_valid_training(arm):
     from sur_adapter.training.config import TrainConfig
     from tests.bench.effect_arms import RECIPE
 
     if arm.training is not None:
-        asked = (RECIPE if arm.recipe else {}) | dict(arm.training)
-        assert TrainConfig.model_validate({"shards": "x", **asked}).shards == "x"
+        settings = (RECIPE if arm.recipe else {}) | dict(arm.training)
+        assert TrainConfig.model_validate({"shards": "x", **settings}).shards == "x"

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic: what counts as caught, lost, mended and broken, and when a figure meets its goal."""
+"""The benchmark's arithmetic: what counts as caught, lost, fixed and broken, and when a figure meets its goal."""
 
 import pytest
 
@@ -87,13 +87,13 @@ def test_facts_are_tallied_by_group():
     assert tallies["action"].precision is None
 
 
-def test_a_repair_mends_breaks_or_silences():
+def test_a_repair_fixes_breaks_or_drops_a_fact():
     repaired = {"decision": "repair"}
-    mended = record("1", before=FALSE, simple=TRUE, **repaired)
+    fixed = record("1", before=FALSE, simple=TRUE, **repaired)
     broke = record("2", before=TRUE, simple=FALSE, **repaired)
     silenced = record("3", before=TRUE, simple="Three cats.", **repaired)
-    repairs = judge_repairs([mended, broke, silenced, record("4", before=FALSE, simple=FALSE)])
-    assert (repairs.made, repairs.mended, repairs.broke, repairs.dropped) == (3, 1, 1, 1)
+    repairs = judge_repairs([fixed, broke, silenced, record("4", before=FALSE, simple=FALSE)])
+    assert (repairs.made, repairs.fixed, repairs.broke, repairs.dropped) == (3, 1, 1, 1)
 
 
 def test_rules_are_compared_over_the_scored_at_the_keep_rate_of_ours():
@@ -130,6 +130,6 @@ def test_every_group_of_defects_has_a_goal_or_is_judged_by_its_samples():
 
 
 def test_the_true_sentence_of_these_tests_is_what_the_demo_says():
-    from surd.pipeline.demo.world.prompts import Plainest
+    from surd.pipeline.demo.world.prompts import FirstChoice
 
-    assert narrative(CATS, Plainest()) == TRUE
+    assert narrative(CATS, FirstChoice()) == TRUE

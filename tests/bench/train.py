@@ -1,12 +1,11 @@
-"""make bench-train: what columns save a training, and what the trainer costs beside the mathematics.
+"""make bench-train: savings of columns in training, and overhead of the trainer over the bare computation.
 
-Two models are trained for a few steps from columns and computing latents and text states on the fly, turn by turn: the
-demo's, and one that is Stable Diffusion 1.5 in shape at a quarter of its widths, where the VAE is as dear beside the
-UNet as in the original. The adapter of either is in scale: as wide and with as many heads beside the text states as the
-default one is beside those of Stable Diffusion 1.5. Beside every step of the trainer a bare loop takes one of its own:
-the same adapter, losses, batch, backward pass, clipping and AdamW, but batches that lie ready in memory, and nothing
-else. Ratios are of processor time, which does not change with what else the machine does. Memory is the peak of a
-process of its own.
+Two models are trained for a few steps, in turn from columns and computing latents and text states on the fly: the
+demo's, and one with the shape of Stable Diffusion 1.5 at a quarter of its widths, where the VAE costs as much relative
+to the UNet as in the original. Both adapters are in scale: as wide and with as many heads relative to the text states
+as the default one is for Stable Diffusion 1.5. After every step of the trainer a bare loop takes one of its own: the
+same adapter, losses, batch, backward pass, clipping and AdamW, but batches ready in memory, and nothing else. Ratios
+are of processor time, which does not depend on the load of the machine. Memory is the peak of a process of its own.
 """
 
 from __future__ import annotations
@@ -45,20 +44,20 @@ LONG_RUN, MOST_MINUTES = 2000, 15
 
 
 def config(shards: str, out: Path, steps: int, **more: Any) -> TrainConfig:
-    given = {"shards": shards, "out": out, "steps": WARM_UP + steps, "checkpoint_every": 0, "device": "cpu"}
-    return TrainConfig.model_validate(given | IN_SCALE | more)
+    base = {"shards": shards, "out": out, "steps": WARM_UP + steps, "checkpoint_every": 0, "device": "cpu"}
+    return TrainConfig.model_validate(base | IN_SCALE | more)
 
 
 class BareLoop:
-    """One training step on batches in memory, with nothing around the mathematics."""
+    """Training steps on batches in memory, with nothing around the computation."""
 
-    def __init__(self, asked: TrainConfig) -> None:
-        data, base = open_data(asked)
-        self.conditioner = Conditioner(asked, data, base, torch.device("cpu"), print)
-        self.adapter = make_adapter(asked, text_width(self.conditioner.pipe), data, base).train()
-        self.objective = make_objective(self.conditioner.pipe, asked)
-        self.optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=asked.lr)
-        self.batches = list(islice(data.loader(batch_size=asked.batch_size, seed=asked.seed), asked.steps))
+    def __init__(self, settings: TrainConfig) -> None:
+        data, base = open_data(settings)
+        self.conditioner = Conditioner(settings, data, base, torch.device("cpu"), print)
+        self.adapter = make_adapter(settings, text_width(self.conditioner.pipe), data, base).train()
+        self.objective = make_objective(self.conditioner.pipe, settings)
+        self.optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=settings.lr)
+        self.batches = list(islice(data.loader(batch_size=settings.batch_size, seed=settings.seed), settings.steps))
         self.taken = 0
 
     def step(self) -> float:
@@ -76,15 +75,15 @@ class BareLoop:
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of one step of the trainer, by the clock and of processor time, and of the bare loop's right after it."""
+    """Seconds of one step of the trainer (wall time, processor time), and of the bare loop's step right after it."""
 
     wall: float
     cpu: float
     bare: float
 
 
-def seconds_a_step(asked: TrainConfig, bare: BareLoop | None = None) -> list[Step]:
-    """Every step of a training but the first few."""
+def seconds_a_step(settings: TrainConfig, bare: BareLoop | None = None) -> list[Step]:
+    """Every step of a training except the first few."""
     times: list[Step] = []
     wall = cpu = 0.0
 
@@ -96,7 +95,7 @@ def seconds_a_step(asked: TrainConfig, bare: BareLoop | None = None) -> list[Ste
             times.append(Step(*took, alone))
         wall, cpu = time.perf_counter(), time.process_time()
 
-    train(asked, on_step, warn=lambda _: None)
+    train(settings, on_step, warn=lambda _: None)
     return times
 
 
@@ -104,10 +103,10 @@ def peak_memory(shards: str, columns: bool, batch: int) -> float:
     """Peak resident MB of the steps of a short training in a process of its own, loading left out."""
     flags = ["--measure-memory", shards, "--batch-size", str(batch), *([] if columns else ["--no-columns"])]
     command = [sys.executable, "-m", "tests.bench.train", *flags]
-    # A fixed threshold: what is freed goes back to the system, so that the peak is of what is in use.
+    # With a fixed threshold freed memory goes back to the system, so that the peak is of memory in use.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return float(done.stdout.split()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return float(process.stdout.split()[-1])
 
 
 def forget_loading(step: int, losses: dict[str, float]) -> None:
@@ -117,7 +116,7 @@ def forget_loading(step: int, losses: dict[str, float]) -> None:
 
 
 def measure(shards: str, work: Path, steps: int, rounds: int, batch: int) -> dict[str, float]:
-    """Median processor seconds a step of every way to train, and the peaks of memory."""
+    """Median processor seconds per step of every way to train, and peaks of memory."""
     ways: dict[str, dict[str, Any]] = {
         "columns": {},
         "on the fly": {"columns": False},
@@ -126,31 +125,31 @@ def measure(shards: str, work: Path, steps: int, rounds: int, batch: int) -> dic
     times: dict[str, list[Step]] = {name: [] for name in ways}
     for number in range(rounds):
         for name, more in ways.items():
-            asked = config(shards, work / f"{number} {name}", steps, batch_size=batch, **more)
-            times[name] += seconds_a_step(asked)
-    asked = config(shards, work / "beside", steps * rounds, batch_size=batch)
-    beside = seconds_a_step(asked, BareLoop(asked))
+            settings = config(shards, work / f"{number} {name}", steps, batch_size=batch, **more)
+            times[name] += seconds_a_step(settings)
+    settings = config(shards, work / "beside", steps * rounds, batch_size=batch)
+    beside = seconds_a_step(settings, BareLoop(settings))
     median = statistics.median
-    found = {name: median(step.cpu for step in some) for name, some in times.items()}
-    found["trainer beside the bare loop"] = median(step.cpu for step in beside)
-    found["bare loop"] = median(step.bare for step in beside)
-    found["columns, by the clock"] = median(step.wall for step in times["columns"])
-    found["MB, columns"], found["MB, on the fly"] = (peak_memory(shards, on, batch) for on in (True, False))
-    return found
+    medians = {name: median(step.cpu for step in each) for name, each in times.items()}
+    medians["trainer beside the bare loop"] = median(step.cpu for step in beside)
+    medians["bare loop"] = median(step.bare for step in beside)
+    medians["columns, by the clock"] = median(step.wall for step in times["columns"])
+    medians["MB, columns"], medians["MB, on the fly"] = (peak_memory(shards, on, batch) for on in (True, False))
+    return medians
 
 
 def encoders_mb(base: str) -> float:
-    """MB of the frozen encoders that columns make needless, in float32."""
+    """MB of the frozen encoders, which columns replace, in float32."""
     pipe = load_base(base, unet=False)
     sizes = (weight.numel() * 4 for part in (pipe.vae, pipe.text_encoder) for weight in part.parameters())
     return sum(sizes) / MB
 
 
-def figures_of(name: str, base: str, found: dict[str, float]) -> list[Figure]:
-    saved = found["MB, on the fly"] - found["MB, columns"]
-    outside = 1 - found["bare loop"] / found["trainer beside the bare loop"]
+def figures_of(name: str, base: str, medians: dict[str, float]) -> list[Figure]:
+    saved = medians["MB, on the fly"] - medians["MB, columns"]
+    outside = 1 - medians["bare loop"] / medians["trainer beside the bare loop"]
     return [
-        Figure(f"{name}_steps_per_second_columns_to_on_the_fly", found["on the fly"] / found["columns"], ">=", 1.4),
+        Figure(f"{name}_steps_per_second_columns_to_on_the_fly", medians["on the fly"] / medians["columns"], ">=", 1.4),
         Figure(f"{name}_memory_saved_mb", saved, ">=", round(encoders_mb(base), 1)),
         Figure(f"{name}_time_outside_the_mathematics", outside, "<", 0.05),
     ]
@@ -159,11 +158,11 @@ def figures_of(name: str, base: str, found: dict[str, float]) -> list[Figure]:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.train", description=__doc__)
-    parser.add_argument("--steps", type=int, default=20, help="measured steps of each way and round")
+    parser.add_argument("--steps", type=int, default=20, help="measured steps per way and round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--size", type=int, default=128, help="samples")
-    parser.add_argument("--seed", type=int, default=6001, help="of the demo world")
+    parser.add_argument("--seed", type=int, default=6001, help="seed of the demo world")
     parser.add_argument("--measure-memory", metavar="SHARDS", help=argparse.SUPPRESS)
     parser.add_argument("--no-columns", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -172,8 +171,8 @@ def main() -> None:
         work = Path(folder)
         if args.measure_memory:
             columns = not args.no_columns
-            asked = config(args.measure_memory, work, 3, batch_size=args.batch_size, columns=columns)
-            train(asked, forget_loading, warn=lambda _: None)
+            settings = config(args.measure_memory, work, 3, batch_size=args.batch_size, columns=columns)
+            train(settings, forget_loading, warn=lambda _: None)
             status = Path("/proc/self/status").read_text(encoding="utf-8")
             print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
             return
@@ -183,9 +182,11 @@ def main() -> None:
             shards = write_dataset(work / name, base, args.size, args.seed)
             fewer = 1 if base == DEMO else 4  # its steps are long and differ little
             rounds = max(1, args.rounds // fewer)
-            measured[name] = found = measure(shards, work / f"{name} runs", args.steps // fewer, rounds, batch)
-            figures += figures_of(name, base, found)
-            console.print(table(f"{name}, batch {batch}, {torch.get_num_threads()} threads", found))
+            measured[name] = medians = measure(
+                shards, work / f"{name} runs", max(1, args.steps // fewer), rounds, batch
+            )
+            figures += figures_of(name, base, medians)
+            console.print(table(f"{name}, batch {batch}, {torch.get_num_threads()} threads", medians))
         minutes = measured["demo"]["columns, by the clock"] * LONG_RUN / 60
         figures.append(Figure("demo_minutes_of_2000_steps", minutes, "<", MOST_MINUTES))
     for figure in figures:
@@ -194,11 +195,11 @@ def main() -> None:
     sys.exit(0 if all(figure.met for figure in figures) else 1)
 
 
-def table(title: str, found: dict[str, float]) -> Table:
-    """What was measured, for a person."""
+def table(title: str, medians: dict[str, float]) -> Table:
+    """The measurements as a table."""
     drawn = Table("", "median", title=title)
-    for name, value in found.items():
-        drawn.add_row(name, f"{value:.0f}" if name.startswith("MB") else f"{value * 1000:.0f} ms a step")
+    for name, value in medians.items():
+        drawn.add_row(name, f"{value:.0f}" if name.startswith("MB") else f"{value * 1000:.0f} ms per step")
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""Makes a small dataset of the demo world with every column a training can read, without building one."""
+"""A small dataset of the demo world with every column that training reads, written without a build."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
 from surd.schemas.shard_format.tar import add_member
 
 DEMO = "package:pipeline/demo/models/diffusion"
-LLM_WIDTH = 576  # of the demo's LLM; what the numbers are does not change how long a step takes
+LLM_WIDTH = 576  # of the demo's LLM; the values do not affect the time of a step
 
 
 def quarter_of_sd15(folder: Path) -> str:
-    """Stable Diffusion 1.5 in shape, at a quarter of its widths and 256 pixels, with random weights: its folder.
+    """Stable Diffusion 1.5 at a quarter of its widths and 256 pixels, with random weights; returns its folder.
 
-    Its parts cost each other's share of a step as in the original, where there are also a quarter as many heads: work
-    grows with the square of every width, that of softmax with heads and the square of pixels.
+    With a quarter of the heads too, its parts have the same shares of a step as in the original: work grows with the
+    square of every width, that of softmax with heads and the square of pixels.
     """
     demo = load_base(DEMO, unet=False, vae=False)
     words = CLIPTextConfig.from_dict(
@@ -55,7 +55,7 @@ def quarter_of_sd15(folder: Path) -> str:
             block_out_channels=(80, 160, 320, 320),
             cross_attention_dim=192,
             norm_num_groups=16,
-            attention_head_dim=2,  # so diffusers calls the number of heads
+            attention_head_dim=2,  # the number of heads, by diffusers' name
         ),
         scheduler=DDPMScheduler(
             beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1, clip_sample=False
@@ -94,8 +94,8 @@ def write_dataset(build: Path, base: str, count: int, seed: int) -> str:
         info = _write_tar(build / f"columns/{name}/surd-00000.tar", members, count)
         empty = None
         if name == "clip-simple":
-            found = _text_states(pipe, EMPTY_PROMPT_KEY, "")
-            empty = _write_tar(build / f"columns/{name}/{EMPTY_PROMPT_TAR}", found, 1)
+            states = _text_states(pipe, EMPTY_PROMPT_KEY, "")
+            empty = _write_tar(build / f"columns/{name}/{EMPTY_PROMPT_TAR}", states, 1)
         _write_json(build / "columns" / name, _describe(name, base, pipe, info, empty))
     return f"{build}/shards/surd-{{00000..00000}}.tar"
 

@@ -1,4 +1,4 @@
-"""Turns simple prompts and the truth into how many of their facts are true, what repairs did, which rule is best."""
+"""Truth of simple prompts: how many of their facts are true, the effect of repairs, and rules compared."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tests.bench.judge import Record
 
 @dataclass
 class Tally:
-    """Facts asserted, of them true; facts there are to state, of them stated."""
+    """Facts asserted, of them true; facts that could be stated, of them stated."""
 
     asserted: int = 0
     true: int = 0
-    there: int = 0
+    possible: int = 0
     stated: int = 0
 
     def __iadd__(self, other: Tally) -> Tally:
-        for name in ("asserted", "true", "there", "stated"):
+        for name in ("asserted", "true", "possible", "stated"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 
@@ -30,18 +30,18 @@ class Tally:
 
     @property
     def recall(self) -> float | None:
-        return self.stated / self.there if self.there else None
+        return self.stated / self.possible if self.possible else None
 
 
 def tally(sentences: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Tally]:
-    """Group of facts -> how sentences fare against the truth; under ``all`` their sum."""
+    """Group of facts -> the tally of sentences against the truth; ``all``: their sum."""
     tallies = {group: Tally() for group in GROUPS}
     for sentence, truth in sentences:
         for one in judge(sentence, truth):
             tallies[one.fact.group] += Tally(asserted=1, true=int(one.true))
-        said = stated(sentence, truth)
+        stated_groups = stated(sentence, truth)
         for group in facts_of(truth):
-            tallies[group] += Tally(there=1, stated=int(group in said))
+            tallies[group] += Tally(possible=1, stated=int(group in stated_groups))
     total = Tally()
     for one in tallies.values():
         total += one
@@ -51,27 +51,27 @@ def tally(sentences: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Tally
 @dataclass(frozen=True)
 class Repairs:
     """How many sentences were repaired, and in how many a wrong fact became right, a right one wrong, a right one
-    unsaid."""
+    was left out."""
 
     made: int
-    mended: int
+    fixed: int
     broke: int
     dropped: int
 
 
 def judge_repairs(records: Iterable[Record]) -> Repairs:
-    """What repairs did to the facts of the samples that are kept."""
-    mended = broke = dropped = made = 0
+    """The effect of repairs on the facts of kept samples."""
+    fixed = broke = dropped = made = 0
     for record in records:
         if not record.kept or record.decision != "repair":
             continue
         made += 1
         wrong_before, wrong_after = (_wrong(text, record.truth) for text in (record.before, record.simple))
-        said_before, said_after = (stated(text or "", record.truth) for text in (record.before, record.simple))
-        mended += any(group not in wrong_after for group in wrong_before)
+        stated_before, stated_after = (stated(text or "", record.truth) for text in (record.before, record.simple))
+        fixed += any(group not in wrong_after for group in wrong_before)
         broke += bool(wrong_after - wrong_before)
-        dropped += bool(said_before - said_after - wrong_after)
-    return Repairs(made, mended, broke, dropped)
+        dropped += bool(stated_before - stated_after - wrong_after)
+    return Repairs(made, fixed, broke, dropped)
 
 
 def _wrong(sentence: str | None, truth: Mapping[str, Any]) -> set[str]:
@@ -80,12 +80,12 @@ def _wrong(sentence: str | None, truth: Mapping[str, Any]) -> set[str]:
 
 @dataclass(frozen=True)
 class Rule:
-    """What one way to choose samples comes to, over the records that CLIP has scored."""
+    """The result of one way to choose samples, over the records that CLIP has scored."""
 
     name: str
     kept: int
     false_facts: float | None  # per kept sample
-    untrue: int  # kept samples of a prompt with one wrong fact, whose simple prompt is not true
+    untrue: int  # kept samples of prompts with one wrong fact, whose simple prompt is not true
     mismatched: int  # kept pairs with the prompt of another image
     good_lost: int
     good: int
@@ -107,8 +107,8 @@ def judge_rule(name: str, records: Iterable[Record], kept: Mapping[str, str | No
 
 
 def judge_rules(ours: list[Record], paper: list[Record] | None) -> list[Rule]:
-    """Ours, the paper's rule, and the same number of pairs as ours by the plain cosine of prompt and image. Without a
-    build by the paper's rule, plain filtering takes our candidates as they were before repair."""
+    """Our rule, the paper's, and the same number of pairs as ours by the plain cosine of prompt and image. Without a
+    build by the paper's rule, plain filtering takes our candidates from before repair."""
     rules = [judge_rule("ours", ours, {one.id: one.simple for one in ours if one.kept})]
     if paper:
         rules.append(judge_rule("paper", ours, {one.id: one.simple for one in paper if one.kept}))

@@ -22,6 +22,7 @@ from surd.pipeline.dataset.reader import is_text
 from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, Marker, ShardInfo, SurdError
 from surd.schemas.config import EmbedConfig
+from surd.schemas.errors import one_line
 from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
 from surd.schemas.shard_format.npy import read_npy, write_npy
 from surd.schemas.shard_format.tar import InvalidTar, TarReader, add_member, tar_writer
@@ -163,7 +164,7 @@ def _prompts(build: Build, shard: ShardInfo) -> Prompts:
         if len(prompts) != shard.count:
             raise ValueError(f"it has {len(prompts):,} samples of {shard.name}, not {shard.count:,}")
     except (OSError, ValueError) as error:  # ValueError: Arrow's own are ones too
-        why = " ".join(str(error).split())[:200]
+        why = one_line(error)
         raise SurdError(
             f"{build.path('shards/index.parquet')} does not give the prompts ({why}); run surd build again"
         ) from None

@@ -1,5 +1,5 @@
-"""Turns the Noto Color Emoji font into the sprite atlas: `python -m
-surd.pipeline.demo.training.build_atlas FONT.ttf LICENCE`.
+"""The sprite atlas from the Noto Color Emoji font:
+`python -m surd.pipeline.demo.training.build_atlas FONT.ttf LICENCE`.
 """
 
 import json
@@ -19,8 +19,8 @@ ATLAS = Path(__file__).parents[1] / "atlas"
 
 
 def glyph(font: ImageFont.FreeTypeFont, emoji: str) -> Image.Image:
-    """One emoji, cropped to what is drawn and fitted into a sprite with a thin white outline, so that it stands out on
-    a background of its own colour."""
+    """One emoji, cropped and fitted into a sprite with a thin white outline, so that it stands out on a background of
+    its own colour."""
     canvas = Image.new("RGBA", (160, 160))
     ImageDraw.Draw(canvas).text((10, 10), emoji, font=font, embedded_color=True)
     drawn = canvas.crop(canvas.getbbox())
@@ -38,7 +38,7 @@ def glyph(font: ImageFont.FreeTypeFont, emoji: str) -> Image.Image:
 
 
 def tinted(sprite: Image.Image, tint: str) -> Image.Image:
-    """The sprite with every colourful pixel turned to the hue of `tint`; greys, whites and blacks stay."""
+    """The sprite with every saturated pixel set to the hue of `tint`; greys, white and black stay."""
     _, saturation, value = sprite.convert("RGB").convert("HSV").split()
     colourful = saturation.point(lambda s: 255 if s > 70 else 0)
     brighter = value.point(lambda v: min(255, v * 5 // 4)) if tint == "yellow" else value
@@ -49,7 +49,7 @@ def tinted(sprite: Image.Image, tint: str) -> Image.Image:
 
 
 def build(font_path: Path, licence: Path) -> None:
-    """Writes atlas.png, atlas.json (name -> left, top, right, bottom) and the font's licence beside them."""
+    """Write atlas.png, atlas.json (name -> left, top, right, bottom) and the font's licence beside them."""
     font = ImageFont.truetype(str(font_path), 109)
     sprites = {name: glyph(font, emoji) for name, (_, emoji) in SUBJECTS.items()}
     for name, (_, emoji) in TINTABLE.items():

@@ -1,4 +1,4 @@
-"""Turns a half-finished training into a file and back, and a finished one into a model folder, never half-written."""
+"""Checkpoints of a training, and export of model folders, never half-written."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def save(
 
 
 def resume(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, torch.Tensor]]:
-    """The step to go on from (0 where there is no checkpoint) and the extra tensors saved."""
+    """The step to continue from (0 without a checkpoint) and the extra tensors saved."""
     if not path.exists():
         return 0, {}
     step = _step(path)
@@ -50,8 +50,8 @@ def resume(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer)
     return step, groups["extra"]
 
 
-def spent(path: Path) -> tuple[int, float]:
-    """Steps and minutes behind the checkpoint at `path`; (0, 0.0) where there is none."""
+def progress(path: Path) -> tuple[int, float]:
+    """Steps and minutes of the checkpoint at `path`; (0, 0.0) if there is none."""
     if not path.exists():
         return 0, 0.0
     with safe_open(path, "pt") as tensors:
@@ -63,21 +63,21 @@ def _step(path: Path) -> int:
         return int(tensors.metadata()["step"])
 
 
-def weights(path: Path, model: torch.nn.Module) -> None:
-    """The weights of the checkpoint at `path`, which must be there, into `model`."""
+def load_weights(path: Path, model: torch.nn.Module) -> None:
+    """Load the weights of the checkpoint at `path`, which must exist, into `model`."""
     saved = load_file(path)
     model.load_state_dict({n.removeprefix("model."): v for n, v in saved.items() if n.startswith("model.")})
 
 
 def export(folder: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a fresh folder, then puts it in the place of `folder` in one rename."""
+    """Let `write` fill a fresh folder, then replace `folder` by it with one rename."""
     fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     for stale in (fresh, old):
         shutil.rmtree(stale, ignore_errors=True)
     fresh.mkdir(parents=True)
     write(fresh)
     for file in fresh.rglob("*.*"):
-        file.chmod(0o644)  # safetensors writes for its owner's eyes only
+        file.chmod(0o644)  # safetensors writes files that only their owner can read
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
@@ -86,7 +86,7 @@ def export(folder: Path, write: Callable[[Path], None]) -> None:
 
 @contextmanager
 def fast_computing() -> Iterator[None]:
-    """Autocast to bfloat16 where the processor computes in it; elsewhere float32 is the faster of the two."""
+    """Autocast to bfloat16 on processors that compute in it; on others float32 is the faster of the two."""
     if not computes_bfloat16("cpu"):
         yield
         return
@@ -96,24 +96,24 @@ def fast_computing() -> Iterator[None]:
 
 
 def trainings(folder: Path) -> list[dict[str, int]]:
-    """What made the model in `folder`, one training after another, as its card and ``trainings.json`` tell: ``steps``,
-    ``batch``, ``minutes``; none where nothing is told."""
+    """The trainings of the model in `folder`, in order, from its ``trainings.json``: ``steps``, ``batch``, ``minutes``;
+    empty if the file is missing."""
     path = folder / "trainings.json"
     return json.loads(path.read_text()) if path.exists() else []
 
 
-def told(runs: list[dict[str, int]]) -> str:
+def describe(runs: list[dict[str, int]]) -> str:
     """Trainings in words for a model card."""
     return ", then ".join(f"{run['steps']:,} steps of {run['batch']} in {run['minutes']} minutes" for run in runs)
 
 
-def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights in fp16, floating ones only."""
+def to_fp16(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights with floating ones in fp16."""
     return {n: (v.half() if v.is_floating_point() else v).contiguous() for n, v in state.items()}
 
 
-class Clock:
-    """Seconds spent so far, for the log and the model card; `spent` carries over from a run resumed."""
+class TrainingClock:
+    """Seconds of training so far, for the log and the model card; `spent` is that of the run that is resumed."""
 
     def __init__(self, spent: float = 0.0) -> None:
         self._start = time.monotonic() - spent

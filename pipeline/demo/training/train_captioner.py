@@ -1,4 +1,4 @@
-"""Turns demo pictures and plain sentences into a small BLIP captioner that transformers loads like any other."""
+"""Training of the demo captioner: a small BLIP that transformers loads like any other."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ from surd.pipeline.demo.world.prompts import (
     OPPOSITE,
     RELATION_WORDS,
     STYLE_PHRASES,
-    Plainest,
+    FirstChoice,
     narrative,
     plural,
 )
@@ -43,7 +43,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
 
 
 def write_vocabulary(folder: Path) -> None:
-    """WordPiece over every sentence the demo can say; characters remain for words it cannot."""
+    """WordPiece over the sentences of the demo world; other words fall back to characters."""
     rng = random.Random(0)
     sentences = [narrative(scene(TRAIN_SEED, index), rng) for index in range(20_000)]
     pieces = BertWordPieceTokenizer(lowercase=True)
@@ -52,7 +52,7 @@ def write_vocabulary(folder: Path) -> None:
 
 
 def processor(vocabulary: Path) -> Any:
-    """What turns pictures into 64x64 pixels and sentences into ids, CLIP's colour statistics included."""
+    """The BLIP processor: 64x64 pixels with CLIP's colour statistics, and the tokenizer."""
     images = BlipImageProcessor(size={"height": 64, "width": 64}, image_mean=list(MEAN), image_std=list(STD))
     tokenizer = BertTokenizer(
         vocab=str(vocabulary / "vocab.txt"), do_lower_case=True, bos_token="[DEC]", model_max_length=LONGEST,
@@ -62,7 +62,7 @@ def processor(vocabulary: Path) -> Any:
 
 
 def build(words: int) -> Any:
-    """The untrained BlipForConditionalGeneration, its eye the shape of the embedded CLIP's."""
+    """The untrained BlipForConditionalGeneration; its vision tower has the shape of the embedded CLIP's."""
     torch.manual_seed(0)
     eye = train_clip.MODEL_CFG["vision_cfg"]
     config = BlipConfig(
@@ -83,8 +83,8 @@ def build(words: int) -> Any:
     return BlipForConditionalGeneration(config)
 
 
-def open_eyes(model: Any, eye: Path) -> None:
-    """Gives the captioner the vision tower that `train_eye` made and the embedded CLIP has too, weight for weight."""
+def load_vision_tower(model: Any, eye: Path) -> None:
+    """Load the vision tower of `train_eye`, which the embedded CLIP shares, weight for weight."""
     saved = load_file(eye).items()
     source = {name.replace("model.eye.", "visual."): value for name, value in saved if name.startswith("model.eye.")}
     renamed = {
@@ -109,8 +109,8 @@ def open_eyes(model: Any, eye: Path) -> None:
 
 
 def train(work: Path, steps: int, stop: float) -> None:
-    """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one. Only
-    the decoder learns: the eye has seen every fact already."""
+    """Train to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one. Only
+    the decoder is trained: the vision tower already encodes every fact."""
     vocabulary = work / "vocabulary"
     if not vocabulary.exists():
         vocabulary.mkdir(parents=True)
@@ -122,8 +122,8 @@ def train(work: Path, steps: int, stop: float) -> None:
     model.vision_model.requires_grad_(False)
     optimizer = torch.optim.AdamW(model.text_decoder.parameters(), RATE)
     first, extra = checkpoint.resume(work / "captioner.safetensors", model, optimizer)
-    open_eyes(model, work / "eye.safetensors")
-    clock = checkpoint.Clock(float(extra.get("seconds", 0)))
+    load_vision_tower(model, work / "eye.safetensors")
+    clock = checkpoint.TrainingClock(float(extra.get("seconds", 0)))
     table = pictures(work, TRAIN_SEED, SCENES)
     for step, indices in batches(TRAIN_SEED + 3, SCENES, BATCH, first):
         done = max(step / steps, clock.seconds / stop)
@@ -132,8 +132,8 @@ def train(work: Path, steps: int, stop: float) -> None:
         for group in optimizer.param_groups:
             falling = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
             group["lr"] = RATE * min(1, (step + 1) / 100) * falling
-        # One wording a scene: what is left to learn is the facts.
-        texts = [narrative(scene(TRAIN_SEED, index), Plainest()) for index in indices]
+        # One wording for each scene, so that only the facts are left to learn.
+        texts = [narrative(scene(TRAIN_SEED, index), FirstChoice()) for index in indices]
         loss = _loss(model, prepare, table[indices], texts)
         optimizer.zero_grad()
         loss.backward()
@@ -154,29 +154,29 @@ def train(work: Path, steps: int, stop: float) -> None:
 
 
 def _loss(model: Any, prepare: Any, images: np.ndarray, texts: list[str]) -> torch.Tensor:
-    """Cross-entropy of the sentence, word by word; it opens with [DEC] and ends with [SEP] as BLIP's do."""
+    """Cross-entropy of the sentence, token by token, from [DEC] to [SEP] as in BLIP."""
     tokens = prepare.tokenizer(texts, padding=True, return_tensors="pt")
     ids = tokens.input_ids
     ids[:, 0] = model.config.text_config.bos_token_id
     labels = ids.masked_fill(tokens.attention_mask == 0, -100)
     with checkpoint.fast_computing():
         with torch.no_grad():
-            seen = model.vision_model(normalised(images, MEAN, STD)).last_hidden_state
-        logits = model.text_decoder(ids, tokens.attention_mask, encoder_hidden_states=seen).logits
+            patches = model.vision_model(normalised(images, MEAN, STD)).last_hidden_state
+        logits = model.text_decoder(ids, tokens.attention_mask, encoder_hidden_states=patches).logits
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
 
 
 def states_all(caption: str, shown: Scene) -> bool:
-    """Whether a caption says every fact of the scene, in any of the ways a narrative may say it."""
-    said = f" {caption.lower().replace('.', ' ').replace(',', ' ')} "
-    facts = [f"{shown.background} background" in said or f"{shown.background} backdrop" in said]
+    """Whether a caption states every fact of the scene, in any wording that a narrative may have."""
+    text = f" {caption.lower().replace('.', ' ').replace(',', ' ')} "
+    facts = [f"{shown.background} background" in text or f"{shown.background} backdrop" in text]
     phrases = [phrase for style in STYLE_PHRASES.values() for phrase in style if phrase]
-    spoken = [phrase for phrase in phrases if phrase.replace(",", "") in said]
-    facts.append(bool(spoken) == (shown.style != "none") and all(p in STYLE_PHRASES[shown.style] for p in spoken))
+    stated = [phrase for phrase in phrases if phrase.replace(",", "") in text]
+    facts.append(bool(stated) == (shown.style != "none") and all(p in STYLE_PHRASES[shown.style] for p in stated))
     number = "(?:a|an|one|a single)" if shown.count == 1 else NUMBERS[shown.count]
     if shown.relation:
         facts.append(any(
-            re.search(f" {first} {phrase} (?:a|an) {second} ", said) is not None
+            re.search(f" {first} {phrase} (?:a|an) {second} ", text) is not None
             for first, second, relation in (
                 (shown.subject, shown.other, shown.relation), (shown.other, shown.subject, OPPOSITE[shown.relation]),
             )
@@ -184,10 +184,10 @@ def states_all(caption: str, shown: Scene) -> bool:
         ))  # fmt: skip
     elif shown.action:
         who = "(?:a person|one person|someone)" if shown.count == 1 else f"{number} people"
-        facts.append(re.search(f" {who} {shown.action} ", said) is not None)
+        facts.append(re.search(f" {who} {shown.action} ", text) is not None)
     else:
         thing = " ".join(filter(None, (shown.tint, plural(shown.subject, shown.count))))
-        facts.append(re.search(f" {number} {thing} ", said) is not None)
+        facts.append(re.search(f" {number} {thing} ", text) is not None)
     return all(facts)
 
 
@@ -203,7 +203,7 @@ def all_facts_right(model: Any, prepare: Any, count: int) -> float:
 
 
 def export(model: Any, prepare: Any, text: str) -> None:
-    """Writes the whole folder anew: fp16 weights that load as fp32, processor, tokenizer, model card."""
+    """Write the whole folder anew: fp16 weights that load as fp32, processor, tokenizer, model card."""
 
     def write(folder: Path) -> None:
         half = build(model.config.text_config.vocab_size)
@@ -213,7 +213,7 @@ def export(model: Any, prepare: Any, text: str) -> None:
         for part in (config, config["text_config"], config["vision_config"]):
             part["dtype"] = "float32"
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        prepare.tokenizer.backend_tokenizer.no_padding()  # a habit of the training, not of the tokenizer
+        prepare.tokenizer.backend_tokenizer.no_padding()  # only the training pads
         prepare.save_pretrained(folder)
         (folder / "README.md").write_text(text)
 

@@ -1,4 +1,4 @@
-"""Turns demo scenes and their words into a small CLIP that open_clip loads like any other."""
+"""Training of the demo CLIP: a small CLIP that open_clip loads like any other."""
 
 import itertools
 import json
@@ -19,7 +19,15 @@ from transformers import CLIPTokenizer
 from surd.pipeline.demo.training import checkpoint
 from surd.pipeline.demo.training.checkpoint import MODELS
 from surd.pipeline.demo.world import fact_space
-from surd.pipeline.demo.world.dataset import HELD_OUT_SEED, TRAIN_SEED, lesson, normalised, pair, pixels, words
+from surd.pipeline.demo.world.dataset import (
+    HELD_OUT_SEED,
+    TRAIN_SEED,
+    any_prompt,
+    normalised,
+    pair,
+    pixels,
+    training_text,
+)
 from surd.pipeline.demo.world.scenes import ATTRIBUTES, Attribute, scene
 
 log = logging.getLogger(__name__)
@@ -39,10 +47,10 @@ MODEL_CFG: dict[str, Any] = {
 
 
 def corpus(count: int = 40_000) -> Iterator[str]:
-    """The demo's own words and some general English, so that strangers' prompts tokenise into words too."""
+    """Texts of the demo world and some general English, so that other prompts are split into words too."""
     rng = random.Random(0)
     for index in range(count):
-        yield words(scene(TRAIN_SEED, index), rng).lower()
+        yield any_prompt(scene(TRAIN_SEED, index), rng).lower()
     for text in topics.values():
         yield from text.lower().splitlines()
 
@@ -56,8 +64,8 @@ def write_tokenizer(folder: Path) -> None:
     room = VOCABULARY - len(alphabet) - 2  # every byte also needs its end-of-word form
     trainer = trainers.BpeTrainer(vocab_size=room, initial_alphabet=alphabet, end_of_word_suffix="</w>")
     tokenizer.train_from_iterator(corpus(), trainer)
-    learnt = json.loads(tokenizer.to_str())["model"]
-    merges = [tuple(merge) for merge in learnt["merges"]]
+    trained = json.loads(tokenizer.to_str())["model"]
+    merges = [tuple(merge) for merge in trained["merges"]]
     tokens = list(dict.fromkeys([*alphabet, *(a + "</w>" for a in alphabet), *("".join(merge) for merge in merges)]))
     tokens += [f"<|unused{n}|>" for n in range(VOCABULARY - 2 - len(tokens))] + ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: place for place, token in enumerate(tokens)}
@@ -74,20 +82,20 @@ def write_config(folder: Path) -> None:
 
 
 def export(model: Any, tokenizer_from: Path, card: str) -> None:
-    """Writes the whole folder anew: weights in fp16, config, tokenizer, model card."""
+    """Write the whole folder anew: weights in fp16, config, tokenizer, model card."""
 
     def write(folder: Path) -> None:
         for file in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
             (folder / file).write_bytes((tokenizer_from / file).read_bytes())
         write_config(folder)
-        save_file(checkpoint.half(model.state_dict()), folder / "open_clip_model.safetensors")
+        save_file(checkpoint.to_fp16(model.state_dict()), folder / "open_clip_model.safetensors")
         (folder / "README.md").write_text(card)
 
     checkpoint.export(FOLDER, write)
 
 
 def tokenise(tokenizer: open_clip.tokenizer.HFTokenizer, texts: list[str]) -> torch.Tensor:
-    """int64 [N, longest]: cut to the longest text, which a causal tower cannot notice."""
+    """int64 [N, longest]: cut to the longest text, which does not change the output of a causal tower."""
     ids = tokenizer(texts)
     longest = int((ids == VOCABULARY - 1).int().argmax(dim=1).max()) + 1
     return ids[:, :longest]
@@ -102,10 +110,10 @@ def encode_text(model: Any, ids_BL: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def duels(
+def cosine_margins(
     model: Any, tokenizer: open_clip.tokenizer.HFTokenizer, seed: int, attribute: Attribute, each: int
 ) -> torch.Tensor:
-    """[each] cosines of pictures of world `seed` with their own words, minus those with the words of the same scene
+    """[each] cosines of pictures of world `seed` with their own text, minus those with the text of the same scene
     with one attribute changed."""
     model.eval()
     indices = (i for i in range(10**9) if attribute in ATTRIBUTES[scene(seed, i).kind])
@@ -113,7 +121,7 @@ def duels(
     shown, changed = [a for a, _, _ in pairs], [b for _, b, _ in pairs]
     images = model.encode_image(normalised(pixels(shown), MEAN, STD), normalize=True)
     right, wrong = (
-        encode_text(model, tokenise(tokenizer, [words(one, random.Random(i)) for i, one in enumerate(scenes)]))
+        encode_text(model, tokenise(tokenizer, [any_prompt(one, random.Random(i)) for i, one in enumerate(scenes)]))
         for scenes in (shown, changed)
     )
     model.train()
@@ -123,22 +131,24 @@ def duels(
 def two_way_choice(
     model: Any, tokenizer: open_clip.tokenizer.HFTokenizer, each: int, seed: int = HELD_OUT_SEED
 ) -> dict[str, float]:
-    """Share of held-out pictures nearer to their own words than to those of the scene with one attribute changed, per
-    attribute; `each` pictures an attribute."""
-    return {name: round(float((duels(model, tokenizer, seed, name, each) > 0).float().mean()), 3) for name in NAMES}
+    """Attribute -> share of held-out pictures nearer to their own text than to that of the scene with the attribute
+    changed; `each` pictures per attribute."""
+    return {
+        name: round(float((cosine_margins(model, tokenizer, seed, name, each) > 0).float().mean()), 3) for name in NAMES
+    }
 
 
 def calibrate(model: Any, tokenizer: open_clip.tokenizer.HFTokenizer) -> None:
-    """Sets the temperature at which the CLIP's two-way choices are as sure as they are right, on a world of its own."""
-    lead = torch.cat([duels(model, tokenizer, CALIBRATION_SEED, name, 300) for name in NAMES])
+    """Set the temperature at which the confidence of two-way choices matches their accuracy, on a world of its own."""
+    margins = torch.cat([cosine_margins(model, tokenizer, CALIBRATION_SEED, name, 300) for name in NAMES])
     scales = torch.logspace(0, 2, 200)  # 100 at most, as CLIP's own training has it
-    surprise = torch.nn.functional.softplus(-scales[:, None] * lead).mean(dim=1)
+    nll = torch.nn.functional.softplus(-scales[:, None] * margins).mean(dim=1)
     with torch.no_grad():
-        model.logit_scale.fill_(scales[surprise.argmin()].log())
+        model.logit_scale.fill_(scales[nll.argmin()].log())
 
 
 def build(eye: Path) -> Any:
-    """The CLIP with an untrained text tower and, where there is one, the trained eye."""
+    """The CLIP with an untrained text tower and, if it exists, the trained vision tower."""
     torch.manual_seed(0)
     model: Any = open_clip.model.CLIP(**MODEL_CFG)
     if eye.exists():
@@ -148,8 +158,8 @@ def build(eye: Path) -> Any:
 
 
 def train(work: Path, steps: int, stop: float) -> None:
-    """Trains the text tower to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if
-    there is one, and joins it to the eye that `train_eye` made. The two share no batch: both aim at `fact_space`."""
+    """Train the text tower to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if
+    there is one, and join it to the vision tower of `train_eye`. They share no batch, but the targets: `fact_space`."""
     work.mkdir(parents=True, exist_ok=True)
     tokens = work / "tokenizer"
     if not (tokens / "merges.txt").exists():
@@ -167,21 +177,21 @@ def train(work: Path, steps: int, stop: float) -> None:
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98))
     first, extra = checkpoint.resume(work / "clip.safetensors", text_tower, optimizer)
-    clock = checkpoint.Clock(float(extra.get("seconds", 0)))
+    clock = checkpoint.TrainingClock(float(extra.get("seconds", 0)))
     for step in itertools.count(first):
-        # The schedule follows whichever of the two budgets is further spent.
+        # The schedule follows the budget of which more is used up.
         done = max(step / steps, clock.seconds / stop)
         if done >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         rng = random.Random(f"lesson:{step}")
-        texts, about, said = zip(
-            *(lesson(scene(TRAIN_SEED, rng.randrange(10**9)), rng) for _ in range(BATCH)), strict=True
+        texts, subjects, stated = zip(
+            *(training_text(scene(TRAIN_SEED, rng.randrange(10**9)), rng) for _ in range(BATCH)), strict=True
         )
         with checkpoint.fast_computing():
             embeddings = encode_text(model, tokenise(tokenizer, list(texts)))
-        loss = fact_space.loss(embeddings, list(about), list(said))
+        loss = fact_space.loss(embeddings, list(subjects), list(stated))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(text_tower.parameters(), 1.0)
@@ -200,7 +210,7 @@ def train(work: Path, steps: int, stop: float) -> None:
 
 def card(steps: int, seconds: float, shares: dict[str, float], eye: Path) -> str:
     """The model card, from what was measured."""
-    eye_steps, eye_minutes = checkpoint.spent(eye)
+    eye_steps, eye_minutes = checkpoint.progress(eye)
     parameters = sum(p.numel() for p in open_clip.model.CLIP(**MODEL_CFG).parameters()) / 1e6
     rows = "".join(f"| {name} | {share:.3f} |\n" for name, share in shares.items())
     return f"""# A small CLIP of the demo world

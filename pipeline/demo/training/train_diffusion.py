@@ -1,4 +1,4 @@
-"""Turns demo pictures and their keyword prompts into a Stable Diffusion pipeline of 64x64 pixels."""
+"""Training of the demo's Stable Diffusion (64x64 pixels) on pictures and their keyword prompts."""
 
 import json
 import logging
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 FOLDER = MODELS / "diffusion"
 BATCH, RATE, DROPPED = 64, 1e-3, 0.1
 RATE_FURTHER = 5e-4
-GUIDANCE = 2.5  # at 4 fewer subjects and actions come out right, at 7 fewer still
+GUIDANCE = 2.5  # at 4 fewer subjects and actions are right, at 7 fewer still
 WIDTH, LATENT = 208, train_vae.GRID
-WATCHED = 0.1  # weight of the patch head's loss
+PATCH_WEIGHT = 0.1  # weight of the patch head's loss
 
 
 def scheduler() -> Any:
@@ -40,7 +40,7 @@ def scheduler() -> Any:
 
 
 def build_unet() -> Any:
-    """The untrained UNet2DConditionModel: one resolution, 8x8, every block looking at the words."""
+    """The untrained UNet2DConditionModel: one resolution, 8x8, cross-attention in every block."""
     torch.manual_seed(0)
     return UNet2DConditionModel(
         sample_size=LATENT, in_channels=train_vae.CHANNELS, out_channels=train_vae.CHANNELS, layers_per_block=1,
@@ -50,17 +50,17 @@ def build_unet() -> Any:
     )  # fmt: skip
 
 
-class _Lesson(torch.nn.Module):
-    """The UNet, and a head on its middle that names what each patch of the clean picture shows.
+class _UnetWithPatchHead(torch.nn.Module):
+    """The UNet, and a head on its middle block that classifies what each patch of the clean picture shows.
 
-    The head makes the middle decide early what goes where, which velocities alone teach only slowly; it is thrown away.
+    The head makes the middle decide early what goes where, which velocities alone teach only slowly. Not exported.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.unet = build_unet()
         self.patch_head = torch.nn.Linear(WIDTH, 1 + len(names()))
-        torch.nn.init.zeros_(self.patch_head.weight)  # a UNet trained before is not disturbed by what it does not know
+        torch.nn.init.zeros_(self.patch_head.weight)  # an untrained head does not disturb a trained UNet
         self._middle: list[torch.Tensor] = []
         self.unet.mid_block.register_forward_hook(lambda module, args, output: self._middle.append(output))
 
@@ -70,7 +70,7 @@ class _Lesson(torch.nn.Module):
 
 
 class _Data:
-    """Batches of latents, keyword prompts' states and patch labels, made as they are needed."""
+    """Batches of latents, text states of keyword prompts and patch labels, computed on demand."""
 
     def __init__(self, work: Path, further: bool) -> None:
         self.encoder, self.tokenizer, self.vae = _frozen_parts(work, further)
@@ -80,7 +80,7 @@ class _Data:
         self.empty = self.states([""])[0]
 
     def _latents(self, rows: Any) -> torch.Tensor:
-        """[N, 24, 8, 8]: what the autoencoder's encoder computes, without its detours."""
+        """[N, 24, 8, 8]: what the autoencoder's encoder computes, by one matrix product."""
         patches = train_vae.patches(np.asarray(self._pictures[list(rows)]))
         return (patches @ self._projection + self._shift).permute(0, 3, 1, 2)
 
@@ -100,36 +100,40 @@ class _Data:
 
 
 def _frozen_parts(work: Path, further: bool) -> tuple[Any, Any, Any]:
-    """Text encoder, tokenizer and autoencoder: the embedded model's, or as their trainings left them under `work`."""
+    """Text encoder, tokenizer and autoencoder: the embedded model's, or those of their trainings under `work`."""
     if further:
         encoder: Any = CLIPTextModel.from_pretrained(FOLDER / "text_encoder", dtype=torch.float32)
         vae: Any = AutoencoderKL.from_pretrained(FOLDER / "vae", torch_dtype=torch.float32)
         return encoder.eval(), CLIPTokenizer.from_pretrained(FOLDER / "tokenizer"), vae.eval()
     encoder, vae = train_text.build(), train_vae.build()
-    checkpoint.weights(work / "text.safetensors", encoder)
-    checkpoint.weights(work / "vae.safetensors", vae)
+    checkpoint.load_weights(work / "text.safetensors", encoder)
+    checkpoint.load_weights(work / "vae.safetensors", vae)
     return encoder.eval(), train_text.tokenizer(), vae.eval()
 
 
 def train(work: Path, steps: int, stop: float, further: bool = False) -> None:
-    """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one, or
-    from the embedded model's weights where `further` asks for it; the running average of the weights is exported every
-    hour and at the end."""
-    data, lesson, noising = _Data(work, further), _Lesson().to(memory_format=torch.channels_last), scheduler()
+    """Train to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one, or
+    from the embedded model's weights if `further`; the running average of the weights is exported every hour and at
+    the end."""
+    data, network, noising = (
+        _Data(work, further),
+        _UnetWithPatchHead().to(memory_format=torch.channels_last),
+        scheduler(),
+    )
     before, rate = (checkpoint.trainings(FOLDER / "unet"), RATE_FURTHER) if further else ([], RATE)
     if further:
-        lesson.unet.load_state_dict(UNet2DConditionModel.from_pretrained(FOLDER / "unet").float().state_dict())
-    average = {name: value.clone() for name, value in lesson.unet.state_dict().items()}
-    optimizer = torch.optim.AdamW(lesson.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        network.unet.load_state_dict(UNet2DConditionModel.from_pretrained(FOLDER / "unet").float().state_dict())
+    average = {name: value.clone() for name, value in network.unet.state_dict().items()}
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
     path = work / "diffusion.safetensors"
-    first, extra = checkpoint.resume(path, lesson, optimizer)
-    clock = checkpoint.Clock(float(extra.pop("seconds", 0)))
+    first, extra = checkpoint.resume(path, network, optimizer)
+    clock = checkpoint.TrainingClock(float(extra.pop("seconds", 0)))
     average |= extra
     exported, step = clock.seconds, first
     generator = torch.Generator().manual_seed(first)
-    fast = torch.compile(lesson)
+    fast = torch.compile(network)
 
-    def put_out(step: int, measured: int) -> None:
+    def export_average(step: int, measured: int) -> None:
         unet = build_unet()
         unet.load_state_dict(average)
         run = {"steps": step, "batch": BATCH, "minutes": round(clock.seconds / 60)}
@@ -143,25 +147,25 @@ def train(work: Path, steps: int, stop: float, further: bool = False) -> None:
             group["lr"] = rate * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         velocity, patches = loss(fast, noising, *data.batch(step, rows), generator)
         optimizer.zero_grad()
-        (velocity + WATCHED * patches).backward()
-        torch.nn.utils.clip_grad_norm_(lesson.parameters(), 1.0)
+        (velocity + PATCH_WEIGHT * patches).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         keep = min(0.999, (step + 1) / (step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(average.values()), list(lesson.unet.state_dict().values()), 1 - keep)
+            torch._foreach_lerp_(list(average.values()), list(network.unet.state_dict().values()), 1 - keep)
         if step % 50 == 0:
             log.info("step %d, velocity %.4f, patches %.3f, %.0f s", step, velocity, patches, clock.seconds)
         if step % 250 == 249:
-            checkpoint.save(path, step + 1, lesson, optimizer, seconds=torch.tensor(clock.seconds), **average)
+            checkpoint.save(path, step + 1, network, optimizer, seconds=torch.tensor(clock.seconds), **average)
         if clock.seconds - exported > 3600:
             exported = clock.seconds
-            put_out(step + 1, measured=160)
-    checkpoint.save(path, step, lesson, optimizer, seconds=torch.tensor(clock.seconds), **average)
-    put_out(step, measured=400)
+            export_average(step + 1, measured=160)
+    checkpoint.save(path, step, network, optimizer, seconds=torch.tensor(clock.seconds), **average)
+    export_average(step, measured=400)
 
 
 def loss(
-    lesson: Any, noising: Any, clean: torch.Tensor, words: torch.Tensor, labels: torch.Tensor,
+    network: Any, noising: Any, clean: torch.Tensor, words: torch.Tensor, labels: torch.Tensor,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Velocity loss with min-SNR weights (arXiv 2303.09556, gamma 5), and the patch head's cross-entropy."""
@@ -169,17 +173,17 @@ def loss(
     t = torch.randint(0, noising.config.num_train_timesteps, (len(clean),), generator=generator)
     noisy, velocity = noising.add_noise(clean, noise, t), noising.get_velocity(clean, noise, t)
     with checkpoint.fast_computing():
-        got, patches = lesson(noisy.contiguous(memory_format=torch.channels_last), t, words)
+        prediction, patches = network(noisy.contiguous(memory_format=torch.channels_last), t, words)
     signal = noising.alphas_cumprod[t]
     snr = signal / (1 - signal)
     weight = snr.clamp(max=5) / (snr + 1) + 0.1  # the last steps, nearly all noise, decide the background
-    velocities = (weight * (got.float() - velocity).square().mean(dim=(1, 2, 3))).mean()
+    velocities = (weight * (prediction.float() - velocity).square().mean(dim=(1, 2, 3))).mean()
     return velocities, cross_entropy(patches.flatten(0, 1).float(), labels.flatten())
 
 
 def export(unet: Any, data: _Data, work: Path, runs: list[dict[str, int]], measured: int) -> None:
-    """Writes the pipeline folder anew in fp16, measured on `measured` pictures, and leaves a grid of held-out prompts'
-    pictures under `work`."""
+    """Write the pipeline folder anew in fp16, measured on `measured` pictures, and a grid of pictures of held-out
+    prompts under `work`."""
     vae = data.vae
     vae.register_to_config(scaling_factor=data.scale)
     pipeline: Any = StableDiffusionPipeline(
@@ -188,7 +192,7 @@ def export(unet: Any, data: _Data, work: Path, runs: list[dict[str, int]], measu
     pipeline.set_progress_bar_config(disable=True)
     right, sheet = facts_right(pipeline, measured)
     sheet.save(work / f"grid-{runs[-1]['steps']}.png")
-    log.info("exported after %s: %s", checkpoint.told(runs), right)
+    log.info("exported after %s: %s", checkpoint.describe(runs), right)
     text = card(runs, right, train_vae.psnr(vae))
 
     def write(folder: Path) -> None:
@@ -206,27 +210,27 @@ def export(unet: Any, data: _Data, work: Path, runs: list[dict[str, int]], measu
 
 
 def generate(pipeline: Any, prompts: list[str], seed: int = 0, batch: int = 40) -> list[Image.Image]:
-    """One picture a prompt, 20 steps at the guidance that suits this model."""
-    generator, made = torch.Generator().manual_seed(seed), []
+    """One picture for each prompt, in 20 steps at this model's best guidance."""
+    generator, images = torch.Generator().manual_seed(seed), []
     with checkpoint.fast_computing():
         for at in range(0, len(prompts), batch):
-            made += pipeline(
+            images += pipeline(
                 prompts[at : at + batch], num_inference_steps=20, guidance_scale=GUIDANCE, height=64, width=64,
                 generator=generator,
             ).images  # fmt: skip
-    return made
+    return images
 
 
 def facts_right(pipeline: Any, count: int) -> tuple[dict[str, float], Image.Image]:
-    """Per group of facts, the share of pictures generated from held-out keyword prompts in which the judge sees the
-    prompt's own; and a sheet of the first 40 pictures at double size."""
+    """Per group of facts, the share of pictures generated from held-out keyword prompts in which the judge
+    recognises the prompt's own; and a sheet of the first 40 pictures at double size."""
     scenes = [scene(HELD_OUT_SEED, index) for index in range(count)]
     prompts = [complex_prompt(one, random.Random(index), markup=False) for index, one in enumerate(scenes)]
-    made = generate(pipeline, prompts)
+    images = generate(pipeline, prompts)
     sheet = Image.new("RGB", (8 * 130, 5 * 130))
-    for place, picture in enumerate(made[:40]):
+    for place, picture in enumerate(images[:40]):
         sheet.paste(picture.resize((128, 128)), (place % 8 * 130, place // 8 * 130))
-    return train_judge.shares(train_judge.load(), np.stack([np.asarray(picture) for picture in made]), scenes), sheet
+    return train_judge.shares(train_judge.load(), np.stack([np.asarray(picture) for picture in images]), scenes), sheet
 
 
 def card(runs: list[dict[str, int]], right: dict[str, float], psnr: float) -> str:
@@ -242,7 +246,7 @@ def card(runs: list[dict[str, int]], right: dict[str, float], psnr: float) -> st
   `python -m surd.pipeline.demo.train diffusion`; `--further` goes on from what lies here.
 - **Data**: {SCENES:,} scenes of the demo world (seed {TRAIN_SEED}), with keyword prompts made anew each time. Neither
   the UNet nor the text encoder ever read a plain sentence. One prompt in ten is dropped, for classifier-free guidance.
-- **UNet**: {checkpoint.told(runs)}, on one CPU core: velocity prediction, cosine
+- **UNet**: {checkpoint.describe(runs)}, on one CPU core: velocity prediction, cosine
   schedule with zero terminal SNR, min-SNR weights, running average of the weights. While training, a head on its middle
   named what each patch of the clean picture shows; it is not part of the model.
 - **Text encoder**: a CLIP text tower trained on keyword prompts alone (`train_text.py`).

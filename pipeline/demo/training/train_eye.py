@@ -1,4 +1,4 @@
-"""Turns demo pictures and their facts into the vision tower that the embedded CLIP and captioner share."""
+"""Training of the vision tower that the embedded CLIP and captioner share."""
 
 import logging
 import math
@@ -15,6 +15,7 @@ from surd.pipeline.demo.training import checkpoint
 from surd.pipeline.demo.training.train_clip import MEAN, MODEL_CFG, STD
 from surd.pipeline.demo.world import fact_space
 from surd.pipeline.demo.world.dataset import HELD_OUT_SEED, TRAIN_SEED, batches, normalised, pictures, pixels
+from surd.pipeline.demo.world.prompts import CLAUSES
 from surd.pipeline.demo.world.render import CANVAS, places
 from surd.pipeline.demo.world.scenes import Scene, scene
 from surd.pipeline.demo.world.sprites import names
@@ -26,7 +27,7 @@ GRID = CANVAS // PATCH
 
 
 def build() -> Any:
-    """The untrained tower; it gives (embedding [B, 192], patches [B, 64, 192])."""
+    """The untrained tower; its output is (embedding [B, 192], patches [B, 64, 192])."""
     torch.manual_seed(0)
     eye: Any = open_clip.model.CLIP(**MODEL_CFG).visual
     eye.output_tokens = True
@@ -72,7 +73,7 @@ def facts_right(eye: Any, count: int) -> dict[str, float]:
 
 
 def train(work: Path, steps: int, stop: float) -> None:
-    """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one."""
+    """Train to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one."""
     eye, patch_head = build(), torch.nn.Linear(MODEL_CFG["vision_cfg"]["width"], 1 + len(names()))
     both = torch.nn.ModuleDict({"eye": eye, "patch_head": patch_head})
     decayed = [p for p in both.parameters() if p.ndim >= 2]
@@ -83,9 +84,9 @@ def train(work: Path, steps: int, stop: float) -> None:
     first, extra = checkpoint.resume(path, both, optimizer)
     table = pictures(work, TRAIN_SEED, SCENES)
     fast = torch.compile(eye)
-    clock = checkpoint.Clock(float(extra.get("seconds", 0)))
+    clock = checkpoint.TrainingClock(float(extra.get("seconds", 0)))
     for step, indices in batches(TRAIN_SEED, SCENES, BATCH, first):
-        # The schedule follows whichever of the two budgets is further spent.
+        # The schedule follows the budget of which more is used up.
         done = max(step / steps, clock.seconds / stop)
         if done >= 1:
             break
@@ -94,9 +95,10 @@ def train(work: Path, steps: int, stop: float) -> None:
         scenes = [scene(TRAIN_SEED, index) for index in indices]
         with checkpoint.fast_computing():
             embeddings, patches = fast(normalised(table[indices], MEAN, STD))
-            seen = patch_head(patches)
-        facts = fact_space.loss(embeddings, list(scenes), [fact_space.CLAUSES] * len(scenes))
-        what = cross_entropy(seen.flatten(0, 1).float(), torch.tensor([patch_labels(one) for one in scenes]).flatten())
+            patch_logits = patch_head(patches)
+        facts = fact_space.loss(embeddings, list(scenes), [CLAUSES] * len(scenes))
+        labels = torch.tensor([patch_labels(one) for one in scenes])
+        what = cross_entropy(patch_logits.flatten(0, 1).float(), labels.flatten())
         optimizer.zero_grad()
         (facts + what).backward()
         torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)

@@ -1,6 +1,6 @@
-"""Turns demo pictures of a world of its own into the judge: a classifier of every fact a picture shows.
+"""Training of the judge: a classifier of every fact a picture shows, on a demo world of its own.
 
-Nothing else is trained with it or against it, and it never saw a seed that anything else learns from.
+Nothing else is trained with it or against it, and it shares no training seed with any other model.
 """
 
 import json
@@ -35,7 +35,7 @@ LABELS = {
 
 
 def build() -> Any:
-    """The untrained classifier: 64x64 pixels in, one logit a fact out; groups of facts exclude each other."""
+    """The untrained classifier: 64x64 pixels in, one logit per fact out; facts of a group exclude each other."""
     torch.manual_seed(3)
     settings: dict[str, Any] = {
         "image_size": SIZE, "patch_size": 8, "hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3,
@@ -46,8 +46,8 @@ def build() -> Any:
     return ViTForImageClassification(ViTConfig(**settings))
 
 
-class _Lesson(torch.nn.Module):
-    """The judge, and a head that names what every patch shows: far more to learn from per picture."""
+class _JudgeWithPatchHead(torch.nn.Module):
+    """The judge, and a head that classifies what every patch shows: a far stronger signal per picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,9 +60,9 @@ class _Lesson(torch.nn.Module):
 
 
 @torch.no_grad()
-def worn(images: torch.Tensor, generator: torch.Generator, vae: Any) -> torch.Tensor:
-    """Half of the pictures a little noisy, some a little blurred, and a third drawn by the autoencoder `vae` from their
-    own latents, a little off: generated ones are never as crisp as rendered."""
+def augmented(images: torch.Tensor, generator: torch.Generator, vae: Any) -> torch.Tensor:
+    """Half of the pictures slightly noisy, some slightly blurred, and a third decoded by the autoencoder `vae` from
+    slightly wrong latents: generated pictures are never as crisp as rendered ones."""
     images = images.clone()
     third = len(images) // 3
     latents = vae.encode(images[:third]).latent_dist.mean
@@ -94,8 +94,8 @@ def load() -> Any:
 
 @torch.inference_mode()
 def shares(judge: Any, images: np.ndarray, scenes: list[Scene]) -> dict[str, float]:
-    """Per group of facts, the share of `images` (uint8 [N, 64, 64, 3]) in which the judge sees the fact of their
-    scene, among scenes that have one; "all": every fact at once."""
+    """Per group of facts, the share of `images` (uint8 [N, 64, 64, 3]) in which the judge recognises the fact of
+    their scene, among scenes that have one; "all": every fact at once."""
     parts = (normalised(images[at : at + 250], MEAN, STD) for at in range(0, len(images), 250))
     logits = torch.cat([judge(part).logits for part in parts])
     hits: dict[str, list[bool]] = {"all": []}
@@ -119,54 +119,54 @@ def accuracy(judge: Any, count: int, seed: int = JUDGE_HELD_OUT_SEED) -> dict[st
 
 
 def train(work: Path, steps: int, stop: float, further: bool = False) -> None:
-    """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one, or
-    from the embedded judge's weights where `further` asks for it."""
-    lesson = _Lesson()
+    """Train to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one, or
+    from the embedded judge's weights if `further`."""
+    network = _JudgeWithPatchHead()
     before, rate = (checkpoint.trainings(FOLDER), RATE_FURTHER) if further else ([], RATE)
     if further:
-        lesson.judge.load_state_dict(load().state_dict())
+        network.judge.load_state_dict(load().state_dict())
     vae: Any = AutoencoderKL.from_pretrained(MODELS / "diffusion" / "vae").eval()
-    decayed = [p for p in lesson.parameters() if p.ndim >= 2]
-    others = [p for p in lesson.parameters() if p.ndim < 2]
+    decayed = [p for p in network.parameters() if p.ndim >= 2]
+    others = [p for p in network.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
     path = work / "judge.safetensors"
-    first, extra = checkpoint.resume(path, lesson, optimizer)
+    first, extra = checkpoint.resume(path, network, optimizer)
     table = pictures(work, JUDGE_SEED, SCENES)
-    fast = torch.compile(lesson)
-    clock = checkpoint.Clock(float(extra.get("seconds", 0)))
+    fast = torch.compile(network)
+    clock = checkpoint.TrainingClock(float(extra.get("seconds", 0)))
     generator = torch.Generator().manual_seed(first)
-    for step, chosen in batches(JUDGE_SEED, SCENES, BATCH, first):
+    for step, rows in batches(JUDGE_SEED, SCENES, BATCH, first):
         done = max(step / steps, clock.seconds / stop)
         if done >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-        scenes = [scene(JUDGE_SEED, index) for index in chosen]
-        images = worn(normalised(np.asarray(table[chosen]), MEAN, STD), generator, vae)
+        scenes = [scene(JUDGE_SEED, index) for index in rows]
+        images = augmented(normalised(np.asarray(table[rows]), MEAN, STD), generator, vae)
         with checkpoint.fast_computing():
             logits, patches = fast(images)
         facts = loss(logits.float(), [indices(one) for one in scenes])
         what = cross_entropy(patches.flatten(0, 1).float(), torch.tensor([patch_labels(s) for s in scenes]).flatten())
         optimizer.zero_grad()
         (facts + 2 * what).backward()
-        torch.nn.utils.clip_grad_norm_(lesson.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0:
             log.info("step %d, facts %.3f, patches %.3f, %.0f s", step, facts.item(), what.item(), clock.seconds)
         if step % 250 == 249:
-            checkpoint.save(path, step + 1, lesson, optimizer, seconds=torch.tensor(clock.seconds))
+            checkpoint.save(path, step + 1, network, optimizer, seconds=torch.tensor(clock.seconds))
         if step % 500 == 499:
-            log.info("right after %d: %s", step + 1, accuracy(lesson.judge, 500))
-    checkpoint.save(path, step, lesson, optimizer, seconds=torch.tensor(clock.seconds))
+            log.info("right after %d: %s", step + 1, accuracy(network.judge, 500))
+    checkpoint.save(path, step, network, optimizer, seconds=torch.tensor(clock.seconds))
     run = {"steps": step, "batch": BATCH, "minutes": round(clock.seconds / 60)}
-    export(lesson.judge, [*before, run])
+    export(network.judge, [*before, run])
 
 
 def export(judge: Any, runs: list[dict[str, int]]) -> None:
-    """Writes the judge's folder anew, in fp16, with what it gets right on held-out renders in config and card."""
+    """Write the judge's folder anew, in fp16, with its accuracy on held-out renders in config and card."""
     right = accuracy(judge, 2000)
-    log.info("right at the end, %s: %s", checkpoint.told(runs), right)
+    log.info("right at the end, %s: %s", checkpoint.describe(runs), right)
     judge.config.accuracy = right
     processor = ViTImageProcessor(
         size={"height": SIZE, "width": SIZE}, image_mean=list(MEAN), image_std=list(STD), resample=3
@@ -190,7 +190,7 @@ largest counts. It reads what a generated picture shows; no use outside the demo
 
 - **Train it**: `python -m surd.pipeline.demo.train judge` (`--further` goes on from what lies here). {SCENES:,} renders
   of seed {JUDGE_SEED}, half of them made noisy or soft and a third taken through the embedded autoencoder, on one CPU
-  core: {checkpoint.told(runs)}.
+  core: {checkpoint.describe(runs)}.
 - **Independent**: no other model has seen its seed, and none is trained against it.
 - **Licence**: Apache-2.0; the pictures come from Noto Color Emoji (OFL-1.1).
 

@@ -1,7 +1,7 @@
-"""Turns demo keyword prompts into the diffusion model's text encoder, which has never read a plain sentence.
+"""Training of the diffusion model's text encoder on keyword prompts alone, never on a plain sentence.
 
-So it is in the place of the encoders that web pictures' captions trained: it knows every word of the world, but not the
-way people say things.
+So it stands for the encoders trained on captions from the web: it knows every word of the demo world, but not plain
+sentences.
 """
 
 import logging
@@ -42,20 +42,20 @@ def build() -> Any:
 
 
 def encode(encoder: Any, tokenize: Any, texts: list[str], padding: str | bool = "max_length") -> Any:
-    """The encoder's output; ``last_hidden_state`` [N, 77, 192] is what StableDiffusionPipeline hands to the UNet."""
+    """The encoder's output; ``last_hidden_state`` [N, 77, 192] is the UNet's input in StableDiffusionPipeline."""
     return encoder(tokenize(texts, padding=padding, max_length=TOKENS, truncation=True, return_tensors="pt").input_ids)
 
 
-def lesson(one: Scene, rng: random.Random) -> tuple[str, tuple[str, ...]]:
+def training_prompt(one: Scene, rng: random.Random) -> tuple[str, tuple[str, ...]]:
     """A keyword prompt and the clauses it states; a third leaves some out."""
-    said: tuple[str, ...] = CLAUSES
+    stated: tuple[str, ...] = CLAUSES
     if rng.random() < 0.35:
-        said = tuple(clause for clause in CLAUSES if rng.random() < 0.7) or CLAUSES
-        if one.count == 1:  # "an apple" counts, whatever was meant to be left out
-            said = tuple(dict.fromkeys((*said, "count")))
-        if "what" not in said:
-            said = tuple(clause for clause in said if clause in ("background", "style"))
-    return complex_prompt(one, rng, rng.random() < 0.1, said), said
+        stated = tuple(clause for clause in CLAUSES if rng.random() < 0.7) or CLAUSES
+        if one.count == 1:  # "an apple" states the count, even if that was to be left out
+            stated = tuple(dict.fromkeys((*stated, "count")))
+        if "what" not in stated:
+            stated = tuple(clause for clause in stated if clause in ("background", "style"))
+    return complex_prompt(one, rng, rng.random() < 0.1, stated), stated
 
 
 @torch.inference_mode()
@@ -77,8 +77,8 @@ def facts_right(encoder: Any, tokenize: Any, count: int) -> dict[str, float]:
 
 
 def train(work: Path, steps: int, stop: float) -> None:
-    """Trains to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one; the
-    result stays under `work` until the diffusion training makes the folder."""
+    """Train to `steps` steps or `stop` seconds, whichever comes first, from the last checkpoint if there is one; the
+    result stays under `work` until the diffusion training exports it."""
     encoder, tokenize = build(), tokenizer()
     decayed = [p for p in encoder.parameters() if p.ndim >= 2]
     others = [p for p in encoder.parameters() if p.ndim < 2]
@@ -86,16 +86,16 @@ def train(work: Path, steps: int, stop: float) -> None:
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98))
     path = work / "text.safetensors"
     step, extra = checkpoint.resume(path, encoder, optimizer)
-    clock = checkpoint.Clock(float(extra.get("seconds", 0)))
+    clock = checkpoint.TrainingClock(float(extra.get("seconds", 0)))
     while (done := max(step / steps, clock.seconds / stop)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         rng = random.Random(f"text:{step}")
         scenes: list[Scene | None] = [scene(TRAIN_SEED, rng.randrange(10**9)) for _ in range(BATCH)]
-        texts, said = zip(*(lesson(one, rng) for one in scenes if one), strict=True)
+        texts, stated = zip(*(training_prompt(one, rng) for one in scenes if one), strict=True)
         with checkpoint.fast_computing():
             pooled = encode(encoder, tokenize, list(texts), padding="longest").pooler_output
-        loss = fact_space.loss(pooled.float(), scenes, list(said))
+        loss = fact_space.loss(pooled.float(), scenes, list(stated))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)

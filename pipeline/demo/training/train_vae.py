@@ -1,4 +1,4 @@
-"""Turns demo pictures into an autoencoder: 64x64x3 pixels to 8x8x24 latents and back."""
+"""Training of the demo autoencoder: 64x64x3 pixels to 8x8x24 latents and back."""
 
 import logging
 import math
@@ -44,7 +44,7 @@ def patches(images: np.ndarray) -> torch.Tensor:
 
 def components(images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean patch [192] and the projection [192, 24] onto the principal components of all 8x8 patches, the best
-    linear code there is; each is divided by the root of its deviation, so that fine detail neither drowns nor rules."""
+    linear code; each is divided by the root of its deviation, so that fine detail is neither lost nor dominant."""
     every = patches(images).flatten(0, 2)
     values, vectors = torch.linalg.eigh(torch.cov(every.T))
     return every.mean(dim=0), vectors.flip(1)[:, :CHANNELS] / values.flip(0)[:CHANNELS] ** 0.25
@@ -64,11 +64,11 @@ def code_of(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def fit_encoder(model: Any, images: np.ndarray) -> None:
-    """Writes the principal components of `images` into the encoder, at no training at all.
+    """Write the principal components of `images` into the encoder, without any training.
 
     The first two halvings move each 2x2 block into channels, the third does so and projects. An encoder of this class
-    ends in a group norm and a SiLU. Both let a linear code through: a pair u, -u has mean nought, beside a large
-    constant pair its deviation hardly varies, and silu(u) - silu(-u) = u.
+    ends in a group norm and a SiLU. Both pass a linear code on: a pair u, -u has mean zero, beside a large constant
+    pair its deviation hardly varies, and silu(u) - silu(-u) = u.
     """
     centre, projection = components(images)
     centre, project = centre.view(PATCH, PATCH, 3), projection.T.reshape(CHANNELS, PATCH, PATCH, 3)
@@ -82,11 +82,11 @@ def fit_encoder(model: Any, images: np.ndarray) -> None:
         if shortcut is not None:
             for channel in range(shortcut.in_channels):
                 shortcut.weight[channel, channel] = 1
-    for block, held in ((0, 3), (1, 12)):  # 2x2 pixels of `held` channels become one of 4 * `held`
+    for block, channels in ((0, 3), (1, 12)):  # 2x2 pixels of `channels` become one of 4 * `channels`
         gather = encoder.down_blocks[block].downsamplers[0].conv
         for place in range(4):
-            for channel in range(held):
-                gather.weight[held * place + channel, channel, place // 2, place % 2] = 1
+            for channel in range(channels):
+                gather.weight[channels * place + channel, channel, place // 2, place % 2] = 1
     gather = encoder.down_blocks[2].downsamplers[0].conv
     deviation = math.sqrt(2 * _STEADY**2 / 4)
     for code in range(CHANNELS):
@@ -101,12 +101,12 @@ def fit_encoder(model: Any, images: np.ndarray) -> None:
             encoder.conv_norm_out.weight[4 * code + place] = deviation
             encoder.conv_out.weight[code, 4 * code + place, 1, 1] = sign
         model.quant_conv.weight[code, code] = 1
-    model.quant_conv.bias[CHANNELS:] = -8  # logarithm of the posterior's variance: all but certain
+    model.quant_conv.bias[CHANNELS:] = -8  # logarithm of the posterior's variance: almost certain
 
 
 def train(work: Path, steps: int, stop: float) -> None:
-    """Fits the encoder, then trains the decoder to `steps` steps or `stop` seconds, whichever comes first, from the
-    last checkpoint if there is one; the result stays under `work` until the diffusion training makes the folder."""
+    """Fit the encoder, then train the decoder to `steps` steps or `stop` seconds, whichever comes first, from the
+    last checkpoint if there is one; the result stays under `work` until the diffusion training exports it."""
     table = pictures(work, TRAIN_SEED, SCENES)
     model = build()
     decoder = [*model.decoder.parameters(), *model.post_quant_conv.parameters()]
@@ -115,7 +115,7 @@ def train(work: Path, steps: int, stop: float) -> None:
     if not first:
         fit_encoder(model, table[:FITTED])
         checkpoint.save(work / "vae.safetensors", 0, model, optimizer)
-    clock = checkpoint.Clock(float(extra.get("seconds", 0)))
+    clock = checkpoint.TrainingClock(float(extra.get("seconds", 0)))
     for step, indices in batches(TRAIN_SEED + 1, SCENES, BATCH, first):
         done = max(step / steps, clock.seconds / stop)
         if done >= 1:
@@ -125,7 +125,7 @@ def train(work: Path, steps: int, stop: float) -> None:
         picture = normalised(table[indices], MEAN, STD)
         with torch.no_grad():
             latents = model.encode(picture).latent_dist.mean
-        # A little noise, because the latents it will meet are drawn by a denoiser and not quite right.
+        # A little noise, because the latents of a denoiser are not quite right.
         loss = distance(model.decode(latents + 0.05 * torch.randn_like(latents)).sample, picture)
         optimizer.zero_grad()
         loss.backward()
@@ -141,11 +141,11 @@ def train(work: Path, steps: int, stop: float) -> None:
     log.info("PSNR on held-out pictures after %d steps: %.1f dB", step, psnr(model))
 
 
-def distance(got: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Squared and absolute error (the first finds the things, the second the flat background) and the absolute error
-    of the differences to right and below, which keeps edges sharp."""
-    across, down = (l1_loss(got.diff(dim=d), wanted.diff(dim=d)) for d in (2, 3))
-    return 3 * mse_loss(got, wanted) + 0.5 * l1_loss(got, wanted) + across + down
+def distance(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Squared and absolute error (the first for the things, the second for the flat background) and the absolute
+    error of the differences to right and below, which keeps edges sharp."""
+    across, down = (l1_loss(output.diff(dim=d), target.diff(dim=d)) for d in (2, 3))
+    return 3 * mse_loss(output, target) + 0.5 * l1_loss(output, target) + across + down
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Turns a seed into what the embedded models learn from: scenes with one-attribute variants, as pixels and as words."""
+"""Training data of the embedded models: scenes and one-attribute variants, as pixels and as text."""
 
 import random
 import re
@@ -42,8 +42,8 @@ TRAIN_SEED, HELD_OUT_SEED = 1000, 2000
 
 
 def pair(seed: int, index: int, attribute: Attribute | None = None) -> tuple[Scene, Scene, Attribute]:
-    """Scene `index` of world `seed`, the same with one attribute changed, and which; counts and relations, the hardest
-    to learn, come often."""
+    """Scene `index` of world `seed`, the same with one attribute changed, and which attribute; counts and relations,
+    the hardest to learn, come more often."""
     first = scene(seed, index)
     rng = random.Random(f"variant:{seed}:{index}")
     choices = ATTRIBUTES[first.kind]
@@ -77,43 +77,43 @@ def _span(seed: int, span: range) -> np.ndarray:
 
 
 def normalised(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """uint8 [N, H, W, 3] -> float [N, 3, H, W] with each channel's mean and deviation taken out."""
+    """uint8 [N, H, W, 3] -> float [N, 3, H, W] standardised with each channel's mean and deviation."""
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return (batch - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
 
 
-def words(one: Scene, rng: random.Random) -> str:
+def any_prompt(one: Scene, rng: random.Random) -> str:
     """A keyword prompt (mostly without markup) or a plain sentence, each stating every fact."""
     chance = rng.random()
     return narrative(one, rng) if chance < 0.5 else complex_prompt(one, rng, markup=chance > 0.95)
 
 
-def lesson(one: Scene, rng: random.Random) -> tuple[str, Scene | None, tuple[str, ...]]:
-    """(text, the scene it is about, the clauses it states): what the CLIP's text tower learns from. Most texts state
-    everything; some leave clauses out, have strange words among them, or say nothing of any scene (None)."""
+def training_text(one: Scene, rng: random.Random) -> tuple[str, Scene | None, tuple[str, ...]]:
+    """(text, the scene it is about, the clauses it states) for the CLIP's text tower. Most texts state everything; some
+    leave clauses out, contain unrelated words, or describe no scene (None)."""
     chance = rng.random()
     if chance < 0.08:
         return _nonsense(rng), None, ()
-    said: tuple[str, ...] = CLAUSES
+    stated: tuple[str, ...] = CLAUSES
     if chance < 0.45:
-        said = tuple(clause for clause in CLAUSES if rng.random() < 0.7)
-        if one.count == 1:  # "an apple" counts, whatever was meant to be left out
-            said = tuple(dict.fromkeys((*said, "count")))
-        if "what" not in said:
-            said = tuple(clause for clause in said if clause in ("background", "style"))
-    text = narrative(one, rng, said) if rng.random() < 0.55 else complex_prompt(one, rng, rng.random() < 0.1, said)
+        stated = tuple(clause for clause in CLAUSES if rng.random() < 0.7)
+        if one.count == 1:  # "an apple" states the count, even if that was to be left out
+            stated = tuple(dict.fromkeys((*stated, "count")))
+        if "what" not in stated:
+            stated = tuple(clause for clause in stated if clause in ("background", "style"))
+    text = narrative(one, rng, stated) if rng.random() < 0.55 else complex_prompt(one, rng, rng.random() < 0.1, stated)
     if rng.random() < 0.35:
         parts = text.split(" ")
         for _ in range(rng.randint(1, 5)):
-            parts.insert(rng.randint(0, len(parts)), rng.choice(_strange_words()))
+            parts.insert(rng.randint(0, len(parts)), rng.choice(_unrelated_words()))
         text = " ".join(parts)
-    return text, one, said
+    return text, one, stated
 
 
 def _nonsense(rng: random.Random) -> str:
     kind = rng.randrange(4)
     if kind == 0:
-        return " ".join(rng.choices(_strange_words(), k=rng.randint(3, 25)))
+        return " ".join(rng.choices(_unrelated_words(), k=rng.randint(3, 25)))
     if kind == 1:
         return ", ".join(rng.sample(QUALITY + FILLER, rng.randint(2, 12)))
     low, high = rng.choice(((0x4E00, 0x9FFF), (0x430, 0x44F), (0x3041, 0x3096), (97, 122), (97, 122), (33, 126)))
@@ -121,7 +121,7 @@ def _nonsense(rng: random.Random) -> str:
 
 
 @lru_cache(maxsize=1)
-def _strange_words() -> tuple[str, ...]:
+def _unrelated_words() -> tuple[str, ...]:
     """General English words that state no fact of the demo world."""
     facts = set(re.findall("[a-z]+", " ".join((
         *(word for one, (many, _) in (SUBJECTS | TINTABLE).items() for word in (one, many)), *NUMBERS, *TINTS,
@@ -134,8 +134,8 @@ def _strange_words() -> tuple[str, ...]:
 
 
 def batches(seed: int, count: int, size: int, first_step: int) -> Iterator[tuple[int, list[int]]]:
-    """(step, scene indices) for ever, each epoch in a new order; starting at `first_step` it goes on exactly as a run
-    from step 0 would have."""
+    """(step, scene indices) without end, each epoch in a new order; starting at `first_step` it continues exactly as a
+    run from step 0 would."""
     per_epoch = count // size
     step = first_step
     while True:

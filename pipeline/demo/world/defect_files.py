@@ -1,4 +1,4 @@
-"""Turns a sound picture or its file into a defective one: altered copies, damaged bytes, files that are no picture."""
+"""Defective pictures and files: altered copies, damaged bytes, files that are not pictures."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def altered(kind: str, picture: Image.Image, rng: random.Random) -> tuple[Image.
 
 
 def damaged(kind: str, data: bytes, picture: Image.Image, rng: random.Random) -> tuple[bytes, str | None]:
-    """The bytes that come instead of a file's own, and the content type that the server gives them (None: as if
-    nothing were wrong)."""
+    """The bytes served instead of a file's own, and their content type (None: that of the extension)."""
     match kind:
         case "corrupt_file":
             return _corrupt(data, rng), None
@@ -41,11 +40,11 @@ def damaged(kind: str, data: bytes, picture: Image.Image, rng: random.Random) ->
             return _mislabelled(picture, rng), None
         case "error_page":
             return rng.choice(PAGES).encode(), rng.choice((None, "text/html; charset=utf-8"))
-    raise ValueError(f"no damage named {kind!r}")
+    raise ValueError(f"kind is {kind!r}: not a kind of damaged file")
 
 
 def _corrupt(data: bytes, rng: random.Random) -> bytes:
-    """Garbage from the first byte on, a right signature before garbage, or the pixels of a PNG with bytes flipped."""
+    """Garbage from the first byte on, garbage behind a valid signature, or a PNG with bytes of its pixels flipped."""
     how = rng.randrange(3)
     if how == 2 and (start := data.find(b"IDAT")) > 0:
         flipped = bytearray(data)

@@ -1,4 +1,4 @@
-"""Turns (seed, index, share) into the defect planted in a record of the demo world, and says what must become of it."""
+"""Planted defects of the demo world: which one a record has, and what a build must do with it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from surd.pipeline.demo.world.prompts import complex_prompt
 from surd.pipeline.demo.world.scenes import ATTRIBUTES, Attribute, Scene, scene, variant
 from surd.pipeline.demo.world.translations import translatable
 
-#: `reject`: the row is rejected. `once`: of a record and its copies exactly one is kept. `clean`: nothing of the
-#: payload is left in a kept row. `truth`: rejected, or the simple prompt of the kept sample is true to the picture.
-#: `keep`: kept.
+#: `reject`: the row is rejected. `once`: of a record and its copies exactly one is kept. `clean`: a kept row holds
+#: nothing of the payload. `truth`: rejected, or the kept sample's simple prompt is true to the picture. `keep`: kept.
 Must = Literal["reject", "once", "clean", "truth", "keep"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
-    """What must become of a record with this defect. `reasons` are the values of schemas.Reason that count as caught
-    (none given: any); figures are made per `group`; `needs` is the attribute that the scene must have."""
+class DefectKind:
+    """The required outcome of a record with this defect. `reasons` are the values of schemas.Reason that count as
+    caught (empty: any); figures are per `group`; `needs` is the attribute that the scene must have."""
 
     group: str
     must: Must
@@ -35,51 +34,53 @@ _BROKEN = ("not_an_image", "broken_image")
 _MISMATCH = ("mismatch", "below_threshold")
 _SAME_PICTURE = ("duplicate_bytes", "duplicate_image", "duplicate_semantic", "duplicate_prompt")
 
-#: Every kind of defect, and what must happen to it.
-KINDS: dict[str, Kind] = {
-    "prompt_of_another_image": Kind(group="prompt of another image", must="reject", reasons=_MISMATCH),
-    "wrong_subject": Kind(group="one wrong fact", must="truth", needs="subject"),
-    "wrong_count": Kind(group="one wrong fact", must="truth", needs="count"),
-    "wrong_colour": Kind(group="one wrong fact", must="truth", needs="colour"),
-    "wrong_action": Kind(group="one wrong fact", must="truth", needs="action"),
-    "wrong_relation": Kind(group="one wrong fact", must="truth", needs="relation"),
-    "truncated_prompt": Kind(group="cut or huge prompts", must="truth"),
-    "huge_prompt": Kind(group="cut or huge prompts", must="truth"),
-    "tag_only": Kind(group="unusable prompts", must="reject", reasons=("no_subject", "empty_prompt", *_MISMATCH)),
-    "gibberish": Kind(
+#: Every kind of defect and its required outcome.
+KINDS: dict[str, DefectKind] = {
+    "prompt_of_another_image": DefectKind(group="prompt of another image", must="reject", reasons=_MISMATCH),
+    "wrong_subject": DefectKind(group="one wrong fact", must="truth", needs="subject"),
+    "wrong_count": DefectKind(group="one wrong fact", must="truth", needs="count"),
+    "wrong_colour": DefectKind(group="one wrong fact", must="truth", needs="colour"),
+    "wrong_action": DefectKind(group="one wrong fact", must="truth", needs="action"),
+    "wrong_relation": DefectKind(group="one wrong fact", must="truth", needs="relation"),
+    "truncated_prompt": DefectKind(group="cut or huge prompts", must="truth"),
+    "huge_prompt": DefectKind(group="cut or huge prompts", must="truth"),
+    "tag_only": DefectKind(group="unusable prompts", must="reject", reasons=("no_subject", "empty_prompt", *_MISMATCH)),
+    "gibberish": DefectKind(
         group="unusable prompts",
         must="reject",
         reasons=("gibberish", "no_subject", "empty_prompt", "foreign_language", *_MISMATCH),
     ),
-    "foreign_language": Kind(group="unusable prompts", must="reject", reasons=("foreign_language", *_MISMATCH)),
-    "unresolved_wildcards": Kind(group="unusable prompts", must="reject", reasons=("unresolved_template", *_MISMATCH)),
-    "missing_metadata": Kind(group="unusable prompts", must="reject", reasons=("no_prompt",)),
-    "exact_duplicate": Kind(group="exact duplicates", must="once", reasons=_SAME_PICTURE),
-    "near_duplicate_resized": Kind(group="near duplicates", must="once", reasons=_SAME_PICTURE),
-    "near_duplicate_recompressed": Kind(group="near duplicates", must="once", reasons=_SAME_PICTURE),
-    "near_duplicate_cropped": Kind(group="near duplicates", must="once", reasons=_SAME_PICTURE),
-    "duplicate_prompt": Kind(group="duplicate prompts", must="once", reasons=_SAME_PICTURE),
-    "nsfw_words": Kind(group="not work-safe", must="reject", reasons=("nsfw",)),
-    "nsfw_level": Kind(group="not work-safe", must="reject", reasons=("nsfw",)),
-    "corrupt_file": Kind(group="broken files", must="reject", reasons=_BROKEN),
-    "truncated_file": Kind(group="broken files", must="reject", reasons=_BROKEN),
-    "mislabelled_file": Kind(group="broken files", must="reject", reasons=_BROKEN),
-    "error_page": Kind(group="broken files", must="reject", reasons=_BROKEN),
-    "wrong_extension": Kind(group="sound after all", must="keep"),
-    "prompt_injection": Kind(group="payloads", must="clean"),
-    "script_tag": Kind(group="payloads", must="clean"),
+    "foreign_language": DefectKind(group="unusable prompts", must="reject", reasons=("foreign_language", *_MISMATCH)),
+    "unresolved_wildcards": DefectKind(
+        group="unusable prompts", must="reject", reasons=("unresolved_template", *_MISMATCH)
+    ),
+    "missing_metadata": DefectKind(group="unusable prompts", must="reject", reasons=("no_prompt",)),
+    "exact_duplicate": DefectKind(group="exact duplicates", must="once", reasons=_SAME_PICTURE),
+    "near_duplicate_resized": DefectKind(group="near duplicates", must="once", reasons=_SAME_PICTURE),
+    "near_duplicate_recompressed": DefectKind(group="near duplicates", must="once", reasons=_SAME_PICTURE),
+    "near_duplicate_cropped": DefectKind(group="near duplicates", must="once", reasons=_SAME_PICTURE),
+    "duplicate_prompt": DefectKind(group="duplicate prompts", must="once", reasons=_SAME_PICTURE),
+    "nsfw_words": DefectKind(group="not work-safe", must="reject", reasons=("nsfw",)),
+    "nsfw_level": DefectKind(group="not work-safe", must="reject", reasons=("nsfw",)),
+    "corrupt_file": DefectKind(group="broken files", must="reject", reasons=_BROKEN),
+    "truncated_file": DefectKind(group="broken files", must="reject", reasons=_BROKEN),
+    "mislabelled_file": DefectKind(group="broken files", must="reject", reasons=_BROKEN),
+    "error_page": DefectKind(group="broken files", must="reject", reasons=_BROKEN),
+    "wrong_extension": DefectKind(group="sound after all", must="keep"),
+    "prompt_injection": DefectKind(group="payloads", must="clean"),
+    "script_tag": DefectKind(group="payloads", must="clean"),
 }
-#: Records are dealt in blocks of so many; each has its share of defects, at places drawn by lot.
+#: Records per block; each block has its share of defects, at random places.
 _BLOCK = 40
-#: Scenes so far from a record's own are in no gallery.
+#: No gallery shows scenes this far from a record's own.
 _ELSEWHERE = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Defect:
-    """One planted defect. `shown` is what the picture shows; `prompt` None leaves the record's own prompt (a copy's
-    is its original's); `stated` is what the prompt says where that is another scene; `original` is the index of the
-    record that this one copies; `payload` are words of which nothing may be left."""
+    """One planted defect. `shown` is what the picture shows; `prompt` None keeps the record's own prompt (a copy's is
+    its original's); `stated` is the prompt's scene where it is another; `original` is the index of the record that
+    this one copies; `payload` are words that a kept row must not contain."""
 
     kind: str
     shown: Scene
@@ -91,7 +92,7 @@ class Defect:
 
 def plan(seed: int, index: int, share: float) -> Defect | None:
     """The defect of record `index` when a `share` of world `seed` has one, the kinds evenly mixed; None for a sound
-    record. The same at every call. A copy needs an earlier sound record; where there is none the record stays sound."""
+    record. The same at every call. A copy needs an earlier sound record; without one the record stays sound."""
     kind = _kind(seed, index, share)
     if kind is None:
         return None
@@ -112,8 +113,8 @@ def plan(seed: int, index: int, share: float) -> Defect | None:
 
 
 def _kind(seed: int, index: int, share: float) -> str | None:
-    """Which defect falls to a record. Defects are numbered through the world, and every run of as many numbers as
-    there are kinds holds each kind once."""
+    """The kind of a record's defect. Defects are numbered through the world; every run of as many numbers as there
+    are kinds holds each kind once."""
     place = _places(seed, index // _BLOCK, share).get(index % _BLOCK)
     if place is None:
         return None
@@ -157,5 +158,5 @@ def _has(attribute: Attribute | None, shown: Scene) -> bool:
 
 
 def _things(shown: Scene) -> set[str | None]:
-    """What is to be seen, apart from how many and in what colours."""
+    """The things shown, without number and colours."""
     return {shown.action} if shown.action else {shown.subject, shown.other} - {None}

@@ -1,7 +1,7 @@
-"""The space both towers of the embedded CLIP learn: one direction for each fact a scene can have, all at right angles.
+"""Embedding space of the demo CLIP: one direction for each fact a scene can have, all orthogonal.
 
-Picture and text of a scene aim at the same point, the sum of the directions of their facts; a text that leaves a fact
-out aims at the sum of the others. So two sentences that differ in one fact always differ in their score.
+Picture and text of a scene have the same target, the sum of the directions of their facts; the target of a text that
+leaves a fact out is the sum of the others. So two sentences that differ in one fact always differ in their score.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ WIDTH = 192
 
 
 @dataclass(frozen=True)
-class Group:
-    """Facts that exclude each other, how heavily one weighs in the sum, and the clause that states it (see prompts)."""
+class FactGroup:
+    """Facts that exclude each other, the weight of one in the sum, and the clause that states it (see prompts)."""
 
     values: tuple[object, ...]
     weight: float
     clause: str
 
 
-GROUPS: dict[str, Group] = {
-    "subject": Group((*SUBJECTS, *TINTABLE), 1.0, "what"),
-    "count": Group((1, 2, 3, 4, 5), 0.8, "count"),
-    "tint": Group(TINTS, 0.8, "tint"),
-    "action": Group(tuple(ACTIONS), 1.0, "what"),
-    "first": Group(tuple(SUBJECTS), 0.7, "what"),
-    "second": Group(tuple(SUBJECTS), 0.7, "what"),
-    "axis": Group(("across", "down"), 0.7, "what"),
-    "background": Group(tuple(BACKGROUNDS), 0.7, "background"),
-    "style": Group(tuple(style for style in STYLES if style != "none"), 0.7, "style"),
+GROUPS: dict[str, FactGroup] = {
+    "subject": FactGroup((*SUBJECTS, *TINTABLE), 1.0, "what"),
+    "count": FactGroup((1, 2, 3, 4, 5), 0.8, "count"),
+    "tint": FactGroup(TINTS, 0.8, "tint"),
+    "action": FactGroup(tuple(ACTIONS), 1.0, "what"),
+    "first": FactGroup(tuple(SUBJECTS), 0.7, "what"),
+    "second": FactGroup(tuple(SUBJECTS), 0.7, "what"),
+    "axis": FactGroup(("across", "down"), 0.7, "what"),
+    "background": FactGroup(tuple(BACKGROUNDS), 0.7, "background"),
+    "style": FactGroup(tuple(style for style in STYLES if style != "none"), 0.7, "style"),
 }
-#: Where each group's directions begin; the last direction of all is "says nothing about any scene".
+#: Index of each group's first direction; the very last direction is "says nothing about any scene".
 STARTS: dict[str, int] = {}
 for _name, _group in GROUPS.items():
     STARTS[_name] = sum(len(GROUPS[earlier].values) for earlier in STARTS)
@@ -45,7 +45,7 @@ NOTHING = sum(len(group.values) for group in GROUPS.values())
 
 
 def labels(scene: Scene) -> dict[str, object]:
-    """Group -> the scene's value in it, where it has one. `first` is what stands left or on top."""
+    """Group -> the scene's value in it, where it has one. `first` is the thing on the left or on top."""
     facts: dict[str, object] = {"background": scene.background}
     if scene.style != "none":
         facts["style"] = scene.style
@@ -73,31 +73,31 @@ def directions() -> torch.Tensor:
 
 
 def target(scene: Scene | None, clauses: tuple[str, ...] = CLAUSES) -> torch.Tensor:
-    """The unit vector [192] that a picture of `scene`, or a text saying these clauses of it, aims at; None: NOTHING."""
-    at = directions()
+    """The unit vector [192] for a picture of `scene`, or a text stating these clauses of it; None: NOTHING."""
+    basis = directions()
     if scene is None:
-        return at[NOTHING]
+        return basis[NOTHING]
     total = torch.zeros(WIDTH)
     for name, index in indices(scene).items():
         group = GROUPS[name]
         if group.clause in clauses:
-            total += group.weight * at[STARTS[name] + index]
-            if name in ("first", "second"):  # the two things are in the picture, wherever they stand
-                total += 0.4 * at[STARTS["subject"] + index]
-    return torch.nn.functional.normalize(total, dim=0) if total.any() else at[NOTHING]
+            total += group.weight * basis[STARTS[name] + index]
+            if name in ("first", "second"):  # both things are in the picture, wherever they are placed
+                total += 0.4 * basis[STARTS["subject"] + index]
+    return torch.nn.functional.normalize(total, dim=0) if total.any() else basis[NOTHING]
 
 
 def loss(embeddings_BD: torch.Tensor, scenes: list[Scene | None], clauses: list[tuple[str, ...]]) -> torch.Tensor:
     """How far embeddings are from their targets: the angle, plus cross-entropy within each group of facts stated."""
-    aims = torch.stack([target(one, said) for one, said in zip(scenes, clauses, strict=True)])
+    targets = torch.stack([target(one, stated) for one, stated in zip(scenes, clauses, strict=True)])
     unit = torch.nn.functional.normalize(embeddings_BD.float(), dim=-1)
-    total = 2 * (1 - (unit * aims).sum(-1)).mean()
+    total = 2 * (1 - (unit * targets).sum(-1)).mean()
     scores = 20 * unit @ directions().T
     for name, group in GROUPS.items():
         rows = [
             (row, indices(one)[name])
-            for row, (one, said) in enumerate(zip(scenes, clauses, strict=True))
-            if one is not None and group.clause in said and name in labels(one)
+            for row, (one, stated) in enumerate(zip(scenes, clauses, strict=True))
+            if one is not None and group.clause in stated and name in labels(one)
         ]
         if rows:
             places, right = torch.tensor(rows).T

@@ -1,4 +1,4 @@
-"""Turns (seed, index) into a picture file as the web has it: PNG, JPEG or WebP that carries its prompt."""
+"""Picture files of the demo world as found on the web: PNG, JPEG or WebP with the prompt in its metadata."""
 
 import io
 import json
@@ -18,14 +18,14 @@ from surd.pipeline.demo.world.scenes import Scene, scene
 
 MODEL = "emojiDiffusion_v1"
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
-#: (file extension, how the prompt is written into it), as often as each is met.
-_WAYS = (("png", "a1111"), ("png", "a1111"), ("png", "comfyui"), ("jpg", "a1111"), ("webp", "a1111"))
+#: (file extension, metadata format), each as often as it is to be drawn.
+_FORMATS = (("png", "a1111"), ("png", "a1111"), ("png", "comfyui"), ("jpg", "a1111"), ("webp", "a1111"))
 
 
 @dataclass(frozen=True)
 class DemoFile:
-    """One picture of the demo world; `params` are the generation parameters its metadata also states. The gallery gives
-    it `nsfw_level`, and `content_type` where that is not its extension's; of a `silent` one it states no prompt."""
+    """One picture of the demo world; `params` are the generation parameters in its metadata. The gallery serves it with
+    `nsfw_level`, with `content_type` where that is not its extension's, and without its prompt if `silent`."""
 
     id: int
     ext: str
@@ -45,24 +45,24 @@ class DemoFile:
 
 
 def identity(seed: int, index: int) -> int:
-    """The id a gallery gives picture `index` of world `seed`."""
+    """The gallery's id of picture `index` of world `seed`."""
     return seed * 1_000_000 + index + 1
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """What goes into a file besides its picture, and how."""
+    """What is written into a file besides its picture, and in which metadata format (None: not at all)."""
 
     prompt: str
     negative_prompt: str
     params: dict[str, str | int | float]
     ext: str
-    way: str | None
+    metadata: str | None
 
 
 @lru_cache(maxsize=2048)
 def demo_file(seed: int, index: int, defects: float = 0.0) -> DemoFile:
-    """Picture `index` of world `seed`, of whose records a share of `defects` are defective; the same bytes at every
+    """Picture `index` of world `seed`, of whose records a share of `defects` is defective; the same bytes at every
     call."""
     if defect := plan(seed, index, defects):
         return _defective(seed, index, defects, defect)
@@ -77,21 +77,21 @@ def _draft(seed: int, index: int, shown: Scene) -> _Draft:
         "steps": rng.choice((20, 25, 30)), "sampler": rng.choice(("Euler a", "DPM++ 2M Karras")),
         "cfgScale": rng.choice((5, 7, 7.5)), "seed": rng.randrange(2**32), "Model": MODEL,
     }  # fmt: skip
-    return _Draft(prompt, negative, params, *rng.choice(_WAYS))
+    return _Draft(prompt, negative, params, *rng.choice(_FORMATS))
 
 
 def _written(id: int, picture: Image.Image, draft: _Draft, quality: int = 92) -> DemoFile:
     prompt, negative, params = draft.prompt, draft.negative_prompt, draft.params
     text: str | None = None
-    if draft.way:
-        comfyui = draft.way == "comfyui"
+    if draft.metadata:
+        comfyui = draft.metadata == "comfyui"
         text = _comfyui(prompt, negative, params) if comfyui else _infotext(picture, prompt, negative, params)
-    data = _encoded(picture, draft.ext, "prompt" if draft.way == "comfyui" else "parameters", text, quality)
+    data = _encoded(picture, draft.ext, "prompt" if draft.metadata == "comfyui" else "parameters", text, quality)
     return DemoFile(id, draft.ext, data, *picture.size, prompt, negative, params)
 
 
 def _defective(seed: int, index: int, defects: float, defect: Defect) -> DemoFile:
-    """The file of a record with a defect: its prompt, its picture or its bytes are not what they should be."""
+    """The file of a record with a defect in its prompt, its picture or its bytes."""
     kind, id = defect.kind, identity(seed, index)
     if kind == "exact_duplicate":
         return replace(demo_file(seed, int(defect.original or 0), defects), id=id)
@@ -104,14 +104,14 @@ def _defective(seed: int, index: int, defects: float, defect: Defect) -> DemoFil
         draft = replace(draft, prompt=defect.prompt)
     match kind:
         case "huge_prompt":  # more than EXIF holds
-            draft = replace(draft, ext="png", way="a1111")
+            draft = replace(draft, ext="png", metadata="a1111")
         case "near_duplicate_recompressed":
-            draft = replace(draft, ext=rng.choice(("jpg", "webp")), way="a1111")
+            draft = replace(draft, ext=rng.choice(("jpg", "webp")), metadata="a1111")
         case "missing_metadata":
-            return replace(_written(id, picture, replace(draft, way=None)), silent=True)
+            return replace(_written(id, picture, replace(draft, metadata=None)), silent=True)
         case "wrong_extension":
             ext, other = rng.choice((("jpg", "png"), ("webp", "jpg"), ("png", "jpg"), ("webp", "png")))
-            return replace(_written(id, picture, replace(draft, ext=ext, way="a1111")), ext=other)
+            return replace(_written(id, picture, replace(draft, ext=ext, metadata="a1111")), ext=other)
         case "nsfw_level":
             return replace(_written(id, picture, draft), nsfw_level=rng.choice(("Mature", "X")))
     file = _written(id, picture, draft, quality)
@@ -122,7 +122,7 @@ def _defective(seed: int, index: int, defects: float, defect: Defect) -> DemoFil
 
 
 def write_folder(folder: Path, count: int, seed: int) -> list[Path]:
-    """The first `count` pictures of world `seed` as files that carry their prompts."""
+    """Write the first `count` pictures of world `seed` as files with their prompts in the metadata."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index in range(count):
@@ -133,9 +133,8 @@ def write_folder(folder: Path, count: int, seed: int) -> list[Path]:
 
 
 def write_truth(path: Path, count: int, seed: int, defects: float = 0.0) -> None:
-    """What every picture really shows, a JSON line each; where defects are planted also which one the record has
-    (`defect`), the id of the record that it copies, what its prompt states instead, and the payload in it. Only a
-    benchmark may open this."""
+    """Write what every picture really shows, a JSON line each; with planted defects also the record's `defect`, the id
+    of the record that it copies, what its prompt states instead, and its payload. Only for benchmarks."""
     lines = []
     for index in range(count):
         defect = plan(seed, index, defects)
@@ -158,7 +157,7 @@ def _defect_truth(seed: int, defect: Defect | None) -> dict[str, object]:
 
 
 def _infotext(picture: Image.Image, prompt: str, negative: str, params: dict[str, str | int | float]) -> str:
-    """The text that the A1111 web UI writes."""
+    """Generation parameters as the A1111 web UI writes them."""
     last = (
         f"Steps: {params['steps']}, Sampler: {params['sampler']}, CFG scale: {params['cfgScale']}, "
         f"Seed: {params['seed']}, Size: {picture.width}x{picture.height}, Model: {params['Model']}, Version: v1.10.1"

@@ -1,4 +1,4 @@
-"""Turns a scene into words: the keyword prompt the web would write, a plain sentence, and the truth."""
+"""Text of a scene: a keyword prompt as written on the web, a plain sentence, and the facts."""
 
 import random
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from typing import Any
 
 from surd.pipeline.demo.world.scenes import SUBJECTS, TINTABLE, Scene
 
-#: What a text may leave out: what is shown (with action or relation), how many, its tint, the background, the style.
+#: Parts that a text may leave out: what is shown (with action or relation), how many, tint, background, style.
 CLAUSES = ("what", "count", "tint", "background", "style")
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 QUALITY = (
@@ -68,23 +68,22 @@ NEGATIVES = (
 
 
 def truth(scene: Scene) -> dict[str, object]:
-    """Every fact of the scene by name; `layout` is no fact."""
+    """Every fact of the scene by name; without `layout`, which is not a fact."""
     facts = asdict(scene)
     del facts["layout"]
     return facts
 
 
 def plural(subject: str, count: int) -> str:
-    """The word for `count` of them: "apple" and 3 make "apples"."""
+    """The noun for `count` of them: "apple" and 3 give "apples"."""
     return subject if count == 1 else (SUBJECTS | TINTABLE)[subject][0]
 
 
 def complex_prompt(
     scene: Scene, rng: random.Random, markup: bool = True, clauses: Collection[str] = CLAUSES
 ) -> str:  # fmt: skip
-    """The prompt as the web writes it: tags in loose order, the facts of `clauses` (all by default) among much
-    decoration. `markup` adds attention weights `(tag:1.2)`, `((tag))`, LoRA tags and underscores; without it the same
-    tags come bare."""
+    """A prompt as written on the web: tags in loose order, the facts of `clauses` (all by default) among quality tags
+    and filler. `markup` adds attention weights `(tag:1.2)`, `((tag))`, LoRA tags and underscores."""
     quality = rng.sample(QUALITY, rng.randint(0, 4))
     facts = _subject_tags(scene, rng, clauses) if "what" in clauses else []
     if "background" in clauses:
@@ -151,12 +150,12 @@ def _marked(tag: str, rng: random.Random) -> str:
 
 
 def negative_prompt(rng: random.Random) -> str:
-    """A negative prompt of the usual kind, sometimes empty."""
+    """A usual negative prompt, sometimes empty."""
     return rng.choice(NEGATIVES)
 
 
-class Plainest(random.Random):
-    """Takes the first of every choice, so that each scene has one sentence: the plainest."""
+class FirstChoice(random.Random):
+    """Always the first choice, so that each scene has one sentence: the plainest."""
 
     def choice(self, seq: Any) -> Any:
         return seq[0]

@@ -1,4 +1,4 @@
-"""Turns a scene into its picture, the same pixels on every machine: PIL's integer operations only."""
+"""Rendering of a scene: the same pixels on every machine, by PIL's integer operations only."""
 
 import random
 
@@ -8,7 +8,7 @@ from surd.pipeline.demo.world.scenes import BACKGROUNDS, Scene
 from surd.pipeline.demo.world.sprites import sprite
 
 CANVAS = 128
-#: Where n things stand when they stand in formation: centres in 128ths, and the side of each thing.
+#: Formations of n things: the side of each thing, and their centres in 128ths.
 FORMATIONS: dict[int, tuple[int, list[list[tuple[int, int]]]]] = {
     1: (72, [[(64, 64)]]),
     2: (54, [[(34, 64), (94, 64)], [(64, 34), (64, 94)], [(35, 36), (93, 92)], [(93, 36), (35, 92)]]),
@@ -23,7 +23,7 @@ PAIRS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 
 
 
 def places(scene: Scene, rng: random.Random) -> list[tuple[str, int, int, int]]:
-    """What stands where: (sprite, side, centre x, centre y), never touching."""
+    """What is placed where: (sprite, side, centre x, centre y), never touching."""
     if scene.kind == "relation":
         side, gap, drift = rng.randint(46, 54), 31, rng.randint(-14, 14)
         dx, dy = PAIRS[str(scene.relation)]
@@ -57,7 +57,7 @@ def render(scene: Scene, size: int = CANVAS) -> Image.Image:
 
 
 def _styled(drawn: Image.Image, paper: Image.Image, mask: Image.Image, style: str) -> Image.Image:
-    """The picture in its style; every style keeps the background's colour tellable, so that it stays a fact."""
+    """The picture in its style; the background's colour stays recognisable in every style, so that it stays a fact."""
     match style:
         case "none":
             return drawn
@@ -87,7 +87,7 @@ def _styled(drawn: Image.Image, paper: Image.Image, mask: Image.Image, style: st
             return Image.composite(_BLACK, dots, ink)
         case "scanlines":
             return Image.composite(Image.blend(drawn, _BLACK, 0.75), drawn, _SCANLINES)
-    raise ValueError(f"no style named {style!r}")
+    raise ValueError(f"style is {style!r}: not one of scenes.STYLES")
 
 
 def _tiled(tile: list[list[int]]) -> Image.Image:

@@ -1,13 +1,13 @@
-"""Turns (seed, index) into a scene: what a demo picture shows, decided before a pixel is drawn."""
+"""Scenes of the demo world: what picture `index` of world `seed` shows, decided before it is drawn."""
 
 import random
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["count", "action", "relation"]
+SceneKind = Literal["count", "action", "relation"]
 Attribute = Literal["subject", "count", "colour", "action", "relation", "style"]
 
-#: Subjects drawn in their own colours, as (singular, plural, emoji).
+#: Subjects drawn in their own colours, as singular -> (plural, emoji).
 SUBJECTS: dict[str, tuple[str, str]] = {
     "cat": ("cats", "🐈"), "dog": ("dogs", "🐕"), "fish": ("fish", "🐟"), "turtle": ("turtles", "🐢"),
     "owl": ("owls", "🦉"), "elephant": ("elephants", "🐘"), "frog": ("frogs", "🐸"), "bee": ("bees", "🐝"),
@@ -20,7 +20,7 @@ SUBJECTS: dict[str, tuple[str, str]] = {
     "cactus": ("cacti", "🌵"), "sunflower": ("sunflowers", "🌻"), "pumpkin": ("pumpkins", "🎃"),
     "snowman": ("snowmen", "⛄"), "burger": ("burgers", "🍔"),
 }  # fmt: skip
-#: Subjects that come in every tint.
+#: Subjects that exist in every tint.
 TINTABLE: dict[str, tuple[str, str]] = {
     "car": ("cars", "🚗"), "balloon": ("balloons", "🎈"), "heart": ("hearts", "❤"), "star": ("stars", "⭐"),
     "umbrella": ("umbrellas", "☂"), "book": ("books", "📕"), "cap": ("caps", "🧢"),
@@ -41,7 +41,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 RELATIONS = ("left of", "right of", "above", "below")
 STYLES = ("none", "sketch", "sepia", "neon", "pixel art", "blur", "comic", "scanlines")
 #: Which attributes a scene of each kind has.
-ATTRIBUTES: dict[Kind, tuple[Attribute, ...]] = {
+ATTRIBUTES: dict[SceneKind, tuple[Attribute, ...]] = {
     "count": ("subject", "count", "colour", "style"),
     "action": ("action", "count", "colour", "style"),
     "relation": ("subject", "relation", "colour", "style"),
@@ -51,9 +51,9 @@ ATTRIBUTES: dict[Kind, tuple[Attribute, ...]] = {
 @dataclass(frozen=True)
 class Scene:
     """What one picture shows. `action` belongs to action scenes, `relation` and `other` to relation scenes; `tint` is
-    None where the subject keeps its own colours; `layout` seeds where things stand and nothing else."""
+    None where the subject keeps its own colours; `layout` seeds where things are placed, and nothing else."""
 
-    kind: Kind
+    kind: SceneKind
     subject: str
     count: int
     background: str
@@ -66,9 +66,9 @@ class Scene:
 
 
 def scene(seed: int, index: int) -> Scene:
-    """The scene at `index` of the world `seed`; any index at any time, the same on every machine."""
+    """The scene at `index` of world `seed`, in any order, the same on every machine."""
     rng = random.Random(f"scene:{seed}:{index}")
-    kind: Kind = rng.choices(("count", "action", "relation"), (50, 25, 25))[0]
+    kind: SceneKind = rng.choices(("count", "action", "relation"), (50, 25, 25))[0]
     background, layout = rng.choice(list(BACKGROUNDS)), rng.getrandbits(32)
     style = rng.choices(STYLES, (5, 1, 1, 1, 1, 1, 1, 1))[0]
     if kind == "action":
@@ -84,10 +84,10 @@ def scene(seed: int, index: int) -> Scene:
 
 
 def variant(scene: Scene, attribute: Attribute, rng: random.Random) -> Scene:
-    """`scene` with exactly `attribute` changed ("colour" is the tint or the background). ValueError where a scene of
-    this kind has no such attribute."""
+    """`scene` with exactly `attribute` changed ("colour" is the tint or the background). Raises ValueError if scenes of
+    this kind do not have it."""
     if attribute not in ATTRIBUTES[scene.kind]:
-        raise ValueError(f"a {scene.kind} scene has no {attribute} to change")
+        raise ValueError(f"attribute is {attribute!r}: a {scene.kind} scene has no {attribute}")
 
     def other_than(values: object, *taken: object) -> str:
         return rng.choice([value for value in values if value not in taken])  # type: ignore[attr-defined]

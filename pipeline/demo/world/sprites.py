@@ -1,4 +1,4 @@
-"""Turns a sprite's name into its picture, cut from the shipped atlas."""
+"""Sprites by name, cut from the shipped atlas."""
 
 import json
 from functools import lru_cache
@@ -17,7 +17,7 @@ def _atlas() -> tuple[Image.Image, dict[str, list[int]]]:
 
 @lru_cache(maxsize=4096)
 def sprite(name: str, side: int) -> Image.Image:
-    """The RGBA sprite `name` ("apple", "red car", "running") at side x side pixels; shared, so not to be drawn on."""
+    """The RGBA sprite `name` ("apple", "red car", "running") at side x side pixels; cached, so do not draw on it."""
     atlas, boxes = _atlas()
     left, top, right, bottom = boxes[name]
     return atlas.crop((left, top, right, bottom)).resize((side, side), Image.Resampling.BICUBIC)

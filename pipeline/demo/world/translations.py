@@ -1,4 +1,4 @@
-"""Turns a scene of common things into a plain sentence in another language, by small dictionaries."""
+"""Sentences in other languages about scenes of common things, from small dictionaries."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from surd.pipeline.demo.world.scenes import Scene
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
-    """How a language says a scene. `things` are (one, several), the former with its number; `templates` take {what} and
-    {ground}; `solo` takes {action}."""
+    """A language's words for a scene. `things` are (one, several), the former with its article; `templates` take {what}
+    and {ground}; `solo` takes {action}."""
 
     numbers: tuple[str, ...]
     things: dict[str, tuple[str, str]]
@@ -36,7 +36,7 @@ def _language(
     solo: str,
     several: str = "{number} {things}",
 ) -> Language:
-    """Words in the order of THINGS, ACTIONS and the colours, parted by ``;``."""
+    """Words in the order of THINGS, ACTIONS and the colours, separated by ``;``."""
     pairs = [tuple(pair.split("/")) for pair in things.split(";")]
     return Language(
         numbers=tuple(numbers.split(";")),
@@ -135,7 +135,7 @@ def translatable(shown: Scene) -> bool:
 
 
 def translated(shown: Scene, language: str, rng: random.Random) -> str:
-    """One sentence saying what a translatable scene shows, how many, and the background; not its style and tint."""
+    """One sentence on what a translatable scene shows, how many, and the background; not its style and tint."""
     words = LANGUAGES[language]
     if shown.action:
         what = words.solo.format(action=words.actions[shown.action])

@@ -12,11 +12,11 @@ from surd.pipeline.demo.world.scenes import scene
 
 def test_every_category_has_its_share_and_no_scene_comes_twice():
     chosen = list(eval_prompts.choose(5000, 7))
-    assert {name: sum(row[0] == name for row in chosen) for name in eval_prompts.SUITS} == dict.fromkeys(
-        eval_prompts.SUITS, 7
+    assert {name: sum(row[0] == name for row in chosen) for name in eval_prompts.CATEGORIES} == dict.fromkeys(
+        eval_prompts.CATEGORIES, 7
     )
     assert len({index for _, index, _ in chosen}) == len(chosen)
-    assert all(eval_prompts.SUITS[category](one) for category, _, one in chosen)
+    assert all(eval_prompts.CATEGORIES[category](one) for category, _, one in chosen)
 
 
 def test_a_line_holds_both_prompts_the_facts_and_the_true_picture(tmp_path):
@@ -28,7 +28,7 @@ def test_a_line_holds_both_prompts_the_facts_and_the_true_picture(tmp_path):
         index = int(line["image"].split("/")[1].removesuffix(".png"))
         with Image.open(tmp_path / line["image"]) as picture:
             assert picture.tobytes() == render(scene(5000, index), 64).tobytes()
-    assert [line["category"] for line in lines[::2]] == list(eval_prompts.SUITS)
+    assert [line["category"] for line in lines[::2]] == list(eval_prompts.CATEGORIES)
 
 
 def test_the_same_seed_is_the_same_file(tmp_path):

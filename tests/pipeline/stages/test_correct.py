@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.demo.world.prompts import Plainest, complex_prompt, narrative
+from surd.pipeline.demo.world.prompts import FirstChoice, complex_prompt, narrative
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import Scene, scene, variant
 from surd.pipeline.models import Models
@@ -21,7 +21,7 @@ APPLES = Scene("count", "apple", 3, "blue", "none", 1)
 
 
 def plain(shown):
-    return narrative(shown, Plainest())
+    return narrative(shown, FirstChoice())
 
 
 def checked(sentence, shown, prompt=None, **settings):

@@ -94,7 +94,7 @@ def test_a_spoiled_empty_prompt_is_told_by_its_file(config: Config, build: Any) 
 
     for states, problem in (
         (np.full((CONTEXT, WIDTH), np.nan, np.float16), r"empty.npy holds NaN or infinity"),
-        (np.zeros((CONTEXT + 1, WIDTH), np.float16), r"empty.npy has shape \(17, 32\) where the manifest says"),
+        (np.zeros((CONTEXT + 1, WIDTH), np.float16), r"empty.npy: its shape is \[17, 32\], its manifest says"),
     ):
         spoil(states)
         with pytest.raises(SurdError, match=rf"columns/clip-simple/empty.tar: member {problem}"):
@@ -122,7 +122,7 @@ def test_a_manifest_that_cannot_be_is_refused(
     build.add_columns(*ALL)
     file = build.root / f"columns/{column}/manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | lies))
-    with pytest.raises(SurdError, match=f"columns/{column}/manifest.json: not a ColumnManifest .*{problem}"):
+    with pytest.raises(SurdError, match=f"columns/{column}/manifest.json: not a valid ColumnManifest .*{problem}"):
         train(config(steps=1))
 
 

@@ -1,0 +1,127 @@
+"""Draws docs/rooms.svg, the rooms and one record's way through them: `python -m docs.rooms`.
+
+Which room stands on which row follows from the ladder of imports in tests/test_rooms.py, so the picture cannot differ
+from what the test allows: a room may import rooms of lower rows only.
+"""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+matplotlib.rcParams |= {"svg.hashsalt": "surd", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
+from matplotlib import pyplot  # noqa: E402 - after the backend is chosen
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.patches import FancyBboxPatch  # noqa: E402
+
+from surd.pipeline.stages import STAGES  # noqa: E402
+from tests.test_rooms import ADAPTER, LEAVES, PIPELINE  # noqa: E402
+
+PICTURE = Path(__file__).with_name("rooms.svg")
+ROW, PAGE = 0.62, (11.0, 8.2)
+COLOURS = {
+    "flows": "#e8eef7",
+    "pipeline": "#eef5ea",
+    "sur_adapter": "#f8efe4",
+    "schemas": "#f1ecf6",
+    "stage": "#ffffff",
+}
+
+
+def rows(ladder: dict[str, set[str]]) -> list[list[str]]:
+    """Rooms by the length of the longest chain of imports below them, lowest first."""
+    height: dict[str, int] = {}
+    while len(height) < len(ladder):
+        ready = [name for name, below in ladder.items() if name not in height and below <= height.keys()]
+        height |= {name: 1 + max((height[one] for one in ladder[name]), default=-1) for name in ready}
+    return [[name for name in ladder if height[name] == level] for level in range(max(height.values()) + 1)]
+
+
+def box(
+    axes: Axes, left: float, bottom: float, width: float, height: float, text: str, colour: str, **font: object
+) -> None:
+    shape = FancyBboxPatch(
+        (left, bottom), width, height, boxstyle="round,pad=0,rounding_size=0.06", fc=colour, ec="#8a8f98", lw=0.8
+    )
+    axes.add_patch(shape)
+    axes.text(left + width / 2, bottom + height / 2, text, ha="center", va="center", **font)
+
+
+def frame(axes: Axes, left: float, bottom: float, width: float, height: float, title: str, colour: str) -> None:
+    box(axes, left, bottom, width, height, "", colour)
+    axes.text(left + 0.12, bottom + height - 0.2, title, weight="bold", va="center")
+
+
+def column(
+    axes: Axes, ladder: dict[str, set[str]], left: float, bottom: float, width: float, names: dict[str, str]
+) -> float:
+    """The rooms of a ladder, row above row; returns where the highest row ends."""
+    for level, rooms in enumerate(rows(ladder)):
+        each = (width - 0.1 * (len(rooms) - 1)) / len(rooms)
+        for number, room in enumerate(rooms):
+            at = left + number * (each + 0.1), bottom + level * ROW
+            box(axes, *at, each, ROW - 0.16, names.get(room, room), COLOURS["stage"], size=8.5)
+    return bottom + (level + 1) * ROW
+
+
+def draw() -> None:
+    figure = pyplot.figure(figsize=PAGE)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, PAGE[0]), ylim=(0, PAGE[1]))
+    axes.axis("off")
+    frame(
+        axes,
+        0.2,
+        7.0,
+        10.6,
+        1.0,
+        "flows/: Prefect and the command line. One record's way, from left to right:",
+        COLOURS["flows"],
+    )
+    width = 10.3 / len(STAGES)
+    for number, stage in enumerate(STAGES):
+        box(axes, 0.35 + number * width, 7.12, width - 0.12, 0.42, stage.name, COLOURS["stage"], size=8.5)
+        if number:
+            axes.annotate(
+                "",
+                (0.35 + number * width, 7.33),
+                (0.23 + number * width, 7.33),
+                arrowprops={"arrowstyle": "->", "lw": 0.8},
+            )
+    rooms = {name: below - LEAVES for name, below in PIPELINE.items() if name not in LEAVES}
+    frame(axes, 0.2, 1.55, 7.3, 5.2, "pipeline/: a room imports only rooms below it", COLOURS["pipeline"])
+    column(
+        axes,
+        rooms,
+        0.4,
+        1.7,
+        6.9,
+        {
+            "stages": "stages/: one file a stage, in the order above",
+            "runner": "runner: skip, run, mark, repair one unit",
+        },
+    )
+    frame(axes, 7.7, 1.55, 3.1, 5.2, "sur_adapter/: the same rule", COLOURS["sur_adapter"])
+    column(axes, ADAPTER, 7.9, 1.7, 2.7, {"": "adapter, pipelines, base model"})
+    axes.text(
+        9.25,
+        5.75,
+        "reads a dataset only by its shards:\nnever imports pipeline/",
+        ha="center",
+        va="center",
+        size=8.5,
+        style="italic",
+    )
+    frame(axes, 0.2, 0.2, 10.6, 1.15, "schemas/: imports nothing of ours", COLOURS["schemas"])
+    for number, text in enumerate(
+        (
+            "records, reasons, manifests",
+            "config/: what a build is asked to do",
+            "shard_format/: tar, npy, pixels, columns",
+        )
+    ):
+        box(axes, 0.4 + number * 3.45, 0.32, 3.3, 0.5, text, COLOURS["stage"], size=8.5)
+    figure.savefig(PICTURE, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    draw()
