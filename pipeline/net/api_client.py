@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-import httpcore
 import httpx
 from protego import Protego
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.net.address_guard import AddressGuard, GuardedSyncBackend
+from surd.pipeline.net.address_guard import AddressGuard
+from surd.pipeline.net.httpcore_transport import HttpcoreTransport
 from surd.pipeline.net.retry import MAX_WAIT, attempts, client_settings, describe, is_transient
 from surd.pipeline.net.robots import ROBOTS_BYTES, check_robots
 from surd.pipeline.rejection import Rejected
@@ -99,18 +99,8 @@ class ApiClient:
         if proxy:
             hooks = {"request": [self._check_name]}
             return httpx.Client(proxy=proxy, verify=httpx.create_ssl_context(), event_hooks=hooks, **options)
-        return httpx.Client(transport=_GuardedTransport(self._guard), **options)
+        return httpx.Client(transport=HttpcoreTransport(self._guard, httpx.create_ssl_context()), **options)
 
     def _check_name(self, request: httpx.Request) -> None:
         """Before every hop through a proxy."""
         self._guard.check_name_now(request.url.host, request.url.port or (443 if request.url.scheme == "https" else 80))
-
-
-class _GuardedTransport(httpx.HTTPTransport):
-    """httpx's transport with connections opened by GuardedSyncBackend: httpx itself has no place to hand one over."""
-
-    def __init__(self, guard: AddressGuard) -> None:
-        super().__init__()
-        self._pool: Any = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(), network_backend=GuardedSyncBackend(guard)
-        )

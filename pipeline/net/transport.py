@@ -16,16 +16,16 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import aiohttp
-import httpcore
 import httpx
 import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict, MultiMapping
 
-from surd.pipeline.net.address_guard import AddressGuard, ForbiddenAddress, GuardedBackend
+from surd.pipeline.net.address_guard import AddressGuard, ForbiddenAddress
+from surd.pipeline.net.httpcore_transport import AsyncHttpcoreTransport
 from surd.pipeline.net.request_url import Origin, RequestUrl
 
 _READ_BUFFER = 2**18  # bytes of one response that may wait to be read
@@ -75,7 +75,7 @@ class GuardedTransport:
 
     def __init__(self, guard: AddressGuard, limits: httpx.Limits, timeouts: Timeouts) -> None:
         self._http1 = AiohttpTransport(guard, limits, timeouts)
-        self._http2 = HttpxTransport(_guarded(guard, limits), timeouts)
+        self._http2 = HttpxTransport(AsyncHttpcoreTransport(guard, _tls(2), limits), timeouts)
         self._only_http1: set[Origin] = set()
 
     async def send(self, url: RequestUrl, headers: Mapping[str, str]) -> Response:
@@ -125,20 +125,6 @@ class _HttpxResponse:
 
     async def aclose(self) -> None:
         await self._response.aclose()
-
-
-def _guarded(guard: AddressGuard, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
-    """httpx's transport with connections opened by GuardedBackend: httpx itself has no place to hand one over."""
-    transport: Any = httpx.AsyncHTTPTransport(verify=_tls(2), http2=True, limits=limits)
-    transport._pool = httpcore.AsyncConnectionPool(
-        ssl_context=_tls(2),
-        max_connections=limits.max_connections,
-        max_keepalive_connections=limits.max_keepalive_connections,
-        keepalive_expiry=limits.keepalive_expiry,
-        http2=True,
-        network_backend=GuardedBackend(guard),
-    )
-    return transport
 
 
 class AiohttpTransport:
