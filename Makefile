@@ -22,8 +22,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: env  ## scrape, curate, shard, report and train on the embedded demo world, into data/demo
 	@$(BIN)/surd demo --out data/demo
 
+# In the order they are collected: files with few tests would come last, and the longest tests are such.
 test: env  ## run the tests, one file at a time on each core
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-slow: env  ## run the tests that take minutes or need extras (pip install '.[ray]')
 	@$(BIN)/python -m pytest -m slow
