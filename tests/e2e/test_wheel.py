@@ -33,7 +33,7 @@ def installed(tmp_path_factory) -> Path:
     python = folder / "venv/bin/python"
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "venv")}))
     # Only its path: a .pth file in there, such as that of an editable surd, is not read.
-    (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (packages / "libraries.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     subprocess.run(
         [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", str(wheel)],
         check=True,
