@@ -290,7 +290,7 @@ def test_a_pt_that_holds_no_vectors_for_the_prompts_is_told_in_one_sentence(tmp_
 def test_a_damaged_pt_is_told(tmp_path, cut):
     path = tmp_path / "39.pt"
     path.write_bytes(vector_file({"a": np.zeros(300, np.float16)}, bfloat16=False)[:cut])
-    with pytest.raises(SurdError, match="no file of vectors that can be read safely"):
+    with pytest.raises(SurdError, match="cannot be read safely as a file of vectors"):
         PromptVectors(path)
 
 

@@ -57,7 +57,7 @@ def test_what_cannot_be_repaired_is_said_and_left_as_it_is(breakable):
     assert "part-00000.tar" in mended(breakable)[SHARD] or "missing" in mended(breakable)[SHARD]
     assert (breakable / SHARD).read_bytes() == b""
     (breakable / "build.json").unlink()
-    assert "its stages are not here" in mended(breakable)[SHARD]
+    assert "only the dataset is here, not its stages" in mended(breakable)[SHARD]
 
 
 def test_a_shard_is_not_rebuilt_from_fetched_bytes_that_have_changed(breakable):

@@ -137,7 +137,7 @@ def test_a_full_disk_stops_in_one_sentence_and_running_again_goes_on(tmp_path, s
     process.join()
     assert process.exitcode == 0, "no traceback"
     sentence = said.get()
-    assert str(root) in sentence and "make room and run again" in sentence and sentence.count(". ") == 0
+    assert str(root) in sentence and "free some space and run again" in sentence and sentence.count(". ") == 0
     known = on_disk(root, config)
     assert 0 < len(known) < IMAGES
     before = Counter(server.requests)

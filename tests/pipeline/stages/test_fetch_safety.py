@@ -208,5 +208,5 @@ def test_public_addresses_are_not_forbidden(address):
 
 @pytest.mark.parametrize("entry", ["http://example.org", "a b", "", "*"])
 def test_an_entry_of_the_allow_list_that_is_no_host_is_refused_in_one_sentence(entry):
-    with pytest.raises(SurdError, match=r"fetch\.allow_hosts.*no host name, address or network"):
+    with pytest.raises(SurdError, match=r"fetch\.allow_hosts.*not a host name, address or network"):
         load_config({}, {"fetch.allow_hosts": [entry]})
