@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.schemas import Sample, ShardInfo, ShardManifest, SurdError, arrow_schema
 from surd.schemas.errors import one_line
-from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES, InvalidManifest, odd_tar_name, parse_manifest
+from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
 from surd.schemas.shard_format.npy import read_npy
 from surd.schemas.shard_format.tar import InvalidTar, TarMember, TarReader
 
@@ -55,17 +56,12 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def read_manifest(build: Build) -> ShardManifest:
-    """The manifest of the shards. Raises SurdError if it is missing or of another format."""
-    try:
-        manifest = parse_manifest(build.read_bytes("shards/manifest.json"), ShardManifest)
-        if odd := odd_tar_name(manifest):
-            raise SurdError(f"{build.path('shards/manifest.json')}: {odd!r} is not a valid tar name{_REPAIR}")
-        return manifest
-    except OSError:
-        problem = "holds no shards/manifest.json; give the folder that holds shards/"
-    except InvalidManifest as error:
-        problem = f"its shards/manifest.json is not a valid manifest ({error.problem}){_REPAIR}"
-    raise SurdError(f"build is {build.root!r} and {problem}")
+    """The manifest of the shards. Raises SurdError if it is missing or not valid."""
+    if not build.exists("shards/manifest.json"):
+        raise SurdError(
+            f"build is {build.root!r} and holds no shards/manifest.json; give the folder that holds shards/"
+        )
+    return shard_manifest(build)
 
 
 def read_shard(build: Build, shard: ShardInfo, scores: pa.Table) -> Iterator[StoredSample]:

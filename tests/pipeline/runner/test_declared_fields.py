@@ -2,6 +2,7 @@
 
 import shutil
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +10,15 @@ from pydantic import BaseModel
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
+from surd.pipeline.prompts import words
 from surd.pipeline.runner.run_unit import units
+from surd.pipeline.sentences import lexicon, paraphrase, rewrite_template
 from surd.pipeline.sources import open_source
 from surd.pipeline.stages import BY_NAME, STAGES
 from surd.schemas import BuildConfig
 from tests.pipeline.finished_sets import authors_set
+
+PIPELINE = Path(words.__file__).parents[1]
 
 
 class Recorder:
@@ -108,3 +113,9 @@ def test_fetch_reads_only_its_own_fields_whatever_the_source(kind, tmp_path):
             except (ValueError, OSError):
                 continue
     assert undeclared("fetch", read) == set()
+
+
+def test_the_data_files_of_a_stage_are_those_that_its_modules_read():
+    shipped = {f"{entry.rpartition(':')[2]}" for stage in STAGES for entry in stage.data_files}
+    read = {words.WORDS_FILE, lexicon.DEFAULT, paraphrase.DEFAULT, rewrite_template.DEFAULT}
+    assert {str(path.relative_to(PIPELINE)) for path in read} == shipped
