@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help env demo test test-slow bench bench-curation bench-effect bench-embed bench-fetch bench-files bench-hostile
+.PHONY: help env demo test test-fuzz test-slow bench bench-curation bench-effect bench-embed bench-fetch bench-files bench-hostile
 .PHONY: bench-metadata bench-shards bench-stages bench-train lint clean
 
 help:  ## show this list
@@ -25,6 +25,9 @@ demo: env  ## scrape, curate, shard, report and train on the embedded demo world
 # In the order they are collected: files with few tests would come last, and the longest tests are such.
 test: env  ## run the tests, one file at a time on each core
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-fuzz: env  ## run the parsers' property tests, 10,000 examples each (about an hour)
+	@SURD_FUZZ_EXAMPLES=10000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m fuzz
 
 test-slow: env  ## run the tests that take minutes or need extras (pip install '.[ray]')
 	@$(BIN)/python -m pytest -m slow
