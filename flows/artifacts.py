@@ -14,8 +14,11 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
+from surd.flows.build_record import without_secrets
 from surd.flows.fetch_watch import format_progress, host_rows
 from surd.flows.listener import Listener, StageSummary
 from surd.pipeline.acquisition.progress import MOST_HOSTS, FetchProgress
@@ -83,6 +86,18 @@ def publish_result(summary: dict[str, Any]) -> None:
         key="surd-summary",
         description="The build in one table",
     )
+
+
+def redact_run_parameters() -> None:
+    """Take passwords and keys out of the parameters that Prefect keeps of this run."""
+    if flow_run.id is None:
+        return
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(UUID(flow_run.id))
+        redacted: list[str] = []
+        shown = without_secrets(run.parameters, redacted)
+        if redacted:
+            client.update_flow_run(run.id, parameters=shown)
 
 
 def hide_user_errors() -> None:

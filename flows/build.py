@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
@@ -10,17 +9,18 @@ from prefect.flows import Flow
 from prefect.states import Failed
 from pydantic import BaseModel
 
-from surd.flows.artifacts import RunPage, hide_user_errors, publish_result
+from surd.flows.artifacts import RunPage, hide_user_errors, publish_result, redact_run_parameters
 from surd.flows.build_record import build_record
+from surd.flows.build_request import BuildRequest, request_build
 from surd.flows.listener import SILENT, Listener
-from surd.flows.request import default_out, resolve_config
 from surd.flows.run_stage import run_stage, task_runner
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.lock import exclusive
+from surd.pipeline.inspection.nothing_kept import check_kept
 from surd.pipeline.inspection.summary import summarize
-from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.runner.run_unit import Outcome
 from surd.pipeline.stages import STAGES
-from surd.schemas import BuildConfig, SurdError
+from surd.schemas import SurdError
 from surd.schemas.config import (
     CaptionConfig,
     CivitaiConfig,
@@ -43,14 +43,18 @@ from surd.schemas.config import (
 )
 
 
-def make_flow(listener: Listener) -> Flow[..., Any]:
-    """The flow with a listener of its own: a flow's parameters are JSON and could not carry one."""
+def make_flow(listener: Listener, request: BuildRequest | None = None) -> Flow[..., Any]:
+    """The flow with a listener of its own: a flow's parameters are JSON and could not carry one.
+
+    Given a ``request``, the flow builds that: its parameters are then only shown. Prefect keeps parameters in its
+    database, so secrets must not be among them.
+    """
 
     # Prefect takes a parameter's description from "Args" alone, not from its annotation. None: as the profile has it.
     @flow(name="build-surd", persist_result=False)
     def build_surd(
         *,
-        profile: str = "demo",
+        profile: str | None = None,
         out: str | None = None,
         source: str | None = None,
         limit: int | None = None,
@@ -76,15 +80,17 @@ def make_flow(listener: Listener) -> Flow[..., Any]:
         pack: PackConfig | None = None,
         embed: EmbedConfig | None = None,
         report: ReportConfig | None = None,
+        overwrite: bool = False,
     ) -> Any:
-        """Build a SURD dataset: every stage from collect to report, partition by partition.
+        """Build a SURD dataset, or continue one: every stage from collect to report, partition by partition.
 
-        A section of the config may be given in part; the rest comes from the profile. What is already done is skipped.
-        Returns the summary of the build; a user error ends the run with one sentence.
+        A section of the config may be given in part; the rest is as the folder's build.json remembers it, or as the
+        profile has it. What is already done is skipped. Returns the summary of the build; a user error ends the run
+        with one sentence. A password or key in the source belongs into the environment: write ${NAME} in its place.
 
         Args:
             profile: demo, small, paper, or a path to a YAML file.
-            out: Folder or URL of the build; data/PROFILE when not given.
+            out: Folder or URL of the build; data/PROFILE when not given. Needed with a source of your own.
             source: demo, civitai:?QUERY, lexica:WORDS, gallery:URL, folder:PATH, urls:FILE, img2dataset:FOLDER,
                 huggingface:FOLDER, authors:FOLDER or diffusiondb:FOLDER.
             limit: Collect at most this many records.
@@ -111,6 +117,7 @@ def make_flow(listener: Listener) -> Flow[..., Any]:
             pack: Shards.
             embed: Columns: LLM hidden states of the simple prompt, and what the diffusion model's own encoders give.
             report: The report page.
+            overwrite: Replace a build of another source or profile, and forget the parameters given before.
         """
         hide_user_errors()
         fields = {
@@ -140,9 +147,11 @@ def make_flow(listener: Listener) -> Flow[..., Any]:
             "report": report,
         }
         try:
-            overrides = {name: _plain(value) for name, value in fields.items() if value is not None}
-            config = resolve_config(profile, overrides)
-            return _build(config, _absolute(out or default_out(profile)), listener)
+            given = {name: _plain(value) for name, value in fields.items() if value is not None}
+            asked = request or request_build(out=out, profile=profile, parameters=given, overwrite=overwrite)
+            if not request:
+                redact_run_parameters()
+            return _build(asked, listener)
         except SurdError as error:
             return Failed(message=str(error), data=error)
 
@@ -152,33 +161,24 @@ def make_flow(listener: Listener) -> Flow[..., Any]:
 build_surd = make_flow(SILENT)
 
 
-def _build(config: BuildConfig, root: str, listener: Listener) -> dict[str, Any]:
-    build = Build(root)
-    record = build_record(config, root)
+def _build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
+    build, config = Build(request.out), request.config
     listeners = (RunPage(), listener)
     outcomes: list[Outcome] = []
-    with task_runner(config) as runner:
+    with exclusive(build), task_runner(config) as runner:
+        record = build_record(request)
         for stage in STAGES:
             outcomes += run_stage(stage, build, config, runner, listeners)
             if stage.scope == "source":
-                _check_source(build, config)
                 # Only now: a source that gives nothing must not replace the record of what was built before.
                 build.write_json("build.json", record)
+            if stage.name == "select":
+                check_kept(build, config)
     summary = summarize(build, outcomes)
     publish_result(summary)
     return summary
 
 
-def _check_source(build: Build, config: BuildConfig) -> None:
-    if not build.part_count():
-        shown = redact_secrets(config.source)
-        raise SurdError(f"source is {shown!r}: it gives no records; check it, or use another source")
-
-
 def _plain(value: Any) -> Any:
     """A section as the mapping the user wrote: fields not given must not hide the profile's."""
     return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
-
-
-def _absolute(out: str) -> str:
-    return out if "://" in out else str(Path(out).expanduser().resolve())

@@ -13,10 +13,9 @@ from surd.schemas import Corrected, ShardManifest, Status
 
 GRID_PROMPTS = 6
 # The recipe of docs/effect.md: in two hundred steps at the default rate and strength no difference would be visible.
-# And always anew: training takes a minute, and what an older adapter in the folder was trained on is unknown.
 TRAINING = (
     "--lr", "2e-3", "--lr-schedule", "cosine", "--eta", "1", "--w-prompt", "5", "--feed-forward", "512",
-    "--batch-size", "16", "--no-resume",
+    "--batch-size", "16",
 )  # fmt: skip
 SAMPLING = ("--guidance-scale", "2.5", "--compare")  # the guidance that the demo's diffusion model was measured at
 
@@ -25,11 +24,13 @@ class TrainingFailed(Exception):
     """A program of sur_adapter failed and has printed why; ``args[0]`` is its exit code."""
 
 
-def train_and_generate(summary: dict[str, Any], root: str, steps: int) -> dict[str, Any]:
+def train_and_generate(summary: dict[str, Any], root: str, steps: int, overwrite: bool = False) -> dict[str, Any]:
     """Train on the build at ``root`` and generate a grid; returns the summary, also written to ``summary.json`` there.
 
-    The adapter's programs run as a user runs them: the shards are their only input. Raises TrainingFailed.
+    The adapter's programs run as a user runs them: the shards are their only input. An adapter that is there is
+    replaced if the build has changed, or to ``overwrite``. Raises TrainingFailed.
     """
+    replacing = ["--overwrite"] if overwrite or summary["run_units"] else []
     out = Path(root).expanduser().resolve()
     adapter, grid = out / "adapter", out / "grid.png"
     _run(
@@ -41,9 +42,10 @@ def train_and_generate(summary: dict[str, Any], root: str, steps: int) -> dict[s
         "--steps",
         str(steps),
         *TRAINING,
+        *replacing,
     )
     prompts = [argument for prompt in _sample_prompts(Build(root)) for argument in ("--prompt", prompt)]
-    _run("sur_adapter.cli.generate", "--adapter", str(adapter), *prompts, *SAMPLING, "--out", str(grid))
+    _run("sur_adapter.cli.generate", "--adapter", str(adapter), *prompts, *SAMPLING, "--overwrite", "--out", str(grid))
     trained = json.loads((adapter / "train.json").read_text(encoding="utf-8"))
     figures = {
         **{name: summary[name] for name in ("collected", "kept", "rejected", "shards")},

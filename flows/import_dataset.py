@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from surd.flows.build_record import build_record
+from surd.flows.build_request import BuildRequest, request_import
 from surd.flows.listener import Listener, StageSummary
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.lock import exclusive
 from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.pipeline.imports.rows import write_imported_rows
 from surd.pipeline.imports.vectors import import_vectors, source_of, vector_files
+from surd.pipeline.inspection.nothing_kept import check_kept
 from surd.pipeline.inspection.summary import summarize
 from surd.pipeline.models import Models
-from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
 from surd.pipeline.stages import BY_NAME
-from surd.schemas import BuildConfig, BuildRecord, SurdError, load_config
+from surd.schemas import BuildConfig
 from surd.schemas.config import Pooling
 
 
@@ -31,6 +32,7 @@ class Import:
     out: str
     fields: dict[str, Any]
     pooling: Pooling | None = "mean"
+    overwrite: bool = False
 
 
 def import_dataset(request: Import, listener: Listener) -> dict[str, Any]:
@@ -39,24 +41,34 @@ def import_dataset(request: Import, listener: Listener) -> dict[str, Any]:
     User errors raise SurdError. A row that cannot be a sample becomes a rejected row of the build, with a reason.
     """
     set_up_process()
-    source = source_of(request.layout)
-    config = load_config({}, {"embed.layers": []} | request.fields | {"source": source})
-    build = Build(request.out)
-    _check_same_source(build, redact_secrets(source))
+    asked = request_import(
+        out=request.out,
+        source=source_of(request.layout),
+        parameters=request.fields,
+        overwrite=request.overwrite,
+    )
     vectors = vector_files(request.layout) if request.pooling else []
-    record = build_record(config, request.out)
+    build = Build(asked.out)
+    with exclusive(build):
+        return _import(build, asked, vectors, request.pooling or "mean", listener)
+
+
+def _import(
+    build: Build, request: BuildRequest, vectors: list[Path], pooling: Pooling, listener: Listener
+) -> dict[str, Any]:
+    config = request.config
+    record = build_record(request)
     outcomes = [*_run("collect", config, build, listener)]
     build.write_json("build.json", record)
     for name in ("fetch", "decode"):
         outcomes += _run(name, config, build, listener)
     write_imported_rows(build)
+    check_kept(build, config)
     outcomes += _run("pack", config, build, listener)
-    if not shard_manifest(build).count:
-        raise SurdError(f"SOURCE is {request.layout!r}: none of its rows is a complete sample: {_reasons(build)}")
     for path in vectors:
         shards = len(shard_manifest(build).shards)
         listener.stage_started("vectors", shards)
-        written = import_vectors(build, path, request.pooling or "mean", Models(config.models))
+        written = import_vectors(build, path, pooling, Models(config.models))
         for done, _ in enumerate(written, start=1):
             listener.progress(done, shards)
         listener.stage_done("vectors", StageSummary(units=shards))
@@ -77,19 +89,3 @@ def _run(name: str, config: BuildConfig, build: Build, listener: Listener) -> li
         finish(stage, build.root, config)
     listener.stage_done(name, StageSummary.of(outcomes))
     return outcomes
-
-
-def _check_same_source(build: Build, source: str) -> None:
-    if not build.exists("build.json"):
-        return
-    try:
-        recorded = BuildRecord.model_validate_json(build.read_bytes("build.json")).config.get("source")
-    except ValidationError:
-        raise SurdError(f"--out is {build.root!r}: its build.json cannot be read; use another folder") from None
-    if recorded != source:
-        raise SurdError(f"--out is {build.root!r}: it holds a build of {recorded!r}; use another folder")
-
-
-def _reasons(build: Build) -> str:
-    counts = summarize(build, [])["rejected"]
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "it is empty"

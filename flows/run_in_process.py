@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from surd.flows.build_record import build_record
+from surd.flows.build_record import build_record, without_secrets
+from surd.flows.build_request import BuildRequest
 from surd.flows.listener import Listener
-from surd.schemas import BuildConfig, SurdError
+from surd.pipeline.build.folder import Build
+from surd.pipeline.build.lock import exclusive
+from surd.schemas import SurdError
 
 QUIET = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
@@ -21,26 +25,29 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+    "DO_NOT_TRACK": "1",
     "TQDM_DISABLE": "1",
     "PYTHONWARNINGS": "ignore:resource_tracker",  # about locks that a stopped build left behind
 }
 
 
-def run_build(config: BuildConfig, profile: str, out: str, listener: Listener) -> dict[str, Any]:
-    """Build ``config`` in folder or URL ``out`` and return the summary.
+def run_build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
+    """Build what is asked for and return the summary.
 
     Without a configured Prefect server, Prefect starts one for the duration of this process. User errors raise
     SurdError; whatever else a stage raised is raised again.
     """
-    build_record(config, out)  # only for its checks, before Prefect: that takes seconds to start
+    with exclusive(Build(request.out)):
+        build_record(request)  # only for its checks, before Prefect: that takes seconds to start
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from surd.flows.build import make_flow  # after the settings: Prefect reads them when it is imported
 
-    fields = config.model_dump(mode="json", exclude={"schema_version"})
+    fields = without_secrets(request.config.model_dump(mode="json", exclude={"schema_version"}), [])
     try:
-        with _interruptible(listener):
-            state: Any = make_flow(listener)(profile=profile, out=out, **fields, return_state=True)
+        with _interruptible(listener), _server_of_this_process():
+            flow = make_flow(listener, request)
+            state: Any = flow(profile=request.profile, out=request.out, **fields, return_state=True)
     except RuntimeError as error:
         if "reach API" not in str(error):
             raise
@@ -52,6 +59,36 @@ def run_build(config: BuildConfig, profile: str, out: str, listener: Listener) -
     if isinstance(result, BaseException):
         raise result
     return dict(result)
+
+
+@contextmanager
+def _server_of_this_process() -> Iterator[None]:
+    """Prefect's temporary server, which ends with this process even if that is killed.
+
+    Prefect stops its server on exit, and a kill -9 leaves no exit. So a shell waits for the end of a pipe that only
+    this process holds open.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url:
+        yield
+        return
+    server = SubprocessASGIServer()
+    server.start()
+    assert server.server_process is not None, "start has started it"
+    guard = subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r _; kill "$0"', str(server.server_process.pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C is not for it
+    )
+    try:
+        yield
+    finally:
+        guard.kill()  # first: once the server has ended, its number may be another process's
+        guard.wait()
 
 
 @contextmanager

@@ -16,6 +16,10 @@ class SurdError(Exception):
     """
 
 
+class NothingKept(SurdError):
+    """A build of which no sample is left. Nothing is wrong with the command: it exits with code 1."""
+
+
 def one_line(error: Exception, most: int = 200) -> str:
     """The message of a library's exception on one line, at most so many characters; its class's name if it has none."""
     return " ".join(str(error).split())[:most] or type(error).__name__

@@ -159,6 +159,19 @@ class BuildRecord(_Document):
     versions: dict[str, str] = Field(description="Installed versions of surd and of what it stands on.")
     models: dict[str, str] = Field(description="Role -> model string and revision.")
     git_commit: str | None = Field(default=None, description="Of the checkout surd ran from, where there is one.")
+    made_by: Literal["build", "import"] | None = Field(
+        default=None, description="surd build or surd import; null: made before this was recorded."
+    )
+    profile: str | None = Field(
+        default=None, description="The profile below the parameters, by name or absolute path; null: no profile."
+    )
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="Config fields given in this run or in earlier ones; null: the whole config."
+    )
+    source: str | None = Field(default=None, description="The source, with an absolute path where it has a path.")
+    redacted: list[str] = Field(
+        default=[], description="Config fields whose text held a secret that is left out here: give them again."
+    )
 
 
 class Marker(_Document):

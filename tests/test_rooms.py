@@ -40,7 +40,7 @@ PIPELINE = {
     "sources": {"net", "metadata", "demo", *LEAVES},
     "stages": STAGE,
     "runner": {"stages", "build", "models", "dataset", "sources", "net"},
-    "inspection": {"runner", "stages", "dataset", "build"},
+    "inspection": {"runner", "stages", "dataset", "build", "models"},
     "imports": {"runner", "stages", "dataset", "build", "sources", "selection", "models", *LEAVES},
 }
 ADAPTER = {

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from surd.schemas.errors import SurdError
 
+OVERWRITE_HELP = "Replace a build of another source or profile, and forget the parameters given before."
 BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
 
 
@@ -104,6 +105,7 @@ def import_(
         typer.Option(help="How vectors were pooled from tokens, if the layout does not say."),
     ] = "mean",
     vectors: Annotated[bool, typer.Option("--vectors/--no-vectors", help="Import prompt2vec/LLM/LAYER.pt.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE_HELP)] = False,
 ) -> None:
     """Import a finished dataset as it is: images, both prompts, provenance, LLM vectors. Nothing is curated.
 
@@ -126,7 +128,9 @@ def import_(
         raise SurdError("--param is 'source': an import takes its source from the argument SOURCE; remove this --param")
     terminal = Terminal(console)
     try:
-        request = Import(layout=source, out=out, fields=fields, pooling=pooling if vectors else None)
+        request = Import(
+            layout=source, out=out, fields=fields, pooling=pooling if vectors else None, overwrite=overwrite
+        )
         summary = import_dataset(request, terminal)
     finally:
         terminal.close()

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from surd.flows.cli import columns as columns_cli
 from surd.flows.cli import dataset as dataset_cli
-from surd.schemas.errors import FULL, SurdError
+from surd.flows.cli.dataset import OVERWRITE_HELP
+from surd.schemas.errors import FULL, NothingKept, SurdError
 
 app = typer.Typer(
     help="Turn scraped prompt/image pairs into a SURD dataset: simple prompt, complex prompt, image, LLM embedding.",
@@ -25,7 +26,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-Profile = Annotated[str, typer.Option(help="demo, small, paper, or a path to a YAML file.")]
+PROFILE_HELP = "demo, small, paper, or a path to a YAML file."
+Profile = Annotated[str, typer.Option(help=PROFILE_HELP)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help=OVERWRITE_HELP)]
 BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
 Params = Annotated[
     list[str],
@@ -39,7 +42,7 @@ Params = Annotated[
 
 @app.command()
 def build(
-    profile: Profile = "demo",
+    profile: Annotated[str | None, typer.Option(help=f"{PROFILE_HELP} Default: demo.")] = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +50,9 @@ def build(
             "huggingface:FOLDER, authors:FOLDER or diffusiondb:FOLDER."
         ),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="Folder (or URL) of the build. Default: data/PROFILE.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder (or URL) of the build. Default: data/PROFILE, for the demo source alone.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of config fields, laid over the profile.")] = None,
     param: Params = [],  # noqa: B006 - typer reads the default and never changes it
     limit: Annotated[int | None, typer.Option(help="Collect at most this many records.")] = None,
@@ -55,8 +60,11 @@ def build(
         str | None,
         typer.Option(help="facts: check and repair each fact (default); paper: the paper's plain rule, to compare."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Build a dataset, or continue one: finished work is skipped.
+
+    A folder remembers its source, profile and parameters: what is not given again stays as it was.
 
     **Examples**
 
@@ -68,11 +76,16 @@ def build(
 
     - The output of img2dataset: `surd build --source img2dataset:its_output --out data/taken-over`
 
-    - Civitai (key, if any, in CIVITAI_API_KEY): `surd build --source "civitai:?sort=Newest&nsfw=None" --limit 1000`
+    - Civitai (key, if any, in CIVITAI_API_KEY): `surd build --source "civitai:?sort=Newest&nsfw=None" --limit 1000
+      --out data/civitai`
 
     - A gallery's API: `surd build --source gallery:https://example.org/api/v1/images --limit 1000 --out data/web`
+      (a key in the environment: `gallery:https://example.org/api/v1/images?token=${TOKEN}`)
 
-    - Stricter, on the same build; only what depends on it is redone: `surd build --param select.min_clip_simple=0.2`
+    - Stricter, on the same build; only what depends on it is redone:
+      `surd build --out data/mine --param select.min_clip_simple=0.2`
+
+    - From the profile's own parameters again: `surd build --out data/mine --overwrite`
 
     - What a stricter rule would keep, without building: `surd select BUILD --param select.min_clip_simple=0.2`
 
@@ -82,7 +95,7 @@ def build(
 
     options = (("source", source), ("limit", limit), ("correct.rule", correction))
     fields = {name: value for name, value in options if value is not None}
-    _build(profile, out, config, parse_params(param) | fields)
+    _build(profile, out, config, parse_params(param) | fields, overwrite)
 
 
 @app.command()
@@ -90,6 +103,7 @@ def demo(
     out: Annotated[str, typer.Option(help="Folder of the build.")] = "data/demo",
     steps: Annotated[int, typer.Option(min=1, help="Training steps of the adapter.")] = 200,
     param: Params = [],  # noqa: B006
+    overwrite: Overwrite = False,
 ) -> None:
     """The whole job on the embedded demo world: build, train the adapter, generate images with and without it.
 
@@ -98,9 +112,9 @@ def demo(
     from surd.flows.demo_job import TrainingFailed, train_and_generate
     from surd.flows.request import parse_params
 
-    summary = _build("demo", out, None, parse_params(param))
+    summary = _build("demo", out, None, parse_params(param), overwrite)
     try:
-        figures = train_and_generate(summary, out, steps)
+        figures = train_and_generate(summary, out, steps, overwrite)
     except TrainingFailed as error:
         raise typer.Exit(error.args[0]) from None
     print(f"report: {figures['report']}\ngrid: {figures['grid']}")
@@ -122,6 +136,7 @@ def select(
             help="Compare two builds or selection files: what came and went, and why.",
         ),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="Rows of a --diff to show.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, with every row.")] = False,
 ) -> None:
@@ -156,7 +171,7 @@ def select(
         selection.check_target(out, build)
     chosen = selection.reselect(build, parse_params(param))
     if out and not dry_run:
-        selection.write_selection(chosen, out)
+        selection.write_selection(chosen, out, overwrite)
     summary = selection.summarize_selection(chosen, build, None if dry_run else out)
     if as_json:
         print(json.dumps(selection_tables.summary_to_json(summary), ensure_ascii=False))
@@ -244,6 +259,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
+    except NothingKept as nothing:
+        print(nothing, file=sys.stderr)
+        sys.exit(1)
     except SurdError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -257,19 +275,27 @@ def main() -> None:
         sys.exit(2)
 
 
-def _build(profile: str, out: str | None, config_file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
+def _build(
+    profile: str | None, out: str | None, config_file: Path | None, fields: dict[str, Any], overwrite: bool
+) -> dict[str, Any]:
     """Build with a progress bar; prints the summary and returns it."""
+    from surd.flows.build_request import request_build
     from surd.flows.cli.console import Terminal, print_summary
-    from surd.flows.request import default_out, resolve_config
     from surd.flows.run_in_process import run_build
     from surd.pipeline.models import demo_only_roles
     from surd.schemas import read_profile
+    from surd.schemas.config.load import overlay
 
-    config = resolve_config(profile, read_profile(config_file) if config_file else {}, fields)
+    parameters = overlay(read_profile(config_file) if config_file else {}, fields)
+    request = request_build(out=out, profile=profile, parameters=parameters, overwrite=overwrite)
+    if request.remembered:
+        shown = ", ".join(f"{name}={json.dumps(value)}" for name, value in request.remembered.items())
+        print(f"note: {request.out} remembers {shown}; --overwrite forgets it", file=sys.stderr)
+    config = request.config
     console = Console()
     terminal = Terminal(console)
     try:
-        summary = run_build(config, profile, out or default_out(profile), terminal)
+        summary = run_build(request, terminal)
     finally:
         terminal.close()
     if roles := demo_only_roles(config.models.model_dump(), config.source):

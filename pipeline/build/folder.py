@@ -136,13 +136,8 @@ class Build:
         return self.write_bytes(relative, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
     def write_table(self, relative: str, table: pa.Table, row_groups: Iterable[int] | None = None) -> str:
-        """Write Parquet (zstd); returns its sha256. The same table and rows a group give the same bytes."""
-        buffer, start = io.BytesIO(), 0
-        with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
-            for count in [len(table)] if row_groups is None else row_groups:
-                writer.write_table(table.slice(start, count))
-                start += count
-        return self.write_bytes(relative, buffer.getvalue())
+        """Write Parquet; returns its sha256."""
+        return self.write_bytes(relative, parquet_bytes(table, row_groups))
 
     def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
         # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26). And not
@@ -198,6 +193,16 @@ class Build:
         if re.search(r"(^|/)\.\.(/|$)", relative):
             raise ValueError(f"{relative!r} leaves the build")
         return f"{self._base.rstrip('/')}/{relative}" if relative else self._base
+
+
+def parquet_bytes(table: pa.Table, row_groups: Iterable[int] | None = None) -> bytes:
+    """A table as Parquet (zstd). The same table and rows a group give the same bytes."""
+    buffer, start = io.BytesIO(), 0
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+        for count in [len(table)] if row_groups is None else row_groups:
+            writer.write_table(table.slice(start, count))
+            start += count
+    return buffer.getvalue()
 
 
 class ImageReader:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from surd.pipeline.build.folder import Build, marker_file, part_file
 from surd.pipeline.models import Models
 from surd.pipeline.models.nsfw import safety_files
+from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
 from surd.schemas import BuildConfig, Marker, Row, ShardManifest, Status, SurdError
 from surd.schemas.errors import FULL
@@ -74,7 +75,12 @@ def _run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcom
         )
     build.remove(marker_file(stage.name, unit))
     with build.recording() as outputs:
-        tally = _write_parts(stage, unit, build, config, models)
+        try:
+            tally = _write_parts(stage, unit, build, config, models)
+        except SurdError:
+            if marker and stage.scope == "source" and part_file(stage.name, 0) not in outputs:
+                build.write_json(marker_file(stage.name, unit), marker)  # what an earlier source gave is all there
+            raise
     marker = Marker(
         stage=stage.name,
         part=unit,
@@ -127,6 +133,9 @@ def _write_parts(stage: Stage, unit: int, build: Build, config: BuildConfig, mod
             build.write_rows(stage.name, part, stage.row, list(rows or ()))
         tally.add(stage.name, rows or ())
     if stage.scope == "source":
+        if not tally.parts:
+            shown = redact_secrets(config.source)
+            raise SurdError(f"source is {shown!r}: it gives no records; check it, or use another source")
         _drop_stale_parts(build, tally.parts)
     return tally
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from surd.pipeline.build.folder import Build, part_file
+from surd.pipeline.build.folder import Build, parquet_bytes, part_file
 from surd.pipeline.build.open import open_build
 from surd.pipeline.selection.choose import SELECTION, Selection, choose
 from surd.schemas import Reason, SelectionRule, SurdError, load_config
@@ -122,11 +122,21 @@ def check_target(out: str, root: str) -> None:
         raise SurdError(f"--out is {out!r}: this is the build's own selection; {remedy}")
 
 
-def write_selection(selection: Selection, out: str) -> None:
-    """Write the kept keys and the rule to ``out``; whole or not at all. Raises SurdError."""
+def write_selection(selection: Selection, out: str, overwrite: bool = False) -> None:
+    """Write the kept keys and the rule to ``out``; whole or not at all.
+
+    Raises SurdError if that fails, or if the file is there with other content and ``overwrite`` is not set.
+    """
     folder, name = _split(out)
+    build = Build(folder)
     try:
-        Build(folder).write_table(name, selection.table())
+        content = parquet_bytes(selection.table())
+        if build.exists(name) and not overwrite and build.read_bytes(name) != content:
+            raise SurdError(
+                f"--out is {out!r}: that file exists and holds something else; use another name, or replace it with"
+                " --overwrite"
+            )
+        build.write_bytes(name, content)
     except OSError as error:
         why = error.strerror or error.__class__.__name__
         raise SurdError(f"--out is {out!r}: it cannot be written ({why}); use another file") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self, runtime_checkable
 
-from surd.pipeline.net.urls import is_http, redact_secrets
+from surd.pipeline.net.urls import fill_from_environment, is_http, redact_secrets
 from surd.schemas import BuildConfig, SourceRecord, SurdError
 
 PAGE = 1000  # records of a page where pages cost nothing
@@ -115,6 +115,7 @@ _KINDS = {
     "diffusiondb": "diffusiondb:DiffusionDb",
     "finished": "curated:CuratedSource",
 }
+SOURCES_WITH_PATHS = ("folder", "urls", "img2dataset", "huggingface", "authors", "diffusiondb")
 KINDS = (
     "demo, civitai:?QUERY, lexica:WORDS, gallery:URL, folder:PATH, urls:FILE, img2dataset:FOLDER, huggingface:FOLDER, "
     "authors:FOLDER or diffusiondb:FOLDER"
@@ -127,6 +128,8 @@ def open_source(config: BuildConfig) -> Source:
     if kind not in _KINDS or bool(rest) != bool(colon) or (not rest and kind not in _ALONE):
         raise SurdError(f"config field 'source' is {redact_secrets(config.source)!r}; {_remedy(config.source, kind)}")
     module, _, name = _KINDS[kind].partition(":")
+    if "://" in rest:
+        rest = fill_from_environment(rest)
     source: Source = getattr(importlib.import_module(f"{__name__}.{module}"), name)(rest, config)
     return source
 

@@ -18,13 +18,17 @@ def load_config(profile: dict[str, Any], overrides: dict[str, Any] | None = None
 
     Raises SurdError naming the field, the value and the nearest right name.
     """
-    merged = profile
-    for dotted, value in (overrides or {}).items():
-        merged = _overlay(merged, dotted.split("."), value)
     try:
-        return BuildConfig.model_validate(merged)
+        return BuildConfig.model_validate(overlay(profile, overrides or {}))
     except ValidationError as error:
         raise SurdError(explain(error)) from None
+
+
+def overlay(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Values with overrides laid over them, section by section; override keys may be dotted."""
+    for dotted, value in overrides.items():
+        values = _overlay(values, dotted.split("."), value)
+    return values
 
 
 def read_profile(path: Path) -> dict[str, Any]:

@@ -21,6 +21,9 @@ class EvalConfig(BaseModel):
     )
     adapter: Path = Field(description="Folder of a trained adapter (sur-train's --out).")
     out: Path = Field(default=Path("runs/eval"), description="Folder for pictures, result.json and grid.png.")
+    overwrite: bool = Field(
+        default=False, description="Replace the result in --out; its pictures stay where they were drawn alike."
+    )
     base: str | None = Field(default=None, description="Diffusion model. Default: the one the adapter was trained for.")
     judge: str = Field(
         default=DEMO_JUDGE,

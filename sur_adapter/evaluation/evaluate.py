@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -198,8 +199,15 @@ def _complex(prompts: list[EvalPrompt], config: EvalConfig) -> list[str]:
     return texts
 
 
+#: Settings of the result alone: the pictures of another judge or of fewer seeds are drawn alike.
+_OF_RESULT = ("judge", "quality", "seeds", "complex")
+
+
 def _claim(config: EvalConfig, prompts: list[EvalPrompt], adapter: SURAdapter, pipe: Pipeline) -> None:
-    """Record this run's settings in the folder. SurdError if it holds pictures of other settings."""
+    """Record this run's settings in the folder.
+
+    SurdError if it holds pictures or a result of other settings, unless they are to be replaced.
+    """
     texts = json.dumps([[item.prompt, item.complex] for item in prompts])
     settings = config.model_dump(mode="json", include={"steps", "guidance_scale", "eta", "precision"}) | {
         "base model": weights_fingerprint(
@@ -208,18 +216,28 @@ def _claim(config: EvalConfig, prompts: list[EvalPrompt], adapter: SURAdapter, p
         "prompts": hashlib.sha256(texts.encode()).hexdigest(),
         "adapter": weights_fingerprint(adapter.state_dict().values()),
     }
-    file = config.out / "run.json"
+    of_result = config.model_dump(mode="json", include=set(_OF_RESULT))
+    file, images = config.out / "run.json", config.out / "images"
+    remedy = "name another folder, or replace it with --overwrite"
     try:
         config.out.mkdir(parents=True, exist_ok=True)
+        stored: Any = {}
         if file.exists():
             stored = json.loads(file.read_text(encoding="utf-8"))
             if not isinstance(stored, dict):
                 raise ValueError(f"{file.name} is not a record of a run")
-            changed = sorted(name for name in settings if settings[name] != stored.get(name))
-            if changed:
-                other = ", ".join(changed)
-                raise SurdError(f"--out: {str(config.out)!r} holds pictures of another {other}; name another folder")
-        write_json(file, settings)
+        elif not config.overwrite and (images.exists() or (config.out / "result.json").exists()):
+            raise SurdError(f"--out: {str(config.out)!r} holds pictures or a result, and no run.json; {remedy}")
+        changed = sorted(name for name in settings if settings[name] != stored.get(name))
+        others = sorted(name for name in of_result if name in stored and of_result[name] != stored[name])
+        if stored and (changed or others) and not config.overwrite:
+            what = "pictures" if changed else "a result"
+            raise SurdError(
+                f"--out: {str(config.out)!r} holds {what} of another {', '.join(changed or others)}; {remedy}"
+            )
+        if changed and images.exists():
+            shutil.rmtree(images)
+        write_json(file, settings | of_result)
     except (OSError, ValueError) as error:
         raise SurdError(f"--out: {str(config.out)!r} cannot be used ({error}); name another folder") from error
 

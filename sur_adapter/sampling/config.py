@@ -17,6 +17,7 @@ class GenerateConfig(BaseModel):
     prompt: list[str] = Field(default=[], description="A prompt; repeat the flag for more.")
     prompts: Path | None = Field(default=None, description="Text file with one prompt a line.")
     out: Path = Field(default=Path("sur.png"), description="PNG to write; several images without --grid are numbered.")
+    overwrite: bool = Field(default=False, description="Replace pictures that are there already.")
     grid: bool = Field(default=False, description="One labelled sheet instead of one file per image.")
     compare: bool = Field(default=False, description="Sheet with and without the adapter, on the same noise.")
     base: str | None = Field(default=None, description="Diffusion model. Default: the one the adapter was trained for.")

@@ -30,7 +30,11 @@ def generate(config: GenerateConfig) -> list[Path]:
     Raises SurdError for a missing adapter, base model or prompt, an adapter of another width, and an unwritable out.
     """
     prompts = read_prompts(config)
+    single = config.grid or config.compare
+    paths = _paths(config.out, 1 if single else len(prompts) * config.seeds)
     _make_folder(config.out)
+    if not config.overwrite and (present := [path for path in paths if path.exists()]):
+        raise SurdError(f"--out: {str(present[0])!r} exists; name another file, or replace it with --overwrite")
     adapter = load_adapter(config.adapter, config.eta)
     base = config.base or adapter.config["base_model"]
     if base is None:
@@ -50,9 +54,9 @@ def generate(config: GenerateConfig) -> list[Path]:
             guidance_scale=config.guidance_scale,
             negative_prompt=config.negative_prompt,
         )
-    if config.grid or config.compare:
-        return _write([draw_grid(prompts, columns)], config.out)
-    return _write([image for column in columns.values() for image in column], config.out)
+    if single:
+        return _write([draw_grid(prompts, columns)], paths)
+    return _write([image for column in columns.values() for image in column], paths)
 
 
 @torch.no_grad()
@@ -118,11 +122,14 @@ def _make_folder(out: Path) -> None:
         raise SurdError(f"--out: {str(out)!r} is a folder; name a file in it, such as {str(out / 'sur.png')!r}")
 
 
-def _write(images: list[Image.Image], out: Path) -> list[Path]:
-    paths = [out] if len(images) == 1 else [out.with_stem(f"{out.stem}-{i:02d}") for i in range(len(images))]
+def _paths(out: Path, count: int) -> list[Path]:
+    return [out] if count == 1 else [out.with_stem(f"{out.stem}-{number:02d}") for number in range(count)]
+
+
+def _write(images: list[Image.Image], paths: list[Path]) -> list[Path]:
     try:
         for image, path in zip(images, paths, strict=True):
             image.save(path, format="PNG")
     except OSError as error:
-        raise SurdError(f"--out: {str(out)!r} cannot be written ({error.strerror}); name another file") from error
+        raise SurdError(f"--out: {str(paths[0])!r} cannot be written ({error.strerror}); name another file") from error
     return paths

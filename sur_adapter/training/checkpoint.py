@@ -130,7 +130,9 @@ class Checkpoints:
                 " name a column of that LLM, or another --out"
             )
         other = ", ".join(changed)
-        raise SurdError(f"--out: {folder} is of a run with another {other}; name another --out or --no-resume")
+        raise SurdError(
+            f"--out: {folder} is of a run with another {other}; name another --out, or replace it with --overwrite"
+        )
 
 
 def _read(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:

@@ -24,7 +24,8 @@ AUTHORS: dict[str, Any] = {
 }
 #: Settings that do not change what is learned: a run may be continued with others.
 NOT_FINGERPRINTED = {
-    "config", "shards", "out", "steps", "device", "checkpoint_every", "keep_checkpoints", "resume", "tracker",
+    "config", "shards", "out", "steps", "device", "checkpoint_every", "keep_checkpoints", "resume", "overwrite",
+    "tracker",
     "validate_every", "validation_prompts", "validation_shards", "validation_judge", "compile",
     "gradient_checkpointing", "workers",
 }  # fmt: skip
@@ -124,6 +125,7 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = Field(default=500, ge=0, description="Steps between checkpoints; 0 writes none.")
     keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints stay.")
     resume: bool = Field(default=True, description="Continue from the newest checkpoint in --out, if it fits.")
+    overwrite: bool = Field(default=False, description="Replace the adapter in --out, if any: train anew, from step 0.")
     validate_every: int = Field(
         default=0,
         ge=0,

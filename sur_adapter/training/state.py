@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -59,10 +60,17 @@ class TrainState:
         """Check what can be checked, cheapest first, and load. User errors raise SurdError."""
         if config.w_denoise == config.w_prompt == 0:
             raise SurdError("--w-denoise and --w-prompt are both 0, so nothing reaches the adapter's output; raise one")
-        _make_folder(config.out)
+        check_finished(config)
+        is_new = _make_folder(config.out)
         accelerator = _make_accelerator(config)
-        data, base = open_data(config)
-        state = cls(config, accelerator, data, base, warn if accelerator.is_main_process else lambda _: None)
+        try:
+            data, base = open_data(config)
+            state = cls(config, accelerator, data, base, warn if accelerator.is_main_process else lambda _: None)
+        except SurdError:
+            if is_new:
+                with contextlib.suppress(OSError):  # another process may have written there
+                    config.out.rmdir()
+            raise
         if state.conditioner.computed:
             state.warn(f"no column of {', '.join(state.conditioner.computed)}: computed anew at every step")
         return state
@@ -84,13 +92,15 @@ class TrainState:
 
     def resume(self) -> tuple[int, Log]:
         """Load the newest valid checkpoint unless ``resume`` is off; returns step and log, or (0, [])."""
-        if not self.config.resume:
+        if not self.config.resume or self.config.overwrite:
             if self.accelerator.is_main_process:
                 shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
             self.accelerator.wait_for_everyone()
             return 0, []
         checkpoint = self.checkpoints.load(self.config.steps, self.warn)
         if checkpoint is None:
+            if adapter_file(self.config.out).exists():
+                raise _finished(self.config, "and no checkpoint of it that this run could continue")
             return 0, []
         if self.ema:
             write_weights(self.model, checkpoint.tensors["ema"])
@@ -164,7 +174,10 @@ class TrainState:
         )
 
     def finish(self, log: Log, start: int, seconds: float) -> TrainResult:
-        """Save the adapter, its log and the result."""
+        """Save the adapter, its log and the result, unless they are all there from an earlier run."""
+        if start == self.config.steps and (stored := _stored_result(self.config.out)) and stored.steps == start:
+            self.accelerator.end_training()
+            return stored.model_copy(update={"seconds": round(seconds, 2), "resumed_from": start})
         adapter = self.snapshot()
         result = self._result(log, start, seconds)
         if adapter is not None:
@@ -253,11 +266,48 @@ def save_adapter(out: Path, adapter: SURAdapter) -> None:
         ) from error
 
 
-def _make_folder(out: Path) -> None:
+def adapter_file(out: Path) -> Path:
+    """The file that an adapter saved in ``out`` has."""
+    return out / "config.json"
+
+
+def check_finished(config: TrainConfig) -> None:
+    """Raise SurdError where the run would replace a finished adapter, or another model, without being told to."""
+    if config.overwrite or not adapter_file(config.out).exists():
+        return
+    stored = _stored_result(config.out)
+    if stored is None:
+        raise _finished(config, "or another model: there is no train.json beside it")
+    if stored.steps > config.steps:
+        raise _finished(config, f"of {stored.steps} steps, and --steps is {config.steps}")
+    if not config.resume:
+        raise _finished(config, "and --no-resume would train it anew")
+
+
+def _finished(config: TrainConfig, what: str) -> SurdError:
+    return SurdError(
+        f"--out: {str(config.out)!r} holds a finished adapter, {what}; name another --out, or replace it with"
+        " --overwrite"
+    )
+
+
+def _stored_result(out: Path) -> TrainResult | None:
+    """The result that an earlier run wrote beside its adapter; None if there is none, or if it is not whole."""
     try:
+        result = TrainResult.model_validate_json((out / "train.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return result if adapter_file(out).exists() and (out / "log.json").exists() else None
+
+
+def _make_folder(out: Path) -> bool:
+    """Make the folder, if need be, and check that it can be written; returns whether it is new."""
+    try:
+        is_new = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         (out / ".writable").touch()
         (out / ".writable").unlink(missing_ok=True)
+        return is_new
     except OSError as error:
         raise SurdError(f"--out: {str(out)!r} cannot be written ({error.strerror}); name another folder") from error
 

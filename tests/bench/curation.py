@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from surd.flows.build_request import request_build
 from surd.flows.cli.console import Terminal
 from surd.flows.request import parse_params, resolve_config
 from surd.flows.run_in_process import run_build
@@ -111,7 +112,7 @@ def build(params: dict[str, Any], out: Path, console: Console) -> None:
     terminal = _StageTerminal(console)
     started = time.perf_counter()
     try:
-        summary = run_build(resolve_config("demo", params), "demo", str(out.resolve()), terminal)
+        summary = run_build(request_build(out=str(out), profile="demo", parameters=params), terminal)
     except SurdError:
         raise
     except Exception as error:

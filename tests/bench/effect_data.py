@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from sur_adapter.evaluation.prompts import read_eval_prompts
+from surd.flows.build_request import request_build
 from surd.flows.cli.console import Terminal
 from surd.flows.request import resolve_config
 from surd.flows.run_in_process import run_build
@@ -39,7 +40,7 @@ def datasets(out: Path, seed: int, count: int, defects: float, console: Console)
     whole = out / "data"
     terminal = Terminal(console)
     try:
-        run_build(resolve_config("demo", params), "demo", str(whole.resolve()), terminal)
+        run_build(request_build(out=str(whole), profile="demo", parameters=params), terminal)
     finally:
         terminal.close()
     patterns: dict[Data, str] = {"corrected": _pattern(whole)}

@@ -90,11 +90,10 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(surd, arguments, sentence, tm
     assert out == ""
 
 
-def test_a_profile_naming_a_model_folder_that_is_not_there_leaves_a_former_build_alone(surd, built, tmp_path):
+def test_a_model_folder_that_is_not_there_leaves_a_former_build_alone(surd, built):
     out, _ = built
-    (tmp_path / "mine.yaml").write_text("models: {captioner: ./gone}\n")
     before = sorted(path.name for path in out.rglob("*"))
-    code, _, err = surd("build", "--profile", tmp_path / "mine.yaml", "--out", out)
+    code, _, err = surd("build", "--param", "models.captioner=./gone", "--out", out)
     assert (code, "./gone" in err) == (2, True)
     assert sorted(path.name for path in out.rglob("*")) == before
 
