@@ -70,7 +70,7 @@ def request_build(
     remembered = {} if overwrite else _remembered(record)
     source = resume_source(build, record, parameters.get("source"), overwrite=overwrite)
     base = profile_id or record.profile or (DEFAULT_PROFILE if overwrite else None)
-    return _request(build, "build", base, overlay(remembered, {"source": source}), parameters, source)
+    return _request(build, "build", base, overlay(remembered, {"source": source}), parameters, source, record)
 
 
 def request_import(*, out: str, source: str, parameters: Mapping[str, Any], overwrite: bool = False) -> BuildRequest:
@@ -155,17 +155,19 @@ def _request(
     remembered: dict[str, Any],
     parameters: Mapping[str, Any],
     source: str | None = None,
+    record: BuildRecord | None = None,
 ) -> BuildRequest:
     given = dict(parameters) | ({"source": source} if source else {})
     config = load_config(remembered, given) if profile is None else resolve_config(profile, remembered, given)
     merged = overlay(remembered, given)
+    known = {} if record is None or record.parameters is None else remembered
     return BuildRequest(
         out=build.root,
         made_by=made_by,
         profile=profile,
         parameters=merged,
         config=config,
-        remembered={name: value for name, value in _flat(remembered).items() if name not in _flat(parameters)},
+        remembered={name: value for name, value in _flat(known).items() if name not in _flat(parameters)},
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -44,13 +43,10 @@ def exclusive(build: Build) -> Iterator[None]:
     try:
         yield
     finally:
-        if made and _only_lock(folder):
-            (folder / LOCK).unlink()
+        if made and not any(path.is_file() for path in folder.rglob("*") if path.name != LOCK):
+            shutil.rmtree(folder, ignore_errors=True)
+            made.remove(folder)
         lock.release()
         with suppress(OSError):  # not empty: the run has written something
             for path in made:
                 path.rmdir()
-
-
-def _only_lock(folder: Path) -> bool:
-    return os.listdir(folder) == [LOCK]  # noqa: PTH208 - an iterator would be left open on the folder to remove
