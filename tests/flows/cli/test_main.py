@@ -44,6 +44,21 @@ def keys(out, status):
     return [row["key"] for row in rows if row["status"] == status]
 
 
+@pytest.mark.parametrize("command", ["surd.flows.cli.start:main", "sur_adapter.cli.start:train"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(command):
+    module, _, name = command.partition(":")
+    program = (
+        f"from {module} import {name}; import builtins\n"
+        "real = builtins.__import__\n"
+        "def interrupted(module, *rest):\n"
+        "    if module == 'typer': raise KeyboardInterrupt\n"
+        "    return real(module, *rest)\n"
+        f"builtins.__import__ = interrupted; {name}()"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "stopped\n")
+
+
 def test_help_lists_the_commands_and_loads_nothing_heavy():
     program = (
         "import atexit, sys; sys.argv = ['surd', '--help']\n"

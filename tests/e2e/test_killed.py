@@ -1,0 +1,41 @@
+"""A killed command line leaves nothing running, and its folder is free again."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.build.lock import exclusive
+from surd.schemas import SurdError
+
+
+def servers(process: psutil.Process) -> list[psutil.Process]:
+    return [child for child in process.children(recursive=True) if "uvicorn" in " ".join(child.cmdline())]
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.1)
+    return value
+
+
+def test_kill_9_of_a_build_ends_its_prefect_server_and_frees_its_folder(tmp_path):
+    out = tmp_path / "b"
+    command = [sys.executable, "-m", "surd.flows.cli.main", "build", "--out", str(out), "--param", "demo.count=60"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as build:
+        process = psutil.Process(build.pid)
+        wait_for(lambda: (out / "collect" / "part-00000.done.json").exists() or build.poll() is not None)
+        (server,) = servers(process)
+        with pytest.raises(SurdError, match="another run is working"), exclusive(Build(str(out))):
+            pass
+        build.send_signal(signal.SIGKILL)
+        build.wait()
+    wait_for(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, 30)
+    with exclusive(Build(str(out))):
+        pass
