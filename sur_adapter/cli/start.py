@@ -1,4 +1,4 @@
-"""Entry points of the ``sur-`` commands: Ctrl-C is one line from the first moment on, also while modules are imported."""
+"""Entry points of the ``sur-`` commands: Ctrl-C is one line, also while modules are being imported."""
 
 import importlib
 import sys

@@ -230,6 +230,8 @@ def _claim(config: EvalConfig, prompts: list[EvalPrompt], adapter: SURAdapter, p
             raise SurdError(f"--out: {str(config.out)!r} holds pictures or a result, and no run.json; {remedy}")
         changed = sorted(name for name in settings if settings[name] != stored.get(name))
         others = sorted(name for name in of_result if name in stored and of_result[name] != stored[name])
+        if "seeds" in others and config.seeds > stored["seeds"]:  # the same and more
+            others.remove("seeds")
         if stored and (changed or others) and not config.overwrite:
             what = "pictures" if changed else "a result"
             raise SurdError(

@@ -188,6 +188,20 @@ def test_the_same_command_again_draws_only_what_is_missing(asked: Callable[..., 
     evaluate(asked(seeds=3))  # more seeds are no other run
 
 
+def test_a_result_is_replaced_only_with_overwrite(asked: Callable[..., EvalConfig]) -> None:
+    config = asked(limit=1, seeds=2)
+    evaluate(config)
+    before = {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()}
+    for fields in ({"seeds": 1}, {"complex": True}, {"steps": 3}):
+        with pytest.raises(SurdError, match=f"of another {next(iter(fields))}; name another folder, or .*--overwrite"):
+            evaluate(asked(**{"limit": 1, "seeds": 2} | fields))
+    assert {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()} == before
+    assert evaluate(asked(limit=1, seeds=1, overwrite=True)).seeds == 1
+    (config.out / "run.json").unlink()
+    with pytest.raises(SurdError, match=r"no run\.json"):
+        evaluate(config)
+
+
 def test_pictures_of_another_run_are_never_judged(asked: Callable[..., EvalConfig]) -> None:
     evaluate(asked(limit=1, seeds=1))
     with pytest.raises(SurdError, match=r"--out: .* holds pictures of another steps; name another folder"):

@@ -111,8 +111,11 @@ def test_prompts_of_a_file_are_numbered_images_or_one_sheet(
     paths = generate(asked(prompts=tmp_path / "prompts.txt"))
     assert [path.name for path in paths] == ["image-00.png", "image-01.png", "image-02.png"]
     (sheet,) = generate(asked(prompts=tmp_path / "prompts.txt", grid=True))
-    (compared,) = generate(asked(prompts=tmp_path / "prompts.txt", compare=True))
-    assert Image.open(sheet.with_name("image.png")).size == Image.open(compared).size
+    size = Image.open(sheet).size
+    with pytest.raises(SurdError, match=r"image\.png' exists; .*--overwrite"):
+        generate(asked(prompts=tmp_path / "prompts.txt", compare=True))
+    (compared,) = generate(asked(prompts=tmp_path / "prompts.txt", compare=True, overwrite=True))
+    assert Image.open(compared).size[1] == size[1]
     assert Image.open(compared).height > 3 * 32
 
 
@@ -120,9 +123,9 @@ def test_several_seeds_are_further_pictures_and_columns(asked: Callable[..., Gen
     paths = generate(asked(prompt=PROMPTS, seeds=2))
     assert [path.name for path in paths] == [f"image-0{number}.png" for number in range(4)]
     last = pixels(Image.open(paths[3]))
-    later = generate(asked(prompt=PROMPTS, seed=2))
+    later = generate(asked(prompt=PROMPTS, seed=2, overwrite=True))
     assert np.abs(last - pixels(Image.open(later[1]))).max() <= 1, "seeds go on counting"
-    (narrow,), (wide,) = (generate(asked(compare=True, seeds=seeds)) for seeds in (1, 2))
+    (narrow,), (wide,) = (generate(asked(compare=True, seeds=seeds, overwrite=True)) for seeds in (1, 2))
     assert narrow == wide and Image.open(wide).width > 240 + 4 * 192
 
 

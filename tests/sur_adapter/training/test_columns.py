@@ -58,7 +58,7 @@ def test_with_all_columns_neither_vae_nor_text_encoder_nor_image_is_needed(
         assert train(config(steps=2), warn=said.append).computed == []
         assert said == []
         without_empty_prompt(build)
-        assert train(config(steps=2, resume=False), warn=said.append).computed == []
+        assert train(config(steps=2, overwrite=True), warn=said.append).computed == []
     finally:
         for part in ("vae", "text_encoder", "tokenizer"):
             shutil.move(tmp_path / part, base / part)
@@ -163,8 +163,8 @@ def test_what_no_column_holds_is_computed_and_said(config: Config, build: Any) -
     said: list[str] = []
     assert train(config(steps=1), warn=said.append).computed == ["clip_complex", "latents"]
     assert said == ["no column of clip_complex, latents: computed anew at every step"]
-    assert train(config(steps=1, w_denoise=0, resume=False)).computed == ["clip_complex"]
-    assert train(config(steps=1, columns=False, resume=False)).computed == ["clip_complex", "clip_simple", "latents"]
+    assert train(config(steps=1, w_denoise=0, overwrite=True)).computed == ["clip_complex"]
+    assert train(config(steps=1, columns=False, overwrite=True)).computed == ["clip_complex", "clip_simple", "latents"]
 
 
 def test_token_level_targets_need_a_column_of_tokens(config: Config, build: Any, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_token_level_targets_need_a_column_of_tokens(config: Config, build: Any,
         train(config())
     column = "llm-tiny-l2-tokens"
     tokens = train(config(steps=2, llm_targets="tokens", llm_column=column))
-    pooled = train(config(steps=2, llm_targets="pooled", llm_column=column, resume=False))
+    pooled = train(config(steps=2, llm_targets="pooled", llm_column=column, overwrite=True))
     assert tokens.losses_last["llm"] != pooled.losses_last["llm"]
     assert tokens.llm_column == column
 

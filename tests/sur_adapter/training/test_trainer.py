@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.training.config import TrainConfig, TrainResult
+from sur_adapter.training.state import adapter_file
 from sur_adapter.training.trainer import train
 from surd.schemas.errors import SurdError
 
@@ -87,9 +88,45 @@ def test_a_finished_run_has_nothing_left_and_more_steps_continue_it(config: Conf
     assert train(config(steps=5), lambda step, _: steps.append(step)).resumed_from == 3 and steps == [4, 5]
 
 
-def test_no_resume_starts_over(config: Config) -> None:
+def test_no_resume_starts_over_where_no_adapter_is_finished(config: Config, tmp_path: Path) -> None:
     train(config(steps=2))
+    adapter_file(tmp_path / "run").unlink()
     assert train(config(steps=2, lr=1e-2, resume=False)).resumed_from == 0
+
+
+def test_a_finished_adapter_is_replaced_only_with_overwrite(config: Config, tmp_path: Path) -> None:
+    def files() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    assert train(config(steps=3)).steps == 3
+    before = files()
+    for fields, sentence in (
+        ({"steps": 2}, "of 3 steps, and --steps is 2"),
+        ({"steps": 3, "resume": False}, "--no-resume would train it anew"),
+        ({"steps": 3, "lr": 1e-2}, "another lr"),
+        ({"steps": 3, "shards": "gone-{0..1}.tar"}, "matches no build"),
+    ):
+        with pytest.raises(SurdError, match=sentence):
+            train(config(**fields))
+    assert train(config(steps=3)).resumed_from == 3
+    assert files() == before
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(SurdError, match=r"no checkpoint of it.*--overwrite"):
+        train(config(steps=3))
+    assert train(config(steps=2, overwrite=True)).resumed_from == 0
+
+
+def test_a_folder_of_another_model_is_not_written_over(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(SurdError, match=r"or another model: there is no train\.json"):
+        train(config(steps=1))
+
+
+def test_a_training_that_cannot_begin_leaves_no_folder(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(SurdError):
+        train(config(shards="gone-{0..1}.tar"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_only_the_newest_checkpoints_stay_and_half_written_ones_do_not_count(config: Config, tmp_path: Path) -> None:
@@ -103,7 +140,7 @@ def test_only_the_newest_checkpoints_stay_and_half_written_ones_do_not_count(con
 
 def test_a_checkpoint_of_other_settings_or_other_data_is_refused(config: Config, build: Any) -> None:
     train(config(steps=1))
-    with pytest.raises(SurdError, match=r"another lr, seed; name another --out or --no-resume"):
+    with pytest.raises(SurdError, match=r"another lr, seed; name another --out, or replace it with --overwrite"):
         train(config(steps=2, lr=1e-2, seed=5))
     with pytest.raises(SurdError, match="another data"):
         train(config(steps=2, shards=f"{build.root}/shards/surd-00000.tar"))
