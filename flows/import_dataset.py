@@ -84,7 +84,7 @@ def _check_same_source(build: Build, source: str) -> None:
         return
     try:
         recorded = BuildRecord.model_validate_json(build.read_bytes("build.json")).config.get("source")
-    except ValidationError:
+    except (ValidationError, OSError):
         raise SurdError(f"--out is {build.root!r}: its build.json cannot be read; use another folder") from None
     if recorded != source:
         raise SurdError(f"--out is {build.root!r}: it holds a build of {recorded!r}; use another folder")

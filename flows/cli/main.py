@@ -168,20 +168,16 @@ def select(
 def report(build: BuildFolder) -> None:
     """Make the report of a build again, and nothing else."""
     from surd.pipeline.build.folder import marker_file
-    from surd.pipeline.build.open import open_build
+    from surd.pipeline.build.open import open_build, recorded_config
     from surd.pipeline.runner.process_setup import set_up_process
     from surd.pipeline.runner.run_unit import run_unit
     from surd.pipeline.stages import BY_NAME
-    from surd.schemas import BuildConfig
 
     set_up_process()
     opened, record = open_build(build)
-    stage = BY_NAME["report"]
-    for name in stage.reads:
-        if opened.marker(name, 0) is None and opened.part_count() == 0:
-            raise SurdError(f"build is {build!r}: its stage {name} is not finished; run the same surd build again")
+    config = recorded_config(opened, record)
     opened.remove(marker_file("report", 0))
-    run_unit(stage, 0, build, BuildConfig.model_validate(record.config))
+    run_unit(BY_NAME["report"], 0, build, config)
     print(opened.path("report.html"))
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from surd.pipeline.build.folder import Build, part_file, part_tar
+from surd.pipeline.build.damage import reading, unfinished
+from surd.pipeline.build.folder import Build, marker_file, part_file, part_tar
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
 
@@ -42,8 +43,11 @@ def _full_key(build: Build, key: str) -> tuple[int, str]:
     candidates: list[tuple[int, str]] = []
     for part in range(build.part_count()):
         keys = build.read_table(part_file("collect", part), columns=["key"])["key"]
-        matches = keys.filter(pc.starts_with(keys, pattern=prefix)).to_pylist()
+        with reading(build, part_file("collect", part)):
+            matches = keys.filter(pc.starts_with(keys, pattern=prefix)).to_pylist()
         candidates += [(part, match) for match in matches]
+    if not build.part_count():
+        raise unfinished(build, "collect", 0, marker_file("collect", 0))
     if not candidates:
         raise SurdError(
             f"key is {key!r}: no record of {build.root!r} has it; keys are 16 hex digits, listed in the build's report"
@@ -56,7 +60,8 @@ def _full_key(build: Build, key: str) -> tuple[int, str]:
 
 def _row(build: Build, relative: str, key: str) -> dict[str, Any] | None:
     table = build.read_table(relative)
-    rows: list[dict[str, Any]] = table.filter(pc.equal(table["key"], key)).to_pylist()
+    with reading(build, relative):
+        rows: list[dict[str, Any]] = table.filter(pc.equal(table["key"], key)).to_pylist()
     return rows[0] if rows else None
 
 

@@ -18,7 +18,7 @@ WANTED = {"embed.columns": ["clip-simple"]}
     [
         (
             lambda text: "{",
-            r"shards/manifest.json is not a valid shard manifest .*; repair it with surd verify --repair",
+            r"shards/manifest.json is not a valid shard manifest .*; repair it: surd verify .* --repair",
         ),
         (lambda text: text.replace("surd-00001.tar", "../../out.tar"), r"'../../out.tar' is not a valid tar name"),
     ],
