@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
@@ -41,6 +40,7 @@ from surd.schemas.config import (
     SelectConfig,
     UrlsConfig,
 )
+from surd.schemas.paths import absolute
 
 
 def make_flow(listener: Listener) -> Flow[..., Any]:
@@ -181,4 +181,4 @@ def _plain(value: Any) -> Any:
 
 
 def _absolute(out: str) -> str:
-    return out if "://" in out else str(Path(out).expanduser().resolve())
+    return out if "://" in out else str(absolute(out))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from surd.flows.cli import columns as columns_cli
 from surd.flows.cli import dataset as dataset_cli
+from surd.schemas.console import PlainConsole
 from surd.schemas.errors import FULL, SurdError
+from surd.schemas.printable import json_line, printable, write_what_can_be_encoded
 
 app = typer.Typer(
     help="Turn scraped prompt/image pairs into a SURD dataset: simple prompt, complex prompt, image, LLM embedding.",
@@ -103,8 +103,8 @@ def demo(
         figures = train_and_generate(summary, out, steps)
     except TrainingFailed as error:
         raise typer.Exit(error.args[0]) from None
-    print(f"report: {figures['report']}\ngrid: {figures['grid']}")
-    print(json.dumps(figures))
+    print(printable(f"report: {figures['report']}\ngrid: {figures['grid']}", lines=True))
+    print(json_line(figures))
 
 
 @app.command()
@@ -146,9 +146,9 @@ def select(
             raise SurdError("--diff takes only its two selections; remove BUILD, --param and --out")
         compared = selection.diff(*diff)
         if as_json:
-            print(json.dumps(selection_tables.diff_to_json(compared), ensure_ascii=False))
+            print(json_line(selection_tables.diff_to_json(compared)))
         else:
-            selection_tables.print_diff(Console(), compared, limit)
+            selection_tables.print_diff(PlainConsole(), compared, limit)
         return
     if not build:
         raise SurdError("BUILD is missing; give a build's folder, or compare two selections: surd select --diff A B")
@@ -159,9 +159,9 @@ def select(
         selection.write_selection(chosen, out)
     summary = selection.summarize_selection(chosen, build, None if dry_run else out)
     if as_json:
-        print(json.dumps(selection_tables.summary_to_json(summary), ensure_ascii=False))
+        print(json_line(selection_tables.summary_to_json(summary)))
     else:
-        selection_tables.print_selection(Console(), summary)
+        selection_tables.print_selection(PlainConsole(), summary)
 
 
 @app.command()
@@ -178,7 +178,7 @@ def report(build: BuildFolder) -> None:
     config = recorded_config(opened, record)
     opened.remove(marker_file("report", 0))
     run_unit(BY_NAME["report"], 0, build, config)
-    print(opened.path("report.html"))
+    print(printable(opened.path("report.html")))
 
 
 @app.command()
@@ -194,9 +194,9 @@ def inspect(
 
     record = lookup(open_build(build)[0], key)
     if as_json:
-        print(json.dumps(record, ensure_ascii=False))
+        print(json_line(record))
         return
-    print_record(Console(), record)
+    print_record(PlainConsole(), record)
 
 
 @app.command()
@@ -212,7 +212,7 @@ def models(profile: Profile = "demo") -> None:
     for line in model_lines(resolve_config(profile).models):
         size = f"{line.size / 1e6:.1f} MB" if line.size else "-"
         table.add_row(line.role, "yes" if line.present else "no", size, line.ref, line.resolved)
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 @app.command()
@@ -225,7 +225,7 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
     except OSError as error:
         raise SurdError(f"--out is {str(out)!r}: it cannot be written ({error.strerror}); use another folder") from None
     for path in paths:
-        print(path)
+        print(printable(str(path)))
 
 
 app.add_typer(columns_cli.app, name="columns")
@@ -238,10 +238,11 @@ def main() -> None:
     """Entry point of ``surd``: a user error ends with one sentence and exit code 2."""
     # A plain SIGTERM would skip Python's exit hooks, and Prefect's temporary server would be left running.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    write_what_can_be_encoded()
     try:
         app()
     except SurdError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno not in FULL:
@@ -262,7 +263,7 @@ def _build(profile: str, out: str | None, config_file: Path | None, fields: dict
     from surd.schemas import read_profile
 
     config = resolve_config(profile, read_profile(config_file) if config_file else {}, fields)
-    console = Console()
+    console = PlainConsole()
     terminal = Terminal(console)
     try:
         summary = run_build(config, profile, out or default_out(profile), terminal)

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from surd.pipeline.build.damage import LASTING, BlockedFile, placing, reading
 from surd.schemas import Marker, Pair, SurdError, arrow_schema, from_table, to_table
+from surd.schemas.paths import list_names, move, open_path, remove
 
 M = TypeVar("M", bound=BaseModel)
 _MARKER = ".done.json"
@@ -30,7 +30,7 @@ class Build:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._fs, self._base = fsspec.core.url_to_fs(root)
+        self._fs, self._base = open_path(root)
         self._recordings: list[dict[str, str]] = []
         self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
@@ -68,10 +68,7 @@ class Build:
 
     def listdir(self, relative: str) -> list[str]:
         """Names in a folder of the build, sorted; empty if it does not exist."""
-        if not self.exists(relative):
-            return []
-        names = self._fs.ls(self._full(relative), detail=False, refresh=True)
-        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in names)
+        return list_names(self._fs, self._full(relative)) if self.exists(relative) else []
 
     def remove(self, relative: str) -> None:
         """Remove a file or folder; nothing happens when it is absent."""
@@ -79,7 +76,7 @@ class Build:
             for name in [name for name in outputs if f"{name}/".startswith(f"{relative}/")]:
                 del outputs[name]
         if self.exists(relative):
-            self._fs.rm(self._full(relative), recursive=True)
+            remove(self._fs, self._full(relative))
 
     @contextmanager
     def recording(self) -> Iterator[dict[str, str]]:
@@ -120,11 +117,11 @@ class Build:
                 with placing(self, relative):
                     os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is not an atomic replace
             else:
-                self._fs.mv(temporary, full)
+                move(self._fs, temporary, full)
             self.record({relative: file.sha256})
         except BaseException:
             if self._fs.exists(temporary):
-                self._fs.rm(temporary)
+                remove(self._fs, temporary)
             raise
 
     def open(self, relative: str) -> IO[bytes]:

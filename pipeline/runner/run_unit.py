@@ -22,6 +22,7 @@ from surd.pipeline.models.nsfw import safety_files
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
 from surd.schemas import BuildConfig, Marker, Row, Status, SurdError
 from surd.schemas.errors import FULL
+from surd.schemas.paths import absolute
 
 log = logging.getLogger(__name__)
 _PIPELINE = Path(__file__).parents[1]
@@ -202,7 +203,7 @@ def _data_files(stage: Stage, config: BuildConfig) -> list[Path]:
         configurable, _, shipped = entry.rpartition(":")
         section, _, name = configurable.partition(".")
         own = getattr(getattr(config, section), name) if configurable else None
-        files.append(Path(own).expanduser() if own else _PIPELINE / shipped)
+        files.append(absolute(own) if own else _PIPELINE / shipped)
     return [*files, *safety_files(config.safety)] if stage.safety_models else files
 
 
