@@ -16,6 +16,7 @@ from rich.text import Text
 from surd.flows.fetch_watch import format_progress, host_rows
 from surd.flows.listener import Listener, StageSummary
 from surd.pipeline.acquisition.progress import FetchProgress
+from surd.pipeline.inspection.lookup import shortest
 from surd.pipeline.inspection.summary import funnel
 from surd.schemas.printable import printable
 
@@ -51,6 +52,7 @@ class Terminal(Listener):
         self._console.print(f"{stage:8} {_format_summary(summary)}  {seconds:.1f} s", highlight=False, soft_wrap=True)
         if stage == "fetch" and self._bar.hosts and self._bar.hosts.row_count > 1:
             self._console.print(Padding(self._bar.hosts, (0, 0, 0, 9)))
+        self._bar.hosts = None  # else it would stand under the bars of later stages
 
     def close(self) -> None:
         """Take the bar off the screen, also when the stage failed."""
@@ -147,4 +149,8 @@ def _short(value: Any) -> str:
     """A value as text; an embedding is shown as its length."""
     if isinstance(value, list) and len(value) > 32 and isinstance(value[0], float):
         return f"{len(value)} numbers"
-    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "\n".join(map(_text, value)) if isinstance(value, list) else _text(value)
+
+
+def _text(value: Any) -> str:
+    return str(shortest(value)) if isinstance(value, float) else str(value)
