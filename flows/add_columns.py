@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.build.open import open_build
-from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, drop_column, shard_manifest
+from surd.pipeline.build.open import open_build, recorded_config
+from surd.pipeline.dataset.columns.spec import (
+    ColumnSpec,
+    column_folders,
+    columns_asked,
+    columns_present,
+    drop_column,
+    shard_manifest,
+)
 from surd.pipeline.dataset.columns.write import describe_column, write_column_shards
 from surd.pipeline.models import Models
 from surd.schemas import BuildConfig, ColumnManifest, SurdError, load_config
@@ -33,7 +40,7 @@ def list_columns(root: str) -> list[ColumnEntry]:
     """The columns of a build. Raises SurdError when there is no build, or a manifest is not valid."""
     build, _ = open_build(root)
     manifests = columns_present(build)
-    return [ColumnEntry(name=name, manifest=manifests.get(name)) for name in build.listdir("columns")]
+    return [ColumnEntry(name=name, manifest=manifests.get(name)) for name in column_folders(build)]
 
 
 def add_columns(root: str, fields: dict[str, Any], on_shard: OnShard) -> list[ColumnManifest]:
@@ -44,6 +51,7 @@ def add_columns(root: str, fields: dict[str, Any], on_shard: OnShard) -> list[Co
     name exists and was made by another model.
     """
     build, record = open_build(root)
+    recorded_config(build, record)  # else a damaged record would be told as a wrong --param
     config = load_config(record.config, {"embed.layers": [], "embed.columns": [], **fields})
     columns = columns_asked(config.embed, config.models)
     if not columns:
@@ -61,7 +69,7 @@ def add_columns(root: str, fields: dict[str, Any], on_shard: OnShard) -> list[Co
 def drop_columns(root: str, names: Sequence[str]) -> None:
     """Remove columns, finished or not. Raises SurdError, and removes nothing, when one of them does not exist."""
     build, _ = open_build(root)
-    present = build.listdir("columns")
+    present = column_folders(build)
     for name in names:
         if name not in present:
             raise SurdError(f"column {name!r} is not in {root}; its columns are: {', '.join(present) or 'none yet'}")

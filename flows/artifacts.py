@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from surd.pipeline.acquisition.progress import MOST_HOSTS, FetchProgress
 from surd.pipeline.inspection.summary import funnel
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
+from surd.schemas.paths import absolute
 
 TABLE_EVERY = 30.0  # seconds between two tables of hosts while fetch is running
 
@@ -59,7 +61,7 @@ class RunPage(Listener):
     def stage_done(self, stage: str, summary: StageSummary) -> None:
         self._stages, self._done = self._stages + 1, 0
         self._publish()
-        reasons = "".join(f", {count} {reason}" for reason, count in sorted(summary.rejected.items()))
+        reasons = "".join(f", {count} {reason}" for reason, count in summary.rejected.most_common())
         self._log.info("%s: %d unit(s), %d already done%s", stage, summary.units, summary.skipped, reasons)
 
     def _publish(self, within: float = 0.0) -> None:
@@ -78,11 +80,13 @@ def publish_result(summary: dict[str, Any]) -> None:
     table = [{"rows": name, "count": count, "meaning": meaning} for name, count, meaning in lines]
     create_table_artifact(table, key="surd-funnel", description="What became of every source record")
     report = summary["report"]
-    link = report if "://" in report else f"file://{report}"
-    create_link_artifact(link, link_text=report, key="surd-report", description="The build's report")
+    link = report if "://" in report else absolute(report).as_uri()
+    create_link_artifact(
+        link, link_text=re.sub(r"([\\`*_<>\[\]])", r"\\\1", report), key="surd-report", description="The build's report"
+    )
     text = "\n".join(f"| {name} | {count} | {meaning} |" for name, count, meaning in lines)
     create_markdown_artifact(
-        f"# Build\n\n| rows | count | meaning |\n| --- | ---: | --- |\n{text}\n\nReport: `{report}`\n",
+        f"# Build\n\n| rows | count | meaning |\n| --- | ---: | --- |\n{text}\n\nReport: {_as_code(report)}\n",
         key="surd-summary",
         description="The build in one table",
     )
@@ -98,6 +102,12 @@ def redact_run_parameters() -> None:
         shown = without_secrets(run.parameters, redacted)
         if redacted:
             client.update_flow_run(run.id, parameters=shown)
+
+
+def _as_code(text: str) -> str:
+    """A text as code in Markdown, whatever backticks it holds."""
+    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    return f"{fence} {text} {fence}" if len(fence) > 1 else f"{fence}{text}{fence}"
 
 
 def hide_user_errors() -> None:

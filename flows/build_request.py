@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import ValidationError
 
 from surd.flows.request import default_out, find_profile, resolve_config
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.open import open_build
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.selection.choose import SELECTION
 from surd.pipeline.sources import SOURCES_WITH_PATHS
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, BuildRecord, SurdError, load_config
 from surd.schemas.config.load import overlay
+from surd.schemas.paths import absolute
 
 DEFAULT_PROFILE = "demo"
 #: What a build writes over, in a folder that is not known to be one. Of collect alone nothing is lost.
@@ -89,16 +88,7 @@ def request_import(*, out: str, source: str, parameters: Mapping[str, Any], over
 
 def read_record(build: Build) -> BuildRecord | None:
     """``build.json``, or None where there is none. Raises SurdError if it cannot be read."""
-    if not build.exists("build.json"):
-        return None
-    try:
-        return BuildRecord.model_validate_json(build.read_bytes("build.json"))
-    except (ValidationError, UnicodeDecodeError, OSError) as error:
-        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.__class__.__name__
-        raise SurdError(
-            f"{build.path('build.json')} cannot be read ({why}); repair it with the same surd build, its --source and"
-            " --overwrite: finished stages are kept"
-        ) from None
+    return open_build(build.root)[1] if build.exists("build.json") else None
 
 
 def check_vacant(build: Build) -> None:
@@ -145,7 +135,7 @@ def absolute_source(source: str) -> str:
         return f"{kind}{colon}{absolute_source(rest)}"
     if kind not in SOURCES_WITH_PATHS or "://" in rest:
         return source
-    return f"{kind}{colon}{Path(rest).expanduser().absolute()}"
+    return f"{kind}{colon}{absolute(rest)}"
 
 
 def _request(
@@ -208,11 +198,11 @@ def _check_profile(build: Build, record: BuildRecord, profile: str | None, profi
 def _profile_id(profile: str) -> str:
     path = find_profile(profile)
     is_name = "/" not in profile and not profile.endswith((".yaml", ".yml"))
-    return profile if is_name else str(path.absolute())
+    return profile if is_name else str(absolute(path))
 
 
 def _absolute(out: str) -> str:
-    return out if "://" in out else str(Path(out).expanduser().resolve())
+    return out if "://" in out else str(absolute(out))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from surd.pipeline.build.folder import Build, part_file
 from surd.schemas import Corrected, ShardManifest, Status
+from surd.schemas.paths import absolute
 
 GRID_PROMPTS = 6
 # The recipe of docs/effect.md: in two hundred steps at the default rate and strength no difference would be visible.
@@ -31,7 +32,7 @@ def train_and_generate(summary: dict[str, Any], root: str, steps: int, overwrite
     replaced if the build has changed, or to ``overwrite``. Raises TrainingFailed.
     """
     replacing = ["--overwrite"] if overwrite or summary["run_units"] else []
-    out = Path(root).expanduser().resolve()
+    out = absolute(root)
     adapter, grid = out / "adapter", out / "grid.png"
     _run(
         "sur_adapter.cli.train",

@@ -11,6 +11,7 @@ import yaml
 
 from surd.schemas import BuildConfig, SurdError, load_config, read_profile
 from surd.schemas.errors import one_line
+from surd.schemas.paths import absolute
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -21,7 +22,7 @@ def find_profile(profile: str) -> Path:
     Raises SurdError naming the nearest profile when a name is unknown.
     """
     if "/" in profile or profile.endswith((".yaml", ".yml")):
-        return Path(profile).expanduser()
+        return absolute(profile)
     names = sorted(path.stem for path in PROFILES.glob("*.yaml"))
     if profile not in names:
         near = difflib.get_close_matches(profile, names, n=1)

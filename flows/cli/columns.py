@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from surd.schemas.console import PlainConsole
+from surd.schemas.printable import json_line, printable
 
 app = typer.Typer(
     help="The columns of a build: LLM states, latents and text states, stored beside the shards under the same keys.",
@@ -29,7 +30,7 @@ def list_(
     entries = list_columns(build)
     if as_json:
         documents = {entry.name: entry.manifest and entry.manifest.model_dump(mode="json") for entry in entries}
-        print(json.dumps(documents, ensure_ascii=False))
+        print(json_line(documents))
         return
     table = Table("column", "samples", "shape", "dtype", "MB", "model", box=None, pad_edge=False)
     for numeric in (1, 4):
@@ -43,7 +44,7 @@ def list_(
         shape = " x ".join("tokens" if size is None else str(size) for size in manifest.shape)
         size = f"{entry.size / 1e6:.1f}"
         table.add_row(entry.name, f"{manifest.count:,}", shape, manifest.dtype, size, manifest.model)
-    Console().print(table if entries else "no columns yet; add one: surd columns add BUILD --layer 20")
+    PlainConsole().print(table if entries else "no columns yet; add one: surd columns add BUILD --layer 20")
 
 
 @app.command()
@@ -87,7 +88,7 @@ def add(
     options = {"embed.columns": columns, "embed.layers": layer, "embed.pooling": pooling, "models.embed_llm": llm}
     fields = {name: value for name, value in options.items() if value}
     set_up_process()
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     parts = TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*parts, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("shards", total=None)
@@ -95,7 +96,7 @@ def add(
             build, parse_params(param) | fields, lambda done, total: progress.update(task, completed=done, total=total)
         )
     for manifest in manifests:
-        print(f"{manifest.column}: {manifest.count} samples, {manifest.dtype}")
+        print(printable(f"{manifest.column}: {manifest.count} samples, {manifest.dtype}"))
 
 
 @app.command()
@@ -107,4 +108,4 @@ def drop(
     from surd.flows.add_columns import drop_columns
 
     drop_columns(build, columns)
-    print("dropped " + ", ".join(columns))
+    print(printable("dropped " + ", ".join(columns)))

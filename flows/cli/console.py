@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from surd.flows.fetch_watch import format_progress, host_rows
 from surd.flows.listener import Listener, StageSummary
 from surd.pipeline.acquisition.progress import FetchProgress
+from surd.pipeline.inspection.lookup import shortest
 from surd.pipeline.inspection.summary import funnel
+from surd.schemas.printable import printable
 
 
 class Terminal(Listener):
@@ -50,6 +52,7 @@ class Terminal(Listener):
         self._console.print(f"{stage:8} {_format_summary(summary)}  {seconds:.1f} s", highlight=False, soft_wrap=True)
         if stage == "fetch" and self._bar.hosts and self._bar.hosts.row_count > 1:
             self._console.print(Padding(self._bar.hosts, (0, 0, 0, 9)))
+        self._bar.hosts = None  # else it would stand under the bars of later stages
 
     def close(self) -> None:
         """Take the bar off the screen, also when the stage failed."""
@@ -74,7 +77,7 @@ class _Bar(Progress):
     def __init__(self, console: Console) -> None:
         self.hosts: Table | None = None
         columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        status = TextColumn("{task.fields[status]}")
+        status = TextColumn("{task.fields[status]}", markup=False)
         super().__init__(*columns, status, console=console, transient=True, disable=not console.is_terminal)
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -131,13 +134,13 @@ def print_record(console: Console, record: dict[str, Any]) -> None:
 
 
 def _print_mapping(console: Console, title: str, values: dict[str, Any]) -> None:
-    console.print(f"[bold]{title}[/bold]")
+    console.print(Text(printable(title), style="bold"))
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in values.items():
         if value is not None:
-            table.add_row(f"[dim]{name}[/dim]", _short(value))
+            table.add_row(Text(printable(name), style="dim"), _short(value))
     console.print(table)
     console.print()
 
@@ -146,4 +149,8 @@ def _short(value: Any) -> str:
     """A value as text; an embedding is shown as its length."""
     if isinstance(value, list) and len(value) > 32 and isinstance(value[0], float):
         return f"{len(value)} numbers"
-    return escape("\n".join(map(str, value)) if isinstance(value, list) else str(value))
+    return "\n".join(map(_text, value)) if isinstance(value, list) else _text(value)
+
+
+def _text(value: Any) -> str:
+    return str(shortest(value)) if isinstance(value, float) else str(value)

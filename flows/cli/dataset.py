@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
+from surd.schemas.console import PlainConsole
 from surd.schemas.errors import SurdError
+from surd.schemas.printable import json_line
 
 OVERWRITE_HELP = "Replace a build of another source or profile, and forget the parameters given before."
 BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
@@ -42,14 +41,14 @@ def verify(
     from surd.pipeline.build.folder import Build
     from surd.pipeline.runner.repair import repair as repair_files
 
-    console = Console()
+    console = PlainConsole()
     result = check(build, stages=stages, console=console)
     repaired = None
     if repair and not result.sound:
         repaired = list(repair_files(Build(build), result.findings))
         result = check(build, stages=stages, console=console)
     if as_json:
-        print(json.dumps(to_json(result, repaired), ensure_ascii=False))
+        print(json_line(to_json(result, repaired)))
     else:
         print_repair(console, repaired or ())
         print_check(console, result, limit)
@@ -78,11 +77,11 @@ def export(
     from surd.pipeline.dataset.export import export as write
     from surd.pipeline.dataset.reader import read_manifest
 
-    console = Console()
+    console = PlainConsole()
     dataset = Build(build)
     with counting(console, "export", read_manifest(dataset).count) as advance:
         count = write(dataset, to, Build(out), advance)
-    console.print(f"{count:,} samples: {escape(out)}", highlight=False, soft_wrap=True)
+    console.print(f"{count:,} samples: {out}", highlight=False, soft_wrap=True)
 
 
 def import_(
@@ -122,7 +121,7 @@ def import_(
     from surd.flows.import_dataset import Import, import_dataset
     from surd.flows.request import parse_params
 
-    console = Console()
+    console = PlainConsole()
     fields = parse_params(param)
     if "source" in fields:
         raise SurdError("--param is 'source': an import takes its source from the argument SOURCE; remove this --param")

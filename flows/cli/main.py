@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from surd.flows.cli import columns as columns_cli
 from surd.flows.cli import dataset as dataset_cli
 from surd.flows.cli.dataset import OVERWRITE_HELP
+from surd.schemas.console import PlainConsole
 from surd.schemas.errors import FULL, NothingKept, SurdError
+from surd.schemas.printable import json_line, printable, write_what_can_be_encoded
 
 app = typer.Typer(
     help="Turn scraped prompt/image pairs into a SURD dataset: simple prompt, complex prompt, image, LLM embedding.",
@@ -117,8 +117,8 @@ def demo(
         figures = train_and_generate(summary, out, steps, overwrite)
     except TrainingFailed as error:
         raise typer.Exit(error.args[0]) from None
-    print(f"report: {figures['report']}\ngrid: {figures['grid']}")
-    print(json.dumps(figures))
+    print(printable(f"report: {figures['report']}\ngrid: {figures['grid']}", lines=True))
+    print(json_line(figures))
 
 
 @app.command()
@@ -161,9 +161,9 @@ def select(
             raise SurdError("--diff takes only its two selections; remove BUILD, --param and --out")
         compared = selection.diff(*diff)
         if as_json:
-            print(json.dumps(selection_tables.diff_to_json(compared), ensure_ascii=False))
+            print(json_line(selection_tables.diff_to_json(compared)))
         else:
-            selection_tables.print_diff(Console(), compared, limit)
+            selection_tables.print_diff(PlainConsole(), compared, limit)
         return
     if not build:
         raise SurdError("BUILD is missing; give a build's folder, or compare two selections: surd select --diff A B")
@@ -174,30 +174,26 @@ def select(
         selection.write_selection(chosen, out, overwrite)
     summary = selection.summarize_selection(chosen, build, None if dry_run else out)
     if as_json:
-        print(json.dumps(selection_tables.summary_to_json(summary), ensure_ascii=False))
+        print(json_line(selection_tables.summary_to_json(summary)))
     else:
-        selection_tables.print_selection(Console(), summary)
+        selection_tables.print_selection(PlainConsole(), summary)
 
 
 @app.command()
 def report(build: BuildFolder) -> None:
     """Make the report of a build again, and nothing else."""
     from surd.pipeline.build.folder import marker_file
-    from surd.pipeline.build.open import open_build
+    from surd.pipeline.build.open import open_build, recorded_config
     from surd.pipeline.runner.process_setup import set_up_process
     from surd.pipeline.runner.run_unit import run_unit
     from surd.pipeline.stages import BY_NAME
-    from surd.schemas import BuildConfig
 
     set_up_process()
     opened, record = open_build(build)
-    stage = BY_NAME["report"]
-    for name in stage.reads:
-        if opened.marker(name, 0) is None and opened.part_count() == 0:
-            raise SurdError(f"build is {build!r}: its stage {name} is not finished; run the same surd build again")
+    config = recorded_config(opened, record)
     opened.remove(marker_file("report", 0))
-    run_unit(stage, 0, build, BuildConfig.model_validate(record.config))
-    print(opened.path("report.html"))
+    run_unit(BY_NAME["report"], 0, build, config)
+    print(printable(opened.path("report.html")))
 
 
 @app.command()
@@ -213,9 +209,9 @@ def inspect(
 
     record = lookup(open_build(build)[0], key)
     if as_json:
-        print(json.dumps(record, ensure_ascii=False))
+        print(json_line(record))
         return
-    print_record(Console(), record)
+    print_record(PlainConsole(), record)
 
 
 @app.command()
@@ -231,7 +227,7 @@ def models(profile: Profile = "demo") -> None:
     for line in model_lines(resolve_config(profile).models):
         size = f"{line.size / 1e6:.1f} MB" if line.size else "-"
         table.add_row(line.role, "yes" if line.present else "no", size, line.ref, line.resolved)
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 @app.command()
@@ -244,7 +240,7 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
     except OSError as error:
         raise SurdError(f"--out is {str(out)!r}: it cannot be written ({error.strerror}); use another folder") from None
     for path in paths:
-        print(path)
+        print(printable(str(path)))
 
 
 app.add_typer(columns_cli.app, name="columns")
@@ -257,13 +253,14 @@ def main() -> None:
     """Entry point of ``surd``: a user error ends with one sentence and exit code 2."""
     # A plain SIGTERM would skip Python's exit hooks, and Prefect's temporary server would be left running.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    write_what_can_be_encoded()
     try:
         app()
     except NothingKept as nothing:
-        print(nothing, file=sys.stderr)
+        print(printable(str(nothing), lines=True), file=sys.stderr)
         sys.exit(1)
     except SurdError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno not in FULL:
@@ -289,10 +286,10 @@ def _build(
     parameters = overlay(read_profile(config_file) if config_file else {}, fields)
     request = request_build(out=out, profile=profile, parameters=parameters, overwrite=overwrite)
     if request.remembered:
-        shown = ", ".join(f"{name}={json.dumps(value)}" for name, value in request.remembered.items())
-        print(f"note: {request.out} remembers {shown}; --overwrite forgets it", file=sys.stderr)
+        shown = ", ".join(f"{name}={json_line(value)}" for name, value in request.remembered.items())
+        print(printable(f"note: {request.out} remembers {shown}; --overwrite forgets it"), file=sys.stderr)
     config = request.config
-    console = Console()
+    console = PlainConsole()
     terminal = Terminal(console)
     try:
         summary = run_build(request, terminal)

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from surd.pipeline.selection.compare import NOT_THERE, UNKNOWN, Change, SelectionDiff, SelectionSummary, Side
@@ -47,7 +46,7 @@ def diff_to_json(compared: SelectionDiff) -> dict[str, Any]:
 def print_selection(console: Console, summary: SelectionSummary) -> None:
     """Thresholds, then counts by reason that add up to what was collected."""
     for line in [*_rule_lines(summary.rule), *summary.rule.notes]:
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
     table = Table("rows", "count", "meaning", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     table.add_row("collected", f"{summary.collected:,}", "source records")
@@ -57,7 +56,7 @@ def print_selection(console: Console, summary: SelectionSummary) -> None:
     console.print()
     console.print(table)
     if summary.written:
-        console.print(f"\nselection: {escape(summary.written)}", highlight=False, soft_wrap=True)
+        console.print(f"\nselection: {summary.written}", highlight=False, soft_wrap=True)
 
 
 def print_diff(console: Console, compared: SelectionDiff, limit: int) -> None:
@@ -72,8 +71,8 @@ def print_diff(console: Console, compared: SelectionDiff, limit: int) -> None:
 
 def _print_side(console: Console, name: str, side: Side) -> None:
     rule = "; ".join(_rule_lines(side.rule)) or "no threshold"
-    console.print(f"{name}  {escape(side.path)}: {len(side.kept):,} kept", highlight=False, soft_wrap=True)
-    console.print(f"   {escape(rule)}", highlight=False, soft_wrap=True)
+    console.print(f"{name}  {side.path}: {len(side.kept):,} kept", highlight=False, soft_wrap=True)
+    console.print(f"   {rule}", highlight=False, soft_wrap=True)
 
 
 def _print_changes(console: Console, name: str, changes: Sequence[Change], where: str, why: str, limit: int) -> None:
@@ -105,7 +104,7 @@ def _rows(changes: Sequence[Change]) -> Table:
     for change in changes:
         a, b = change.a, change.b
         scores = _texts(a.clip_simple, b.clip_simple, a.clip_complex, b.clip_complex)
-        table.add_row(change.key, escape((change.simple or "-")[:80]), *scores, escape(change.detail or change.reason))
+        table.add_row(change.key, (change.simple or "-")[:80], *scores, change.detail or change.reason)
     return table
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -15,7 +14,7 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.verify.dataset import Finding, Manifests, read_manifests, verify
 from surd.pipeline.runner.repair import Repaired
 from surd.pipeline.runner.verify_markers import verify_stages
-from surd.schemas.shard_format.tar import printable
+from surd.schemas.printable import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +53,19 @@ def check(root: str, *, stages: bool, console: Console) -> CheckResult:
     build = Build(root)
     manifests = read_manifests(build)
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console,
-        transient=True, disable=not console.is_terminal,
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     findings, files, size = list(manifests.findings), 0, 0
     with bar:
         task = bar.add_task("verify", total=manifests.bytes)
         for checked in verify(build, manifests):
-            bar.update(task, advance=checked.size, description=escape(checked.file))
+            bar.update(task, advance=checked.size, description=printable(checked.file))
             files, size = files + 1, size + checked.size
             findings += checked.findings
         for checked in verify_stages(build) if stages else ():
             files, size = files + 1, size + checked.size
-            bar.update(task, total=size, completed=size, description=escape(checked.file))
+            bar.update(task, total=size, completed=size, description=printable(checked.file))
             findings += checked.findings
     return CheckResult(root=root, manifests=manifests, files=files, bytes=size, findings=findings)
 
@@ -99,12 +98,12 @@ def print_check(console: Console, result: CheckResult, limit: int) -> None:
     table.columns[2].overflow = "fold"
     for finding in result.findings[:limit]:
         fields = (finding.file, finding.member, finding.problem)
-        table.add_row(*(escape(printable(field or "-")) for field in fields))
+        table.add_row(*(field or "-" for field in fields))
     console.print(table)
     if len(result.findings) > limit:
         more = f"and {len(result.findings) - limit:,} more: raise --limit to see them, or use --json for all"
         console.print(more, highlight=False)
-    first = escape(printable(str(result.findings[0])))
+    first = str(result.findings[0])
     console.print(f"\nbroken: {len(result.broken)} file(s); the first: {first}", soft_wrap=True)
 
 
@@ -113,4 +112,4 @@ def print_repair(console: Console, repaired: Sequence[Repaired]) -> None:
     for one in repaired:
         done = f"repaired{': ' + one.note if one.note else ''}"
         how = f"not repaired: {one.problem}" if one.problem else done
-        console.print(escape(f"{one.file}: {how}"), highlight=False, soft_wrap=True)
+        console.print(f"{one.file}: {how}", highlight=False, soft_wrap=True)

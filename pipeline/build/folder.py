@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -12,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from surd.pipeline.build.damage import LASTING, BlockedFile, placing, reading
 from surd.schemas import Marker, Pair, SurdError, arrow_schema, from_table, to_table
+from surd.schemas.paths import list_names, move, open_path, remove
 
 M = TypeVar("M", bound=BaseModel)
 _MARKER = ".done.json"
@@ -28,7 +30,7 @@ class Build:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._fs, self._base = fsspec.core.url_to_fs(root)
+        self._fs, self._base = open_path(root)
         self._recordings: list[dict[str, str]] = []
         self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
@@ -50,21 +52,23 @@ class Build:
         try:
             self.write_bytes(".writable", b"")
             self.remove(".writable")
-        except OSError as error:
-            why = error.strerror or error.__class__.__name__
+            if self.exists("build.json") and not self.is_file("build.json"):
+                raise IsADirectoryError(errno.EISDIR, "its build.json is a folder")
+        except (OSError, BlockedFile) as error:
+            why = error.why if isinstance(error, BlockedFile) else error.strerror or error.__class__.__name__
             raise SurdError(
                 f"out is {self.root!r} and cannot be written ({why}); give a folder that you may write"
             ) from None
+
+    def is_file(self, relative: str) -> bool:
+        return bool(self._fs.isfile(self._full(relative)))
 
     def exists(self, relative: str) -> bool:
         return bool(self._fs.exists(self._full(relative)))
 
     def listdir(self, relative: str) -> list[str]:
         """Names in a folder of the build, sorted; empty if it does not exist."""
-        if not self.exists(relative):
-            return []
-        names = self._fs.ls(self._full(relative), detail=False, refresh=True)
-        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in names)
+        return list_names(self._fs, self._full(relative)) if self.exists(relative) else []
 
     def remove(self, relative: str) -> None:
         """Remove a file or folder; nothing happens when it is absent."""
@@ -72,7 +76,7 @@ class Build:
             for name in [name for name in outputs if f"{name}/".startswith(f"{relative}/")]:
                 del outputs[name]
         if self.exists(relative):
-            self._fs.rm(self._full(relative), recursive=True)
+            remove(self._fs, self._full(relative))
 
     @contextmanager
     def recording(self) -> Iterator[dict[str, str]]:
@@ -100,7 +104,8 @@ class Build:
         """
         full = self._full(relative)
         temporary = f"{full}.tmp"
-        self._fs.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+        with placing(self, relative):
+            self._fs.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
         try:
             with self._fs.open(temporary, "wb") as raw:
                 file = HashingFile(raw)
@@ -109,13 +114,14 @@ class Build:
                 if self._local and durable:
                     os.fsync(raw.fileno())
             if self._local:
-                os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is not an atomic replace
+                with placing(self, relative):
+                    os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is not an atomic replace
             else:
-                self._fs.mv(temporary, full)
+                move(self._fs, temporary, full)
             self.record({relative: file.sha256})
         except BaseException:
             if self._fs.exists(temporary):
-                self._fs.rm(temporary)
+                remove(self._fs, temporary)
             raise
 
     def open(self, relative: str) -> IO[bytes]:
@@ -142,8 +148,9 @@ class Build:
     def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
         # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26). And not
         # by pq.read_table, which loads pandas: a process that writes no rows does without.
-        table = pq.ParquetFile(io.BytesIO(self.read_bytes(relative))).read(columns=columns, use_threads=False)
-        return table if columns is None else table.select(columns)
+        with reading(self, relative):
+            table = pq.ParquetFile(io.BytesIO(self.read_bytes(relative))).read(columns=columns, use_threads=False)
+            return table if columns is None else table.select(columns)
 
     def write_rows(self, stage: str, part: int, model: type[BaseModel], rows: list[Any]) -> str:
         sha256 = self.write_table(part_file(stage, part), to_table(model, rows))
@@ -152,7 +159,9 @@ class Build:
 
     def read_rows(self, stage: str, part: int, model: type[M]) -> list[M]:
         """The rows of one partition of a stage, validated."""
-        rows = from_table(model, self.read_table(part_file(stage, part)).cast(arrow_schema(model)))
+        table = self.read_table(part_file(stage, part))
+        with reading(self, part_file(stage, part)):
+            rows = from_table(model, table.cast(arrow_schema(model)))
         pa.default_memory_pool().release_unused()  # 40 MB that Arrow would keep beside the pictures to come
         return rows
 
@@ -163,9 +172,13 @@ class Build:
             return None
         try:
             marker = Marker.model_validate_json(self.read_bytes(relative))
-        except ValidationError:
+            return marker if all(self.exists(output) for output in marker.outputs) else None
+        except ValueError:  # not valid, or it names files outside the build
             return None
-        return marker if all(self.exists(output) for output in marker.outputs) else None
+        except OSError as error:
+            if error.errno not in LASTING:
+                raise
+            return None
 
     def part_count(self) -> int:
         """Partitions that collect made; 0 before it is done."""

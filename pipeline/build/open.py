@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
+from surd.pipeline.build.damage import DamagedFile, reading
 from surd.pipeline.build.folder import Build
-from surd.schemas import BuildRecord, SurdError
+from surd.schemas import BuildConfig, BuildRecord, SurdError, load_config
 
 
 def open_build(root: str) -> tuple[Build, BuildRecord]:
@@ -13,8 +12,13 @@ def open_build(root: str) -> tuple[Build, BuildRecord]:
     build = Build(root)
     if not build.exists("build.json"):
         raise SurdError(f"build is {root!r} and holds no build.json; give the folder that `surd build --out` made")
-    try:
+    with reading(build, "build.json"):
         return build, BuildRecord.model_validate_json(build.read_bytes("build.json"))
-    except ValidationError as error:
-        why = error.errors()[0]["msg"]
-        raise SurdError(f"{build.path('build.json')} cannot be read ({why}); run the same surd build again") from None
+
+
+def recorded_config(build: Build, record: BuildRecord) -> BuildConfig:
+    """The config in a build's record. Raises SurdError where it is not valid, or of a later version."""
+    try:
+        return load_config(record.config)
+    except SurdError as error:
+        raise DamagedFile(build, "build.json", f"is not a valid record of a build ({error})") from None

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build, part_file
 
 FloatArray = npt.NDArray[np.float32]
@@ -15,14 +16,14 @@ FloatArray = npt.NDArray[np.float32]
 
 def columns_of(build: Build, stage: str, part: int) -> list[str]:
     """The columns a stage's part holds: what an older or a smaller build lacks is simply not among them."""
-    with build.open(part_file(stage, part)) as file:
+    with reading(build, part_file(stage, part)), build.open(part_file(stage, part)) as file:
         return list(pq.read_schema(file).names)
 
 
 def read_columns(build: Build, stage: str, part: int, columns: list[str]) -> pa.Table:
     """Some columns of one partition; of the file only these are read."""
-    with build.open(part_file(stage, part)) as file:
-        return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+    with reading(build, part_file(stage, part)), build.open(part_file(stage, part)) as file:
+        return pq.ParquetFile(file).read(columns=columns, use_threads=False).select(columns)
 
 
 def read_embeddings(

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from surd.pipeline.build.folder import Build
+from surd.pipeline.build.damage import LASTING, DamagedFile, reading, remedy
+from surd.pipeline.build.folder import Build, marker_file
 from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.schemas import Sample, ShardInfo, ShardManifest, SurdError, arrow_schema
 from surd.schemas.errors import one_line
@@ -23,7 +24,6 @@ from surd.schemas.shard_format.tar import InvalidTar, TarMember, TarReader
 
 _INDEX = "shards/index.parquet"
 _KNOWN = {"shard", "offset", "size", *Sample.model_fields}  # columns of the index that say nothing more of a sample
-_REPAIR = "; see surd verify for details, repair it with surd verify --repair"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class StoredSample:
 
 def fields_schema(build: Build) -> pa.Schema:
     """Of what ``StoredSample.fields`` gives."""
-    with build.open(_INDEX) as file:
+    with reading(build, _INDEX), build.open(_INDEX) as file:
         beyond = [field for field in pq.read_schema(file) if field.name not in _KNOWN]
     return pa.schema([*(field for field in arrow_schema(Sample) if field.name not in ("simple", "complex")), *beyond])
 
@@ -58,6 +58,8 @@ def is_text(kind: pa.DataType) -> bool:
 def read_manifest(build: Build) -> ShardManifest:
     """The manifest of the shards. Raises SurdError if it is missing or not valid."""
     if not build.exists("shards/manifest.json"):
+        if build.exists(marker_file("pack", 0)):
+            raise DamagedFile(build, "shards/manifest.json", "is missing")
         raise SurdError(
             f"build is {build.root!r} and holds no shards/manifest.json; give the folder that holds shards/"
         )
@@ -74,10 +76,10 @@ def read_shard(build: Build, shard: ShardInfo, scores: pa.Table) -> Iterator[Sto
         key, _, suffix = member.name.partition(".")
         members["image" if suffix in IMAGE_SUFFIXES else suffix] = member
         if suffix == "json":
-            yield _stored_sample(file, key, members, of_key)
+            yield _stored_sample(build, file, key, members, of_key)
             members, count = {}, count + 1
     if members or count != shard.count:
-        raise SurdError(f"{build.path(file)}: it holds {count:,} samples, not {shard.count:,}{_REPAIR}")
+        raise SurdError(f"{build.path(file)}: it holds {count:,} samples, not {shard.count:,}; {remedy(build, file)}")
 
 
 def read_column_shard(build: Build, column: str, shard: ShardInfo) -> Iterator[tuple[str, npt.NDArray[Any]]]:
@@ -93,7 +95,7 @@ def read_column_shard(build: Build, column: str, shard: ShardInfo) -> Iterator[t
         try:
             yield key, read_npy(member.data)
         except ValueError as error:
-            raise SurdError(f"{build.path(file)}: {member.name}: {error}{_REPAIR}") from None
+            raise SurdError(f"{build.path(file)}: {member.name}: {error}; {remedy(build, file)}") from None
 
 
 def _members(build: Build, file: str) -> Iterator[TarMember]:
@@ -101,21 +103,29 @@ def _members(build: Build, file: str) -> Iterator[TarMember]:
         with build.open(file) as opened:
             yield from TarReader(opened, build.size(file))
     except InvalidTar as error:
-        raise SurdError(f"{build.path(file)}: {error}{_REPAIR}") from None
+        raise SurdError(f"{build.path(file)}: {error}; {remedy(build, file)}") from None
     except FileNotFoundError:
-        raise SurdError(f"{build.path(file)}: it is missing{_REPAIR}") from None
+        raise SurdError(f"{build.path(file)}: it is missing; {remedy(build, file)}") from None
+    except OSError as error:
+        if error.errno not in LASTING:
+            raise
+        raise SurdError(f"{build.path(file)}: it cannot be read ({error.strerror}); {remedy(build, file)}") from None
 
 
 def _stored_sample(
-    file: str, key: str, members: dict[str, TarMember], scores: dict[str, dict[str, Any]]
+    build: Build, file: str, key: str, members: dict[str, TarMember], scores: dict[str, dict[str, Any]]
 ) -> StoredSample:
     try:
         sample = Sample.model_validate_json(members["json"].data)
         image = members["image"].data
     except (KeyError, ValidationError) as error:
-        raise SurdError(f"{file}: {key}: the sample is incomplete ({error.__class__.__name__}){_REPAIR}") from None
+        raise SurdError(
+            f"{build.path(file)}: {key}: the sample is incomplete ({error.__class__.__name__}); {remedy(build, file)}"
+        ) from None
     if sample.key != key or hashlib.sha256(image).hexdigest() != sample.sha256:
-        raise SurdError(f"{file}: {key}: its image is not the one that its json names{_REPAIR}")
+        raise SurdError(
+            f"{build.path(file)}: {key}: its image is not the one that its json names; {remedy(build, file)}"
+        )
     return StoredSample(sample, scores.get(key, {}), image)
 
 
@@ -133,7 +143,7 @@ def read_scores(build: Build) -> pa.Table:
             return scores
     except (OSError, ValueError) as error:  # ValueError: no parquet, or without that column
         why = one_line(error)
-        raise SurdError(f"{build.path(_INDEX)}: it cannot be read ({why}){_REPAIR}") from None
+        raise SurdError(f"{build.path(_INDEX)}: it cannot be read ({why}); {remedy(build, _INDEX)}") from None
 
 
 def _scores_of(scores: pa.Table, shard: str) -> dict[str, dict[str, Any]]:

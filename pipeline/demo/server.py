@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from threading import Event, Thread
 from urllib.parse import parse_qs, urlsplit
 
 from surd.pipeline.demo.world.files import DemoFile, demo_file, identity
+from surd.schemas import SurdError
 
 API, MAX_LIMIT = "/api/v1/images", 200
 _TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
@@ -33,7 +35,11 @@ class ServedGallery:
 def serve_gallery(count: int, seed: int = 0, port: int = 0, defects: float = 0.0) -> Iterator[ServedGallery]:
     """Serve the first `count` pictures of world `seed`, a share of `defects` of them defective, on 127.0.0.1 (port 0:
     any free one) until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), _handler(count, seed, defects))
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), _handler(count, seed, defects))
+    except (OSError, OverflowError) as error:  # taken, reserved for root, or no port number
+        why = getattr(error, "strerror", None) or error
+        raise SurdError(f"--port is {port}: it cannot be used ({why}); give another, or 0 for any free one") from None
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -127,6 +133,14 @@ def main() -> None:
     parser.add_argument("--defects", type=float, default=0.0, help="share of defective records, 0 to 1 (0)")
     parser.add_argument("--port", type=int, default=8765, help="port on 127.0.0.1; 0 takes any free one (8765)")
     args = parser.parse_args()
+    try:
+        _serve(args)
+    except SurdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _serve(args: argparse.Namespace) -> None:
     with serve_gallery(args.count, args.seed, args.port, args.defects) as gallery:
         print(f"serving {args.count} pictures at {gallery.url} (Ctrl-C to stop)", flush=True)
         try:

@@ -15,6 +15,7 @@ from surd.pipeline.dataset.columns.write import describe_column, import_column_s
 from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, SurdError
 from surd.schemas.config import Pooling
+from surd.schemas.paths import absolute
 
 _KINDS = {
     "authors": "authors",
@@ -39,7 +40,7 @@ def source_of(layout: str) -> str:
 def vector_files(layout: str) -> list[Path]:
     """The vectors beside the authors' images, ``prompt2vec/<llm>/<layer>.pt``. Raises SurdError on another name."""
     kind, _, rest = layout.partition(":")
-    paths = sorted(Path(rest).expanduser().glob("prompt2vec/*/*.pt")) if kind == "authors" else []
+    paths = sorted(absolute(rest).glob("prompt2vec/*/*.pt")) if kind == "authors" else []
     for path in paths:
         if not _LAYER.fullmatch(path.stem):
             raise SurdError(f"{path}: its name is not a layer number such as 39.pt; rename it, or use --no-vectors")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from surd.pipeline.build.folder import Build, part_file, part_tar
+from surd.pipeline.build.damage import reading, unfinished
+from surd.pipeline.build.folder import Build, marker_file, part_file, part_tar
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
 
@@ -42,8 +45,11 @@ def _full_key(build: Build, key: str) -> tuple[int, str]:
     candidates: list[tuple[int, str]] = []
     for part in range(build.part_count()):
         keys = build.read_table(part_file("collect", part), columns=["key"])["key"]
-        matches = keys.filter(pc.starts_with(keys, pattern=prefix)).to_pylist()
+        with reading(build, part_file("collect", part)):
+            matches = keys.filter(pc.starts_with(keys, pattern=prefix)).to_pylist()
         candidates += [(part, match) for match in matches]
+    if not build.part_count():
+        raise unfinished(build, "collect", 0, marker_file("collect", 0))
     if not candidates:
         raise SurdError(
             f"key is {key!r}: no record of {build.root!r} has it; keys are 16 hex digits, listed in the build's report"
@@ -56,8 +62,27 @@ def _full_key(build: Build, key: str) -> tuple[int, str]:
 
 def _row(build: Build, relative: str, key: str) -> dict[str, Any] | None:
     table = build.read_table(relative)
-    rows: list[dict[str, Any]] = table.filter(pc.equal(table["key"], key)).to_pylist()
-    return rows[0] if rows else None
+    with reading(build, relative):
+        rows: list[dict[str, Any]] = table.filter(pc.equal(table["key"], key)).to_pylist()
+    if not rows:
+        return None
+    single = {field.name for field in table.schema if _is_single(field.type)}
+    return {name: _shortest_of(value) if name in single else value for name, value in rows[0].items()}
+
+
+def shortest(number: float) -> float:
+    """A number in single precision by its fewest digits: 1.4, not 1.399999976158142; any other number as it is."""
+    with np.errstate(over="ignore"):
+        single = np.float32(number)
+    return float(str(single)) if float(single) == number else number
+
+
+def _is_single(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_float32(kind.value_type if pa.types.is_list(kind) else kind))
+
+
+def _shortest_of(value: Any) -> Any:
+    return [_shortest_of(each) for each in value] if isinstance(value, list) else value and shortest(value)
 
 
 def _paths(build: Build, part: int, stages: dict[str, Any], shard: dict[str, Any] | None) -> dict[str, str]:

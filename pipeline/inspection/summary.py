@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from surd.pipeline.build.folder import Build, part_file
+from surd.pipeline.build.damage import DamagedFile, reading, unfinished
+from surd.pipeline.build.folder import Build, marker_file, part_file
+from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.pipeline.runner.run_unit import Outcome
-from surd.schemas import Reason, ShardManifest, Status
+from surd.schemas import Reason, Status
 
 
 def summarize(build: Build, outcomes: Iterable[Outcome]) -> dict[str, Any]:
@@ -21,15 +23,20 @@ def summarize(build: Build, outcomes: Iterable[Outcome]) -> dict[str, Any]:
     for part in range(build.part_count()):
         rows = build.read_table(part_file("select", part), columns=["status", "reason"]).to_pydict()
         statuses.update(rows["status"])
-        reasons.update(reason for reason in rows["reason"] if reason is not None)
+        with reading(build, part_file("select", part)):
+            reasons.update(Reason(reason) for reason in rows["reason"] if reason is not None)
     collected = build.marker("collect", 0)
-    assert collected is not None and collected.rows == statuses[Status.KEPT] + reasons.total(), "a row was lost"
+    if collected is None:
+        raise unfinished(build, "collect", 0, marker_file("collect", 0))
+    if (total := statuses[Status.KEPT] + reasons.total()) != collected.rows:
+        problem = f"does not have every row ({total:,} of the {collected.rows:,} collected are kept or have a reason)"
+        raise DamagedFile(build, part_file("select", 0), problem)
     done = list(outcomes)
     return {
         "collected": collected.rows,
         "kept": statuses[Status.KEPT],
         "rejected": {reason.value: reasons[reason] for reason in Reason if reasons[reason]},
-        "shards": len(ShardManifest.model_validate_json(build.read_bytes("shards/manifest.json")).shards),
+        "shards": len(shard_manifest(build).shards),
         "report": build.path("report.html"),
         "skipped_units": sum(outcome.skipped for outcome in done),
         "run_units": sum(not outcome.skipped for outcome in done),

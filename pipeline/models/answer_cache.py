@@ -8,13 +8,13 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
 
 from surd.pipeline.models.chat import Reply
 from surd.schemas import SurdError
+from surd.schemas.paths import absolute
 
 
 class AnswerCache:
@@ -24,7 +24,7 @@ class AnswerCache:
     """
 
     def __init__(self, path: str | None) -> None:
-        self._path = Path(path).expanduser() if path else user_cache_path("surd") / "llm-answers.sqlite"
+        self._path = absolute(path) if path else user_cache_path("surd") / "llm-answers.sqlite"
 
     @staticmethod
     def key(url: str, payload: dict[str, Any]) -> str:

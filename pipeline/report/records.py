@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from surd.pipeline.build.folder import Build
+from surd.pipeline.build.damage import DamagedFile, reading
+from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.build.part_columns import columns_of, read_columns
 from surd.schemas import (
     Captioned,
@@ -57,6 +58,9 @@ READS: dict[str, type[BaseModel]] = {
 def read_records(build: Build, part: int) -> Iterator[Record]:
     """The records of one partition, in the order they were collected."""
     by_stage = {stage: {row.key: row for row in read_rows(build, stage, part, model)} for stage, model in READS.items()}  # type: ignore[attr-defined]
+    for stage, rows in by_stage.items():
+        if rows.keys() != by_stage["collect"].keys():
+            raise DamagedFile(build, part_file(stage, part), "has other rows than were collected")
     for key in by_stage["collect"]:
         yield Record(*(rows[key] for rows in by_stage.values()))  # type: ignore[arg-type]
 
@@ -64,4 +68,6 @@ def read_records(build: Build, part: int) -> Iterator[Record]:
 def read_rows(build: Build, stage: str, part: int, model: type[D]) -> list[D]:
     """Rows without their embeddings, which no person reads; a column that an older build lacks is null."""
     wanted = [name for name in columns_of(build, stage, part) if name in model.model_fields and "embedding" not in name]
-    return from_table(model, read_columns(build, stage, part, wanted))
+    table = read_columns(build, stage, part, wanted)
+    with reading(build, part_file(stage, part)):
+        return from_table(model, table)

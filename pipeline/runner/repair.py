@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from surd.pipeline.build.damage import blaming_damage
 from surd.pipeline.build.folder import Build, HashingFile, marker_file
+from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, marker_folder, shard_manifest
 from surd.pipeline.dataset.columns.write import describe_column, write_column_shards
 from surd.pipeline.dataset.shards import describe_shards, planned_shards, write_samples
@@ -17,7 +17,7 @@ from surd.pipeline.dataset.verify.dataset import INDEX, SHARD_MANIFEST, Finding
 from surd.pipeline.models import Models
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME
-from surd.schemas import BuildConfig, BuildRecord, ShardInfo, SurdError
+from surd.schemas import BuildConfig, ShardInfo, SurdError
 from surd.schemas.manifest import EMPTY_PROMPT_TAR
 
 _NO_STAGES = "only the dataset is here, not its stages; get the file again from where the dataset came from"
@@ -45,11 +45,14 @@ def repair(build: Build, findings: Iterable[Finding]) -> Iterator[Repaired]:
             yield Repaired(file, _NO_STAGES)
             continue
         try:
-            yield Repaired(file, note=_way(file)(build, config, file))
+            with blaming_damage(build):
+                note = _way(file)(build, config, file)
+            yield Repaired(file, note=note)
         except SurdError as error:
             yield Repaired(file, str(error))
         except OSError as error:
-            yield Repaired(file, f"a file that it is made from is missing or cannot be read ({error})")
+            which = error.filename or "a file that it is made from"
+            yield Repaired(file, f"{which} cannot be read or written ({error.strerror or error}); move it away")
 
 
 def _turn(file: str) -> int:
@@ -76,11 +79,7 @@ def _config(build: Build) -> BuildConfig | None:
     """What the build was made with; None where this is only a dataset, without the stages that made it."""
     if not build.exists("build.json") or not build.part_count():
         return None
-    try:
-        record = BuildRecord.model_validate_json(build.read_bytes("build.json"))
-        return BuildConfig.model_validate(record.config)
-    except ValidationError as error:
-        raise SurdError(f"{build.path('build.json')} cannot be read ({error.errors()[0]['msg']})") from None
+    return recorded_config(*open_build(build.root))
 
 
 def _pack_one(build: Build, config: BuildConfig, file: str) -> None:

@@ -14,13 +14,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from surd.pipeline.build.damage import LASTING, DamagedFile, blaming_damage, unfinished
 from surd.pipeline.build.folder import Build, marker_file, part_file
+from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.pipeline.models import Models
 from surd.pipeline.models.nsfw import safety_files
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
-from surd.schemas import BuildConfig, Marker, Row, ShardManifest, Status, SurdError
+from surd.schemas import BuildConfig, Marker, Row, Status, SurdError
 from surd.schemas.errors import FULL
+from surd.schemas.paths import absolute
 
 log = logging.getLogger(__name__)
 _PIPELINE = Path(__file__).parents[1]
@@ -43,8 +46,19 @@ def units(stage: Stage, build: Build) -> int:
     if stage.scope == "partition":
         return build.part_count()
     if stage.scope == "shard":
-        return len(ShardManifest.model_validate_json(build.read_bytes("shards/manifest.json")).shards)
+        return _shard_count(build)
     return 1
+
+
+def _shard_count(build: Build) -> int:
+    """By the manifest, which must list the shards that pack wrote: columns of others would be taken away."""
+    names = {shard.name for shard in shard_manifest(build).shards}
+    marker = build.marker("pack", 0)
+    written = {file.removeprefix("shards/") for file in marker.outputs if file.endswith(".tar")} if marker else names
+    if names != written:
+        problem = f"lists {len(names):,} shard(s) and pack wrote {len(written):,}, or others"
+        raise DamagedFile(build, "shards/manifest.json", problem)
+    return len(names)
 
 
 def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome:
@@ -54,8 +68,14 @@ def run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcome
     running again continues from the last marker.
     """
     try:
-        return _run_unit(stage, unit, root, config)
+        with blaming_damage(Build(root)):
+            return _run_unit(stage, unit, root, config)
     except OSError as error:
+        if error.errno in LASTING and error.filename:
+            raise SurdError(
+                f"{error.filename} cannot be read or written ({error.strerror}); make it what a build needs there,"
+                " or move it away, then run the same surd build again"
+            ) from error
         if error.errno not in FULL:
             raise
         why = (error.strerror or "full").lower()
@@ -192,7 +212,7 @@ def _data_files(stage: Stage, config: BuildConfig) -> list[Path]:
         configurable, _, shipped = entry.rpartition(":")
         section, _, name = configurable.partition(".")
         own = getattr(getattr(config, section), name) if configurable else None
-        files.append(Path(own).expanduser() if own else _PIPELINE / shipped)
+        files.append(absolute(own) if own else _PIPELINE / shipped)
     return [*files, *safety_files(config.safety)] if stage.safety_models else files
 
 
@@ -211,10 +231,12 @@ def _input_hashes(read: Stage, reader: Stage, unit: int, build: Build) -> dict[s
     for number in wanted:
         marker = build.marker(read.name, number)
         if marker is None:
-            raise RuntimeError(f"{reader.name} needs {read.name} {number}, which is not done")
+            raise unfinished(build, read.name, number, marker_file(read.name, number))
         hashes |= marker.outputs
     if reader.scope == "partition" and read.scope in ("source", "build"):
         mine = part_file(read.name, unit)
+        if mine not in hashes:
+            raise DamagedFile(build, marker_file(read.name, 0), f"is not a valid marker (it lists no {mine})")
         return {mine: hashes[mine]}
     return hashes
 

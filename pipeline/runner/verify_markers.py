@@ -6,7 +6,9 @@ import hashlib
 import re
 from collections.abc import Iterator
 
+from surd.pipeline.build.damage import DamagedFile, reading
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.dataset.verify.dataset import Checked, Finding
 from surd.pipeline.stages import STAGES
 
@@ -15,7 +17,11 @@ _MARKER = re.compile(r"part-\d{5}\.done\.json")
 
 def verify_stages(build: Build) -> Iterator[Checked]:
     """Every file that a stage's marker vouches for, against the hash in it: rows, fetched bytes, miniatures."""
+    if build.exists("build.json"):
+        yield _check_record(build)
     for stage in STAGES:
+        if build.is_file(stage.name):
+            yield Checked(stage.name, 0, [Finding(stage.name, None, "it is a file where a folder belongs")])
         for name in build.listdir(stage.name):
             if not _MARKER.fullmatch(name) or stage.name in ("pack", "embed"):
                 continue
@@ -27,12 +33,27 @@ def verify_stages(build: Build) -> Iterator[Checked]:
                     [Finding(f"{stage.name}/{name}", None, "it cannot be read, or a file that it vouches for is gone")],
                 )
                 continue
+            parts = sum(output.endswith(".parquet") for output in marker.outputs)
+            if stage.scope == "source" and parts != marker.parts:
+                problem = f"it says {marker.parts:,} parts and lists {parts:,}"
+                yield Checked(f"{stage.name}/{name}", 0, [Finding(f"{stage.name}/{name}", None, problem)])
             for output, sha256 in marker.outputs.items():
                 yield _check_hash(build, output, sha256)
 
 
+def _check_record(build: Build) -> Checked:
+    try:
+        recorded_config(*open_build(build.root))
+    except DamagedFile as damage:
+        return Checked(damage.file, 0, [Finding(damage.file, None, f"it {damage.why}")])
+    return Checked("build.json", build.size("build.json"))
+
+
 def _check_hash(build: Build, file: str, sha256: str) -> Checked:
-    with build.open(file) as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]
+    try:
+        with reading(build, file), build.open(file) as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]
+    except DamagedFile as damage:
+        return Checked(file, 0, [Finding(file, None, f"it {damage.why}")])
     faults = [] if digest == sha256 else [Finding(file, None, f"its sha256 is {digest[:16]}..., not {sha256[:16]}...")]
     return Checked(file, build.size(file), faults)

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from surd.pipeline.build.folder import Build, parquet_bytes, part_file
-from surd.pipeline.build.open import open_build
+from surd.pipeline.build.damage import blaming_damage, unfinished
+from surd.pipeline.build.folder import Build, marker_file, parquet_bytes, part_file
+from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.selection.choose import SELECTION, Selection, choose
 from surd.schemas import Reason, SelectionRule, SurdError, load_config
 
@@ -91,12 +92,15 @@ def reselect(root: str, params: dict[str, Any]) -> Selection:
                 f"--param is {name!r}: surd select changes only select.* fields; for others use surd build --param"
             )
     build, record = open_build(root)
+    recorded_config(build, record)  # else a damaged record would be told as a wrong --param
     settings = load_config({"select": record.config.get("select", {})}, params).select
-    parts = build.part_count()
-    missing = [part for part in range(parts) if build.marker("correct", part) is None]
-    if missing or not parts:
-        raise SurdError(f"build is {root!r}: its scores are not finished; run the same surd build again")
-    return choose(build, settings, record.models.get("clip", "unknown"))
+    if not (parts := build.part_count()):
+        raise unfinished(build, "collect", 0, marker_file("collect", 0))
+    for part in range(parts):
+        if build.marker("correct", part) is None:
+            raise unfinished(build, "correct", part, marker_file("correct", part))
+    with blaming_damage(build):
+        return choose(build, settings, record.models.get("clip", "unknown"))
 
 
 def summarize_selection(selection: Selection, root: str, written: str | None) -> SelectionSummary:

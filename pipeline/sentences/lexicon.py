@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn
 import yaml
 
 from surd.schemas import SurdError
+from surd.schemas.paths import absolute
 
 DEFAULT = Path(__file__).with_name("lexicon.yaml")
 Kind = Literal["number", "noun", "phrase"]
@@ -146,7 +147,7 @@ class Lexicon:
 
 def lexicon_file(path: str | None) -> Path:
     """The file of a lexicon; None: the one that ships."""
-    return Path(path).expanduser() if path else DEFAULT
+    return absolute(path) if path else DEFAULT
 
 
 @lru_cache(maxsize=4)

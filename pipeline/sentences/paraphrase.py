@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from surd.pipeline.sentences.lexicon import Fact, Lexicon
 from surd.pipeline.sentences.yaml_file import read_yaml
+from surd.schemas.paths import absolute
 
 DEFAULT = Path(__file__).with_name("wordings.yaml")
 _BLANK = r"([\w-]+(?: [\w-]+){0,2}?)"
@@ -91,7 +92,7 @@ def _other_article(sentence: str, count: Fact, rng: random.Random) -> str:
 
 def paraphrase_rules_file(path: str | None) -> Path:
     """The file of the rules; None: the one that ships."""
-    return Path(path).expanduser() if path else DEFAULT
+    return absolute(path) if path else DEFAULT
 
 
 @lru_cache(maxsize=4)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from surd.pipeline.models.chat import Message
 from surd.pipeline.sentences.yaml_file import read_yaml
+from surd.schemas.paths import absolute
 
 DEFAULT = Path(__file__).with_name("rewrite_template.yaml")
 _MAX_PROMPT_CHARS = 600
@@ -87,7 +88,7 @@ def shortened(prompt: str, limit: int = _MAX_PROMPT_CHARS) -> str:
 
 def template_file(path: str | None) -> Path:
     """The file of a template; None: the one that ships."""
-    return Path(path).expanduser() if path else DEFAULT
+    return absolute(path) if path else DEFAULT
 
 
 @lru_cache(maxsize=4)

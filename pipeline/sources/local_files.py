@@ -42,7 +42,7 @@ def named_folder(kind: str, path: str) -> Path:
 def resolved(path: str) -> Path:
     """The absolute path of what a person wrote. Raises OSError or ValueError if it cannot be a path."""
     try:
-        return Path(path).expanduser().resolve()
+        return Path(os.path.expanduser(path)).resolve()  # noqa: PTH111 - pathlib's refuses the name ~nobody
     except RuntimeError as error:  # pathlib's error for a user without a home, and for links that go in a circle
         raise ValueError(str(error)) from None
 

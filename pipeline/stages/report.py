@@ -7,6 +7,7 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel
 
+from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models, demo_only_roles
 from surd.pipeline.report.correction import Correction, scales
@@ -84,4 +85,7 @@ def _add_scores(true: dict[str, list[float]], row: Corrected) -> None:
 
 
 def _document(build: Build, relative: str, model: type[D]) -> D | None:
-    return model.model_validate_json(build.read_bytes(relative)) if build.exists(relative) else None
+    if not build.exists(relative):
+        return None
+    with reading(build, relative):
+        return model.model_validate_json(build.read_bytes(relative))

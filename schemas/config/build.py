@@ -232,7 +232,7 @@ class ReportConfig(Section):
 
     samples: int = Field(default=300, ge=0, description="Samples and rejects shown with their picture.")
     repairs: int = Field(default=24, ge=0, description="Repaired samples shown with what was changed.")
-    thumbnail: int = Field(default=128, ge=16, le=512, description="Pixels on the longer side.")
+    thumbnail: int = Field(default=288, ge=16, le=512, description="Pixels of a picture on the longer side, at most.")
 
 
 class BuildConfig(Section):

@@ -17,6 +17,8 @@ from typing import IO, NamedTuple, Protocol
 
 import numpy as np
 
+from surd.schemas.printable import printable
+
 BLOCK = tarfile.BLOCKSIZE
 MAX_MEMBER = 1 << 30  # bytes; members are read into memory, and no image or array of a dataset is larger
 MAX_EXTENDED = 1 << 16
@@ -50,11 +52,6 @@ class InvalidTar(Exception):
     def __init__(self, member: str | None, problem: str) -> None:
         super().__init__(problem if member is None else f"{printable(member)}: {problem}")
         self.member, self.problem = member, problem
-
-
-def printable(name: str) -> str:
-    """A name from a file as a terminal may show it: without control characters, which it would obey."""
-    return name if name.isprintable() else name.encode("unicode_escape").decode()
 
 
 class TarHeader(NamedTuple):

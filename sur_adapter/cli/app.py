@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from surd.schemas.errors import SurdError
+from surd.schemas.printable import printable, write_what_can_be_encoded
 
 C = TypeVar("C", bound=BaseModel)
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -57,10 +58,11 @@ def typer_from_model(config: type[C], run: Callable[[C], None]) -> typer.Typer:
 
 def run_app(app: typer.Typer) -> None:
     """Run ``app`` on the command line; a SurdError becomes one sentence on stderr and exit code 2."""
+    write_what_can_be_encoded()
     try:
         app()
     except SurdError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -9,6 +9,8 @@ from rich.table import Table
 
 from sur_adapter.cli.app import run_app, typer_from_model
 from sur_adapter.evaluation.config import Compared, EvalConfig, EvalResult, Interval
+from surd.schemas.console import PlainConsole
+from surd.schemas.printable import printable
 
 ARMS = {"base": "base", "adapter": "adapter", "complex": "complex prompt"}
 UNIT_SCALE = {"accuracy": 100.0}
@@ -42,11 +44,11 @@ def run(config: EvalConfig) -> None:
         TextColumn("pictures"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=PlainConsole(stderr=True)) as progress:
         task = progress.add_task("", total=None, visible=False)
         result = evaluate(config, lambda done, total: progress.update(task, completed=done, total=total, visible=True))
-    show(result, Console())
-    print(f"{config.out / 'result.json'}  {config.out / 'grid.png'}")
+    show(result, PlainConsole())
+    print(printable(f"{config.out / 'result.json'}  {config.out / 'grid.png'}"))
 
 
 def show(result: EvalResult, console: Console) -> None:

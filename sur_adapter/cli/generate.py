@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sur_adapter.cli.app import run_app, typer_from_model
 from sur_adapter.sampling.config import GenerateConfig
+from surd.schemas.printable import printable
 
 
 def run(config: GenerateConfig) -> None:
@@ -22,7 +23,7 @@ def run(config: GenerateConfig) -> None:
     from sur_adapter.sampling.generate import generate  # only here: --help must not wait for torch
 
     for path in generate(config):
-        print(path)
+        print(printable(str(path)))
 
 
 def main() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sur_adapter.cli.app import run_app, typer_from_model
 from sur_adapter.training.config import Stopped, TrainConfig
+from surd.schemas.console import PlainConsole
+from surd.schemas.printable import printable
 
 
 def run(config: TrainConfig) -> None:
@@ -34,13 +35,13 @@ def run(config: TrainConfig) -> None:
 
     The same command again continues from the last checkpoint in --out. Quote the pattern, or the shell expands it.
     """
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     columns = (
         TextColumn("train"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[losses]}"),
+        TextColumn("{task.fields[losses]}", markup=False),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("train", total=config.steps, losses="loading models")
@@ -54,18 +55,19 @@ def run(config: TrainConfig) -> None:
         from sur_adapter.training.trainer import train  # only here: --help must not wait for torch
 
         def warn(sentence: str) -> None:
-            progress.console.print(f"note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+            progress.console.print(f"note: {sentence}", soft_wrap=True)
 
         try:
             result = train(config, on_step, warn)
         except Stopped as stopped:
             console.print(str(stopped), highlight=False)
             sys.exit(128 + stopped.signal)
-    print(
+    said = (
         f"{result.steps} steps, loss {result.loss_first:.4f} -> {result.loss_last:.4f}, {result.seconds:.0f} s"
         + (f" (continued from step {result.resumed_from})" if result.resumed_from else "")
         + f"; adapter in {result.adapter}"
     )
+    print(printable(said))
 
 
 def main() -> None:

@@ -7,13 +7,13 @@ import posixpath
 from typing import TypeVar
 
 import aiohttp
-import fsspec
 from braceexpand import braceexpand
 from pydantic import BaseModel
 
 from sur_adapter.data.shard_cache import local_path
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import EMPTY_PROMPT_TAR, ColumnManifest, ShardInfo, ShardManifest
+from surd.schemas.paths import list_names, open_path
 from surd.schemas.shard_format.manifests import InvalidManifest, parse_manifest
 
 EXAMPLE_PATTERN = "data/demo/shards/surd-{00000..00003}.tar"
@@ -26,9 +26,9 @@ M = TypeVar("M", bound=BaseModel)
 class DatasetLayout:
     """The shards a pattern names and the build they belong to.
 
-    ``pattern`` is a path or fsspec URL in which braces name a range. The manifest is read, the shards are not looked
-    at: a thousand of them cost as much as one. Raises SurdError when the pattern matches nothing, when it names a
-    shard that the manifest does not list, and when the manifest is missing or broken.
+    ``pattern`` is a path or fsspec URL; braces in its file name stand for a range. The manifest is read, the shards
+    are not looked at: a thousand of them cost as much as one. Raises SurdError when the pattern matches nothing, when
+    it names a shard that the manifest does not list, and when the manifest is missing or broken.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -56,11 +56,11 @@ class DatasetLayout:
 
     def columns(self) -> dict[str, ColumnManifest]:
         """Every column beside the shards, by name, sorted. Of a host that lists nothing, those with common names."""
-        filesystem, path = fsspec.core.url_to_fs(self.build)
+        filesystem, path = open_path(self.build)
         try:
-            names = {file.split("/")[-2] for file in filesystem.glob(f"{path}/columns/*/manifest.json")}
+            names = list_names(filesystem, f"{path}/columns")
         except (OSError, aiohttp.ClientResponseError):
-            names = set()
+            names = []
         found = {}
         for name in sorted(names or COMMON_COLUMNS):
             with contextlib.suppress(FileNotFoundError):
@@ -89,10 +89,10 @@ class DatasetLayout:
 def read_manifest(path: str, model: type[M]) -> M:
     """A document of a build; FileNotFoundError where there is none, SurdError where it is another."""
     try:
-        filesystem, inner = fsspec.core.url_to_fs(path)
+        filesystem, inner = open_path(path)
         data = filesystem.cat_file(inner)
-    except FileNotFoundError:
-        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(path) from error
     except Exception as error:  # every protocol raises its own
         said = f"{type(error).__name__}: {error}"
         raise SurdError(f"{path}: cannot be read ({said}); check the address and your rights to it") from error
@@ -103,7 +103,8 @@ def read_manifest(path: str, model: type[M]) -> M:
 
 
 def _expand(pattern: str) -> list[str]:
+    folder, slash, name = pattern.rpartition("/")  # in a folder's name a brace is a brace
     try:
-        return list(braceexpand(pattern))
+        return [f"{folder}{slash}{shard}" for shard in braceexpand(name)]
     except ValueError as error:
         raise SurdError(f"--shards: {pattern!r} has unbalanced braces; write {EXAMPLE_PATTERN!r}") from error

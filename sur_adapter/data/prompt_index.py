@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from surd.schemas.errors import SurdError, one_line
 from surd.schemas.manifest import ShardInfo
+from surd.schemas.paths import open_path
 
 COLUMNS = ["key", "simple", "complex"]
 
@@ -34,7 +34,7 @@ class PromptIndex:
 
     def _open(self) -> None:
         """Read the footer: which row group belongs to which shard."""
-        filesystem, path = fsspec.core.url_to_fs(self.name)
+        filesystem, path = open_path(self.name)
         file = filesystem.open(path, "rb")
         # Some servers only send whole files.
         self._table = pq.ParquetFile(file if file.seekable() else pa.BufferReader(file.read()), pre_buffer=False)

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ShardInfo
+from surd.schemas.paths import open_path
 
 ATTEMPTS = 4
 READ_AHEAD = 8192  # texts are shorter, so one read mostly covers all tar headers between two images
@@ -67,7 +68,7 @@ class ShardCache:
         try:
             for attempt in stamina.retry_context(on=_is_transient, attempts=ATTEMPTS):
                 with attempt:
-                    filesystem, path = fsspec.core.url_to_fs(url)
+                    filesystem, path = open_path(url)
                     filesystem.get_file(path, str(partial), callback=_CopyGuard(info.bytes, stop))
             with partial.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != info.sha256:
@@ -118,7 +119,7 @@ def _is_transient(error: Exception) -> bool:
 def local_path(url: str) -> Path | None:
     """The local path of a URL; None if it is remote. SurdError for a protocol with no installed reader."""
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = open_path(url)
     except (ImportError, ValueError) as error:
         raise SurdError(f"{url}: cannot be read here ({error}); install a reader for it, e.g. s3fs or gcsfs") from error
     protocols = filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from surd.pipeline.batching import batched, prefetch
+from surd.pipeline.build.damage import remedy
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import ColumnSpec
 from surd.pipeline.models import Models
@@ -92,7 +93,7 @@ def _images(build: Build, shard: str) -> Iterator[tuple[str, bytes]]:
                 if suffix in IMAGE_SUFFIXES:
                     yield key, member.data
         except InvalidTar as error:
-            raise SurdError(f"{build.path(file)} is damaged ({error}); see surd verify --repair") from None
+            raise SurdError(f"{build.path(file)} is damaged ({error}); {remedy(build, file)}") from None
 
 
 def _to_numpy(tensor: Tensor, column: ColumnSpec) -> npt.NDArray[Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
+from surd.pipeline.build.damage import DamagedFile, reading
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
-from surd.schemas import ColumnManifest, ShardManifest, SurdError
+from surd.schemas import ColumnManifest, ShardManifest
 from surd.schemas.config import EmbedConfig, ModelsConfig, Pooling
 from surd.schemas.shard_format.manifests import InvalidManifest, odd_tar_name, parse_manifest
 
-_REPAIR = "; repair it with surd verify --repair"
+M = TypeVar("M", ShardManifest, ColumnManifest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +78,18 @@ def columns_asked(settings: EmbedConfig, models: ModelsConfig) -> list[ColumnSpe
 def columns_present(build: Build) -> dict[str, ColumnManifest]:
     """The finished columns of a build, by name. Raises SurdError when a manifest is not valid."""
     found = {}
-    for name in build.listdir("columns"):
+    for name in column_folders(build):
         file = f"columns/{name}/manifest.json"
         if build.exists(file):
-            try:
-                found[name] = parse_manifest(build.read_bytes(file), ColumnManifest)
-            except InvalidManifest as error:
-                raise SurdError(
-                    f"{build.path(file)} is not a valid column manifest ({error.problem}); drop the column:"
-                    " surd columns drop"
-                ) from None
+            found[name] = _manifest(build, file, ColumnManifest, "column")
     return found
+
+
+def column_folders(build: Build) -> list[str]:
+    """Names of the columns of a build, finished or not. Raises SurdError where ``columns`` is no folder."""
+    if build.is_file("columns"):
+        raise DamagedFile(build, "columns", "is a file where a folder belongs")
+    return build.listdir("columns")
 
 
 def drop_column(build: Build, name: str) -> None:
@@ -104,10 +106,16 @@ def marker_folder(name: str) -> str:
 def shard_manifest(build: Build) -> ShardManifest:
     """What shards a build has. Raises SurdError when the manifest is not valid, or lists a tar elsewhere."""
     file = "shards/manifest.json"
-    try:
-        manifest = parse_manifest(build.read_bytes(file), ShardManifest)
-    except InvalidManifest as error:
-        raise SurdError(f"{build.path(file)} is not a valid shard manifest ({error.problem}){_REPAIR}") from None
+    manifest = _manifest(build, file, ShardManifest, "shard")
     if odd := odd_tar_name(manifest):
-        raise SurdError(f"{build.path(file)}: {odd!r} is not a valid tar name{_REPAIR}")
+        raise DamagedFile(build, file, f"is not a valid shard manifest ({odd!r} is not a valid tar name)")
     return manifest
+
+
+def _manifest(build: Build, file: str, model: type[M], kind: str) -> M:
+    with reading(build, file):
+        data = build.read_bytes(file)
+    try:
+        return parse_manifest(data, model)
+    except InvalidManifest as error:
+        raise DamagedFile(build, file, f"is not a valid {kind} manifest ({error.problem})") from None

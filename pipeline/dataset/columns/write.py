@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from surd.pipeline.build.damage import placing, remedy
 from surd.pipeline.build.folder import Build, marker_file
 from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_present, marker_folder, shard_manifest
 from surd.pipeline.dataset.reader import is_text
@@ -166,7 +167,8 @@ def _prompts(build: Build, shard: ShardInfo) -> Prompts:
     except (OSError, ValueError) as error:  # ValueError: Arrow's own are ones too
         why = one_line(error)
         raise SurdError(
-            f"{build.path('shards/index.parquet')} cannot be read for the prompts ({why}); run surd build again"
+            f"{build.path('shards/index.parquet')} cannot be read for the prompts ({why});"
+            f" {remedy(build, 'shards/index.parquet')}"
         ) from None
     return prompts
 
@@ -225,7 +227,8 @@ def _write_tars(
         # Arrays come in the order that suits the model, and may be more than memory holds.
         folder = build.local_path("columns")
         if folder:
-            folder.mkdir(parents=True, exist_ok=True)
+            with placing(build, "columns"):
+                folder.mkdir(parents=True, exist_ok=True)
         spools = {column: _Spool(stack.enter_context(tempfile.TemporaryFile(dir=folder))) for column in columns}
         for item, arrays in _compute(build, shard, wanted, columns, settings, models):
             for column, of_column in arrays.items():
@@ -313,5 +316,5 @@ def _first_sample(build: Build, file: str) -> dict[str, npt.NDArray[Any]]:
         if "npy" not in arrays:
             raise ValueError("its first sample has no array")
     except (InvalidTar, ValueError) as error:
-        raise SurdError(f"{build.path(file)} is damaged ({error}); repair it with surd verify --repair") from None
+        raise SurdError(f"{build.path(file)} is damaged ({error}); {remedy(build, file)}") from None
     return arrays

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from surd.pipeline.build.folder import Build
+from surd.pipeline.build.folder import Build, marker_file
 from surd.pipeline.dataset.verify.column import ColumnChecker
 from surd.pipeline.dataset.verify.shard import Index, ShardChecker
 from surd.schemas import ColumnManifest, ShardInfo, ShardManifest, SurdError
@@ -69,7 +69,7 @@ class Manifests:
 
 def read_manifests(build: Build) -> Manifests:
     """Read manifests and index. Raises SurdError if the folder holds no dataset."""
-    if not build.exists(SHARD_MANIFEST):
+    if not build.exists(SHARD_MANIFEST) and not build.exists(marker_file("pack", 0)):
         raise SurdError(f"build is {build.root!r} and holds no {SHARD_MANIFEST}; give the folder that holds shards/")
     findings: list[Finding] = []
     manifest = _manifest(build, SHARD_MANIFEST, ShardManifest, findings)
@@ -79,7 +79,9 @@ def read_manifests(build: Build) -> Manifests:
     index, faults = Index.read(build, INDEX, {info.name: info.count for info in shards})
     findings += [Finding(INDEX, None, fault) for fault in faults]
     columns = {}
-    for name in build.listdir("columns"):
+    if build.is_file("columns"):
+        findings.append(Finding("columns", None, "it is a file where a folder belongs; move it away"))
+    for name in build.listdir("columns") if not build.is_file("columns") else []:
         column = _manifest(build, f"columns/{name}/manifest.json", ColumnManifest, findings)
         if column:
             columns[name] = column
@@ -171,8 +173,10 @@ def _after(checked: Checked, last: str) -> Checked:
 def _manifest(build: Build, file: str, model: type[M], findings: list[Finding]) -> M | None:
     try:
         return parse_manifest(build.read_bytes(file), model)
-    except OSError:
+    except FileNotFoundError:
         findings.append(Finding(file, None, "it is missing"))
+    except OSError as error:
+        findings.append(Finding(file, None, f"it cannot be read ({error.strerror or error.__class__.__name__})"))
     except InvalidManifest as error:
         findings.append(Finding(file, error.field, f"it is not a valid {model.__name__}: {error.problem}"))
     return None

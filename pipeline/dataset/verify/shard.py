@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
+from surd.pipeline.build.damage import DamagedFile
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.reader import is_text
 from surd.pipeline.images.header import sniff
@@ -44,8 +45,10 @@ class Index:
         try:
             table = build.read_table(file)
             table.validate(full=True)  # else text that is no UTF-8 is found only when it is asked for
-        except FileNotFoundError:
-            return cls(None), ["it is not there"]
+        except DamagedFile as damage:
+            return cls(None), [
+                "it is not there" if damage.why == "is missing" else f"it is not a parquet file: it {damage.why}"
+            ]
         except (OSError, ValueError, pa.ArrowException) as error:
             return cls(None), [f"it is not a parquet file ({' '.join(str(error).split())[:200]})"]
         if missing := [name for name in _NEEDED if name not in table.column_names]:

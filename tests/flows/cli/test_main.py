@@ -305,7 +305,7 @@ def test_select_of_a_build_without_scores_is_one_sentence(surd, scored):
     out = scored
     (out / "correct/part-00001.done.json").unlink()
     code, _, err = surd("select", out)
-    assert (code, "scores are not finished" in err) == (2, True)
+    assert (code, "its stage correct is not finished (part 1); run the same surd build" in err) == (2, True)
 
 
 def test_models_shows_what_is_present_and_what_is_not(surd, tmp_path):

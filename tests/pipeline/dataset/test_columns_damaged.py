@@ -18,7 +18,7 @@ WANTED = {"embed.columns": ["clip-simple"]}
     [
         (
             lambda text: "{",
-            r"shards/manifest.json is not a valid shard manifest .*; repair it with surd verify --repair",
+            r"shards/manifest.json is not a valid shard manifest .*; repair it: surd verify .* --repair",
         ),
         (lambda text: text.replace("surd-00001.tar", "../../out.tar"), r"'../../out.tar' is not a valid tar name"),
     ],
@@ -65,5 +65,5 @@ def test_an_index_of_damaged_bytes_is_refused(breakable):
 
 def test_a_build_whose_record_is_cut_is_refused(breakable):
     (breakable / "build.json").write_text('{"config"')
-    with pytest.raises(SurdError, match=r"build.json cannot be read \(.*\); run the same surd build again"):
+    with pytest.raises(SurdError, match=r"build.json is not valid \(.*\); run the same surd build again"):
         list_columns(str(breakable))

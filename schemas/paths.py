@@ -1,0 +1,64 @@
+"""Paths as people type them: only ``scheme://`` makes an address of one, and no character of a name means anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+_MAGIC = {*"*?["}  # fsspec's rm and mv glob for paths with one of these
+
+
+def open_path(path: str) -> tuple[Any, str]:
+    """The filesystem of a path or fsspec URL, and the path there.
+
+    fsspec itself takes ``a::b`` for a chain of protocols. Raises ValueError or ImportError where nothing installed
+    speaks a URL's protocol.
+    """
+    if "://" in path:
+        return fsspec.core.url_to_fs(path)
+    return fsspec.filesystem("file"), str(absolute(path))
+
+
+def absolute(path: str | Path) -> Path:
+    """The absolute path, with the home folder for ``~``; ``~name`` of nobody is a name like any other."""
+    return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111 - pathlib's raise for ~nobody and circular links
+
+
+def list_names(filesystem: Any, folder: str) -> list[str]:
+    """Names in a folder, sorted; empty where there is none. fsspec's ``glob`` would take ``[v1]`` for a pattern."""
+    try:
+        found = filesystem.ls(folder, detail=False, refresh=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted({name.rstrip("/").rsplit("/", 1)[-1] for name in found})
+
+
+def remove(filesystem: Any, path: str) -> None:
+    """Remove a file, or a folder with all in it: that one alone, also where its name has ``*`` in it."""
+    if not _MAGIC & {*path}:
+        filesystem.rm(path, recursive=True)
+        return
+    if not filesystem.isdir(path):
+        filesystem.rm_file(path)
+        return
+    folders = []
+    for folder, _, files in filesystem.walk(path):
+        folders.append(folder)
+        for name in files:
+            filesystem.rm_file(f"{folder}/{name}")
+    for folder in reversed(folders):
+        with contextlib.suppress(FileNotFoundError):  # an object store has no folders
+            filesystem.rmdir(folder)
+
+
+def move(filesystem: Any, source: str, target: str) -> None:
+    """Give a file another name; what is there already is replaced."""
+    if not _MAGIC & {*source, *target}:
+        filesystem.mv(source, target)
+        return
+    filesystem.cp_file(source, target)
+    filesystem.rm_file(source)
