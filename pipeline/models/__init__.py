@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surd.schemas import SurdError, resolve_model
+from surd.schemas.clip_ref import clip_ref
 from surd.schemas.config import ModelsConfig, ServerConfig
 from surd.schemas.errors import one_line
-from surd.schemas.model_ref import ServerRef, server_ref
+from surd.schemas.model_ref import ServerRef, check_model_folder, existing_path, server_ref, shown
 from surd.schemas.model_ref import content_hash as _content_hash
 
 if TYPE_CHECKING:
@@ -38,15 +39,15 @@ class Models:
 
     @property
     def clip(self) -> Clip:
-        from surd.pipeline.models.clip import Clip
+        from surd.pipeline.models.clip import load_clip
 
-        return _loaded(Clip, self.config.clip, self.device)
+        return _loaded(load_clip, "Clip", self.config.clip, self.device)
 
     @property
     def captioner(self) -> Captioner:
         from surd.pipeline.models.captioner import Captioner
 
-        return _loaded(Captioner, self.config.captioner, self.device)
+        return _loaded(Captioner, "Captioner", self.config.captioner, self.device)
 
     @property
     def llm(self) -> ChatModel:
@@ -73,7 +74,7 @@ class Models:
     def diffusion(self) -> DiffusionEncoders:
         from surd.pipeline.models.diffusion import DiffusionEncoders
 
-        return _loaded(DiffusionEncoders, self.config.diffusion, self.device)
+        return _loaded(DiffusionEncoders, "DiffusionEncoders", self.config.diffusion, self.device)
 
     @property
     def dtype(self) -> str:
@@ -96,15 +97,34 @@ class Models:
         if server_ref(ref):
             _refuse_server(role, ref)
             return ref
-        resolved = Path(resolve_model(ref))
+        resolved = _file_of(role, ref)
+        if resolved is None:
+            return ref
         unread = "unet" if role == "diffusion" else None
-        return _content_hash(str(resolved), unread) if resolved.exists() else ref
+        weights = _content_hash(str(resolved), unread)
+        # The file of a checkpoint does not say what model it is of.
+        return f"{ref.partition('/')[0]} {weights}" if role == "clip" and resolved.is_file() else weights
 
     def _in_process(self, ref: str) -> LLM:
         from surd.pipeline.models.llm import LLM
 
         _refuse_server("embed_llm", ref)
-        return _loaded(LLM, ref, self.device, self.dtype)
+        return _loaded(LLM, "LLM", ref, self.device, self.dtype)
+
+
+def _file_of(role: str, ref: str) -> Path | None:
+    """The folder or file of a role's weights; None where they are on the hub. Raises SurdError if it holds no model."""
+    if role == "clip":
+        named = clip_ref(ref)
+        name = named.weights if named.kind == "checkpoint" else named.name if named.kind == "folder" else None
+        path = Path(name) if name else None
+    else:
+        path = existing_path(resolve_model(ref))
+    if path and role != "clip" and path.is_file() and not (path.suffix == ".gguf" and role in ("llm", "embed_llm")):
+        raise SurdError(f"models.{role} is {shown(ref)}: this is a file; name the folder of a model")
+    if path:
+        check_model_folder(ref, path)
+    return path
 
 
 def computes_bfloat16(device: str) -> bool:
@@ -121,22 +141,22 @@ def computes_bfloat16(device: str) -> bool:
 def _refuse_server(role: str, ref: str) -> None:
     if server_ref(ref) and role != "llm":
         why = "embed needs hidden states, which servers do not give: " if role == "embed_llm" else ""
-        raise SurdError(f"model {ref!r} is a server; {why}set models.{role} to a local model or hub id")
+        raise SurdError(f"model {shown(ref)} is a server; {why}set models.{role} to a local model or hub id")
 
 
 @lru_cache(maxsize=8)
-def _loaded(kind, ref, device, *more):  # type: ignore[no-untyped-def]  # the properties above carry the types
+def _loaded(make, kind, ref, device, *more):  # type: ignore[no-untyped-def]  # the properties above carry the types
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    path = resolve_model(ref)
+    path = ref if kind == "Clip" else resolve_model(ref)
     try:
-        return kind(path, device, *more)
+        return make(path, device, *more)
     except SurdError:
         raise
     except Exception as error:  # a model that is damaged or of another kind makes its libraries raise all sorts
         why = one_line(error, 300)
-        raise SurdError(f"model {ref!r} cannot be loaded as {kind.__name__}: {why}; see `surd models`") from error
+        raise SurdError(f"model {shown(ref)} cannot be loaded as {kind}: {why}; see `surd models`") from error
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from transformers import (
     LogitsProcessorList,
 )
 
+from surd.pipeline.models.pretrained import load_weights
 from surd.pipeline.models.sampling import SeededSampling, row_seed
 
 _TOP_P = 0.9
@@ -24,7 +25,7 @@ class Captioner:
     """Any transformers image-to-text model that captions without a prompt (BLIP, GIT, BLIP-2 ...)."""
 
     def __init__(self, ref: str, device: str) -> None:
-        model: Any = AutoModelForImageTextToText.from_pretrained(ref, dtype=torch.float32, use_safetensors=True)
+        model = load_weights(AutoModelForImageTextToText, ref, dtype=torch.float32)
         self._model = model.to(device).eval()
         self._processor: Any = AutoProcessor.from_pretrained(ref)
         self._device = device

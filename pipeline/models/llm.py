@@ -17,6 +17,7 @@ from surd.pipeline.models.chat import Chat, ChatModel, Message, Reply
 from surd.pipeline.models.gguf import unpacked
 from surd.pipeline.models.hidden_states import HiddenStates
 from surd.pipeline.models.prefix_cache import PrefixStates, Tokens
+from surd.pipeline.models.pretrained import load_weights
 from surd.pipeline.models.sampling import SeededSampling, row_seed
 
 __all__ = ["LLM", "Message"]
@@ -31,7 +32,7 @@ class LLM(ChatModel):
 
     def __init__(self, ref: str, device: str, dtype: str, prefixes: int = 4) -> None:
         folder = str(unpacked(Path(ref), dtype)) if ref.endswith(".gguf") else ref
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
+        model = load_weights(AutoModelForCausalLM, folder, dtype=getattr(torch, dtype))
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model = model.to(device).eval()
         self._device = device

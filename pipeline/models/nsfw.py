@@ -52,9 +52,12 @@ class TextClassifier:
     """Any transformers text-classification model one of whose labels says unsafe, or safe."""
 
     def __init__(self, ref: str, device: str) -> None:
+        import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        model: Any = AutoModelForSequenceClassification.from_pretrained(ref, use_safetensors=True)
+        from surd.pipeline.models.pretrained import load_weights
+
+        model = load_weights(AutoModelForSequenceClassification, ref, dtype=torch.float32)
         self._model, self._device = model.to(device).eval(), device
         self._tokenizer: Any = AutoTokenizer.from_pretrained(ref)
         longest = getattr(model.config, "max_position_embeddings", _LONGEST)
