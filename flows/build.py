@@ -18,6 +18,7 @@ from surd.flows.run_stage import run_stage, task_runner
 from surd.pipeline.build.folder import Build
 from surd.pipeline.inspection.summary import summarize
 from surd.pipeline.net.urls import redact_secrets
+from surd.pipeline.runner.model_check import check_models
 from surd.pipeline.runner.run_unit import Outcome
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, SurdError
@@ -155,6 +156,7 @@ build_surd = make_flow(SILENT)
 def _build(config: BuildConfig, root: str, listener: Listener) -> dict[str, Any]:
     build = Build(root)
     record = build_record(config, root)
+    check_models(config, build)
     listeners = (RunPage(), listener)
     outcomes: list[Outcome] = []
     with task_runner(config) as runner:

@@ -12,6 +12,8 @@ from typing import Any
 
 from surd.flows.build_record import build_record
 from surd.flows.listener import Listener
+from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.model_check import check_models
 from surd.schemas import BuildConfig, SurdError
 
 QUIET = {
@@ -33,6 +35,7 @@ def run_build(config: BuildConfig, profile: str, out: str, listener: Listener) -
     SurdError; whatever else a stage raised is raised again.
     """
     build_record(config, out)  # only for its checks, before Prefect: that takes seconds to start
+    check_models(config, Build(out))
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from surd.flows.build import make_flow  # after the settings: Prefect reads them when it is imported

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from surd.schemas.config import ServerConfig
 from surd.schemas.model_ref import ServerRef
 
 KEY_VARIABLE = "SURD_LLM_API_KEY"
+_SECONDS = 5.0  # for a server to say that it is there
 _MAX_BYTES = 1_000_000  # of one answer: a sentence is never longer
 _USER_ERRORS = {
     401: f"set the environment variable {KEY_VARIABLE} to a valid key",
@@ -137,9 +139,25 @@ class LLMServer(ChatModel):
                     f" {_USER_ERRORS[code]}"
                 )
         elif isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
-            raise SurdError(
-                f"models.llm: no server answers at {self._ref.url} ({describe(error)}); start it, or name another model"
-            )
+            raise _unreachable(self._ref, error)
+
+
+def check_server(ref: ServerRef) -> None:
+    """Raises SurdError when no server answers at all, or it refuses the key; what its list of models says is not asked,
+    since many servers answer to any name."""
+    settings = client_settings(_SECONDS)
+    settings["headers"] |= _authorization()
+    with suppress(httpx.HTTPError), httpx.Client(**settings) as client:
+        try:
+            status = client.get(f"{ref.url}/models").status_code
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _unreachable(ref, error) from None
+        if status in (401, 403):
+            raise SurdError(f"models.llm: the server at {ref.url} answered HTTP {status}; {_USER_ERRORS[status]}")
+
+
+def _unreachable(ref: ServerRef, error: Exception) -> SurdError:
+    return SurdError(f"models.llm: no server answers at {ref.url} ({describe(error)}); start it, or name another model")
 
 
 def _authorization() -> dict[str, str]:
