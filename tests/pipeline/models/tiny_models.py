@@ -66,6 +66,14 @@ def save_clip(folder: Path, kind: str = "CLIP") -> Path:
     return folder
 
 
+def save_llm(folder: Path, **options: Any) -> Path:
+    """A two-layer LLaMA and its tokenizer, made with ``options`` of ``save_tokenizer``."""
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXT)).save_pretrained(folder)
+    save_tokenizer(folder, **options)
+    return folder
+
+
 def drop_weights(folder: Path, *keys: str) -> None:
     """Take tensors out of a folder's safetensors file."""
     from safetensors.torch import load_file, save_file
