@@ -63,6 +63,8 @@ class RunPage(Listener):
         self._publish()
         reasons = "".join(f", {count} {reason}" for reason, count in summary.rejected.most_common())
         self._log.info("%s: %d unit(s), %d already done%s", stage, summary.units, summary.skipped, reasons)
+        if summary.note:
+            self._log.warning("%s", summary.note)
 
     def _publish(self, within: float = 0.0) -> None:
         """Publish how much of the build is done; ``within``: share of the current stage, where known by image."""

@@ -18,6 +18,7 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.build.lock import exclusive
 from surd.pipeline.inspection.nothing_kept import check_kept
 from surd.pipeline.inspection.summary import summarize
+from surd.pipeline.runner.model_check import check_models
 from surd.pipeline.runner.run_unit import Outcome
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
@@ -167,6 +168,7 @@ def _build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
     outcomes: list[Outcome] = []
     with exclusive(build), task_runner(config) as runner:
         record = build_record(request)
+        check_models(config, build)
         for stage in STAGES:
             outcomes += run_stage(stage, build, config, runner, listeners)
             if stage.scope == "source":

@@ -13,19 +13,24 @@ from surd.pipeline.runner.run_unit import Outcome
 
 @dataclass(frozen=True, kw_only=True)
 class StageSummary:
-    """How many units a finished stage has, how many were already done, and the rows it rejected, by reason."""
+    """How many units a finished stage has, how many were already done, and the rows it rejected, by reason.
+
+    ``note``: what is to be said of its outputs, where most cannot be used.
+    """
 
     units: int
     skipped: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    note: str | None = None
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome]) -> Self:
+    def of(cls, outcomes: Sequence[Outcome], note: str | None = None) -> Self:
         """The outcomes of a stage's units, summed up."""
         return cls(
             units=len(outcomes),
             skipped=sum(outcome.skipped for outcome in outcomes),
             rejected=sum((Counter(outcome.rejected) for outcome in outcomes), Counter()),
+            note=note,
         )
 
 

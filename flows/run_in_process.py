@@ -16,6 +16,7 @@ from surd.flows.build_request import BuildRequest
 from surd.flows.listener import Listener
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.lock import exclusive
+from surd.pipeline.runner.model_check import check_models
 from surd.schemas import SurdError
 
 QUIET = {
@@ -37,8 +38,9 @@ def run_build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
     Without a configured Prefect server, Prefect starts one for the duration of this process. User errors raise
     SurdError; whatever else a stage raised is raised again.
     """
-    with exclusive(Build(request.out)):
-        build_record(request)  # only for its checks, before Prefect: that takes seconds to start
+    with exclusive(Build(request.out)) as build:  # only for the checks, before Prefect: that takes seconds to start
+        build_record(request)
+        check_models(request.config, build)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from surd.flows.build import make_flow  # after the settings: Prefect reads them when it is imported

@@ -20,6 +20,7 @@ from prefect.tasks import Task, exponential_backoff
 from surd.flows.fetch_watch import FetchWatch
 from surd.flows.listener import Listener, StageSummary
 from surd.pipeline.build.folder import Build
+from surd.pipeline.inspection.unusable import unusable_note
 from surd.pipeline.runner.process_pool import FetchProcesses, processes
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
@@ -85,7 +86,7 @@ def run_stage(
     if stage.scope == "shard":  # the other stages have nothing to finish, and loading them here would import torch
         finish(stage, build.root, config)
     for listener in listeners:
-        listener.stage_done(stage.name, StageSummary.of(outcomes))
+        listener.stage_done(stage.name, StageSummary.of(outcomes, unusable_note(build, stage.name)))
     return outcomes
 
 

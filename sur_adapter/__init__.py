@@ -11,6 +11,7 @@ from typing import Any
 _MODULES = {
     "SURAdapter": "adapter",
     "SURStableDiffusionPipeline": "stable_diffusion",
+    "SURStableDiffusionXLPipeline": "stable_diffusion",
     "ShardDataset": "data.shard_dataset",
     "export_authors_checkpoint": "authors_checkpoint",
     "load_authors_checkpoint": "authors_checkpoint",

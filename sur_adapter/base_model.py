@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from surd.schemas.model_ref import resolve_model
 
 Pipeline = Any  # a Stable Diffusion pipeline: diffusers adds its parts at run time, so a type checker sees none of them
 CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
 TEXT_PARTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
 
@@ -62,6 +64,7 @@ def load_base(
         options: dict[str, Any] = {part: None for part, out in left_out.items() if out and part in index}
         _check_whole(ref, Path(path), index, options)
         options["dtype"] = {"default": dtype, "vae": torch.float32}
+        options |= _load_networks(path, index, options, dtype)
         if name == CLASSES[0]:
             options |= {"safety_checker": None, "requires_safety_checker": False}
         pipe = getattr(diffusers, name).from_pretrained(path, use_safetensors=True, **options)
@@ -92,6 +95,33 @@ def _check_whole(ref: str, folder: Path, index: dict[str, Any], left_out: Collec
     missing = [part for part in named if part != "safety_checker" and not (folder / part).is_dir()]
     if folder.is_dir() and missing:
         raise SurdError(f"--base: {ref!r} has no folder {missing[0]!r}; copy the whole model, or name another")
+
+
+def _load_networks(path: str, index: dict[str, Any], left_out: Collection[str], dtype: torch.dtype) -> dict[str, Any]:
+    """The networks of a pipeline by part. ValueError if weights are missing, which would be random."""
+    parts = {}
+    for part in NETWORKS:
+        library, name = index.get(part) or (None, None)
+        if part in left_out or library not in ("diffusers", "transformers"):
+            continue
+        kind = getattr(importlib.import_module(library), name)
+        parts[part], info = kind.from_pretrained(
+            path,
+            subfolder=part,
+            use_safetensors=True,
+            output_loading_info=True,
+            variant=only_variant(Path(path) / part),
+            torch_dtype=torch.float32 if part == "vae" else dtype,
+        )
+        if missing := sorted(info["missing_keys"]):
+            raise ValueError(f"the weights of its {part} lack {missing[0]}, which would be random")
+    return parts
+
+
+def only_variant(folder: Path) -> str | None:
+    """``fp16`` where a part has its safetensors in half precision alone, as ``model.fp16.safetensors``."""
+    names = [file.name for file in folder.glob("*.safetensors")] if folder.is_dir() else []
+    return "fp16" if names and all(".fp16" in name for name in names) else None
 
 
 def pick_device(device: str) -> str:

@@ -6,10 +6,15 @@ The adapter is a component like any other: ``.to``, offloading and ``save_pretra
 
     pipe = SURStableDiffusionPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5", adapter="runs/one")
     pipe("three red apples on a blue table").images[0]
+
+``pipe.save_pretrained(folder)`` saves it whole. Load that folder with the same class: diffusers' own
+``DiffusionPipeline.from_pretrained`` looks for the class among its own, and does not find it.
 """
 
 from __future__ import annotations
 
+import warnings
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +39,13 @@ from sur_adapter.adapter import SURAdapter
 from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
+BROUGHT = (
+    "prompt_embeds are used as they are, without the adapter; that is right if they come from this pipeline's own"
+    " encode_prompt, which adapts them; otherwise pass prompt instead"
+)
+#: Options of diffusers that say where and how to find a model.
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+
 
 class _Adapting:
     """The adapter handling that both pipelines below share."""
@@ -50,7 +62,19 @@ class _Adapting:
             adapter = load_adapter(Path(adapter))
         if adapter is not None:
             options["adapter"] = adapter
-        return super().from_pretrained(resolve_model(str(base)), **options)  # type: ignore[misc]
+        path = resolve_model(str(base))
+        cls._check_kind(path, {name: options[name] for name in _HUB_OPTIONS if name in options})
+        return super().from_pretrained(path, **options)  # type: ignore[misc]
+
+    @classmethod
+    def _check_kind(cls: Any, path: str, hub_options: dict[str, Any]) -> None:
+        """SurdError if the model is of another kind than this pipeline: diffusers would fail in the first call."""
+        index = cls.load_config(path, **hub_options)
+        name, has_two = index.get("_class_name"), bool(index.get("text_encoder_2"))
+        if has_two != ("text_encoder_2" in signature(cls.__init__).parameters) or "unet" not in index:
+            fitting = "SURStableDiffusionXLPipeline" if has_two else "SURStableDiffusionPipeline"
+            remedy = f"load it with {fitting}" if "unet" in index else "name a Stable Diffusion 1.x, 2.x or XL"
+            raise SurdError(f"base is {path!r}: it is a {name}, which {cls.__name__} cannot run; {remedy}")
 
     def _register_adapter(self: Any, adapter: SURAdapter | None) -> None:
         """Make the adapter a component. SurdError if it is of another width than the UNet's text states."""
@@ -61,6 +85,16 @@ class _Adapting:
                 "name the base model that the adapter was trained for"
             )
         self.register_modules(adapter=adapter)
+
+    def _adapted(self: Any, prompt: str | list[str] | None, states_BTD: Tensor) -> Tensor:
+        """The states of a prompt as the pipeline uses them: adapted, unless a caller brought them or there is no
+        adapter."""
+        if self.adapter is None:
+            return states_BTD
+        if prompt is None:
+            warnings.warn(BROUGHT, stacklevel=4)
+            return states_BTD
+        return self._adapt(prompt, states_BTD)
 
     def _adapt(self: Any, prompt: str | list[str], states_BTD: Tensor) -> Tensor:
         """Adapted states of the positive prompts; a prompt may have several consecutive rows."""
@@ -79,7 +113,7 @@ class _Adapting:
 class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):
     """``StableDiffusionPipeline`` (1.x, 2.x) with an adapter; without one (None) it is that pipeline.
 
-    ``prompt_embeds`` from the caller are used unchanged: they may be adapted already.
+    ``prompt_embeds`` from the caller are used unchanged, with a warning: they may be adapted already.
     """
 
     model_cpu_offload_seq = "text_encoder->adapter->image_encoder->unet->vae"
@@ -107,7 +141,7 @@ class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):
     def encode_prompt(self, prompt: Any, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
         """As diffusers encodes it, then the adapter on the positive prompt alone."""
         states, negative = super().encode_prompt(prompt, *args, **options)  # type: ignore[misc]
-        return states if prompt is None or self.adapter is None else self._adapt(prompt, states), negative
+        return self._adapted(prompt, states), negative
 
 
 class SURStableDiffusionXLPipeline(_Adapting, StableDiffusionXLPipeline):
@@ -140,7 +174,7 @@ class SURStableDiffusionXLPipeline(_Adapting, StableDiffusionXLPipeline):
     def encode_prompt(self, prompt: Any, *args: Any, **options: Any) -> tuple[Any, ...]:
         """As diffusers encodes it, then the adapter on the positive prompt's states; pooled states stay as they are."""
         states, *rest = super().encode_prompt(prompt, *args, **options)  # type: ignore[misc]
-        return (states if prompt is None or self.adapter is None else self._adapt(prompt, states), *rest)
+        return (self._adapted(prompt, states), *rest)
 
 
 def load_adapter(folder: Path, eta: float | None = None) -> SURAdapter:

@@ -28,7 +28,7 @@ PIPELINE = {
     "images": {"rejection"},
     "metadata": {"images", "untrusted_json"},
     "deduplication": {"images", "batching"},
-    "models": {"net", "batching"},
+    "models": {"net", "batching", "untrusted_json"},
     "prompts": {"models"},
     "sentences": {"models", "prompts"},
     "build": set(),

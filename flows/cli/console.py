@@ -50,6 +50,8 @@ class Terminal(Listener):
         self.close()
         seconds = time.perf_counter() - self._started
         self._console.print(f"{stage:8} {_format_summary(summary)}  {seconds:.1f} s", highlight=False, soft_wrap=True)
+        if summary.note:
+            self._console.print(f"warning: {summary.note}", highlight=False, soft_wrap=True, markup=False)
         if stage == "fetch" and self._bar.hosts and self._bar.hosts.row_count > 1:
             self._console.print(Padding(self._bar.hosts, (0, 0, 0, 9)))
         self._bar.hosts = None  # else it would stand under the bars of later stages
@@ -118,6 +120,8 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     console.print()
     console.print(table)
     console.print()
+    for note in summary.get("notes", ()):
+        console.print(f"warning: {note}", highlight=False, soft_wrap=True, markup=False)
     if summary["run_units"] == 0:
         console.print(f"nothing to do: all {summary['skipped_units']} units were already done", highlight=False)
     console.print(f"report: {summary['report']}", highlight=False, soft_wrap=True)

@@ -15,7 +15,7 @@ LOCK = ".surd.lock"
 
 
 @contextmanager
-def exclusive(build: Build) -> Iterator[None]:
+def exclusive(build: Build) -> Iterator[Build]:
     """Hold the folder of a build while the block lasts; a folder that the block leaves empty is removed again.
 
     The operating system ends the lock with its process, so a killed run leaves none behind. A build on an object
@@ -23,7 +23,7 @@ def exclusive(build: Build) -> Iterator[None]:
     """
     folder = build.local_path("")
     if folder is None:
-        yield
+        yield build
         return
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = FileLock(folder / LOCK, timeout=0)
@@ -41,7 +41,7 @@ def exclusive(build: Build) -> Iterator[None]:
             f"out is {build.root!r} and cannot be written ({why}); give a folder that you may write"
         ) from None
     try:
-        yield
+        yield build
     finally:
         if made and not any(path.is_file() for path in folder.rglob("*") if path.name != LOCK):
             shutil.rmtree(folder, ignore_errors=True)

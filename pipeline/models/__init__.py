@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from surd.schemas import SurdError, resolve_model
+from surd.schemas.clip_ref import clip_ref
 from surd.schemas.config import ModelsConfig, ServerConfig
 from surd.schemas.errors import one_line
-from surd.schemas.model_ref import ServerRef, server_ref
+from surd.schemas.model_ref import ServerRef, check_model_folder, existing_path, server_ref, shown
 from surd.schemas.model_ref import content_hash as _content_hash
 
 if TYPE_CHECKING:
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
     from surd.pipeline.models.clip import Clip
     from surd.pipeline.models.diffusion import DiffusionEncoders
     from surd.pipeline.models.llm import LLM
+    from surd.pipeline.models.shelf import Shelf
 
 ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
+_KINDS = {
+    "clip": "Clip",
+    "captioner": "Captioner",
+    "llm": "LLM",
+    "embed_llm": "LLM",
+    "diffusion": "DiffusionEncoders",
+}
 
 
 def demo_only_roles(refs: Mapping[str, str], source: str) -> list[str]:
@@ -38,27 +47,27 @@ class Models:
 
     @property
     def clip(self) -> Clip:
-        from surd.pipeline.models.clip import Clip
+        from surd.pipeline.models.clip import load_clip
 
-        return _loaded(Clip, self.config.clip, self.device)
+        return self._loaded(load_clip, "clip")
 
     @property
     def captioner(self) -> Captioner:
         from surd.pipeline.models.captioner import Captioner
 
-        return _loaded(Captioner, self.config.captioner, self.device)
+        return self._loaded(Captioner, "captioner")
 
     @property
     def llm(self) -> ChatModel:
         """What rewrites and fuses: in process, or behind a server."""
         if server := server_ref(self.config.llm):
             return _server(server, self.config.server.model_dump_json())
-        return self._in_process(self.config.llm)
+        return self._in_process("llm")
 
     @property
     def embed_llm(self) -> LLM:
         """What gives hidden states. Raises SurdError when that would be a server: those give none."""
-        return self._in_process(self.config.ref("embed_llm"))
+        return self._in_process("embed_llm")
 
     @property
     def device(self) -> str:
@@ -73,7 +82,7 @@ class Models:
     def diffusion(self) -> DiffusionEncoders:
         from surd.pipeline.models.diffusion import DiffusionEncoders
 
-        return _loaded(DiffusionEncoders, self.config.diffusion, self.device)
+        return self._loaded(DiffusionEncoders, "diffusion")
 
     @property
     def dtype(self) -> str:
@@ -96,15 +105,49 @@ class Models:
         if server_ref(ref):
             _refuse_server(role, ref)
             return ref
-        resolved = Path(resolve_model(ref))
+        resolved = _file_of(role, ref)
+        if resolved is None:
+            return ref
         unread = "unet" if role == "diffusion" else None
-        return _content_hash(str(resolved), unread) if resolved.exists() else ref
+        weights = _content_hash(str(resolved), unread)
+        # The file of a checkpoint does not say what model it is of.
+        return f"{ref.partition('/')[0]} {weights}" if role == "clip" and resolved.is_file() else weights
 
-    def _in_process(self, ref: str) -> LLM:
+    def unload(self, roles: Iterable[str], kept: Iterable[str]) -> None:
+        """Give up the large models of ``roles`` that are not those of ``kept`` too, if they are loaded."""
+        if _shelf.cache_info().currsize:  # otherwise nothing is loaded, and a key would ask torch for its device
+            needed = {self._key(role) for role in kept}
+            _shelf().drop([key for role in roles if (key := self._key(role)) not in needed])
+
+    def _in_process(self, role: str) -> LLM:
         from surd.pipeline.models.llm import LLM
 
-        _refuse_server("embed_llm", ref)
-        return _loaded(LLM, ref, self.device, self.dtype)
+        _refuse_server("embed_llm", self.config.ref(role))
+        return self._loaded(LLM, role)
+
+    def _key(self, role: str) -> tuple[str, ...]:
+        """What tells loaded models apart: kind, string, device and, of an LLM, dtype."""
+        more = (self.dtype,) if role in ("llm", "embed_llm") else ()
+        return (_KINDS[role], self.config.ref(role), self.device, *more)
+
+    def _loaded(self, make: Callable[..., Any], role: str) -> Any:
+        kind, ref, *how = key = self._key(role)
+        return _shelf().get(key, lambda: _load(make, kind, ref, *how))
+
+
+def _file_of(role: str, ref: str) -> Path | None:
+    """The folder or file of a role's weights; None where they are on the hub. Raises SurdError if it holds no model."""
+    if role == "clip":
+        named = clip_ref(ref)
+        name = named.weights if named.kind == "checkpoint" else named.name if named.kind == "folder" else None
+        path = Path(name) if name else None
+    else:
+        path = existing_path(resolve_model(ref))
+    if path and role != "clip" and path.is_file() and not (path.suffix == ".gguf" and role in ("llm", "embed_llm")):
+        raise SurdError(f"models.{role} is {shown(ref)}: this is a file; name the folder of a model")
+    if path:
+        check_model_folder(ref, path)
+    return path
 
 
 def computes_bfloat16(device: str) -> bool:
@@ -121,22 +164,29 @@ def computes_bfloat16(device: str) -> bool:
 def _refuse_server(role: str, ref: str) -> None:
     if server_ref(ref) and role != "llm":
         why = "embed needs hidden states, which servers do not give: " if role == "embed_llm" else ""
-        raise SurdError(f"model {ref!r} is a server; {why}set models.{role} to a local model or hub id")
+        raise SurdError(f"model {shown(ref)} is a server; {why}set models.{role} to a local model or hub id")
 
 
-@lru_cache(maxsize=8)
-def _loaded(kind, ref, device, *more):  # type: ignore[no-untyped-def]  # the properties above carry the types
+@cache
+def _shelf() -> Shelf:
+    """The process's models; made at first use, because it needs torch."""
+    from surd.pipeline.models.shelf import Shelf
+
+    return Shelf()
+
+
+def _load(make: Callable[..., Any], kind: str, ref: str, *how: str) -> Any:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    path = resolve_model(ref)
+    path = ref if kind == "Clip" else resolve_model(ref)
     try:
-        return kind(path, device, *more)
+        return make(path, *how)
     except SurdError:
         raise
     except Exception as error:  # a model that is damaged or of another kind makes its libraries raise all sorts
         why = one_line(error, 300)
-        raise SurdError(f"model {ref!r} cannot be loaded as {kind.__name__}: {why}; see `surd models`") from error
+        raise SurdError(f"model {shown(ref)} cannot be loaded as {kind}: {why}; see `surd models`") from error
 
 
 @lru_cache(maxsize=8)

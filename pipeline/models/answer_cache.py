@@ -12,7 +12,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from surd.pipeline.models.chat import Reply
+from surd.pipeline.models.chat import Reply, reply_of
 from surd.schemas import SurdError
 from surd.schemas.paths import absolute
 
@@ -36,8 +36,8 @@ class AnswerCache:
         with self._open() as table:
             for key in dict.fromkeys(keys):
                 row = table.execute("SELECT reply FROM answers WHERE key = ?", (key,)).fetchone()
-                if row:
-                    replies[key] = Reply(**json.loads(row[0]))
+                if row and (reply := _reply(row[0])):
+                    replies[key] = reply
         return replies
 
     def write(self, key: str, reply: Reply) -> None:
@@ -58,3 +58,12 @@ class AnswerCache:
                 f"models.server.cache {str(self._path)!r} cannot be used ({error}); name a file that you may write,"
                 " or remove it if it is damaged"
             ) from None
+
+
+def _reply(document: str) -> Reply | None:
+    """A kept reply, None where it is damaged: then the prompt is asked again."""
+    try:
+        kept = Reply(**json.loads(document))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return reply_of(kept.text, cut=bool(kept.cut)) if isinstance(kept.text, str) else None

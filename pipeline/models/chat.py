@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from surd.pipeline.models.answer_text import plain_text, without_thoughts
+
+STILL_THINKING = "it was still thinking at rewrite.max_new_tokens"
 Message = dict[str, str]
 Chat = Sequence[Message]
 
@@ -17,6 +20,14 @@ class Reply:
     text: str | None = None
     why: str | None = None
     cut: bool = False
+
+
+def reply_of(text: str, *, cut: bool) -> Reply:
+    """The reply that an answer makes: without thoughts and control characters. ``cut``: see Reply."""
+    answer = plain_text(without_thoughts(text))
+    if not answer and plain_text(text):
+        return Reply(why=STILL_THINKING if cut else "it thought and gave no answer")
+    return Reply(text=answer, cut=cut)
 
 
 class ChatModel(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,33 +13,48 @@ import open_clip
 import torch
 from PIL import Image
 
+from surd.schemas.clip_ref import clip_ref
+
 FloatArray = npt.NDArray[np.float32]
 
 
-class Clip:
-    """Any open_clip model: a folder with ``open_clip_config.json``, ``name/pretrained-tag``, or ``hf-hub:org/name``."""
+def load_clip(ref: str, device: str) -> Clip:
+    """The model that a string names (``clip_ref``), by open_clip or by transformers.
 
-    def __init__(self, ref: str, device: str) -> None:
-        if Path(ref).is_dir():
-            name, pretrained = f"local-dir:{ref}", None
-        elif ref.startswith("hf-hub:") or "/" not in ref:
-            name, pretrained = ref, None
-        else:
-            name, pretrained = ref.split("/", 1)
-        model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained, device=device)
-        self._model: Any = model.eval()
-        self._preprocess, self._device = preprocess, device
-        self._tokenize = open_clip.get_tokenizer(name)
+    Raises SurdError when the string names none, and other errors when its weights are not whole.
+    """
+    named = clip_ref(ref)
+    if named.kind in ("open_clip", "checkpoint"):
+        return OpenClip(named.name, named.weights, device)
+    if (Path(named.name) / "open_clip_config.json").is_file():
+        return OpenClip(f"local-dir:{named.name}", None, device)
+    from surd.pipeline.models.transformers_clip import TransformersClip
+
+    return TransformersClip(named.name, device)
+
+
+class Clip(ABC):
+    """A pair of encoders, of images and of texts, whose vectors are compared."""
+
+    def __init__(self, model: Any, device: str) -> None:
+        self._model, self._device = model.to(device).eval(), device
 
     @property
     def logit_scale(self) -> float:
         """The factor between a difference of cosines and a difference of log odds."""
         return float(self._model.logit_scale.detach().exp())
 
+    @abstractmethod
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """An image as ``embed_prepared`` takes it, [3, side, side]; any thread may do this ahead of the model."""
-        pixels: torch.Tensor = self._preprocess(image.convert("RGB"))
-        return pixels
+
+    @abstractmethod
+    def _encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[B, 3, side, side] -> [B, width]."""
+
+    @abstractmethod
+    def _encode_texts(self, texts: list[str]) -> torch.Tensor:
+        """[B, width]."""
 
     def embed_images(self, images: Sequence[Image.Image]) -> FloatArray:
         """Images as unit vectors, [len(images), width] float32."""
@@ -47,22 +63,46 @@ class Clip:
     @torch.inference_mode()
     def embed_prepared(self, pixels: Sequence[torch.Tensor]) -> FloatArray:
         """Images that went through ``prepare`` as unit vectors, [len(pixels), width] float32."""
-        return _unit(self._model.encode_image(torch.stack(list(pixels)).to(self._device)))
+        return _unit(self._encode_images(torch.stack(list(pixels)).to(self._device)))
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> FloatArray:
-        """Texts as unit vectors, [len(texts), width] float32. Text beyond the context (77 tokens) is not seen."""
+        """Texts as unit vectors, [len(texts), width] float32. Text beyond the model's context is not seen."""
         if not texts:
             return np.zeros((0, 0), np.float32)
         batches = [texts[at : at + batch_size] for at in range(0, len(texts), batch_size)]
-        encode = self._encode_short if self._is_causal else self._model.encode_text
-        return _unit(torch.cat([encode(self._tokenize(list(batch)).to(self._device)) for batch in batches]))
+        return _unit(torch.cat([self._encode_texts(list(batch)) for batch in batches]))
 
     def embed_distinct(self, texts: Sequence[str], batch_size: int) -> FloatArray:
         """As ``embed_texts``, each distinct text encoded once, texts of like length together."""
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
         row_of = {text: row for row, text in enumerate(distinct)}
         return self.embed_texts(distinct, batch_size)[[row_of[text] for text in texts]]
+
+
+class OpenClip(Clip):
+    """Any open_clip model: a folder with ``open_clip_config.json``, a name with the tag or the file of its weights, or
+    ``hf-hub:org/name``."""
+
+    def __init__(self, name: str, weights: str | None, device: str) -> None:
+        # open_clip's other constructors give a folder or repository that lacks its weights random ones.
+        model, self._preprocess = open_clip.create_model_from_pretrained(name, pretrained=weights)
+        super().__init__(model, device)
+        self._tokenize: Any = open_clip.get_tokenizer(name)
+
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """See Clip."""
+        pixels: torch.Tensor = self._preprocess(image.convert("RGB"))
+        return pixels
+
+    def _encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self._model.encode_image(pixels)
+        return vectors
+
+    def _encode_texts(self, texts: list[str]) -> torch.Tensor:
+        ids = self._tokenize(texts).to(self._device)
+        vectors: torch.Tensor = self._encode_short(ids) if self._is_causal else self._model.encode_text(ids)
+        return vectors
 
     def _encode_short(self, ids: torch.Tensor) -> torch.Tensor:
         """What open_clip's ``encode_text`` gives, [B, width], without the padding behind the longest text of the batch:

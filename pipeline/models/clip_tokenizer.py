@@ -10,7 +10,8 @@ from pathlib import Path
 import ftfy
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from surd.schemas import SurdError, resolve_model
+from surd.schemas import SurdError
+from surd.schemas.clip_ref import clip_ref
 
 CONTEXT = 77  # tokens that CLIP reads, start and end mark among them
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -21,7 +22,7 @@ class ClipTokenizer:
     """The tokenizer of the model folder ``ref`` if it holds one, else that of OpenAI's CLIP."""
 
     def __init__(self, ref: str) -> None:
-        folder = Path(resolve_model(ref))
+        folder = Path(clip_ref(ref).name)
         own = folder / "tokenizer.json"
         try:
             self._tokenizer = Tokenizer.from_file(str(own)) if own.is_file() else _openai_tokenizer()

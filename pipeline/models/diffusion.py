@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from surd.pipeline.models.pretrained import check_whole
 from surd.schemas.shard_format.pixels import square
 
 _CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
@@ -47,7 +49,8 @@ class DiffusionEncoders:
             raise ValueError(f"it has no folder {lost[0]!r}; copy the whole model, or name another")
         # The safety checker judges drawn pictures, and nothing is drawn here.
         no_checker = {} if self._has_two else {"safety_checker": None, "requires_safety_checker": False}
-        pipe: Any = DiffusionPipeline.from_pretrained(ref, use_safetensors=True, unet=None, **no_checker)
+        networks = {part: _load_network(ref, part, *index[part]) for part in ("vae", *encoders)}
+        pipe: Any = DiffusionPipeline.from_pretrained(ref, use_safetensors=True, unet=None, **networks, **no_checker)
         if lost := [part for part in parts if getattr(pipe, part) is None]:
             raise ValueError(f"its {lost[0]} is left empty; name a whole model")
         # What is cut off of a long prompt is no news: it is so for every one.
@@ -56,7 +59,7 @@ class DiffusionEncoders:
         self._device = torch.device(device)
         self._pipe, self._vae = pipe.to(self._device), pipe.vae.eval()
         for encoder in encoders:
-            getattr(pipe, encoder).eval()
+            _bound(pipe, encoder)
         sample_size = UNet2DConditionModel.load_config(ref, subfolder="unet")["sample_size"]
         self.image_size = int(sample_size * pipe.vae_scale_factor)
         self.scaling_factor = float(self._vae.config.scaling_factor)
@@ -102,3 +105,28 @@ class DiffusionEncoders:
         pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
         posterior = self._vae.encode(pixels).latent_dist
         return torch.cat([posterior.mean, posterior.std], dim=1).cpu()
+
+
+def _load_network(ref: str, part: str, library: str | None, name: str | None) -> Any:
+    """One network of a pipeline in float32. ValueError if weights are missing: diffusers would leave them random."""
+    if library not in ("diffusers", "transformers"):
+        raise ValueError(f"its {part} is left empty, or of another library; name a whole model")
+    folder = Path(ref) / part
+    names = [file.name for file in folder.glob("*.safetensors")] if folder.is_dir() else []
+    model, info = getattr(importlib.import_module(library), str(name)).from_pretrained(
+        ref,
+        subfolder=part,
+        use_safetensors=True,
+        output_loading_info=True,
+        variant="fp16" if names and all(".fp16" in one for one in names) else None,
+        torch_dtype=torch.float32,
+    )
+    check_whole(info["missing_keys"])
+    return model
+
+
+def _bound(pipe: Any, encoder: str) -> None:
+    """Make a text encoder ready; its tokenizer cuts where the encoder's positions end, which some do not say."""
+    network = getattr(pipe, encoder).eval()
+    tokenizer = getattr(pipe, encoder.replace("text_encoder", "tokenizer"))
+    tokenizer.model_max_length = min(tokenizer.model_max_length, network.config.max_position_embeddings)

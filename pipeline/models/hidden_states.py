@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +27,21 @@ class HiddenStates:
     """
 
     def __init__(self, model: Any, tokenizer: Any, device: str) -> None:
-        self._backbone, self._tokenizer, self._device = model.base_model, tokenizer, torch.device(device)
-        self.depth = int(model.config.num_hidden_layers)
+        config = model.config.get_text_config()
+        # Of a multimodal model the text's own layers: its tower for images may have as many.
+        self._backbone = model.base_model if config is model.config else model.get_decoder()
+        self._tokenizer, self._device = tokenizer, torch.device(device)
+        self._padding = padding_token(tokenizer, ())
+        self.depth = int(config.num_hidden_layers)
         stacks = (module for module in self._backbone.modules() if isinstance(module, nn.ModuleList))
         self._layers = next((stack for stack in stacks if len(stack) == self.depth), None)
-        self._longest = getattr(model.config, "max_position_embeddings", None)
+        self._longest = getattr(config, "max_position_embeddings", None)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token numbers, special tokens included, cut where the model's positions end; never none."""
         cut = {"truncation": True, "max_length": self._longest} if self._longest else {}
         rows: list[list[int]] = self._tokenizer(list(texts), **cut).input_ids
-        return [row or [self._tokenizer.pad_token_id] for row in rows]
+        return [row or [self._padding] for row in rows]
 
     def read(
         self, texts: Sequence[str], wanted: Sequence[LayerPooling], batch_tokens: int | None
@@ -114,6 +118,14 @@ class HiddenStates:
         event = torch.cuda.Event()
         event.record(torch.cuda.current_stream(self._device))
         return event
+
+
+def padding_token(tokenizer: Any, ends: Collection[int]) -> int:
+    """The token to pad with: the tokenizer's own, one that ends a text, or any, which masks hide as well."""
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, *sorted(ends), tokenizer.unk_token_id):
+        if token is not None:
+            return int(token)
+    return 0
 
 
 def batches(tokens: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:

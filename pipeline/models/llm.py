@@ -13,10 +13,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
 
 from surd.pipeline.batching import batched
-from surd.pipeline.models.chat import Chat, ChatModel, Message, Reply
+from surd.pipeline.models.chat import Chat, ChatModel, Message, Reply, reply_of
+from surd.pipeline.models.chat_template import ChatWriter
 from surd.pipeline.models.gguf import unpacked
-from surd.pipeline.models.hidden_states import HiddenStates
+from surd.pipeline.models.hidden_states import HiddenStates, padding_token
 from surd.pipeline.models.prefix_cache import PrefixStates, Tokens
+from surd.pipeline.models.pretrained import load_weights
 from surd.pipeline.models.sampling import SeededSampling, row_seed
 
 __all__ = ["LLM", "Message"]
@@ -31,14 +33,14 @@ class LLM(ChatModel):
 
     def __init__(self, ref: str, device: str, dtype: str, prefixes: int = 4) -> None:
         folder = str(unpacked(Path(ref), dtype)) if ref.endswith(".gguf") else ref
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
+        model = load_weights(AutoModelForCausalLM, folder, dtype=getattr(torch, dtype))
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model = model.to(device).eval()
         self._device = device
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
         eos = self._model.generation_config.eos_token_id
         self._ends = set(eos if isinstance(eos, list) else [eos]) - {None}
+        self._padding = padding_token(self._tokenizer, self._ends)
+        self._written = ChatWriter(self._tokenizer)
         self._prefixes = PrefixStates(self._model, device, prefixes)
         self._head = lru_cache(maxsize=8)(self._head_tokens)
         self.hidden_states = HiddenStates(self._model, self._tokenizer, device)
@@ -78,7 +80,7 @@ class LLM(ChatModel):
         mask, so that a row sees what it would see alone.
         """
         width = max(len(row) for row in rest)
-        padding = self._tokenizer.pad_token_id
+        padding = self._padding
         tokens = [[*prefix, *[padding] * (width - len(row)), *row] for row in rest]
         mask = [[1] * len(prefix) + [0] * (width - len(row)) + [1] * len(row) for row in rest]
         how: dict[str, Any] = {"do_sample": False}
@@ -101,14 +103,10 @@ class LLM(ChatModel):
     def _reply(self, tokens: list[int]) -> Reply:
         end = next((at for at, token in enumerate(tokens) if token in self._ends), None)
         # Special tokens stay in the text: an answer that plays several roles of a chat should look like one.
-        return Reply(text=self._tokenizer.decode(tokens[:end], skip_special_tokens=False), cut=end is None)
+        return reply_of(self._tokenizer.decode(tokens[:end], skip_special_tokens=False), cut=end is None)
 
     def _tokens(self, chat: Chat) -> Tokens:
-        if self._tokenizer.chat_template:
-            text = self._tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
-        else:
-            text = "\n".join(message["content"] for message in chat) + "\n"
-        return tuple(self._tokenizer(text, add_special_tokens=False).input_ids) or (self._tokenizer.pad_token_id,)
+        return self._written.tokens(chat) or (self._padding,)
 
     def _head_tokens(self, head: str) -> Tokens:
         """The tokens that every chat beginning with the messages ``head`` (JSON) begins with, whatever comes last."""

@@ -5,19 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpx
 
+from surd.pipeline import untrusted_json
 from surd.pipeline.models.answer_cache import AnswerCache
-from surd.pipeline.models.chat import Chat, ChatModel, Reply
+from surd.pipeline.models.answer_text import plain_text
+from surd.pipeline.models.chat import Chat, ChatModel, Reply, reply_of
 from surd.pipeline.net.retry import attempts, client_settings, describe
+from surd.pipeline.net.urls import redact_secrets
 from surd.schemas import SurdError
 from surd.schemas.config import ServerConfig
+from surd.schemas.errors import one_line
 from surd.schemas.model_ref import ServerRef
 
 KEY_VARIABLE = "SURD_LLM_API_KEY"
+#: What servers call the most tokens of an answer, the usual name first.
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_KEYS = re.compile(r"\b(?:sk|pk|hf|gsk|xai|AIza|Bearer)[-_ ][\w.*-]{6,}|\bAIza[\w-]{10,}")
+_MOST_OF_MESSAGE = 200
+_SECONDS = 5.0  # for a server to say that it is there
 _MAX_BYTES = 1_000_000  # of one answer: a sentence is never longer
 _USER_ERRORS = {
     401: f"set the environment variable {KEY_VARIABLE} to a valid key",
@@ -27,8 +38,17 @@ _USER_ERRORS = {
 }
 
 
-class _Malformed(Exception):
+class UnusableAnswer(Exception):
     """An answer that does not follow the protocol."""
+
+
+class _Refused(httpx.HTTPStatusError):
+    """An error status, with what the server itself says of it."""
+
+    def __init__(self, response: httpx.Response, body: bytes) -> None:
+        status = f"HTTP {response.status_code} {response.reason_phrase}".strip()
+        message = _message(body)
+        super().__init__(f"{status}: {message}" if message else status, request=response.request, response=response)
 
 
 class LLMServer(ChatModel):
@@ -44,6 +64,7 @@ class LLMServer(ChatModel):
         self._url = f"{ref.url}/chat/completions"
         self._cache = AnswerCache(settings.cache)
         self._has_answered = False
+        self._limit = _LIMITS[0]
 
     def replies(
         self,
@@ -88,12 +109,13 @@ class LLMServer(ChatModel):
                 try:
                     found[name] = await self._ask(client, payload)
                     self._cache.write(name, found[name])
-                except _Malformed as error:
+                except UnusableAnswer as error:
                     found[name] = Reply(why=f"the server's answer {error}")
-                except (httpx.HTTPError, TimeoutError, json.JSONDecodeError) as error:
+                except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, json.JSONDecodeError) as error:
                     self._raise_user_error(error)
-                    found[name] = Reply(why=f"the server gave no answer: {describe(error)}")
-                    silent.append(describe(error))
+                    why = str(error) if isinstance(error, _Refused) else describe(error)
+                    found[name] = Reply(why=f"the server gave no answer: {why}")
+                    silent.append(why)
 
         async with httpx.AsyncClient(**settings) as client:
             try:
@@ -111,6 +133,18 @@ class LLMServer(ChatModel):
         return found
 
     async def _ask(self, client: httpx.AsyncClient, payload: dict[str, Any]) -> Reply:
+        """One prompt's reply, asked with the name of the token limit that this server knows."""
+        limit = self._limit
+        try:
+            return await self._try(client, _limited(payload, limit))
+        except _Refused as error:
+            other = next(name for name in _LIMITS if name != limit)
+            if error.response.status_code != 400 or other not in str(error):
+                raise
+            self._limit = other  # for all that follow; the cache knows answers by the first name
+            return await self._try(client, _limited(payload, other))
+
+    async def _try(self, client: httpx.AsyncClient, payload: dict[str, Any]) -> Reply:
         """One prompt's reply, with retries. ``settings.timeout`` is for each try as a whole."""
         async for attempt in attempts(self._settings.retries):
             with attempt:
@@ -118,13 +152,15 @@ class LLMServer(ChatModel):
                     asyncio.timeout(self._settings.timeout),
                     client.stream("POST", self._url, json=payload) as response,
                 ):
-                    response.raise_for_status()
                     body = bytearray()
                     async for chunk in response.aiter_bytes():
                         body += chunk
                         if len(body) > _MAX_BYTES:
-                            raise _Malformed(f"is longer than {_MAX_BYTES:,} bytes")
-                return _reply(json.loads(body))
+                            raise UnusableAnswer(f"is longer than {_MAX_BYTES:,} bytes")
+                    if response.is_error:
+                        raise _Refused(response, bytes(body))
+                    response.raise_for_status()
+                return read_reply(bytes(body))
         raise AssertionError("attempts yields at least once")
 
     def _raise_user_error(self, error: Exception) -> None:
@@ -132,14 +168,31 @@ class LLMServer(ChatModel):
         if isinstance(error, httpx.HTTPStatusError):
             code = error.response.status_code
             if code in _USER_ERRORS:
+                said = f" ({error})" if isinstance(error, _Refused) and ": " in str(error) else ""
                 raise SurdError(
-                    f"models.llm: the server at {self._ref.url} answered HTTP {code} for model {self._ref.model!r};"
-                    f" {_USER_ERRORS[code]}"
+                    f"models.llm: the server at {self._ref.url} answered HTTP {code} for model {self._ref.model!r}"
+                    f"{said}; {_USER_ERRORS[code]}"
                 )
         elif isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
-            raise SurdError(
-                f"models.llm: no server answers at {self._ref.url} ({describe(error)}); start it, or name another model"
-            )
+            raise _unreachable(self._ref, error)
+
+
+def check_server(ref: ServerRef) -> None:
+    """Raises SurdError when no server answers at all, or it refuses the key; what its list of models says is not asked,
+    since many servers answer to any name."""
+    settings = client_settings(_SECONDS)
+    settings["headers"] |= _authorization()
+    with suppress(httpx.HTTPError), httpx.Client(**settings) as client:
+        try:
+            status = client.get(f"{ref.url}/models").status_code
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _unreachable(ref, error) from None
+        if status in (401, 403):
+            raise SurdError(f"models.llm: the server at {ref.url} answered HTTP {status}; {_USER_ERRORS[status]}")
+
+
+def _unreachable(ref: ServerRef, error: Exception) -> SurdError:
+    return SurdError(f"models.llm: no server answers at {ref.url} ({describe(error)}); start it, or name another model")
 
 
 def _authorization() -> dict[str, str]:
@@ -149,14 +202,50 @@ def _authorization() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _reply(document: Any) -> Reply:
-    """The reply in a chat completion. Raises _Malformed with the reason."""
+def _limited(payload: dict[str, Any], name: str) -> dict[str, Any]:
+    """A payload whose token limit is called ``name``: OpenAI's newer models refuse ``max_tokens``."""
+    return {name if key == _LIMITS[0] else key: value for key, value in payload.items()}
+
+
+def _message(body: bytes) -> str:
+    """The server's own words for an error, in one line, without control characters and keys."""
+    try:
+        document = untrusted_json.parse(body)
+    except ValueError:
+        return ""
+    for name in ("error", "message", "detail"):
+        if isinstance(document, dict) and document.get(name):
+            document = document[name]
+            if isinstance(document, dict):
+                document = document.get("message") or ""
+            break
+    text = " ".join(plain_text(document).split()) if isinstance(document, str) else ""
+    if key := os.environ.get(KEY_VARIABLE, "").strip():
+        text = text.replace(key, "***")
+    return _KEYS.sub("***", redact_secrets(text))[:_MOST_OF_MESSAGE]
+
+
+def _document(body: bytes) -> Any:
+    """The JSON of an answer. Raises JSONDecodeError when it is none, which is tried again, and UnusableAnswer else."""
+    try:
+        return untrusted_json.parse(body)
+    except json.JSONDecodeError:
+        raise
+    except UnicodeDecodeError:
+        raise UnusableAnswer("is not UTF-8") from None
+    except ValueError as error:  # nested too deeply, a number of too many digits
+        raise UnusableAnswer(f"is JSON that cannot be read ({one_line(error, 80)})") from None
+
+
+def read_reply(body: bytes) -> Reply:
+    """The reply in a chat completion. Raises UnusableAnswer with the reason, and JSONDecodeError when it is no JSON."""
+    document = _document(body)
     if not isinstance(document, dict):
-        raise _Malformed("is no JSON object")
+        raise UnusableAnswer("is no JSON object")
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise _Malformed("has no choices")
+        raise UnusableAnswer("has no choices")
     message = choices[0].get("message")
     if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-        raise _Malformed("has no text at choices[0].message.content")
-    return Reply(text=message["content"], cut=choices[0].get("finish_reason") == "length")
+        raise UnusableAnswer("has no text at choices[0].message.content")
+    return reply_of(message["content"], cut=choices[0].get("finish_reason") == "length")

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 from surd.pipeline.build.damage import LASTING, DamagedFile, blaming_damage, unfinished
 from surd.pipeline.build.folder import Build, marker_file, part_file
 from surd.pipeline.dataset.columns.spec import shard_manifest
-from surd.pipeline.models import Models
+from surd.pipeline.models import ROLES, Models
+from surd.pipeline.models.check import roles_needed
 from surd.pipeline.models.nsfw import safety_files
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
@@ -94,6 +95,8 @@ def _run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcom
             stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=time.perf_counter() - started
         )
     build.remove(marker_file(stage.name, unit))
+    kept = _roles_from(stage, config)
+    models.unload(set(ROLES) - kept, kept)
     with build.recording() as outputs:
         try:
             tally = _write_parts(stage, unit, build, config, models)
@@ -121,6 +124,13 @@ def _run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcom
         seconds=marker.seconds,
         rejected=dict(tally.rejected),
     )
+
+
+def _roles_from(stage: Stage, config: BuildConfig) -> set[str]:
+    """The model roles that a stage or a later one loads."""
+    names = [one.name for one in STAGES]
+    rest = set(names[names.index(stage.name) :])
+    return {role for role, stages in roles_needed(config).items() if role in ROLES and rest.intersection(stages)}
 
 
 @dataclass

@@ -25,6 +25,7 @@ def caption(build: Build, part: int, config: BuildConfig, models: Models) -> lis
             num_beams=settings.num_beams,
             max_new_tokens=settings.max_new_tokens,
             seed=settings.seed,
+            prompt=settings.prompt,
         )
         for (at, _), texts in zip(batch, captions, strict=True):
             captioned.set(at, captions=texts)

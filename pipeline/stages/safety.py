@@ -13,7 +13,7 @@ from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.models import Models
-from surd.pipeline.models.nsfw import FloatArray, ImageClassifier, load_image_classifier, load_text_classifier
+from surd.pipeline.models.nsfw import FloatArray, load_image_classifier, load_text_classifier
 from surd.schemas import BuildConfig, Cleaned, Deduped, Pair, Reason, Safe
 from surd.schemas.config import SafetyConfig
 from surd.schemas.shard_format.pixels import to_rgb
@@ -29,21 +29,22 @@ def safety(build: Build, part: int, config: BuildConfig, models: Models) -> list
     if not settings.enabled or not safe.kept:
         return safe.rows
     pairs = safe.of_kept(build.read_rows("fetch", part, Pair))
-    safe.fill("nsfw_image", _judge_images(build.images(part, pairs), settings))
+    safe.fill("nsfw_image", _judge_images(build.images(part, pairs), settings, models))
     if settings.text_model:
         prompts = [row.complex or "" for row in safe.of_kept(build.read_rows("clean", part, Cleaned))]
         safe.fill("nsfw_text", _judge_prompts(prompts, settings, models))
     return safe.rows if config.clean.allow_nsfw else [_decide(row, settings) for row in safe.rows]
 
 
-def _judge_images(images: Iterable[bytes], settings: SafetyConfig) -> list[float]:
-    classifier = load_image_classifier()
-    prepared = prefetch(_prepare, images, 2 * settings.batch_size)
+def _judge_images(images: Iterable[bytes], settings: SafetyConfig, models: Models) -> list[float]:
+    # open_nsfw runs on the CPU: without a model of the user's own, torch is not needed to name a device.
+    classifier = load_image_classifier(settings.image_model, models.device if settings.image_model else "cpu")
+
+    def prepare(data: bytes) -> FloatArray:
+        return classifier.prepare(to_rgb(data))
+
+    prepared = prefetch(prepare, images, 2 * settings.batch_size)
     return [score for batch in batched(prepared, settings.batch_size) for score in classifier.score(batch)]
-
-
-def _prepare(data: bytes) -> FloatArray:
-    return ImageClassifier.prepare(to_rgb(data))
 
 
 def _judge_prompts(prompts: list[str], settings: SafetyConfig, models: Models) -> list[float]:

@@ -100,6 +100,9 @@ class SafetyConfig(Section):
     """What is not safe for work. The prompt's words and the source's level are judged by clean."""
 
     enabled: bool = Field(default=True, description="Judge images, and prompts where text_model is set.")
+    image_model: str | None = Field(
+        default=None, description="transformers image classifier (folder or hub id); null: open_nsfw, which ships."
+    )
     max_image: float = Field(default=0.8, ge=0, le=1, description="Larger probabilities of the image are rejected.")
     text_model: str | None = Field(
         default=None, description="transformers text-classification model (folder or hub id); null: only the word list."
@@ -123,6 +126,9 @@ class CaptionConfig(Section):
     num_beams: int = Field(default=3, ge=1)
     max_new_tokens: int = Field(default=40, ge=1)
     seed: int = Field(default=0, description="Of the sampled captions.")
+    prompt: str | None = Field(
+        default=None, description="What a captioner is asked that needs it (LLaVA, Qwen-VL, Florence-2); null: nothing."
+    )
 
 
 class RewriteConfig(Section):

@@ -7,6 +7,7 @@ probability of "yes" to "does this show ...?").
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from sur_adapter.evaluation.prompts import EvalPrompt
+from surd.schemas.clip_ref import clip_ref
 from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
@@ -26,6 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "relation": ("first", "second", "axis"), "subject": ("subject",), "style": ("style",),
 }  # fmt: skip
 BATCH = 64
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +75,11 @@ class FactJudge:
         disable_progress_bar()
         try:
             path = resolve_model(ref)
-            self._model = AutoModelForImageClassification.from_pretrained(
-                path, use_safetensors=True, dtype=torch.float32
+            self._model, info = AutoModelForImageClassification.from_pretrained(
+                path, use_safetensors=True, dtype=torch.float32, output_loading_info=True
             )
+            if missing := sorted(info["missing_keys"]):
+                raise ValueError(f"its weights lack {missing[0]}, which would be random")
             self._processor: Any = AutoImageProcessor.from_pretrained(path)
         except SurdError:
             raise
@@ -150,20 +155,21 @@ class ClipJudge:
     def __init__(self, name: str, device: str = "cpu") -> None:
         import open_clip
 
-        model, _, pretrained = name.partition("/")
-        folder = resolve_model(name) if name.startswith(("package:", ".", "/", "~")) else None
         remedy = "write clip:MODEL/WEIGHTS as open_clip names them, such as clip:ViT-L-14/openai, or clip:FOLDER"
-        if not folder and not pretrained and model in open_clip.list_models():  # open_clip would use random weights
-            raise SurdError(f"--judge: clip:{name!r} names a model without its weights; {remedy}")
+        ref = clip_ref(name, "--judge clip")
+        model, weights = ref.name, ref.weights
+        if ref.kind == "hub" or (ref.kind == "folder" and not (Path(ref.name) / OPEN_CLIP_CONFIG).is_file()):
+            raise SurdError(f"--judge: clip:{name!r} has no {OPEN_CLIP_CONFIG}, so it is none of open_clip; {remedy}")
+        if ref.kind == "folder":
+            model = f"local-dir:{ref.name}"
         try:
-            if folder:
-                model, pretrained = f"local-dir:{folder}", ""
-            self._model, _, self._preprocess = open_clip.create_model_and_transforms(
-                model, pretrained=pretrained or None, device=device
+            # open_clip's other constructors give a model without its weights random ones.
+            self._model, self._preprocess = open_clip.create_model_from_pretrained(
+                model, pretrained=weights, device=device
             )
             self._tokenize = open_clip.get_tokenizer(model)
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0].split(" Available:")[0]
+        except Exception as error:  # a folder that is damaged makes open_clip raise all sorts
+            reason = one_line(error, 300).split(" Available:")[0]
             raise SurdError(f"--judge: clip:{name!r} cannot be loaded ({reason}); {remedy}") from error
         self._model.eval()
         self._device = device
@@ -198,11 +204,18 @@ class VqaJudge:
             raise SurdError(
                 f"--judge: 'vqa:{name}' needs t2v-metrics, which is not installed; pip install t2v-metrics"
             ) from error
+        known = list(getattr(t2v_metrics, "list_all_vqascore_models", list)())
+        if known and name and name not in known:
+            near = difflib.get_close_matches(name, known, n=5, cutoff=0.3) or known[:5]
+            raise SurdError(
+                f"--judge is 'vqa:{name}': the installed t2v-metrics has no model of that name; name one of its"
+                f" {len(known)}, such as {', '.join(f'vqa:{one}' for one in near)}"
+            )
         try:
             self._score = t2v_metrics.VQAScore(model=name or "clip-flant5-xxl", device=device)
         except Exception as error:  # it loads by more than one library
             reason = one_line(error, 300)
-            remedy = "name one that t2v-metrics lists, such as vqa:clip-flant5-xl, whose weights are on this machine"
+            remedy = "name one of t2v_metrics.list_all_vqascore_models() whose weights are on this machine"
             raise SurdError(f"--judge: 'vqa:{name}' cannot be loaded ({reason}); {remedy}") from error
 
     def check(self, prompts: Sequence[EvalPrompt]) -> None:

@@ -57,7 +57,8 @@ def test_several_images_of_one_prompt_have_its_adapted_states(pipe: Any) -> None
 
 def test_embeddings_that_a_caller_brings_are_not_adapted(pipe: Any) -> None:
     states, _ = encode_text(pipe, PROMPTS)
-    positive, _ = pipe.encode_prompt(None, "cpu", 1, False, prompt_embeds=states)
+    with pytest.warns(UserWarning, match="prompt_embeds are used as they are, without the adapter"):
+        positive, _ = pipe.encode_prompt(None, "cpu", 1, False, prompt_embeds=states)
     torch.testing.assert_close(positive, states)
 
 

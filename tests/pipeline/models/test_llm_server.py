@@ -1,16 +1,22 @@
 """An OpenAI-compatible server may be slow, busy, wrong or gone: it costs a prompt, or one sentence to the user."""
 
 import json
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
 from surd.pipeline.models.chat import Reply
+from surd.pipeline.models.llm_server import UnusableAnswer, read_reply
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.rewrite import rewrite
 from surd.schemas import Cleaned, SurdError, load_config
+from tests.fuzz import FUZZED
 
 pytest_plugins = ["tests.pipeline.served"]
 KEY = "sk-not-a-real-key"
@@ -110,6 +116,99 @@ def test_a_wrongly_shaped_answer_costs_its_prompt_and_is_not_kept(serve, models,
         assert good == Reply(text="yes")
         assert bad.text is None and bad.why.startswith(why)
     assert len(server.requests) == 3, "what went wrong is asked again the next time"
+
+
+def hostile(text):
+    """A completion whose content is written as the JSON string ``text``, quotes and all."""
+    return b'{"choices": [{"message": {"content": ' + text + b'}, "finish_reason": "stop"}]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "reply"),
+    [
+        (hostile(b'"\\ud800"'), Reply(text="")),
+        (hostile(b'"A cat\\u0000 sits\\u001b[31m.\\u202e"'), Reply(text="A cat sits[31m.")),
+        (hostile(b'"\xff\xfe"'), Reply(why="the server's answer is not UTF-8")),
+        (b"[" * 100_000, Reply(why="the server's answer is JSON that cannot be read (nested too deeply)")),
+        (hostile(b"1" * 5000), "the server's answer is JSON that cannot be read"),
+        (hostile(b'"<think>hm</think> A cat sits."'), Reply(text="A cat sits.")),
+        (hostile(b'"hm</think>\\n\\nA cat sits."'), Reply(text="A cat sits.")),
+        (hostile(b'"<think>hm"'), Reply(why="it thought and gave no answer")),
+        (completion("<think>hm", "length"), Reply(why="it was still thinking at rewrite.max_new_tokens")),
+    ],
+)
+def test_a_hostile_answer_is_clean_text_or_a_reason_now_and_from_the_cache(serve, models, body, reply):
+    server = serve(lambda request: request.send(200, body if asked(request) == "bad" else completion("yes")))
+    for _ in range(2):
+        good, bad = models(server.url).llm.replies([chat("good"), chat("bad")], 8)
+        assert good == Reply(text="yes")
+        assert bad.why.startswith(reply) if isinstance(reply, str) else bad == reply
+
+
+def test_what_an_older_cache_holds_is_cleaned_or_asked_again(serve, models, tmp_path):
+    server = serve(lambda request: request.send(200, completion("yes")))
+    models(server.url).llm.replies([chat("a"), chat("b")], 8)
+    with closing(sqlite3.connect(tmp_path / "answers.sqlite")) as table, table:
+        first, second = (row[0] for row in table.execute("SELECT key FROM answers ORDER BY key"))
+        for key, document in ((first, '{"text": "a\\ud800\\u0000b", "cut": false}'), (second, '{"text": 5')):
+            table.execute("UPDATE answers SET reply = ? WHERE key = ?", (document, key))
+    assert sorted(models(server.url).llm.answer([chat("a"), chat("b")], 8)) == ["ab", "yes"]
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_knows_another_name_for_the_token_limit_is_asked_by_that(serve, models):
+    limits = []
+
+    def answer(request):
+        limits.append([name for name in json.loads(request.body) if name.endswith("_tokens")])
+        if limits[-1] == ["max_tokens"]:
+            message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+            request.send(400, json.dumps({"error": {"message": message}}).encode())
+        else:
+            request.send(200, completion("yes"))
+
+    server = serve(answer)
+    llm = models(server.url, concurrency=1).llm
+    assert llm.answer([chat("a"), chat("b")], 8) == ["yes", "yes"]
+    assert limits == [["max_tokens"], ["max_completion_tokens"], ["max_completion_tokens"]]
+
+
+@pytest.mark.parametrize("shape", [{"error": {"message": "{}"}}, {"detail": "{}"}, {"message": "{}"}, {"error": "{}"}])
+def test_the_servers_own_words_are_shown_without_keys_and_control_characters(serve, models, monkeypatch, shape):
+    monkeypatch.setenv("SURD_LLM_API_KEY", KEY)
+    words = f"context length is 10\x1b[31m, key {KEY} and sk-another-secret"
+    body = json.dumps(shape).replace("{}", json.dumps(words)[1:-1]).encode()
+    server = serve(lambda request: request.send(400, body))
+    with pytest.raises(
+        SurdError, match=r"HTTP 400 Bad Request: context length is 10\[31m, key \*\*\* and \*\*\*"
+    ) as error:
+        models(server.url).llm.replies([chat("a"), chat("b")], 8)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.fuzz
+@FUZZED
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.text(st.characters(codec=None)).map(lambda text: completion(text)),
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                st.sampled_from(["choices", "message", "content", "finish_reason"]), inner, max_size=4
+            ),
+        ).map(lambda document: json.dumps(document).encode()),
+    )
+)  # fmt: skip
+def test_any_answer_is_text_that_can_be_stored_or_a_reason(body):
+    try:
+        reply = read_reply(body)
+    except (UnusableAnswer, json.JSONDecodeError) as why:
+        assert str(why).isprintable()
+    else:
+        assert reply.why or reply.text is not None
+        text = reply.text or ""
+        assert text.encode() is not None and all(mark.isprintable() or mark.isspace() for mark in text if mark < " ")
 
 
 def test_an_answer_cut_at_the_limit_says_so(serve, models):

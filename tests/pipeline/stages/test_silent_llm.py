@@ -6,6 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.inspection.unusable import unusable_note, unusable_notes
 from surd.pipeline.models import Models
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.correct import correct
@@ -65,3 +66,26 @@ def test_a_folder_that_is_no_llm_is_one_sentence(tmp_path):
     with pytest.raises(SurdError, match=r"cannot be loaded as LLM") as error:
         _ = models.llm
     assert "\n" not in str(error.value)
+
+
+def noted(build, **columns):
+    """What is said of a build whose rows of caption or rewrite hold these columns."""
+    for stage, rows in columns.items():
+        row = BY_NAME[stage].row
+        build.write_rows(stage, 0, row, [row(key=f"{number:016x}", **one) for number, one in enumerate(rows)])
+    return unusable_notes(build)
+
+
+def test_a_stage_whose_outputs_are_mostly_unusable_says_so_with_the_commonest_reason(silent_llm, build):
+    config = load_config({}, {"models.llm": silent_llm, "models.dtype": "float32"})
+    build.write_rows("rewrite", 0, BY_NAME["rewrite"].row, rewrite(build, 0, config, Models(config.models)))
+    note = unusable_note(build, "rewrite")
+    assert note.startswith("rewrite: 2 of 2 prompts got no usable sentence; the commonest reason (2): an empty answer;")
+    dropped = [{"rewrites": [], "rewrite_dropped": why} for why in ("chat markup (<a>); x", "chat markup (<b>)", "odd")]
+    said = noted(build, rewrite=[*dropped, {"rewrites": ["A cat."]}])
+    assert said[-1].startswith("rewrite: 3 of 4 prompts got no usable sentence; the commonest reason (2): chat markup;")
+    assert not noted(build, rewrite=[dropped[0], *[{"rewrites": ["A cat sits."]}] * 2], caption=[{"captions": ["a"]}])
+    assert noted(build, rewrite=[{"rewrites": None}] * 2, caption=[{"captions": []}]) == [
+        "caption: 1 of 1 pictures got no caption; the commonest reason (1): the captioner gave no text;"
+        " name another models.captioner"
+    ]

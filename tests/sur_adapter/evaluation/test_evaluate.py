@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from sur_adapter.adapter import SURAdapter
@@ -208,14 +212,34 @@ def test_pictures_of_another_run_are_never_judged(asked: Callable[..., EvalConfi
         evaluate(asked(limit=1, seeds=1, steps=3))
 
 
-def test_a_clip_judge_scores_prompts_without_facts(asked: Callable[..., EvalConfig], tmp_path: Path) -> None:
+def test_a_clip_judge_scores_prompts_without_facts(
+    asked: Callable[..., EvalConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "color_val.txt").write_text("red cat\nblue dog\n")
     model = {"embed_dim": 16, "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}}
     model["text_cfg"] = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
     folder = tmp_path / "clip"
     _save_clip(folder, model)
-    result = evaluate(asked(prompts=tmp_path / "color_val.txt", judge=f"clip:{folder}"))
+    monkeypatch.chdir(tmp_path.parent)
+    result = evaluate(asked(prompts=tmp_path / "color_val.txt", judge=f"clip:{tmp_path.name}/clip"))
     assert result.unit == "CLIP score" and set(result.categories) == {"colour"} and result.kid is None
+
+
+def test_a_vqa_judge_names_the_models_of_the_installed_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = types.ModuleType("t2v_metrics")
+    library.__dict__.update(list_all_vqascore_models=lambda: ["qwen2.5-vl-7b", "clip-flant5-xl"])
+    monkeypatch.setitem(sys.modules, "t2v_metrics", library)
+    with pytest.raises(SurdError, match=r"--judge is 'vqa:qwen2.5-vl': .*such as vqa:qwen2\.5-vl-7b"):
+        load_judge("vqa:qwen2.5-vl")
+
+
+def test_a_judge_that_lacks_a_weight_names_it(judge_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(judge_folder, tmp_path / "judge")
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("classifier.bias")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SurdError, match=r"lack classifier\.bias, which would be random"):
+        load_judge(str(folder))
 
 
 def test_mistakes_are_one_sentence(asked: Callable[..., EvalConfig], tmp_path: Path, judge_folder: Path) -> None:
@@ -233,14 +257,15 @@ def test_mistakes_are_one_sentence(asked: Callable[..., EvalConfig], tmp_path: P
         ({"prompts": tmp_path / "number.jsonl"}, r"line 1 of .*category is 5, not text"),
         ({"prompts": tmp_path / "complex.jsonl"}, r"line 1 of .*complex is \['b'\], not text"),
         ({"prompts": tmp_path / "gone.jsonl"}, r"line 1 of .*its image .* is missing"),
-        ({"judge": "clip:ViT-B-32"}, r"--judge: clip:'ViT-B-32' names a model without its weights; write clip:MODEL/"),
+        ({"judge": "clip:ViT-B-32"}, r"--judge clip is 'ViT-B-32': this names a model without its weights"),
         ({"prompts": tmp_path / "gone"}, r"--prompts: .*gone' cannot be read"),
         ({"prompts": tmp_path / "empty.txt"}, r"holds no prompts"),
         ({"prompts": tmp_path / "bad.jsonl"}, r"line 2 of .* is not a valid prompt"),
         ({"prompts": tmp_path / "plain.txt"}, r"states no fact .* use --judge clip:NAME"),
         ({"prompts": tmp_path / "odd.jsonl"}, r"states background 'mauve', which the judge does not know"),
         ({"judge": str(tmp_path)}, r"--judge: .* cannot be loaded"),
-        ({"judge": "clip:no-such-model"}, r"--judge: clip:'no-such-model' cannot be loaded"),
+        ({"judge": "clip:no-such-model"}, r"--judge clip is 'no-such-model': open_clip has no model of that name"),
+        ({"judge": f"clip:{judge_folder}"}, r"has no open_clip_config\.json"),
         ({"quality": ["brisque"], "limit": 1, "seeds": 1}, r"--quality: 'brisque' needs pyiqa"),
         ({"judge": "vqa:clip-flant5-xl"}, r"needs t2v-metrics, which is not installed"),
         ({"adapter": tmp_path}, r"--adapter: .* holds no config.json"),

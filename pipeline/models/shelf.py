@@ -1,0 +1,56 @@
+"""The models that a process has loaded: each once for all builds and threads, until its stages are over."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import torch
+
+#: Bytes of weights from which on a model is given up when no later stage needs it; below, reading it again for the
+#: next build of the process would cost more than it holds.
+LARGE = 600_000_000
+_MOST = 8
+
+
+class Shelf:
+    """Loaded models by key; the one used longest ago makes room for a ninth."""
+
+    def __init__(self) -> None:
+        self._models: dict[Hashable, Any] = {}
+        self._lock = threading.RLock()
+
+    def get(self, key: Hashable, load: Callable[[], Any]) -> Any:
+        """The model of a key, loaded at the first call; other threads wait for it instead of loading a second."""
+        with self._lock:
+            model = self._models.pop(key, None)
+            if model is None:
+                model = load()
+            self._models[key] = model
+            while len(self._models) > _MOST:
+                self._models.pop(next(iter(self._models)))
+            return model
+
+    def drop(self, keys: Iterable[Hashable]) -> None:
+        """Give up the large models among ``keys``; who still holds one may finish with it."""
+        with self._lock:
+            dropped = [key for key in keys if key in self._models and weight(self._models[key]) >= LARGE]
+            for key in dropped:
+                del self._models[key]
+        if dropped:
+            gc.collect()  # networks hold themselves in circles
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._models
+
+
+def weight(model: Any) -> int:
+    """Bytes of the weights of a role's model: those of all networks that it holds."""
+    parts = [part for part in vars(model).values() if hasattr(part, "parameters") or hasattr(part, "components")]
+    networks = [network for part in parts for network in getattr(part, "components", {"": part}).values()]
+    distinct = {network for network in networks if isinstance(network, torch.nn.Module)}
+    return sum(parameter.nbytes for network in distinct for parameter in network.parameters())

@@ -1,0 +1,210 @@
+"""Models are checked before the first stage, by their config files: kind, abilities, what is missing."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import huggingface_hub.constants
+import pytest
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.models.check import check_role, roles_needed
+from surd.pipeline.runner.model_check import check_models
+from surd.schemas import SurdError, load_config
+from tests.flows.tiny_llm import save_tiny_llm
+
+PARTS = ("preprocessor_config.json", "tokenizer.json", "model.safetensors")
+
+
+def model_folder(folder, config, *names):
+    """A folder of one model, its files empty but for config.json: nothing may read the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def fault(role, values):
+    """The sentence that a config gets for a role; None where it is fine."""
+    try:
+        check_role(role, load_config({}, values))
+    except SurdError as error:
+        assert str(error).isprintable()
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("role", list(roles_needed(load_config({}))))
+def test_the_embedded_models_pass(role):
+    assert fault(role, {}) is None
+
+
+@pytest.mark.parametrize("kind", ["blip", "blip-2", "git", "vision-encoder-decoder"])
+def test_captioners_that_need_no_prompt_pass(tmp_path, kind):
+    assert fault("captioner", {"models.captioner": model_folder(tmp_path, {"model_type": kind}, *PARTS)}) is None
+
+
+@pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_vl", "florence2", "instructblip", "gemma3", "idefics3"])
+def test_a_captioner_that_needs_a_prompt_passes_with_one_only(tmp_path, kind):
+    values = {"models.captioner": model_folder(tmp_path, {"model_type": kind}, *PARTS)}
+    assert "captions only with a prompt; set caption.prompt" in fault("captioner", values)
+    assert fault("captioner", values | {"caption.prompt": "What is this?"}) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "why"),
+    [
+        ({"model_type": "bert"}, PARTS, "no image-to-text model"),
+        ({"model_type": "blip"}, ("preprocessor_config.json", "tokenizer.json", "pytorch_model.bin"), "unpickled"),
+        ({"model_type": "blip"}, ("preprocessor_config.json", "tokenizer.json"), "it has no weights"),
+        ({"model_type": "blip"}, ("preprocessor_config.json", "model.safetensors"), "none of tokenizer.json"),
+        ({"model_type": "blip"}, ("tokenizer.json", "model.safetensors"), "none of preprocessor_config.json"),
+        ([], PARTS, "config.json is not a JSON object"),
+        ({}, PARTS, "it is a None"),
+    ],
+)
+def test_a_captioner_that_is_incomplete_or_none_is_one_sentence(tmp_path, config, names, why):
+    assert why in fault("captioner", {"models.captioner": model_folder(tmp_path, config, *names)})
+
+
+def test_layers_deeper_than_the_llm_are_found_before_any_stage(tmp_path):
+    values = {"models.llm": str(save_tiny_llm(tmp_path)), "embed.layers": [0, 2]}
+    assert fault("embed_llm", values) is None
+    for layers, odd in (([0, 3], 3), ([20], 20), ([-1], -1)):
+        assert f"embed.layers asks for layer {odd}" in fault("embed_llm", values | {"embed.layers": layers})
+    assert fault("llm", values | {"embed.layers": [20]}) is None, "what embed asks for is no matter to rewrite"
+
+
+def test_layers_deeper_than_a_gguf_are_found_too():
+    assert "has 0 to 30" in fault("embed_llm", {"embed.layers": [31]})
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"model_type": "clip"}, "no causal LM"),
+        ({"model_type": "odd", "auto_map": {"AutoConfig": "x"}}, "code of its own, which is not run"),
+        ({"model_type": "llama", "num_hidden_layers": "many"}, "config.json is not valid"),
+    ],
+)
+def test_a_folder_that_is_no_llm_says_what_it_is(tmp_path, config, why):
+    assert why in fault("llm", {"models.llm": model_folder(tmp_path, config, *PARTS)})
+
+
+def test_a_multimodal_gemma_counts_the_layers_of_its_text_model(tmp_path):
+    config = {"model_type": "gemma3", "text_config": {"num_hidden_layers": 3}}
+    values = {"models.llm": model_folder(tmp_path, config, *PARTS)}
+    assert fault("embed_llm", values | {"embed.layers": [3]}) is None
+    assert "has 0 to 3" in fault("embed_llm", values | {"embed.layers": [4]})
+
+
+def test_a_damaged_gguf_is_one_sentence(tmp_path):
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + b"\xff" * 100)
+    assert "not a valid GGUF file" in fault("embed_llm", {"models.llm": str(tmp_path / "x.gguf")})
+
+
+def test_a_diffusion_model_needs_safetensors_in_each_part(tmp_path):
+    index = {"_class_name": "StableDiffusionPipeline", "vae": ["diffusers", "A"], "text_encoder": ["transformers", "C"]}
+    model_folder(tmp_path, {}, "vae/diffusion_pytorch_model.safetensors", "text_encoder/pytorch_model.bin")
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    values = {"models.diffusion": str(tmp_path), "embed.columns": ["latents"]}
+    assert "its text_encoder are only in formats that would have to be unpickled" in fault("diffusion", values)
+    (tmp_path / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
+    assert "it is a 'FluxPipeline'" in fault("diffusion", values)
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"), [({"0": "cat", "1": "dog"}, "none means safe"), ({}, "no labels"), ({"0": "nsfw"}, None)]
+)
+@pytest.mark.parametrize("field", ["safety.text_model", "safety.image_model"])
+def test_a_classifier_must_say_what_is_unsafe(tmp_path, field, labels, why):
+    folder = model_folder(tmp_path, {"id2label": labels}, *PARTS)
+    sentence = fault(field, {field: folder})
+    assert (sentence is None) if why is None else (why in sentence and sentence.startswith(field))
+
+
+def test_an_open_clip_tag_that_does_not_exist_lists_those_that_do():
+    assert "choose one of" in fault("clip", {"models.clip": "ViT-B-32/laion3b"})
+
+
+def test_only_the_models_of_stages_that_load_them_are_checked():
+    values = {"rewrite.enabled": False, "correct.fuse": False, "embed.layers": [], "safety.enabled": False}
+    assert set(roles_needed(load_config({}, values))) == {"clip", "captioner"}
+    assert roles_needed(load_config({}, {"embed.columns": ["latents"]}))["diffusion"] == ("embed",)
+
+
+def test_a_server_that_is_down_is_found_before_any_stage():
+    assert "no server answers" in fault("llm", {"models.llm": "openai:http://127.0.0.1:9/v1#m"})
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub that has one captioner, ``owner/llava``, and says that all others do not exist."""
+
+    asked: list[str] = []  # noqa: RUF012 - of the one server of a test
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        if self.path.startswith("/api/models/owner/llava"):
+            names = ["config.json", *PARTS]
+            body = {"id": "owner/llava", "siblings": [{"rfilename": name} for name in names]}
+            self.answer(200, body)
+        elif self.path == "/owner/llava/resolve/main/config.json":
+            self.answer(200, {"model_type": "llava"})
+        else:
+            self.answer(404, {}, {"X-Error-Code": "RepoNotFound"})
+
+    do_HEAD = do_GET
+
+    def answer(self, status, body, headers=None):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"ETag": '"1"', "X-Repo-Commit": "0" * 40, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    Hub.asked.clear()
+    yield url
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_of_the_hub_is_judged_by_its_config_without_its_weights(hub):
+    assert "captions only with a prompt" in fault("captioner", {"models.captioner": "owner/llava"})
+    assert not any("safetensors" in path for path in Hub.asked)
+    assert "neither on this machine nor on the hub" in fault("captioner", {"models.captioner": "owner/none"})
+
+
+def test_without_a_network_a_model_of_the_hub_is_one_sentence_at_once(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    sentence = fault("captioner", {"models.captioner": "owner/blip"})
+    assert sentence.startswith("models.captioner is 'owner/blip': it is not on this machine, and the hub cannot be")
+
+
+def test_a_finished_build_is_skipped_without_its_models_and_an_unfinished_one_is_not(built, monkeypatch):
+    monkeypatch.setattr(
+        "surd.pipeline.runner.model_check.check_role", lambda role, _: (_ for _ in ()).throw(SurdError(role))
+    )
+    check_models(built.config, Build(built.root))
+    with pytest.raises(SurdError, match="clip"):  # of correct, which reads the captions
+        check_models(load_config(built.config.model_dump(), {"caption.seed": 5}), Build(built.root))
+    with pytest.raises(SurdError, match=r"safety\.image_model"):
+        check_models(built.config, Build(str(built.root) + "-none"))
