@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
+from surd.pipeline.build.atomic import atomic_file, temporary_name
+from surd.pipeline.build.image_reader import ImageReader
 from surd.schemas import Marker, Pair, SurdError, arrow_schema, from_table, to_table
+from surd.schemas.errors import one_line
 
 M = TypeVar("M", bound=BaseModel)
 _MARKER = ".done.json"
@@ -99,24 +101,63 @@ class Build:
         Not ``durable``, of many small files that a later one vouches for: a loss of power soon after may cost it.
         """
         full = self._full(relative)
-        temporary = f"{full}.tmp"
         self._fs.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+        with atomic_file(Path(full), durable=durable) if self._local else self._uploading(full) as raw:
+            file = HashingFile(raw)
+            yield file
+        self.record({relative: file.sha256})
+
+    @contextmanager
+    def _uploading(self, full: str) -> Iterator[IO[bytes]]:
+        """As ``atomic_file``, on another filesystem. What a killed writer leaves there stays: nobody can tell whether
+        the writer still lives."""
+        temporary = temporary_name(full)
         try:
             with self._fs.open(temporary, "wb") as raw:
-                file = HashingFile(raw)
-                yield file
-                raw.flush()
-                if self._local and durable:
-                    os.fsync(raw.fileno())
-            if self._local:
-                os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is not an atomic replace
-            else:
-                self._fs.mv(temporary, full)
-            self.record({relative: file.sha256})
+                yield raw
+            self._fs.mv(temporary, full)
         except BaseException:
             if self._fs.exists(temporary):
                 self._fs.rm(temporary)
             raise
+
+    @contextmanager
+    def replacing(self, folder: str) -> Iterator[str]:
+        """The name of a folder to write into, which takes the place of ``folder`` when the block ends well.
+
+        Until then ``folder`` stays as it is. On this machine the swap is two renames, and the next call puts back what
+        a kill between them has moved away. Elsewhere it is file after file, ``manifest.json`` last; a kill amid them
+        leaves a set that its manifest does not fit, which ``surd verify`` finds and the next run replaces.
+        """
+        fresh, before = f".{folder}.new", f".{folder}.old"
+        if self._local and self.exists(before) and not self.exists(folder):
+            Path(self._full(before)).rename(self._full(folder))
+        self.remove(before)
+        self.remove(fresh)
+        try:
+            yield fresh
+        except BaseException:
+            self.remove(fresh)
+            raise
+        self._swap(fresh, folder, before)
+
+    def _swap(self, fresh: str, folder: str, before: str) -> None:
+        if self._local:
+            if self.exists(folder):
+                Path(self._full(folder)).rename(self._full(before))
+            Path(self._full(fresh)).rename(self._full(folder))
+        else:
+            names = self.listdir(fresh)
+            stale = set(self.listdir(folder)) - set(names)
+            for name in sorted(names, key=lambda name: name == "manifest.json"):
+                self._fs.mv(self._full(f"{fresh}/{name}"), self._full(f"{folder}/{name}"))
+            for name in stale:
+                self.remove(f"{folder}/{name}")
+        for outputs in self._recordings:
+            for name in [name for name in outputs if name.startswith(f"{fresh}/")]:
+                outputs[folder + name.removeprefix(fresh)] = outputs.pop(name)
+        self.remove(before)
+        self.remove(fresh)
 
     def open(self, relative: str) -> IO[bytes]:
         return self._fs.open(self._full(relative), "rb")
@@ -145,10 +186,25 @@ class Build:
         return self.write_bytes(relative, buffer.getvalue())
 
     def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
-        # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26). And not
-        # by pq.read_table, which loads pandas: a process that writes no rows does without.
-        table = pq.ParquetFile(io.BytesIO(self.read_bytes(relative))).read(columns=columns, use_threads=False)
-        return table if columns is None else table.select(columns)
+        data = self.read_bytes(relative)
+        with self.naming_damage(relative):
+            # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26). And
+            # not by pq.read_table, which loads pandas: a process that writes no rows does without.
+            table = pq.ParquetFile(io.BytesIO(data)).read(columns=columns, use_threads=False)
+            return table if columns is None else table.select(columns)
+
+    @contextmanager
+    def naming_damage(self, relative: str) -> Iterator[None]:
+        """Turns what libraries raise on a damaged file of a stage into one sentence that names the file."""
+        try:
+            yield
+        except (ValueError, LookupError, OSError) as error:  # ValueError: Arrow's and pydantic's own are ones too
+            if isinstance(error, OSError) and error.errno is not None:  # the system's; Arrow's have no number
+                raise
+            raise SurdError(
+                f"{self.path(relative)} is not as its stage wrote it ({one_line(error)});"
+                " remove it and run the same command again"
+            ) from None
 
     def write_rows(self, stage: str, part: int, model: type[BaseModel], rows: list[Any]) -> str:
         sha256 = self.write_table(part_file(stage, part), to_table(model, rows))
@@ -157,7 +213,9 @@ class Build:
 
     def read_rows(self, stage: str, part: int, model: type[M]) -> list[M]:
         """The rows of one partition of a stage, validated."""
-        rows = from_table(model, self.read_table(part_file(stage, part)).cast(arrow_schema(model)))
+        table = self.read_table(file := part_file(stage, part))
+        with self.naming_damage(file):
+            rows = from_table(model, table.cast(arrow_schema(model)))
         pa.default_memory_pool().release_unused()  # 40 MB that Arrow would keep beside the pictures to come
         return rows
 
@@ -179,7 +237,8 @@ class Build:
 
     def image_reader(self, part: int) -> ImageReader:
         """Random access to the original bytes of a partition's pairs; close it after use."""
-        return ImageReader(self.open(part_tar("fetch", part)))
+        tar = part_tar("fetch", part)
+        return ImageReader(self.open(tar), self.path(tar), self.path(marker_file("fetch", part)))
 
     def images(self, part: int, pairs: Iterable[Pair]) -> Iterator[bytes]:
         """Original bytes of fetched images of one partition, one per pair."""
@@ -198,21 +257,6 @@ class Build:
         if re.search(r"(^|/)\.\.(/|$)", relative):
             raise ValueError(f"{relative!r} leaves the build")
         return f"{self._base.rstrip('/')}/{relative}" if relative else self._base
-
-
-class ImageReader:
-    """Original bytes by the offset and size that fetch noted in the pair."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def read(self, pair: Pair) -> bytes:
-        assert pair.offset is not None and pair.size is not None, "only fetched pairs have bytes"
-        self._file.seek(pair.offset)
-        return self._file.read(pair.size)
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class HashingFile:

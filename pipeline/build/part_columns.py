@@ -15,14 +15,14 @@ FloatArray = npt.NDArray[np.float32]
 
 def columns_of(build: Build, stage: str, part: int) -> list[str]:
     """The columns a stage's part holds: what an older or a smaller build lacks is simply not among them."""
-    with build.open(part_file(stage, part)) as file:
-        return list(pq.read_schema(file).names)
+    with build.open(file := part_file(stage, part)) as raw, build.naming_damage(file):
+        return list(pq.read_schema(raw).names)
 
 
 def read_columns(build: Build, stage: str, part: int, columns: list[str]) -> pa.Table:
     """Some columns of one partition; of the file only these are read."""
-    with build.open(part_file(stage, part)) as file:
-        return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+    with build.open(file := part_file(stage, part)) as raw, build.naming_damage(file):
+        return pq.ParquetFile(raw).read(columns=columns, use_threads=False)
 
 
 def read_embeddings(
