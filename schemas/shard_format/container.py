@@ -14,6 +14,8 @@ _METADATA = frozenset(bytes((0xFF, kind)) for kind in (*range(0xE1, 0xEE), 0xEF,
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 #: A marker that ends coded pixels: neither stuffing nor restart. Patterns that begin with one plain byte are fastest.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_NEXT = re.compile(rb"\xff[^\x00\xff]")
+_BARE = frozenset(bytes((0xFF, kind)) for kind in (0x01, *range(0xD0, 0xD8)))  # markers without a length or body
 
 
 class Segment(NamedTuple):
@@ -74,12 +76,11 @@ def _png(data: bytes) -> Iterator[Segment]:
 
 def _jpeg(data: bytes, whole: bool) -> Iterator[Segment]:
     position, kind = 2, b""
-    while position + 2 <= len(data) and kind != _END and data[position] == 0xFF:
-        start, kind = position, data[position : position + 2]
-        if kind == b"\xff\xff":  # fill
-            position += 1
+    while (marker := _NEXT.search(data, position)) and kind != _END:  # decoders pass over what is between segments too
+        start, position = marker.span()
+        kind = data[start:position]
+        if kind in _BARE:
             continue
-        position += 2
         if kind == _END:
             yield Segment(kind, start, position, position, position)
             return
