@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from surd.pipeline import untrusted_json
 from surd.pipeline.images.header import Header, read_header, sniff
 from surd.pipeline.images.resize import Recoded, fitted, recode, recode_jpeg
-from surd.pipeline.images.safe_decode import PIXEL_BUDGET, check_size, decoded, rejecting_decode_errors
+from surd.pipeline.images.safe_decode import PIXEL_BUDGET, check_aspect, check_size, decoded, rejecting_decode_errors
 from surd.pipeline.metadata.reader import GenerationMetadata, hidden_texts, read_texts
 from surd.pipeline.metadata.stealth import may_hide_text
 from surd.pipeline.metadata.texts import texts_of
@@ -105,6 +105,7 @@ def _inspect(
     with rejecting_decode_errors():
         header = read_header(data, ext, parts)
         check_size(header, settings.max_pixels)
+        check_aspect(header, settings.max_aspect)
         metadata = _metadata(data, ext, header, settings) if has_metadata or may_hide_text(data) else None
         smaller = _smaller(data, ext, header, settings) if settings.image_size else None
         end = image_end(data, parts) or _end(data, ext, parts, header, settings)

@@ -71,7 +71,10 @@ class Journal:
 
     def __init__(self, path: Path, tar: Path, records: Iterable[SourceRecord], settings: FetchConfig) -> None:
         self._path, self._tar = path, tar
-        basis = [VERSION, settings.model_dump(mode="json", exclude=_PACE), [[r.key, r.url] for r in records]]
+        fields = settings.model_dump(mode="json", exclude=_PACE)
+        if settings.max_aspect == FetchConfig.model_fields["max_aspect"].default:
+            del fields["max_aspect"]  # else journals of versions without it would be requested anew
+        basis = [VERSION, fields, [[r.key, r.url] for r in records]]
         self._header = json.dumps({"journal": hashlib.sha256(json.dumps(basis).encode()).hexdigest()}).encode() + b"\n"
         self._recoded = settings.image_size is not None  # then the tar does not hold what was downloaded
         self._opened: _JournalFile | None = None

@@ -90,6 +90,14 @@ def rejecting_decode_errors() -> Iterator[None]:
         raise Rejected(Reason.BROKEN_IMAGE, detail) from None
 
 
+def check_aspect(header: Header, max_aspect: float) -> None:
+    """Raises Rejected if one side of a picture is too many times the other: it is resized by the shorter one."""
+    longer, shorter = max(header.width, header.height), min(header.width, header.height)
+    if longer > max_aspect * shorter:
+        size = f"{header.width}x{header.height} pixels"
+        raise Rejected(Reason.EXTREME_ASPECT, f"{size}, one side more than max_aspect {max_aspect:g} times the other")
+
+
 def check_size(header: Header, max_pixels: int) -> None:
     """Raises Rejected if a picture has more pixels than may be decoded, or than Pillow would decode."""
     if header.width * header.height > (most := 2 * (Image.MAX_IMAGE_PIXELS or math.inf)):

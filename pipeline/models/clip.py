@@ -11,7 +11,9 @@ import numpy.typing as npt
 import open_clip
 import torch
 from PIL import Image
+from torchvision.transforms import CenterCrop
 
+_STRIP = 8  # times as long as wide
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -28,6 +30,7 @@ class Clip:
         model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained, device=device)
         self._model: Any = model.eval()
         self._preprocess, self._device = preprocess, device
+        self._crops = any(isinstance(step, CenterCrop) for step in getattr(preprocess, "transforms", ()))
         self._tokenize = open_clip.get_tokenizer(name)
 
     @property
@@ -37,7 +40,8 @@ class Clip:
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """An image as ``embed_prepared`` takes it, [3, side, side]; any thread may do this ahead of the model."""
-        pixels: torch.Tensor = self._preprocess(image.convert("RGB"))
+        picture = image.convert("RGB")
+        pixels: torch.Tensor = self._preprocess(_middle(picture) if self._crops else picture)
         return pixels
 
     def embed_images(self, images: Sequence[Image.Image]) -> FloatArray:
@@ -83,6 +87,14 @@ class Clip:
             and isinstance(model.text_projection, torch.nn.Parameter)
             and model.transformer.get_cast_dtype() == torch.float32
         )
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """The middle of a strip, which is all that is left when it has been resized by its shorter side and cropped: 1 x
+    60000 pixels would become 64 x 3,840,000 first. Other pictures stay as they are."""
+    room = _STRIP * min(image.size)
+    left, top = (max(0, side - room) // 2 for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top)) if left or top else image
 
 
 def _unit(vectors: torch.Tensor) -> FloatArray:
