@@ -26,6 +26,7 @@ class Reason(StrEnum):
     UNREADABLE_FILE = "unreadable_file"
     TOO_LARGE = "too_large"
     EXTREME_ASPECT = "extreme_aspect"
+    TOO_COMPLEX = "too_complex"
     NOT_AN_IMAGE = "not_an_image"
     BROKEN_IMAGE = "broken_image"
     POLYGLOT = "polyglot"
@@ -64,6 +65,7 @@ _MEANING: dict[Reason, str] = {
     Reason.UNREADABLE_FILE: "the file could not be read from disk",
     Reason.TOO_LARGE: "more bytes or pixels than the config allows",
     Reason.EXTREME_ASPECT: "one side is more times as long as the other than the config allows",
+    Reason.TOO_COMPLEX: "the file has more segments or scans than any picture needs",
     Reason.NOT_AN_IMAGE: "the bytes are not a PNG, JPEG or WebP image",
     Reason.BROKEN_IMAGE: "the image is damaged and does not decode",
     Reason.POLYGLOT: "the image has another file (archive, program or page) behind its end",

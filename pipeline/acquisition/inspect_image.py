@@ -84,7 +84,7 @@ def inspect(data: bytes, settings: FetchConfig, sha256: str | None = None) -> tu
     bytes, if it is known. Raises Rejected.
     """
     ext = sniff(data)
-    return _inspect(data, ext, [*segments(data, whole=True)], settings, sha256)
+    return _inspect(data, ext, _parts(data), settings, sha256)
 
 
 def inspect_cheap(data: bytes, settings: FetchConfig, sha256: str | None) -> tuple[ImageFacts, bytes] | None:
@@ -93,9 +93,14 @@ def inspect_cheap(data: bytes, settings: FetchConfig, sha256: str | None) -> tup
     if len(data) > _CHEAP or settings.image_size:
         return None
     ext = sniff(data)
-    parts = [*segments(data, whole=True)]
+    parts = _parts(data)
     is_cheap = image_end(data, parts) is not None and _METADATA.isdisjoint([part.kind for part in parts])
     return _inspect(data, ext, parts, settings, sha256) if is_cheap else None
+
+
+def _parts(data: bytes) -> list[Segment]:
+    with rejecting_decode_errors():
+        return [*segments(data, whole=True)]
 
 
 def _inspect(

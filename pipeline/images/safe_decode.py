@@ -14,6 +14,7 @@ from surd.pipeline.images.header import FORMATS, Header, header_of
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 from surd.schemas.shard_format.complete import complete_jpeg
+from surd.schemas.shard_format.container import TooComplex
 from surd.schemas.shard_format.pixels import open_image
 
 
@@ -81,6 +82,8 @@ def rejecting_decode_errors() -> Iterator[None]:
         yield
     except Rejected:
         raise
+    except TooComplex as error:
+        raise Rejected(Reason.TOO_COMPLEX, str(error)) from None
     except Image.DecompressionBombError as error:
         raise Rejected(Reason.TOO_LARGE, str(error)) from None
     except Exception as error:  # Pillow on damaged bytes raises all sorts: OSError, SyntaxError, struct.error ...
