@@ -1,4 +1,5 @@
-"""Parsing of untrusted JSON and text into values that can be stored: no NaN, no lone surrogates, bounded depth."""
+"""Parsing of untrusted JSON and text into values that can be stored: no NaN, no lone surrogates, bounded depth and size
+of numbers."""
 
 from __future__ import annotations
 
@@ -7,15 +8,16 @@ import math
 from typing import Any
 
 MAX_DEPTH = 100
+MAX_DIGITS = 300  # of a whole number: what has more is no seed, overflows a float, and from 4,300 on cannot be printed
 
 
 def parse(text: str | bytes) -> Any:
-    """The value of a JSON text; NaN and infinities become null.
+    """The value of a JSON text; NaN, infinities and whole numbers of more than 300 digits become null.
 
     Raises ValueError, and nothing else, if it is not JSON or is nested deeper than 100.
     """
     try:
-        value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+        value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return _checked(value)
@@ -47,7 +49,11 @@ def _finite(digits: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
+def _whole(digits: str) -> int | None:
+    return int(digits) if len(digits.lstrip("-")) <= MAX_DIGITS else None
+
+
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
 
 
 def _checked(value: Any) -> Any:

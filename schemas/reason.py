@@ -25,6 +25,8 @@ class Reason(StrEnum):
     OPTED_OUT = "opted_out"
     UNREADABLE_FILE = "unreadable_file"
     TOO_LARGE = "too_large"
+    EXTREME_ASPECT = "extreme_aspect"
+    TOO_COMPLEX = "too_complex"
     NOT_AN_IMAGE = "not_an_image"
     BROKEN_IMAGE = "broken_image"
     POLYGLOT = "polyglot"
@@ -62,6 +64,8 @@ _MEANING: dict[Reason, str] = {
     Reason.OPTED_OUT: "the site keeps it out of training data (noai, noimageai or TDM-Reservation)",
     Reason.UNREADABLE_FILE: "the file could not be read from disk",
     Reason.TOO_LARGE: "more bytes or pixels than the config allows",
+    Reason.EXTREME_ASPECT: "one side is more times as long as the other than the config allows",
+    Reason.TOO_COMPLEX: "the file has more segments or scans than any picture needs",
     Reason.NOT_AN_IMAGE: "the bytes are not a PNG, JPEG or WebP image",
     Reason.BROKEN_IMAGE: "the image is damaged and does not decode",
     Reason.POLYGLOT: "the image has another file (archive, program or page) behind its end",

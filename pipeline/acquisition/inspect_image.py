@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from surd.pipeline import untrusted_json
 from surd.pipeline.images.header import Header, read_header, sniff
 from surd.pipeline.images.resize import Recoded, fitted, recode, recode_jpeg
-from surd.pipeline.images.safe_decode import PIXEL_BUDGET, check_size, decoded, rejecting_decode_errors
+from surd.pipeline.images.safe_decode import PIXEL_BUDGET, check_aspect, check_size, decoded, rejecting_decode_errors
 from surd.pipeline.metadata.reader import GenerationMetadata, hidden_texts, read_texts
 from surd.pipeline.metadata.stealth import may_hide_text
 from surd.pipeline.metadata.texts import texts_of
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
 from surd.schemas.config import FetchConfig
+from surd.schemas.shard_format.complete import lacks_only_its_end
 from surd.schemas.shard_format.container import Segment, image_end, segments
 from surd.schemas.shard_format.exif import orientation
 from surd.schemas.shard_format.pixels import SWAPS_AXES, upright_rgb
@@ -79,11 +80,11 @@ def inspect(data: bytes, settings: FetchConfig, sha256: str | None = None) -> tu
     the bytes to keep, which are the same or, with ``fetch.image_size``, a smaller JPEG.
 
     Pixels are decoded only if necessary: to make the image smaller, to find a text hidden in the pixels, and to see
-    whether a JPEG without an end mark is complete. The stage decode proves that all others decode. ``sha256``: of the
+    whether a file without its end is complete. The stage decode proves that all others decode. ``sha256``: of the
     bytes, if it is known. Raises Rejected.
     """
     ext = sniff(data)
-    return _inspect(data, ext, [*segments(data, whole=True)], settings, sha256)
+    return _inspect(data, ext, _parts(data), settings, sha256)
 
 
 def inspect_cheap(data: bytes, settings: FetchConfig, sha256: str | None) -> tuple[ImageFacts, bytes] | None:
@@ -92,9 +93,14 @@ def inspect_cheap(data: bytes, settings: FetchConfig, sha256: str | None) -> tup
     if len(data) > _CHEAP or settings.image_size:
         return None
     ext = sniff(data)
-    parts = [*segments(data, whole=True)]
+    parts = _parts(data)
     is_cheap = image_end(data, parts) is not None and _METADATA.isdisjoint([part.kind for part in parts])
     return _inspect(data, ext, parts, settings, sha256) if is_cheap else None
+
+
+def _parts(data: bytes) -> list[Segment]:
+    with rejecting_decode_errors():
+        return [*segments(data, whole=True)]
 
 
 def _inspect(
@@ -104,9 +110,10 @@ def _inspect(
     with rejecting_decode_errors():
         header = read_header(data, ext, parts)
         check_size(header, settings.max_pixels)
+        check_aspect(header, settings.max_aspect)
         metadata = _metadata(data, ext, header, settings) if has_metadata or may_hide_text(data) else None
         smaller = _smaller(data, ext, header, settings) if settings.image_size else None
-        end = image_end(data, parts) or _end(data, ext, header, settings)
+        end = image_end(data, parts) or _end(data, ext, parts, header, settings)
     if other := other_file(data[end:]):
         raise Rejected(Reason.POLYGLOT, f"behind the end of the image begins {other}")
     turned = has_metadata and orientation(data) in SWAPS_AXES
@@ -164,11 +171,11 @@ def _smaller(data: bytes, ext: str, header: Header, settings: FetchConfig) -> Re
     return smaller
 
 
-def _end(data: bytes, ext: str, header: Header, settings: FetchConfig) -> int:
-    """The end of an image without an end mark. Raises Rejected if it is incomplete."""
-    if ext != "jpg":
+def _end(data: bytes, ext: str, parts: list[Segment], header: Header, settings: FetchConfig) -> int:
+    """The end of an image without an end mark, which is judged by decoding. Raises Rejected if it is incomplete."""
+    if not lacks_only_its_end(data, parts):
         raise Rejected(Reason.BROKEN_IMAGE, "the file breaks off before its end")
-    with decoded(data, header, ext, settings.max_pixels, (1, 1)):  # some writers leave out only the mark
+    with decoded(data, header, ext, settings.max_pixels, (1, 1)):
         return len(data)
 
 

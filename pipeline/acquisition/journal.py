@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from surd.pipeline.build.atomic import atomic_file
 from surd.pipeline.net.downloader import CachedBody, Download, Validators
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Pair, Reason, SourceRecord
@@ -70,7 +71,10 @@ class Journal:
 
     def __init__(self, path: Path, tar: Path, records: Iterable[SourceRecord], settings: FetchConfig) -> None:
         self._path, self._tar = path, tar
-        basis = [VERSION, settings.model_dump(mode="json", exclude=_PACE), [[r.key, r.url] for r in records]]
+        fields = settings.model_dump(mode="json", exclude=_PACE)
+        if settings.max_aspect == FetchConfig.model_fields["max_aspect"].default:
+            del fields["max_aspect"]  # else journals of versions without it would be requested anew
+        basis = [VERSION, fields, [[r.key, r.url] for r in records]]
         self._header = json.dumps({"journal": hashlib.sha256(json.dumps(basis).encode()).hexdigest()}).encode() + b"\n"
         self._recoded = settings.image_size is not None  # then the tar does not hold what was downloaded
         self._opened: _JournalFile | None = None
@@ -141,17 +145,13 @@ class Journal:
         """
         if self._recoded and any(pair.transient for pair in pairs):
             return
-        temporary = self._path.with_suffix(".journal.tmp")
-        with temporary.open("wb") as file:
+        with atomic_file(self._path) as file:
             file.write(self._header)
             for pair in pairs:
                 if pair.rejected_by == "fetch" and pair.reason and not pair.transient:
                     file.write(_line(_rejection(pair.key, pair.reason, pair.detail or "")))
-                elif pair.kept and not self._recoded and (note := self._note(pair)):
-                    file.write(_line({"key": pair.key, **note}))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+                elif pair.kept and not self._recoded:
+                    file.write(_line({"key": pair.key, **self._note(pair)}))
         for path in (self._path, self._tar):
             _backup(path).unlink(missing_ok=True)
 
@@ -164,8 +164,7 @@ class Journal:
         """The fields to keep of a kept pair whose bytes are in the tar."""
         entry = self._file.entries.get(pair.key)
         fields: dict[str, Any] = _fields(entry.validators) if isinstance(entry, Noted) else {}
-        if fields:
-            fields["sha256"] = pair.sha256
+        fields["sha256"] = pair.sha256  # else a tar damaged since would pass for what was downloaded
         return fields | ({"opt_out": pair.opt_out} if pair.opt_out else {})
 
     def _back_up_other(self) -> None:

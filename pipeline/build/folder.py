@@ -6,7 +6,6 @@ import errno
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from surd.pipeline.build.atomic import atomic_file, temporary_name
 from surd.pipeline.build.damage import LASTING, BlockedFile, placing, reading
+from surd.pipeline.build.image_reader import ImageReader
 from surd.schemas import Marker, Pair, SurdError, arrow_schema, from_table, to_table
 from surd.schemas.paths import list_names, move, open_path, remove
 
@@ -103,26 +104,70 @@ class Build:
         Not ``durable``, of many small files that a later one vouches for: a loss of power soon after may cost it.
         """
         full = self._full(relative)
-        temporary = f"{full}.tmp"
         with placing(self, relative):
             self._fs.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
         try:
-            with self._fs.open(temporary, "wb") as raw:
+            with atomic_file(Path(full), durable=durable) if self._local else self._uploading(full) as raw:
                 file = HashingFile(raw)
                 yield file
-                raw.flush()
-                if self._local and durable:
-                    os.fsync(raw.fileno())
-            if self._local:
-                with placing(self, relative):
-                    os.replace(temporary, full)  # noqa: PTH105 - fsspec's mv is not an atomic replace
-            else:
-                move(self._fs, temporary, full)
-            self.record({relative: file.sha256})
+        except OSError as error:
+            if error.filename2 is None:  # not the renaming's: of the block, or of the disk
+                raise
+            with placing(self, relative):
+                raise
+        self.record({relative: file.sha256})
+
+    @contextmanager
+    def _uploading(self, full: str) -> Iterator[IO[bytes]]:
+        """As ``atomic_file``, on another filesystem. What a killed writer leaves there stays: nobody can tell whether
+        the writer still lives."""
+        temporary = temporary_name(full)
+        try:
+            with self._fs.open(temporary, "wb") as raw:
+                yield raw
+            move(self._fs, temporary, full)
         except BaseException:
             if self._fs.exists(temporary):
                 remove(self._fs, temporary)
             raise
+
+    @contextmanager
+    def replacing(self, folder: str) -> Iterator[str]:
+        """The name of a folder to write into, which takes the place of ``folder`` when the block ends well.
+
+        Until then ``folder`` stays as it is. On this machine the swap is two renames, and the next call puts back what
+        a kill between them has moved away. Elsewhere it is file after file, ``manifest.json`` last; a kill amid them
+        leaves a set that its manifest does not fit, which ``surd verify`` finds and the next run replaces.
+        """
+        fresh, before = f".{folder}.new", f".{folder}.old"
+        if self._local and self.exists(before) and not self.exists(folder):
+            Path(self._full(before)).rename(self._full(folder))
+        self.remove(before)
+        self.remove(fresh)
+        try:
+            yield fresh
+        except BaseException:
+            self.remove(fresh)
+            raise
+        self._swap(fresh, folder, before)
+
+    def _swap(self, fresh: str, folder: str, before: str) -> None:
+        if self._local:
+            if self.exists(folder):
+                Path(self._full(folder)).rename(self._full(before))
+            Path(self._full(fresh)).rename(self._full(folder))
+        else:
+            names = self.listdir(fresh)
+            stale = set(self.listdir(folder)) - set(names)
+            for name in sorted(names, key=lambda name: name == "manifest.json"):
+                move(self._fs, self._full(f"{fresh}/{name}"), self._full(f"{folder}/{name}"))
+            for name in stale:
+                self.remove(f"{folder}/{name}")
+        for outputs in self._recordings:
+            for name in [name for name in outputs if name.startswith(f"{fresh}/")]:
+                outputs[folder + name.removeprefix(fresh)] = outputs.pop(name)
+        self.remove(before)
+        self.remove(fresh)
 
     def open(self, relative: str) -> IO[bytes]:
         return self._fs.open(self._full(relative), "rb")
@@ -187,7 +232,8 @@ class Build:
 
     def image_reader(self, part: int) -> ImageReader:
         """Random access to the original bytes of a partition's pairs; close it after use."""
-        return ImageReader(self.open(part_tar("fetch", part)))
+        tar = part_tar("fetch", part)
+        return ImageReader(self.open(tar), self.path(tar), self.path(marker_file("fetch", part)))
 
     def images(self, part: int, pairs: Iterable[Pair]) -> Iterator[bytes]:
         """Original bytes of fetched images of one partition, one per pair."""
@@ -216,21 +262,6 @@ def parquet_bytes(table: pa.Table, row_groups: Iterable[int] | None = None) -> b
             writer.write_table(table.slice(start, count))
             start += count
     return buffer.getvalue()
-
-
-class ImageReader:
-    """Original bytes by the offset and size that fetch noted in the pair."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def read(self, pair: Pair) -> bytes:
-        assert pair.offset is not None and pair.size is not None, "only fetched pairs have bytes"
-        self._file.seek(pair.offset)
-        return self._file.read(pair.size)
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class HashingFile:

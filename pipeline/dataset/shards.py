@@ -58,13 +58,15 @@ def write_samples(build: Build, file: HashingFile, name: str, group: list[Planne
     return index
 
 
-def describe_shards(build: Build, shards: list[ShardInfo], index: list[dict[str, object]], models: Models) -> None:
+def describe_shards(
+    build: Build, shards: list[ShardInfo], index: list[dict[str, object]], models: Models, folder: str = "shards"
+) -> None:
     """Write ``index.parquet``, a row group a shard so that each can be read alone, and ``manifest.json``."""
     table = pa.Table.from_pylist(index, schema=_INDEX)
-    build.write_table("shards/index.parquet", table, row_groups=[shard.count for shard in shards])
+    build.write_table(f"{folder}/index.parquet", table, row_groups=[shard.count for shard in shards])
     count = sum(shard.count for shard in shards)
     manifest = ShardManifest(count=count, diffusion=models.config.diffusion, shards=shards)
-    build.write_json("shards/manifest.json", manifest)
+    build.write_json(f"{folder}/manifest.json", manifest)
 
 
 def _selected(build: Build) -> Iterator[Planned]:

@@ -13,6 +13,8 @@ from PIL import Image
 from surd.pipeline.images.header import FORMATS, Header, header_of
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
+from surd.schemas.shard_format.complete import complete_jpeg
+from surd.schemas.shard_format.container import TooComplex
 from surd.schemas.shard_format.pixels import open_image
 
 
@@ -43,7 +45,8 @@ PIXEL_BUDGET = PixelBudget()
 def decoded(
     data: bytes, header: Header, ext: str, max_pixels: int, enough: tuple[int, int] | None = None
 ) -> Iterator[Image.Image]:
-    """The picture of a file, decoded to its end, as stored: not turned upright, of an animation the first frame.
+    """The picture of a file, decoded to its end, as stored: not turned upright, of an animation the first frame. A file
+    that lacks only its end is whole (``shard_format.complete``).
 
     ``enough``: the smallest width and height needed. A JPEG is then decoded at the scale that just reaches them: every
     code is read at any scale, so damage still shows, in half the time. Before any pixel is decoded their number is
@@ -55,11 +58,21 @@ def decoded(
         if image.size != (header.width, header.height):
             size = f"{header.width}x{header.height}"
             raise Rejected(Reason.BROKEN_IMAGE, f"{image.width}x{image.height} pixels, and {size} by its first header")
-        with PIXEL_BUDGET.reserve(opened.cost, max_pixels):
-            if enough and image.format == "JPEG":
-                image.draft(None, enough)
-            image.load()
-            yield image
+        with PIXEL_BUDGET.reserve(opened.cost, max_pixels), _whole(data, image) as whole:
+            if enough and whole.format == "JPEG":
+                whole.draft(None, enough)
+            whole.load()
+            yield whole
+
+
+@contextmanager
+def _whole(data: bytes, image: Image.Image) -> Iterator[Image.Image]:
+    """An opened picture; of a JPEG that lacks its end mark another, with it."""
+    if (completed := complete_jpeg(data)) is data:
+        yield image
+        return
+    with open_image(completed, formats=("JPEG",)) as whole:
+        yield whole
 
 
 @contextmanager
@@ -69,6 +82,8 @@ def rejecting_decode_errors() -> Iterator[None]:
         yield
     except Rejected:
         raise
+    except TooComplex as error:
+        raise Rejected(Reason.TOO_COMPLEX, str(error)) from None
     except Image.DecompressionBombError as error:
         raise Rejected(Reason.TOO_LARGE, str(error)) from None
     except Exception as error:  # Pillow on damaged bytes raises all sorts: OSError, SyntaxError, struct.error ...
@@ -76,6 +91,14 @@ def rejecting_decode_errors() -> Iterator[None]:
             r" ?<_io\.[^>]*>", "", f"{type(error).__name__}: {error}".rstrip(": ")
         )  # an address in memory differs from run to run
         raise Rejected(Reason.BROKEN_IMAGE, detail) from None
+
+
+def check_aspect(header: Header, max_aspect: float) -> None:
+    """Raises Rejected if one side of a picture is too many times the other: it is resized by the shorter one."""
+    longer, shorter = max(header.width, header.height), min(header.width, header.height)
+    if longer > max_aspect * shorter:
+        size = f"{header.width}x{header.height} pixels"
+        raise Rejected(Reason.EXTREME_ASPECT, f"{size}, one side more than max_aspect {max_aspect:g} times the other")
 
 
 def check_size(header: Header, max_pixels: int) -> None:

@@ -53,7 +53,7 @@ def _first_column(data: bytes, stride: int, channels: int) -> npt.NDArray[np.uin
 
     There is nothing to their left, so every filter depends on the pixel above only.
     """
-    inflate, rows = zlib.decompressobj(), b""
+    inflate, rows = zlib.decompressobj(), bytearray()
     try:
         for chunk in segments(data):
             if chunk.kind == b"IDAT" and len(rows) < _ROWS * stride:

@@ -12,9 +12,11 @@ import numpy.typing as npt
 import open_clip
 import torch
 from PIL import Image
+from torchvision.transforms import CenterCrop
 
 from surd.schemas.clip_ref import clip_ref
 
+_STRIP = 8  # times as long as wide
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -88,11 +90,13 @@ class OpenClip(Clip):
         # open_clip's other constructors give a folder or repository that lacks its weights random ones.
         model, self._preprocess = open_clip.create_model_from_pretrained(name, pretrained=weights)
         super().__init__(model, device)
+        self._crops = any(isinstance(step, CenterCrop) for step in getattr(self._preprocess, "transforms", ()))
         self._tokenize: Any = open_clip.get_tokenizer(name)
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """See Clip."""
-        pixels: torch.Tensor = self._preprocess(image.convert("RGB"))
+        picture = image.convert("RGB")
+        pixels: torch.Tensor = self._preprocess(middle(picture) if self._crops else picture)
         return pixels
 
     def _encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -123,6 +127,14 @@ class OpenClip(Clip):
             and isinstance(model.text_projection, torch.nn.Parameter)
             and model.transformer.get_cast_dtype() == torch.float32
         )
+
+
+def middle(image: Image.Image) -> Image.Image:
+    """The middle of a strip, which is all that is left when it has been resized by its shorter side and cropped: 1 x
+    60000 pixels would become 64 x 3,840,000 first. Other pictures stay as they are."""
+    room = _STRIP * min(image.size)
+    left, top = (max(0, side - room) // 2 for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top)) if left or top else image
 
 
 def _unit(vectors: torch.Tensor) -> FloatArray:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-from surd.pipeline.models.clip import Clip
+from surd.pipeline.models.clip import Clip, middle
 from surd.pipeline.models.pretrained import load_weights
 
 #: Models with one vector an image and one a text, and a temperature.
@@ -41,7 +41,9 @@ class TransformersClip(Clip):
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """See Clip."""
-        pixels: torch.Tensor = self._processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+        picture = image.convert("RGB")
+        cut = middle(picture) if getattr(self._processor, "do_center_crop", False) else picture
+        pixels: torch.Tensor = self._processor(images=cut, return_tensors="pt")["pixel_values"][0]
         return pixels
 
     def _encode_images(self, pixels: torch.Tensor) -> torch.Tensor:

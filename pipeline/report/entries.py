@@ -14,6 +14,7 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.report.correction import repaired_entry
 from surd.pipeline.report.records import Record
 from surd.schemas import Selected
+from surd.schemas.shard_format.complete import complete_jpeg
 from surd.schemas.shard_format.exif import orientation
 from surd.schemas.shard_format.pixels import UNDECODABLE, open_image, upright_rgb
 
@@ -44,7 +45,7 @@ def thumbnails(build: Build, part: int, records: list[Record], pixels: int) -> d
 
 def thumbnail(data: bytes, pixels: int) -> str | None:
     try:
-        with open_image(data) as image:
+        with open_image(complete_jpeg(data)) as image:
             image.draft(None, (2 * pixels, 2 * pixels))  # of a JPEG, no more pixels than the thumbnail needs
             small = upright_rgb(image, orientation(data))
     except UNDECODABLE:

@@ -14,7 +14,7 @@ from surd.pipeline.build.folder import Build, part_miniatures
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.deduplication.registration import SIDE, Pixels, miniature, perceptual_hash
 from surd.pipeline.images.header import Header
-from surd.pipeline.images.safe_decode import decoded
+from surd.pipeline.images.safe_decode import decoded, rejecting_decode_errors
 from surd.pipeline.models import Models
 from surd.pipeline.rejection import Rejected
 from surd.schemas import BuildConfig, Decoded, Pair
@@ -58,7 +58,8 @@ def _decode(max_pixels: int, file: tuple[Pair, bytes]) -> Pixels | Rejected:
 
 def decode_miniature(data: bytes, ext: str, size: tuple[int, int], max_pixels: int) -> Pixels:
     """The miniature of a complete picture of this width and height (upright). Raises Rejected."""
-    exif = orientation(data)
+    with rejecting_decode_errors():
+        exif = orientation(data)
     header = Header(*(size[::-1] if exif in SWAPS_AXES else size))
     with decoded(data, header, ext, max_pixels, _ENOUGH) as image:
         return miniature(image, exif)

@@ -7,13 +7,13 @@ cropped, on request mirrored), almost the same prompt.
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build, part_file, part_miniatures
 from surd.pipeline.deduplication.minhash import PromptDuplicate, find_prompt_duplicates, prompt_set
 from surd.pipeline.deduplication.near_duplicates import Likeness, find_near_duplicates
@@ -21,6 +21,7 @@ from surd.pipeline.deduplication.registration import Pixels
 from surd.pipeline.models import Models
 from surd.schemas import BuildConfig, Deduped, Reason, Row, Status
 from surd.schemas.config import DedupConfig
+from surd.schemas.shard_format.npy import read_npy
 
 _RULE = "the one with most pixels stays, then most bytes, then the smallest key"
 
@@ -105,8 +106,10 @@ def _miniatures(build: Build, candidates: list[Candidate]) -> Pixels:
     """The candidates' miniatures, in their order: 3 KB each, all that is held of a picture."""
     minis = np.zeros((len(candidates), 32, 32, 3), np.uint8)
     for part, locations in _by_part(candidates).items():
-        array = np.load(io.BytesIO(build.read_bytes(part_miniatures(part))), allow_pickle=False)
-        minis[[number for number, _ in locations]] = array[[row for _, row in locations]]
+        data = build.read_bytes(file := part_miniatures(part))
+        with reading(build, file):
+            array = read_npy(data)
+            minis[[number for number, _ in locations]] = array[[row for _, row in locations]]
     return minis
 
 

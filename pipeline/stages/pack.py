@@ -10,16 +10,20 @@ from surd.schemas import BuildConfig, Row, ShardInfo
 
 
 def pack(build: Build, config: BuildConfig, models: Models) -> list[list[Row]]:
-    """Write ``shards/``. Keys are hashes, so key order is a shuffle; the same input gives the same bytes."""
-    build.remove("shards")
+    """Write ``shards/``. Keys are hashes, so key order is a shuffle; the same input gives the same bytes.
+
+    They are written beside and take the old ones' place when all are whole. Raises SurdError, and the old ones stay,
+    when an image is not as fetch wrote it.
+    """
     shards: list[ShardInfo] = []
     index: list[dict[str, object]] = []
     extensions: set[str] = set()
-    for name, group in planned_shards(build, config.pack):
-        with build.writing(f"shards/{name}") as file:
-            index += write_samples(build, file, name, group)
-        shards.append(ShardInfo(name=name, count=len(group), bytes=file.size, sha256=file.sha256))
-        extensions |= {item.sample.ext for item in group}
-    describe_shards(build, shards, index, models)
+    with build.replacing("shards") as folder:
+        for name, group in planned_shards(build, config.pack):
+            with build.writing(f"{folder}/{name}") as file:
+                index += write_samples(build, file, name, group)
+            shards.append(ShardInfo(name=name, count=len(group), bytes=file.size, sha256=file.sha256))
+            extensions |= {item.sample.ext for item in group}
+        describe_shards(build, shards, index, models, folder)
     build.write_bytes("README.md", dataset_card(len(index), extensions).encode())
     return []

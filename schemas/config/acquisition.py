@@ -95,7 +95,12 @@ class FetchConfig(Section):
         description="Larger images are rejected before decoding; those of a WebP count "
         "double, of a progressive or CMYK JPEG 1.5 times.",
     )
-
+    max_aspect: float = Field(
+        default=50,
+        ge=1,
+        le=200,
+        description="Images whose longer side is more than so many times the shorter one are rejected before decoding.",
+    )
     image_size: int | None = Field(
         default=None,
         ge=32,

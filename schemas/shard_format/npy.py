@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+_MOST_DIMENSIONS, _MOST = 32, 1 << 40  # numbers along one: a header can claim so many that they cannot be printed
 _MAGIC = b"\x93NUMPY\x01\x00"
 
 
@@ -27,10 +28,10 @@ def read_npy(data: bytes) -> npt.NDArray[Any]:
         raise ValueError("it is not an .npy file of version 1.0")
     end = 10 + int.from_bytes(data[8:10], "little")
     shape, dtype = _header(data[8:end])
+    if len(shape) > _MOST_DIMENSIONS or any(not 0 <= length <= _MOST for length in shape):
+        raise ValueError("its shape is not possible")
     if 0 in shape:
         raise ValueError(f"it is empty: {list(shape)}")
-    if any(length < 0 for length in shape):
-        raise ValueError(f"its shape is {list(shape)}, which is not possible")
     if math.prod(shape) * dtype.itemsize != len(data) - end:
         claimed = f"{math.prod(shape):,} numbers of {dtype}"
         raise ValueError(f"its header claims {claimed} and {len(data) - end:,} bytes follow")

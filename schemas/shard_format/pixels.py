@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from surd.schemas.shard_format.complete import complete_jpeg, restate_size
 from surd.schemas.shard_format.container import strip_metadata
 from surd.schemas.shard_format.exif import orientation
 
@@ -36,9 +37,10 @@ def to_rgb(data: bytes) -> Image.Image:
 
     Of an animation the first frame; turned upright by its EXIF orientation; transparency over white; of 16 bits a
     channel the upper 8; palettes and grey as their colours; CMYK by Pillow's formula (colour profiles are not applied).
+    A file that lacks only its end is whole (``shard_format.complete``).
     At most 8 bytes a pixel are in memory. Raises UNDECODABLE.
     """
-    with open_image(data) as image:
+    with open_image(complete_jpeg(data)) as image:
         return upright_rgb(image, orientation(data))
 
 
@@ -49,7 +51,7 @@ def square(picture: Image.Image, size: int) -> npt.NDArray[np.uint8]:
 
 def open_image(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
     """The picture of a file with its header read and its pixels not yet; of its texts and profiles Pillow sees none."""
-    return Image.open(io.BytesIO(strip_metadata(data)), formats=formats)
+    return Image.open(io.BytesIO(strip_metadata(restate_size(data))), formats=formats)
 
 
 def upright_rgb(image: Image.Image, orientation: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""make bench-files: outcomes of a folder of hostile files, and the memory that fetching and decoding it takes.
+"""make bench-files: outcomes of a folder of hostile files, and the memory and time that fetching and decoding it takes.
 
 The folder is written, then collected, fetched and decoded by a process of its own as in a build, threads included.
 Its peak is the most resident memory that the system counted (VmHWM), interpreter and libraries included.
@@ -12,19 +12,26 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from surd.pipeline.acquisition.inspect_image import inspect
 from surd.pipeline.build.folder import Build
+from surd.pipeline.rejection import Rejected
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import finish, run_unit, units
 from surd.pipeline.stages import BY_NAME
+from surd.pipeline.stages.decode import decode_miniature
 from surd.schemas import Decoded, SourceRecord, load_config
+from surd.schemas.config import FetchConfig
+from surd.schemas.shard_format.pixels import to_rgb
 from tests.bench.figures import Figure
 from tests.pipeline.broken_files import BrokenFile, write_folder
 
@@ -78,6 +85,16 @@ def _up_to_decode(folder: str, root: str) -> None:
     print(int(peak.group(1)) // 1024)
 
 
+def _seconds(data: bytes) -> float:
+    """Processor time that a file takes from its first byte to its pixels, or to the reason why it has none."""
+    started = time.process_time()
+    with suppress(Rejected):
+        facts, _ = inspect(data, FetchConfig())
+        decode_miniature(data, facts.ext, (facts.width, facts.height), FetchConfig().max_pixels)
+        to_rgb(data)
+    return time.process_time() - started
+
+
 def main() -> int:
     """Print the outcomes and one JSON line of every figure beside its goal; 1 if one misses."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,16 +106,20 @@ def main() -> int:
         return 0
     console = Console()
     with tempfile.TemporaryDirectory() as root:
-        files = write_folder(Path(root) / "broken")
+        files = write_folder(Path(root) / "broken", laborious=True)
         result = run(Path(root) / "broken", Path(root) / "build", files)
     wrong = result.wrong(files.values())
+    seconds = {file.name: _seconds(file.data) for file in files.values()}
     _show(console, files, result)
+    slowest = sorted(files, key=lambda name: -seconds[name])[:5]
+    console.print("slowest: " + ", ".join(f"{name} {seconds[name]:.2f} s" for name in slowest), highlight=False)
     for name in wrong:
         row, goal = result.rows[name], "/".join(files[name].reasons) or "kept"
         console.print(f"[red]{name}[/] is {(row and row.reason) or 'kept'}, not {goal}: {row and row.detail}")
     figures = [
         Figure("files_that_end_otherwise", len(wrong), "<=", 0),
         Figure("crashes", int(result.status != 0), "<=", 0),
+        Figure("seconds_of_the_slowest_file", seconds[slowest[0]], "<=", 5),
         Figure("peak_mb", result.peak_mb or None, "<=", 512),
     ]
     missed = [figure.name for figure in figures if not figure.met]

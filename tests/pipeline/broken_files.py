@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,16 +45,24 @@ def broken_files() -> Iterator[BrokenFile]:
     """Every file, a few hundred KB in all but for the bombs, which are up to 1 MB each."""
     yield from _bombs()
     yield from _metadata_bombs()
+    yield from _labours(0)
+    yield from _strips()
     yield from _stumps()
+    yield from _endless()
     yield from _liars()
     yield from _polyglots()
     yield from _unusual()
 
 
-def write_folder(folder: Path) -> dict[str, BrokenFile]:
+def laborious_files() -> Iterator[BrokenFile]:
+    """16 MB each of what ``broken_files`` has just beyond the budgets of work."""
+    yield from _labours(16_000_000)
+
+
+def write_folder(folder: Path, *, laborious: bool = False) -> dict[str, BrokenFile]:
     """The files by name, written into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {file.name: file for file in broken_files()}
+    files = {file.name: file for file in (*broken_files(), *(laborious_files() if laborious else ()))}
     for file in files.values():
         (folder / file.name).write_bytes(file.data)
     return files
@@ -137,7 +146,67 @@ def _metadata_bombs() -> Iterator[BrokenFile]:
                         for part in (exif[at : at + 60_000] for at in range(0, len(exif), 60_000)))  # fmt: skip
     jpeg = saved(noise(), "JPEG")
     yield BrokenFile(name="exif-bomb.jpg", data=jpeg[:2] + segments + jpeg[2:])
-    yield BrokenFile(name="stealth-bomb.png", data=stealth(bytes(300_000_000)))
+    yield BrokenFile(name="stealth-bomb.png", data=stealth(bytes(300_000_000), height=1024))
+
+
+def _labours(least: int) -> Iterator[BrokenFile]:
+    """Files that hold little and cost a step for every few bytes: just beyond the budgets, of ``least`` bytes or so."""
+    size = "large" if least else "small"
+    refused = partial(BrokenFile, reasons=frozenset({Reason.TOO_COMPLEX}))
+
+    def much(filling: bytes) -> bytes:
+        return filling * max(70_000, least // len(filling))
+
+    jpeg, webp = saved(noise(), "JPEG"), saved(noise(), "WEBP")
+    table = jpeg.index(b"\xff\xdb")
+    for name, filling, at in (
+        ("comments", b"\xff\xfe\0\2", 2),
+        ("late-comments", b"\xff\xfe\0\2", -2),
+        ("applications", b"\xff\xe1\0\2", table),
+        ("intervals", b"\xff\xdd\0\4\0\0", table),
+        ("fill", b"\xff", table),
+        ("restarts", b"\xff\xd0", table),
+        ("junk", b"junk", table),
+    ):
+        yield refused(name=f"{size}-{name}.jpg", data=jpeg[:at] + much(filling) + jpeg[at:])
+    empty = {kind: chunk(kind, b"") for kind in (b"teXt", b"IDAT")}
+    yield refused(name=f"{size}-chunks.png", data=png(much(empty[b"teXt"])))
+    yield refused(name=f"{size}-pixels.png", data=png()[:33] + much(empty[b"IDAT"]) + png()[33:])
+    yield refused(name=f"{size}-texts.png", data=png(much(text_chunk("a", "b"))))
+    junk = much(b"JUNK\0\0\0\0")
+    yield refused(
+        name=f"{size}-chunks.webp",
+        data=webp[:4] + struct.pack("<I", len(webp) + len(junk) - 8) + webp[8:] + junk,
+    )
+    progressive = saved(noise("L", (400, 300)), "JPEG", progressive=True)
+    last = progressive.rindex(b"\xff\xda")
+    scans = progressive[last:-2] * (860 if least else 70)
+    yield refused(name=f"{size}-scans.jpg", data=progressive[:last] + scans + progressive[-2:])
+    unsound = zlib.compress(random.Random(0).randbytes(3_000) + bytes(4_000_000 - 3_000))[:-4] + bytes(4)
+    for name, kind, head in (("zTXt", b"zTXt", b"key%d\0\0"), ("iTXt", b"iTXt", b"key%d\0\1\0\0\0")):
+        texts = b"".join(chunk(kind, head % number + unsound) for number in range(2000 if least else 40))
+        yield BrokenFile(name=f"{size}-unsound-{name}.png", data=png(texts))
+
+
+def _strips() -> Iterator[BrokenFile]:
+    """Few pixels, of which a resize by the shorter side makes a great many."""
+    for width, height in ((1, 60_000), (1_000_000, 2), (30, 3_000)):
+        rows = _zeros(height * (width + 1))
+        data = PNG + header(width, height) + chunk(b"IDAT", rows) + _END
+        yield _refused(f"strip-{width}x{height}.png", data, Reason.EXTREME_ASPECT)
+
+
+def _endless() -> Iterator[BrokenFile]:
+    """Files that lack only their end, which are kept; and such as seem to."""
+    for name, (format_, options) in _WAYS.items():
+        if format_ == "JPEG":
+            whole = saved(noise(), format_, **options)
+            yield BrokenFile(name=f"no-end-mark.{name}", data=whole[:-2])
+            yield BrokenFile(name=f"zeros-for-end-mark.{name}", data=whole[:-2] + bytes(3000))
+            yield _refused(f"zeros-for-pixels.{name}", whole[: len(whole) // 2] + bytes(30_000), Reason.BROKEN_IMAGE)
+    yield BrokenFile(name="no-end.png", data=saved(noise(), "PNG")[:-12])
+    webp = saved(noise(), "WEBP")
+    yield BrokenFile(name="claims-more.webp", data=webp[:4] + struct.pack("<I", len(webp) + 100) + webp[8:])
 
 
 def _stumps() -> Iterator[BrokenFile]:

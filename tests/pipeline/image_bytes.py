@@ -64,13 +64,14 @@ def saved(picture: Image.Image, format_: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-def stealth(text: bytes, mode: str = "RGBA", *, packed: bool = True, format_: str = "PNG", **options) -> bytes:
+def stealth(
+    text: bytes, mode: str = "RGBA", *, packed: bool = True, format_: str = "PNG", height: int = 64, **options
+) -> bytes:
     """A picture with this text in the lowest bits of its alpha (RGBA) or colours (RGB), down the columns."""
     payload = gzip.compress(text, mtime=0) if packed else text
     mark = f"stealth_{'png' if mode == 'RGBA' else 'rgb'}{'comp' if packed else 'info'}".encode()
     bits = np.unpackbits(np.frombuffer(mark + struct.pack(">I", 8 * len(payload)) + payload, np.uint8))
     channels = 1 if mode == "RGBA" else 3
-    height = 64
     width = -(-len(bits) // (height * channels))
     lowest = np.pad(bits, (0, width * height * channels - len(bits))).reshape(width, height, channels)
     values = np.full((height, width, len(mode)), 0xFE, np.uint8)

@@ -13,7 +13,7 @@ from torch import Tensor
 from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.damage import remedy
 from surd.pipeline.build.folder import Build
-from surd.pipeline.dataset.columns.spec import ColumnSpec
+from surd.pipeline.dataset.columns.spec import ColumnSpec, shard_manifest
 from surd.pipeline.models import Models
 from surd.pipeline.models.hidden_states import LayerPooling
 from surd.schemas import SurdError
@@ -84,16 +84,20 @@ def latent_arrays(
 
 
 def _images(build: Build, shard: str) -> Iterator[tuple[str, bytes]]:
-    """Keys and original bytes of a shard's images, in order."""
+    """Keys and original bytes of a shard's images, in order. Raises SurdError if the shard is not as pack wrote it."""
     file = f"shards/{shard}"
+    expected = next(info.sha256 for info in shard_manifest(build).shards if info.name == shard)
     with build.open(file) as raw:
         try:
-            for member in TarReader(raw, build.size(file)):
+            reader = TarReader(raw, build.size(file))
+            for member in reader:
                 key, _, suffix = member.name.partition(".")
                 if suffix in IMAGE_SUFFIXES:
                     yield key, member.data
         except InvalidTar as error:
             raise SurdError(f"{build.path(file)} is damaged ({error}); {remedy(build, file)}") from None
+    if reader.sha256 != expected:
+        raise SurdError(f"{build.path(file)} is damaged (its sha256 is not its manifest's); {remedy(build, file)}")
 
 
 def _to_numpy(tensor: Tensor, column: ColumnSpec) -> npt.NDArray[Any]:

@@ -66,7 +66,7 @@ def test_a_finished_journal_holds_what_the_tar_does_not(tmp_path):
         finish(opened, tmp_path)
     assert after_header(tmp_path).decode() == (
         f'{{"key": "{FIRST}", "url": "http://a/0", "etag": "\\"1\\"", "sha256": "{SHA}"}}\n'
-        f'{{"key": "{SECOND}", "opt_out": "noai"}}\n'
+        f'{{"key": "{SECOND}", "sha256": "{SHA}", "opt_out": "noai"}}\n'
         f'{{"key": "{THIRD}", "reason": "http_error", "detail": "HTTP 404 Not Found"}}\n'
     )
 

@@ -71,3 +71,48 @@ def test_an_unwritable_place_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(SurdError, match=r"out is .*file/build.* cannot be written"):
         Build(str(tmp_path / "file" / "build")).check_writable()
+
+
+def test_two_writers_of_one_file_do_not_take_each_others_away(tmp_path):
+    build, other = Build(str(tmp_path)), Build(str(tmp_path))
+    with build.writing("a/file") as first:
+        first.write(b"first")
+        with other.writing("a/file") as second:
+            second.write(b"second")
+        assert build.read_bytes("a/file") == b"second"
+        first.write(b" and last")
+    assert build.read_bytes("a/file") == b"first and last"
+    assert build.listdir("a") == ["file"]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_of_that_file_and_nothing_else_goes(tmp_path):
+    build = Build(str(tmp_path))
+    build.write_bytes("a/file", b"old")
+    (tmp_path / "a" / "file.0123abcd.tmp").write_bytes(b"half")
+    (tmp_path / "a" / "file.tmp").write_bytes(b"half, by an older version")
+    others = ["file.0123abcd", "file.mine.tmp", "other.0123abcd.tmp", "file2.0123abcd.tmp"]
+    for name in others:
+        (tmp_path / "a" / name).write_bytes(b"")
+    build.write_bytes("a/file", b"new")
+    assert build.listdir("a") == sorted(["file", *others])
+
+
+@pytest.mark.parametrize("root", ["memory://builds/swapped", None], ids=["elsewhere", "here"])
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, root):
+    build = Build(root or str(tmp_path))
+    for name in ("one", "two", "manifest.json"):
+        build.write_bytes(f"set/{name}", b"old")
+    with pytest.raises(RuntimeError), build.recording() as outputs, build.replacing("set") as folder:
+        build.write_bytes(f"{folder}/one", b"new")
+        raise RuntimeError
+    assert {name: build.read_bytes(f"set/{name}") for name in build.listdir("set")} == dict.fromkeys(
+        ("manifest.json", "one", "two"), b"old"
+    )
+    assert not outputs and build.listdir("") == ["set"]
+    with build.recording() as outputs, build.replacing("set") as folder:
+        shas = {f"set/{name}": build.write_bytes(f"{folder}/{name}", b"new") for name in ("one", "manifest.json")}
+        assert build.read_bytes("set/one") == b"old"
+    assert {name: build.read_bytes(f"set/{name}") for name in build.listdir("set")} == dict.fromkeys(
+        ("manifest.json", "one"), b"new"
+    )
+    assert outputs == shas and build.listdir("") == ["set"]

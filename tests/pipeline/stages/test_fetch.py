@@ -116,6 +116,23 @@ def bomb(width: int, height: int) -> bytes:
     )
 
 
+def test_a_strip_is_refused_by_its_header_with_a_reason_of_its_own(tmp_path):
+    files = {
+        "down.png": bomb(1, 60_000),
+        "across.png": bomb(1_000_000, 2),
+        "strip.jpg": picture("JPEG", size=(4, 300)),
+        "strip.webp": picture("WEBP", size=(300, 4)),
+        "comic.png": picture(size=(4, 200)),
+        "line.png": picture(size=(1, 51)),
+        "dot.png": picture(size=(1, 1)),
+    }
+    rows = from_folder(tmp_path, files)
+    strip = Reason.EXTREME_ASPECT
+    assert reasons(rows) == dict.fromkeys(files, strip) | {"comic.png": None, "dot.png": None}
+    assert rows["down.png"].detail == "1x60000 pixels, one side more than max_aspect 50 times the other"
+    assert reasons(from_folder(tmp_path, files, max_aspect=100))["strip.jpg"] is None
+
+
 def test_too_many_pixels_are_refused_by_the_header_and_too_many_bytes_while_reading(tmp_path):
     files = {
         "bomb.png": bomb(50_000, 50_000),
