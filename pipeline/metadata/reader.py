@@ -24,6 +24,8 @@ _PROMPT_KEYS = ("prompt", "positive_prompt", "PositivePrompt", "positivePrompt",
 _NEGATIVE_KEYS = ("negative_prompt", "negativeprompt", "negativePrompt", "NegativePrompt", "Negative Prompt", "uc")
 # sd-parsers' own manager is not used: it keeps the last image's text in a global by id(), which threads would mix up.
 _LIBRARY = (FooocusParser(), InvokeAIParser(), NovelAIParser())
+#: Parameters that only one successor of the A1111 web UI writes -> its name, where it does not give it as "App".
+_TOOL_KEYS = {"Civitai resources": "Civitai", "Pipeline": "SD.Next"}
 _HASH = re.compile(r" [0-9A-F]{8}\Z")
 
 log = logging.getLogger(__name__)
@@ -88,7 +90,7 @@ def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
         document = _object(brace + rest) if label.strip().lower() in ("", "prompt:", "workflow:") else None
         if document is not None:
             documents[name] = document
-        elif reading := _from_a1111(text):
+        elif reading := _from_a1111(text, expected=name == "parameters"):
             yield reading
         elif name == "parameters" and text.strip():
             yield GenerationMetadata(prompt=text.strip(), tool="unknown")
@@ -97,11 +99,11 @@ def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
     yield from _from_fields({name: text for name, text in texts.items() if name not in documents})
 
 
-def _from_a1111(text: str) -> GenerationMetadata | None:
-    infotext = parse_a1111(text)
+def _from_a1111(text: str, *, expected: bool) -> GenerationMetadata | None:
+    infotext = parse_a1111(text, expected=expected)
     if infotext is None:
         return None
-    default_tool = "Civitai" if "Civitai resources" in infotext.params else "AUTOMATIC1111"
+    default_tool = next((tool for key, tool in _TOOL_KEYS.items() if key in infotext.params), "AUTOMATIC1111")
     prompt, negative = (  # ComfyUI's Image Saver writes "unknown" if it sees no prompt
         text if text != "unknown" else None for text in (infotext.prompt, infotext.negative_prompt)
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from surd.pipeline.prompts.parser import MAX_WEIGHT, MIN_WEIGHT, Network, Parser, unwanted_in
 from surd.pipeline.prompts.text import EMOTICON, plain_text, split_infotext
+from surd.pipeline.prompts.tokens import SPLITS
 
 __all__ = ["MAX_WEIGHT", "MIN_WEIGHT", "Network", "Prompt", "parse_prompt", "render"]
 
@@ -81,5 +82,5 @@ def _escape(keyword: str) -> str:
     if re.fullmatch(EMOTICON, keyword, re.IGNORECASE):
         return keyword
     # An escaped underscore is not a word character any more: BREAK next to one would stand alone.
-    split = r"(?<![^\W_])(?:AND|BREAK)(?![^\W_])"
+    split = rf"(?<![^\W_])(?:{SPLITS})(?![^\W_])"
     return re.sub(rf"[\\()\[\]{{}}<>:|,;&_，、；。*`#]|(?<!\S)[-\u2013\u2014]|{split}", r"\\\g<0>", keyword)

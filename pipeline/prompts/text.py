@@ -6,6 +6,8 @@ import html
 import re
 import unicodedata
 
+from surd.pipeline.metadata.parameters import find_parameters
+
 # Emoticon tags of Danbooru: the only place where underscores, colons and angle brackets are words.
 _FACES = (
     "<o>_<o>", "<|>_<|>", "(o)_(o)", "||_||", "|_|", ">_<", ">_>", "<_<", ">_o", "o_<", ">o<", "^_^", "^o^", "^^^",
@@ -40,11 +42,8 @@ _PREAMBLE = re.compile(r"\s*You are an assistant\b[^<]{0,300}<Prompt Start>\s*",
 _LABEL = re.compile(r"\s*(?:positive[ _])?prompts?\s*:(?!:)\s*", re.IGNORECASE)
 _COLON = r":(?!\s?[0-9.]+\s?\))\s*"  # not one that begins an attention weight
 _NEGATIVE = re.compile(rf"(?<![\w\\])negative[ _]?prompts?\s?{_COLON}", re.IGNORECASE)
-_PARAMETER = re.compile(
-    rf"(?<![\w\\])(?:(?P<steps>Steps{_COLON}[0-9])|(?:CFG scale|Seed|Denoising strength|Clip skip|Size){_COLON}[0-9]"
-    rf"|(?:Sampler|Model hash|Model){_COLON}\w)"
-)
 _TRAILING_WEIGHT = re.compile(r"(?:\s*:\s*[0-9]*\.[0-9]+|\s+:\s*[0-9]+)+\Z")
+_MOST_INFOTEXTS = 3  # in one scraped text
 _SIMPLE = re.compile(r"[A-Za-z0-9 '-]*")
 _UNDERSCORE = re.compile(r"(?<=\w)_+(?=\w)|(?<!\S)_+(?=\w)|(?<=\w)_+(?!\S)")
 
@@ -72,9 +71,10 @@ def normalized(text: str) -> str:
 
 def split_infotext(text: str) -> tuple[str, str]:
     """Positive and negative part of a text that may contain "Negative prompt:" and generation parameters."""
-    parameters = list(_PARAMETER.finditer(text))
-    if parameters and (len(parameters) > 1 or parameters[0]["steps"]):
-        text = text[: parameters[0].start()]
+    for _ in range(_MOST_INFOTEXTS):
+        if not (parameters := find_parameters(text, least=1)):
+            break
+        text = text[: parameters.start]
     if label := _LABEL.match(text):
         text = text[label.end() :]
     positive, *negatives = _NEGATIVE.split(text)

@@ -34,6 +34,10 @@ FRAGMENTS = (
     "\\)",
     "BREAK",
     " AND ",
+    " ADDCOL ",
+    " AND_PERP ",
+    "<lora:a, b:1>",
+    "<break>",
     "<lora:add_detail:0.8>",
     "<lora:x",
     "<hypernet:y>",
@@ -138,6 +142,15 @@ def test_break_and_and_part_a_prompt_but_not_a_text_in_capitals():
     prompt = parse_prompt("a cat :1.2 AND a dog:0.8 AND a bird")
     assert (prompt.keywords, prompt.weights) == (("a cat", "a dog", "a bird"), (1.2, 0.8, 1.0))
     assert parse_prompt("a sign SAND AND SEA, break and enter").keywords == ("a sign SAND AND SEA", "break and enter")
+
+
+@pytest.mark.parametrize(
+    "word", ["ADDCOMM", "ADDBASE", "ADDCOL", "ADDROW", "ADDP", "AND_PERP", "<break>", "<region:0,0,1,1>"]
+)
+def test_regions_part_a_prompt_and_are_no_words(word):
+    assert parse_prompt(f"a town {word} blue sky {word}\na desk, A LAMP {word} A BED").keywords == (
+        "a town", "blue sky", "a desk", "A LAMP", "A BED",
+    )  # fmt: skip
 
 
 def test_networks_leave_the_text_and_are_named():
