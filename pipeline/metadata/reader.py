@@ -12,7 +12,7 @@ from PIL import Image
 from sd_parsers.parsers import FooocusParser, InvokeAIParser, NovelAIParser
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.metadata import comfyui
+from surd.pipeline.metadata import comfyui, novelai
 from surd.pipeline.metadata.a1111 import parse_a1111
 from surd.pipeline.metadata.comfyui_workflow import api_graph, is_workflow
 from surd.pipeline.metadata.resources import models_and_loras
@@ -144,10 +144,13 @@ def _from_json(document: dict[str, Any]) -> Iterator[GenerationMetadata]:
             for reading in _from_json(inner):
                 yield reading if name == "prompt" else replace(reading, tool=tool, params=model | reading.params)
     prompt = next((text for key in _PROMPT_KEYS if (text := _prose(document.get(key)))), None)
+    prompt = novelai.captions(document, "v4_prompt", prompt)
     if prompt:
         negative = next((text for key in _NEGATIVE_KEYS if (text := _text(document.get(key)))), None)
+        negative = novelai.captions(document, "v4_negative_prompt", negative)
         params = {key: value for key, value in document.items() if key not in _PROMPT_KEYS + _NEGATIVE_KEYS}
-        tool = _word(document, "software", "app", "version") or "unknown"
+        unnamed = "NovelAI" if novelai.is_novelai(document) else "unknown"
+        tool = _word(document, "software", "app", "version") or unnamed
         yield GenerationMetadata(prompt=prompt, negative_prompt=negative, tool=tool, params=params)
 
 
@@ -174,9 +177,10 @@ def _from_library(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
         except Exception as error:  # a third-party parser of hostile text: any exception means that it read nothing
             log.debug("%s: %r", type(parser).__name__, error)
             continue
+        comment = novelai.comment_of(texts)  # whose captions of characters it does not read
         yield GenerationMetadata(
-            prompt=to_text(prompt.strip()) or None,
-            negative_prompt=to_text(negative.strip()) or None,
+            prompt=novelai.captions(comment, "v4_prompt", to_text(prompt.strip()) or None),
+            negative_prompt=novelai.captions(comment, "v4_negative_prompt", to_text(negative.strip()) or None),
             tool=parser.generator.value,
             params={key: value for key, value in params.items() if value is not None},
         )
