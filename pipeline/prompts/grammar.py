@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from surd.pipeline.prompts.dialects import Dialect, evident_dialect, to_common
 from surd.pipeline.prompts.parser import MAX_WEIGHT, MIN_WEIGHT, Network, Parser, unwanted_in
 from surd.pipeline.prompts.text import EMOTICON, plain_text, split_infotext
 from surd.pipeline.prompts.tokens import SPLITS
@@ -39,18 +40,20 @@ class Prompt:
         return ", ".join(self.keywords)
 
 
-def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
+def parse_prompt(text: str, max_chars: int = 4000, dialect: Dialect | None = None) -> Prompt:
     """Parse any text; never raises. Unbalanced brackets are read as if closed at the end.
 
     Prompt editing ``[a:b:0.5]`` keeps the text that acted on more steps, the later of two equal ones; ``[a::0.5]``,
     ``[a:0.5]`` and alternation ``[a|b]`` keep every word, and none of them changes attention. Words under a negative
     weight, ``--no`` or an embedded "Negative prompt:" go to ``negative``. Keywords beyond ``max_chars`` are cut.
+    Without a ``dialect`` the text decides, where it can be only one.
     """
     positive, negative = split_infotext(plain_text(text))
-    parser = Parser(positive)
+    dialect = dialect or evident_dialect(positive)
+    parser = Parser(to_common(positive, dialect))
     parser.read()
     keywords, weights, unwanted, complete = parser.keywords(max_chars)
-    unwanted += unwanted_in(negative)
+    unwanted += unwanted_in(to_common(negative, dialect))
     return Prompt(
         keywords=tuple(keywords),
         weights=tuple(weights),
@@ -63,7 +66,7 @@ def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
 
 
 def render(prompt: Prompt) -> str:
-    """Text in the A1111 dialect that parses to the same prompt, except for ``unresolved`` and ``cut``."""
+    """Text in the common dialect that parses as such to the same prompt, except for ``unresolved`` and ``cut``."""
     parts = [
         _escape(keyword) if weight == 1.0 else f"({_escape(keyword)}:{weight:g})"
         for keyword, weight in zip(prompt.keywords, prompt.weights, strict=True)

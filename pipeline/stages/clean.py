@@ -12,6 +12,7 @@ from ftfy.badness import is_bad
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
 from surd.pipeline.models.clip_tokenizer import CONTEXT, ClipTokenizer, clip_tokenizer, clip_words
+from surd.pipeline.prompts.dialects import dialect_of
 from surd.pipeline.prompts.gibberish import is_gibberish
 from surd.pipeline.prompts.grammar import Prompt, parse_prompt
 from surd.pipeline.prompts.injection import find_injection
@@ -54,7 +55,9 @@ def _clean_row(
     if not settings.allow_nsfw and level not in _SAFE_LEVELS:
         return row.reject("clean", Reason.NSFW, f"the source's level is {level}")
     text = without_preamble(ftfy.fix_encoding(pair.prompt) if is_bad(pair.prompt) else pair.prompt)
-    prompt = parse_prompt(text, settings.max_chars)
+    # The tool and its parameters are of the file: they say nothing of a prompt that the source states in its own words.
+    tool, params = (pair.tool, pair.params) if pair.prompt_origin == "file" else (None, None)
+    prompt = parse_prompt(text, settings.max_chars, dialect_of(tool, params))
     split = prompt_words().split(prompt.keywords)
     language = detect_language(" , ".join(split.subjects))
     if fault := find_fault(text, prompt, split, language, settings):

@@ -238,7 +238,7 @@ def test_a_long_prompt_is_cut_at_a_whole_keyword_else_at_a_whole_word():
 @settings(max_examples=400, deadline=None)
 def test_any_text_parses_and_renders_to_what_parses_the_same(text):
     prompt = parse_prompt(text)
-    again = parse_prompt(render(prompt))
+    again = parse_prompt(render(prompt), dialect="common")
     assert replace(again, unresolved=(), cut=False) == replace(prompt, unresolved=(), cut=False)
 
 
@@ -286,7 +286,7 @@ def test_a_prompt_made_of_parts_round_trips(keywords, networks, negative):
         negative=tuple(negative),
         flags=(("ar", "16:9"), ("tile", "")),
     )
-    again = parse_prompt(render(prompt))
+    again = parse_prompt(render(prompt), dialect="common")
     assert replace(again, cut=False, weights=()) == replace(prompt, weights=())
     assert again.weights == pytest.approx(prompt.weights, abs=1e-3)
 
