@@ -27,6 +27,7 @@ _DIALECTS: dict[str, Dialect] = {
 }
 _PARSER = re.compile(r'"Parser":"([^"]{1,60})"')  # SD.Next's choice of a syntax, in params as they are stored
 _PLAIN_MODEL = re.compile(r'"base":"(?:flux|sd-3|cogview|qwen|z-image)')  # for which InvokeAI does not use compel
+_ANY_MARK = re.compile(r"::|\+|[)\"]\.|\)[0-9]|\.swap\(|\.attend\(|Lora\(")
 #: Weights, LoRA tags and region words of the common syntax, and Midjourney's flags and weights.
 _COMMON = re.compile(
     r"(?<!:):[ ]{0,3}[0-9.]{1,8}[ ]{0,3}\)|<(?:lora|lyco|hypernet):|(?<!\w)(?:BREAK|ADD(?:COMM|BASE|COL|ROW))(?!\w)"
@@ -45,6 +46,8 @@ def dialect_of(tool: str | None, params: str | None = None) -> Dialect | None:
 
 def evident_dialect(text: str) -> Dialect:
     """The syntax whose marks a text has, if it has none of another one; else the common one."""
+    if not _ANY_MARK.search(text):  # most texts
+        return "common"
     if compel.FUNCTION.search(text):
         return "compel"
     if _COMMON.search(text):

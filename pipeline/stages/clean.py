@@ -11,7 +11,7 @@ from ftfy.badness import is_bad
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
-from surd.pipeline.models.clip_tokenizer import CONTEXT, ClipTokenizer, clip_tokenizer, clip_words
+from surd.pipeline.models.clip_tokenizer import ClipTokenizer, clip_tokenizer, clip_words
 from surd.pipeline.prompts.dialects import dialect_of
 from surd.pipeline.prompts.gibberish import is_gibberish
 from surd.pipeline.prompts.grammar import Prompt, parse_prompt
@@ -74,7 +74,7 @@ def _clean_row(
             "qualities": split.qualities,
             "language": language,
             "clip_tokens": tokens,
-            "truncated": tokens > CONTEXT,
+            "truncated": tokens > tokenizer.context,
             "cut": prompt.cut or ends_mid_word(text, prompt),
         }
     )
