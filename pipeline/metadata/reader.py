@@ -15,9 +15,10 @@ from surd.pipeline import untrusted_json
 from surd.pipeline.metadata import comfyui, novelai
 from surd.pipeline.metadata.a1111 import parse_a1111
 from surd.pipeline.metadata.comfyui_workflow import api_graph, is_workflow
+from surd.pipeline.metadata.descriptions import parse_description
 from surd.pipeline.metadata.resources import models_and_loras
 from surd.pipeline.metadata.stealth import read_stealth
-from surd.pipeline.metadata.texts import MAX_TEXT, decode_text, texts_of
+from surd.pipeline.metadata.texts import CAPTIONS, MAX_TEXT, decode_text, texts_of
 from surd.pipeline.untrusted_json import to_text
 
 _PROMPT_KEYS = ("prompt", "positive_prompt", "PositivePrompt", "positivePrompt", "Prompt")
@@ -47,9 +48,9 @@ def read_metadata(data: bytes, picture: Image.Image | None = None) -> Generation
     """The generation metadata of a PNG, JPEG or WebP file, or None if it has none. Never raises.
 
     Reads A1111 text (of many tools), ComfyUI graphs, SwarmUI, Fooocus, InvokeAI, NovelAI, Easy Diffusion, Draw
-    Things and plain JSON, from PNG text chunks at any position, EXIF, XMP and comments. Of several kinds in one
-    file, the first with a prompt counts. Decodes no pixel; given the decoded ``picture``, text hidden in its lowest
-    bits is read too where the rest has no prompt.
+    Things, Midjourney, Mochi Diffusion and plain JSON, from PNG text chunks at any position, EXIF, XMP, IPTC and
+    comments. Of several kinds in one file, the first with a prompt counts. Decodes no pixel; given the decoded
+    ``picture``, text hidden in its lowest bits is read too where the rest has no prompt.
     """
     metadata = read_texts(texts_of(data))
     if picture is not None and not (metadata and metadata.prompt):
@@ -90,6 +91,10 @@ def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
         document = _object(brace + rest) if label.strip().lower() in ("", "prompt:", "workflow:") else None
         if document is not None:
             documents[name] = document
+        elif reading := _from_description(text):
+            yield reading
+        elif name in CAPTIONS:
+            continue  # of Draw Things, say, whose own fields tell more
         elif reading := _from_a1111(text, expected=name == "parameters"):
             yield reading
         elif name == "parameters" and text.strip():
@@ -113,6 +118,11 @@ def _from_a1111(text: str, *, expected: bool) -> GenerationMetadata | None:
         tool=_word(infotext.params, "App") or default_tool,
         params=infotext.params,
     )
+
+
+def _from_description(text: str) -> GenerationMetadata | None:
+    description = parse_description(text)
+    return GenerationMetadata(**vars(description)) if description else None
 
 
 def _from_document(name: str, document: dict[str, Any]) -> Iterator[GenerationMetadata]:
