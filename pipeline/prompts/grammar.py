@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from surd.pipeline.prompts.dialects import Dialect, evident_dialect, to_common
 from surd.pipeline.prompts.parser import MAX_WEIGHT, MIN_WEIGHT, Network, Parser, unwanted_in
-from surd.pipeline.prompts.text import EMOTICON, plain_text, split_infotext
+from surd.pipeline.prompts.text import EMOTICON, MAX_PROMPT, plain_text, split_infotext
 from surd.pipeline.prompts.tokens import SPLITS
 
 __all__ = ["MAX_WEIGHT", "MIN_WEIGHT", "Network", "Prompt", "parse_prompt", "render"]
@@ -24,7 +24,8 @@ class Prompt:
     """A parsed web prompt. ``weights[i]`` is the attention weight of ``keywords[i]``, the mean over its letters.
 
     ``unresolved`` are the templates (wildcards, choices) left in the text; their words are keywords all the same.
-    ``cut``: the text breaks off inside a bracket or tag, after a word such as "with", or at ``max_chars``.
+    ``cut``: the text breaks off inside a bracket or tag, after a word such as "with", at ``max_chars``, or it is longer
+    than what is read of it.
     """
 
     keywords: tuple[str, ...] = ()
@@ -48,7 +49,8 @@ def parse_prompt(text: str, max_chars: int = 4000, dialect: Dialect | None = Non
     weight, ``--no`` or an embedded "Negative prompt:" go to ``negative``. Keywords beyond ``max_chars`` are cut.
     Without a ``dialect`` the text decides, where it can be only one.
     """
-    positive, negative = split_infotext(plain_text(text))
+    limit = max(MAX_PROMPT, max_chars)
+    positive, negative = split_infotext(plain_text(text[:limit]))
     dialect = dialect or evident_dialect(positive)
     parser = Parser(to_common(positive, dialect))
     parser.read()
@@ -61,7 +63,7 @@ def parse_prompt(text: str, max_chars: int = 4000, dialect: Dialect | None = Non
         negative=tuple(unwanted),
         flags=tuple(parser.flags),
         unresolved=tuple(parser.unresolved),
-        cut=parser.cut or not complete,
+        cut=parser.cut or not complete or len(text) > limit,
     )
 
 
