@@ -19,7 +19,7 @@ from surd.pipeline.metadata.descriptions import parse_description
 from surd.pipeline.metadata.resources import models_and_loras
 from surd.pipeline.metadata.stealth import read_stealth
 from surd.pipeline.metadata.texts import CAPTIONS, MAX_TEXT, decode_text, texts_of
-from surd.pipeline.untrusted_json import to_text
+from surd.pipeline.untrusted_json import printable, to_text
 
 _PROMPT_KEYS = ("prompt", "positive_prompt", "PositivePrompt", "positivePrompt", "Prompt")
 _NEGATIVE_KEYS = ("negative_prompt", "negativeprompt", "negativePrompt", "NegativePrompt", "Negative Prompt", "uc")
@@ -79,7 +79,8 @@ def _first(readings: Iterator[GenerationMetadata]) -> GenerationMetadata | None:
     if first is None:
         return None
     models, loras = models_and_loras(first.params, first.prompt)
-    return replace(first, models=models, loras=loras)
+    prompt, negative = (printable(text or "") or None for text in (first.prompt, first.negative_prompt))
+    return replace(first, prompt=prompt, negative_prompt=negative, models=models, loras=loras)
 
 
 def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
