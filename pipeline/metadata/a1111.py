@@ -15,7 +15,8 @@ from surd.pipeline.metadata.parameters import find_parameters
 _NEGATIVE_LINE = re.compile(r"^[ \t]*Negative [Pp]rompt:[ \t]*", re.MULTILINE)
 _NEGATIVE = re.compile(r"(?<!\w)Negative [Pp]rompt:[ \t]*")
 _PARAM = re.compile(r"\s*([A-Za-z][\w \-/.]{0,60}?):\s*")
-_MOST_PARAMS = 300  # each that breaks off may cost a look at the whole line; the longest real one has about 80
+_MOST_PARAMS = 300  # the longest real line has about 80
+_MOST_BROKEN = 10  # values that begin like JSON and are none: each may cost a look at the whole line
 _SPACE = re.compile(r"\s*(,|\Z)")
 
 
@@ -56,11 +57,12 @@ def parse_a1111(text: str, *, expected: bool = True) -> Infotext | None:
 def _params(line: str, most: int) -> dict[str, Any]:
     """``Steps: 20, Sampler: Euler a, Hashes: {...}`` as a dict; values that are JSON are read as such."""
     params: dict[str, Any] = {}
-    position, name = 0, None
+    position, name, broken = 0, None, 0
     for _ in range(most):
         if match := _PARAM.match(line, position):
             name = match.group(1).strip()
-            params[name], position = _value(line, match.end())
+            params[name], position, is_broken = _value(line, match.end(), may_be_json=broken < _MOST_BROKEN)
+            broken += is_broken
         elif name and line[position:].strip():  # "Styles: a, b": the value itself has commas
             more, position = _until_comma(line, position)
             if isinstance(params[name], str):
@@ -70,17 +72,18 @@ def _params(line: str, most: int) -> dict[str, Any]:
     return params
 
 
-def _value(line: str, start: int) -> tuple[Any, int]:
-    """One value, and where the next name begins."""
-    if line[start : start + 1] in ('"', "{", "["):
+def _value(line: str, start: int, *, may_be_json: bool) -> tuple[Any, int, bool]:
+    """One value, where the next name begins, and whether it begins like JSON and is none."""
+    looks_like_json = may_be_json and line[start : start + 1] in ('"', "{", "[")
+    if looks_like_json:
         try:
             value, end = untrusted_json.parse_at(line, start)
         except ValueError:
             pass
         else:
             if after := _SPACE.match(line, end):
-                return value, after.end()
-    return _until_comma(line, start)
+                return value, after.end(), False
+    return *_until_comma(line, start), looks_like_json
 
 
 def _until_comma(line: str, start: int) -> tuple[str, int]:

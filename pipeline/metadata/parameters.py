@@ -82,7 +82,10 @@ def find_parameters(text: str, *, least: int = 2) -> Parameters | None:
         line = lines[at]
         if line.begins(text):
             start, known, firm = line.start, line.known, line.firm
+            single = known == 1  # a line for each parameter: then a loose one may be among them
             while at and lines[at - 1].end + 1 == start and lines[at - 1].begins(text):
+                if not (lines[at - 1].firm or (single and lines[at - 1].known == 1)):
+                    break
                 at -= 1
                 start, known, firm = lines[at].start, known + lines[at].known, firm + lines[at].firm
             if firm and (known > 1 or (least < 2 and _STEPS.fullmatch(text, start, line.end))):

@@ -30,6 +30,7 @@ _ATTEND = re.compile(rf"\.attend\([ ]?(?:(?P<signs>\++|-+)|(?P<number>{_NUMBER})
 _SHARES = re.compile(r"\.(?:blend|and|add)\((?P<shares>[^()]{0,1000})\)")
 _SWAP = re.compile(r"\.swap\(")
 _SIGNS = re.compile(r"(?<![+-])(?<!\\)(?:\++|-+)(?=[.;:!?]*\Z)")
+_SQUARE = re.compile(r"(?<!\\)[\[\]]")
 #: What no other syntax has.
 FUNCTION = re.compile(r"[)\"]\.(?:blend|and|add)\(|[)\"\w]\.(?:swap|attend)\(|(?<!\w)(?:withLora|useLora)\(")
 #: Weights behind brackets and words; a single sign, or two minus signs, may be a hyphen or a dash.
@@ -49,8 +50,8 @@ class _Frame:
 
 
 def to_common(text: str) -> str:
-    """The same prompt with weights in round brackets, as A1111 writes them."""
-    return _Translator(text).translate()
+    """The same prompt with weights in round brackets, as A1111 writes them; square brackets weight nothing here."""
+    return _SQUARE.sub(" ", _Translator(text).translate())
 
 
 class _Translator:

@@ -21,7 +21,8 @@ TOKEN = re.compile(
   | <(?P<network>(?i:{_NETWORKS})):(?:(?P<name>[^<>:\n]*)(?P<more>(?::[^<>]*)?>)
       |(?P<broken>[^<>:,\n]*)(?P<rest>[^<>,\n]*))
   | <(?P<template>(?i:random|wildcard|alternate):[^<>]*)>
-  | (?P<part><(?i:break|region|object|segment|base|refiner)\b[^<>]*>)    # SwarmUI's
+  | (?P<part><(?i:break|region|object|segment|base|refiner)\b[^<>]*>    # SwarmUI's
+      |\b(?:COUPLE|I?MASK|AREA|FEATHER|FILL)\([0-9.,%\ ]{{0,100}}\))        # ComfyUI's prompt control
   | <(?P<concept>[\w-]+)>                                          # a learnt concept, as diffusers writes it
   | (?P<tag></?[a-zA-Z!][^<>]*>)
   | (?<![\w\\])(?i:embedding):(?P<embedding>[\w./\\-]+)

@@ -54,6 +54,13 @@ def test_prose_is_no_infotext(text):
     assert read_metadata(png(text_chunk("Description", text))) is None
 
 
+def test_a_line_of_the_prompt_that_looks_like_a_parameter_stays_in_it():
+    assert parse_a1111("a fox\nModel: Anna\nSteps: 3, Seed: 1, Size: 8x64").prompt == "a fox\nModel: Anna"
+    assert parse_a1111("a fox\nSteps: 3, Model: a\nSeed: 1, Size: 64x64").params == {
+        "Steps": "3", "Model": "a", "Seed": "1", "Size": "64x64",
+    }  # fmt: skip
+
+
 def test_where_only_infotext_is_written_one_parameter_is_enough():
     assert parse_a1111("a fox\nSteps: 3").prompt == "a fox"
     assert parse_a1111("a fox\nNegative prompt: b").negative_prompt == "b"

@@ -60,6 +60,7 @@ def test_a_choice_of_novelai_is_unresolved():
         ('("a fox", trees (sky)1.5).blend(1, 1, no_normalize)', ["a fox", "trees sky"], [1, 1.18]),
         ("a cat.swap(dog) on a mat", ["a dog on a mat"], [1]),
         ('a ("fluffy cat").swap("old dog", s_start=0.3) eats', ["a old dog eats"], [1]),
+        ("[old] (fox:1.3), [bird]", ["old fox", "bird"], [1, 1]),
         ("(fox).attend(1.3), tree.attend(--)", ["fox", "tree"], [1.3, 0.81]),
         (r"saber \(fate\)++, a\+", ["saber (fate)", "a+"], [1.11, 1]),
         ("a well-known fox - and a bird.", ["a well-known fox - and a bird"], [1]),

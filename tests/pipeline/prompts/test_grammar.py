@@ -145,7 +145,8 @@ def test_break_and_and_part_a_prompt_but_not_a_text_in_capitals():
 
 
 @pytest.mark.parametrize(
-    "word", ["ADDCOMM", "ADDBASE", "ADDCOL", "ADDROW", "ADDP", "AND_PERP", "<break>", "<region:0,0,1,1>"]
+    "word",
+    ["ADDCOMM", "ADDBASE", "ADDCOL", "ADDROW", "ADDP", "AND_PERP", "<break>", "<region:0,0,1,1>", "MASK(0 0.5, 0 1)"],
 )
 def test_regions_part_a_prompt_and_are_no_words(word):
     assert parse_prompt(f"a town {word} blue sky {word}\na desk, A LAMP {word} A BED").keywords == (
