@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 MAX_DEPTH = 100
 MAX_DIGITS = 300  # of a whole number: what has more is no seed, overflows a float, and from 4,300 on cannot be printed
+_CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
+#: What a terminal obeys (ECMA-48): colours and cursor moves, titles and links up to their end, single commands.
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|[\]PX^_][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
 def parse(text: str | bytes) -> Any:
@@ -42,6 +46,16 @@ def to_text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return str(value).encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+
+
+def without_controls(text: str) -> str:
+    """Scraped prose as it can be shown: without a terminal's control sequences; other control characters are spaces.
+
+    Tabs and line ends stay, and so do the control characters beyond ASCII, by which wrongly decoded text is repaired.
+    Lone surrogates become question marks, NULs go.
+    """
+    text = to_text(text) or ""
+    return _CONTROL.sub(" ", _SEQUENCE.sub("", text)) if _CONTROL.search(text) else text
 
 
 def _finite(digits: str) -> float | None:

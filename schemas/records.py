@@ -119,8 +119,8 @@ class Cleaned(Row):
     styles: list[str] | None = Field(default=None, description="Those of medium, artist, lighting, rendering.")
     qualities: list[str] | None = Field(default=None, description="Those of praise and provenance: masterpiece, 8k.")
     language: str | None = Field(default=None, description="ISO 639-1, e.g. en; null: the words do not tell.")
-    clip_tokens: int | None = Field(default=None, description="Of the cleaned prompt, with CLIP's start and end mark.")
-    truncated: bool | None = Field(default=None, description="CLIP does not see its end: more than 77 tokens.")
+    clip_tokens: int | None = Field(default=None, description="Of the cleaned prompt, with the marks of models.clip.")
+    truncated: bool | None = Field(default=None, description="CLIP reads fewer tokens (77, SigLIP 64): not the end.")
     cut: bool | None = Field(default=None, description="It breaks off, or was cut at max_chars.")
 
 

@@ -29,7 +29,7 @@ PIPELINE = {
     "metadata": {"images", "untrusted_json"},
     "deduplication": {"images", "batching"},
     "models": {"net", "batching", "untrusted_json"},
-    "prompts": {"models"},
+    "prompts": {"models", "metadata"},
     "sentences": {"models", "prompts"},
     "build": set(),
     "report": {"build", "models"},

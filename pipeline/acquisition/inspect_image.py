@@ -47,6 +47,7 @@ _METADATA = {
     b"ALPH",
     b"ANMF",
     b"\xff\xe1",
+    b"\xff\xed",
     b"\xff\xfe",
 }
 _PIXELS_A_LETTER = 9  # memory that parsing a text may take per letter, in pixels of 8 bytes

@@ -1,4 +1,7 @@
-"""Parser of the infotext that the A1111 web UI and its many successors write: prompt, negative prompt, parameters."""
+"""Parser of the infotext that the A1111 web UI and its many successors write: prompt, negative prompt, parameters.
+
+Where the parameters begin is decided by ``parameters.py``, by several known keys and never by one word.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from surd.pipeline import untrusted_json
+from surd.pipeline.metadata.parameters import find_parameters
 
-_STEPS = re.compile(r"^[ \t]*Steps:[ \t]*\d+.*$", re.MULTILINE)
-_NEGATIVE = re.compile(r"^[ \t]*Negative prompt:[ \t]*", re.MULTILINE)
+_NEGATIVE_LINE = re.compile(r"^[ \t]*Negative [Pp]rompt:[ \t]*", re.MULTILINE)
+_NEGATIVE = re.compile(r"(?<!\w)Negative [Pp]rompt:[ \t]*")
 _PARAM = re.compile(r"\s*([A-Za-z][\w \-/.]{0,60}?):\s*")
-_MOST_PARAMS = 300  # each that breaks off may cost a look at the whole line; the longest real one has about 80
+_MOST_PARAMS = 300  # the longest real line has about 80
+_MOST_BROKEN = 10  # values that begin like JSON and are none: each may cost a look at the whole line
 _SPACE = re.compile(r"\s*(,|\Z)")
 
 
@@ -24,43 +29,64 @@ class Infotext:
     params: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_a1111(text: str) -> Infotext | None:
-    """Prompt lines, ``Negative prompt:`` lines, one ``Steps: ...`` line; None if it has neither of the last two."""
+def parse_a1111(text: str, *, expected: bool = True) -> Infotext | None:
+    """Prompt, ``Negative prompt:`` and one line of parameters; None if it has neither of the last two.
+
+    The parameters may come in any order, and after the prompts on one line. ``expected``: the text lies where tools
+    write infotext and nothing else, so that a line ``Steps: 20`` or a negative prompt is enough; elsewhere, as in a
+    description, two keys are asked for.
+    """
     text = text.replace("\r\n", "\n")
-    steps = [*_STEPS.finditer(text)]
-    body = text[: steps[-1].start()] if steps else text
-    prompt, *negatives = _NEGATIVE.split(body, maxsplit=1)
-    if not steps and not negatives:
+    has_negative = _NEGATIVE.search(text) is not None
+    found = find_parameters(text, least=1 if expected or has_negative else 2)
+    prompt, *negatives = (_NEGATIVE if found else _NEGATIVE_LINE).split(
+        text[: found.start] if found else text, maxsplit=1
+    )
+    if not (found and (expected or negatives or found.known > 1)) and not (negatives and expected):
         return None
+    params: dict[str, Any] = {}
+    for line in text[found.start : found.end].splitlines() if found else ():
+        params |= _params(line, _MOST_PARAMS - len(params))
     return Infotext(
         prompt=prompt.strip() or None,
         negative_prompt=negatives[0].strip() or None if negatives else None,
-        params=_params(steps[-1].group()) if steps else {},
+        params=params,
     )
 
 
-def _params(line: str) -> dict[str, Any]:
+def _params(line: str, most: int) -> dict[str, Any]:
     """``Steps: 20, Sampler: Euler a, Hashes: {...}`` as a dict; values that are JSON are read as such."""
     params: dict[str, Any] = {}
-    position = 0
-    for _ in range(_MOST_PARAMS):
-        if not (match := _PARAM.match(line, position)):
+    position, name, broken = 0, None, 0
+    for _ in range(most):
+        if match := _PARAM.match(line, position):
+            name = match.group(1).strip()
+            params[name], position, is_broken = _value(line, match.end(), may_be_json=broken < _MOST_BROKEN)
+            broken += is_broken
+        elif name and line[position:].strip():  # "Styles: a, b": the value itself has commas
+            more, position = _until_comma(line, position)
+            if isinstance(params[name], str):
+                params[name] += f", {more}"
+        else:
             break
-        value, position = _value(line, match.end())
-        params[match.group(1).strip()] = value
     return params
 
 
-def _value(line: str, start: int) -> tuple[Any, int]:
-    """One value, and where the next name begins."""
-    if line[start : start + 1] in ('"', "{", "["):
+def _value(line: str, start: int, *, may_be_json: bool) -> tuple[Any, int, bool]:
+    """One value, where the next name begins, and whether it begins like JSON and is none."""
+    looks_like_json = may_be_json and line[start : start + 1] in ('"', "{", "[")
+    if looks_like_json:
         try:
             value, end = untrusted_json.parse_at(line, start)
         except ValueError:
             pass
         else:
             if after := _SPACE.match(line, end):
-                return value, after.end()
+                return value, after.end(), False
+    return *_until_comma(line, start), looks_like_json
+
+
+def _until_comma(line: str, start: int) -> tuple[str, int]:
     end = line.find(",", start)
     end = len(line) if end < 0 else end
     return line[start:end].strip(), end + 1

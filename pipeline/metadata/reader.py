@@ -12,18 +12,21 @@ from PIL import Image
 from sd_parsers.parsers import FooocusParser, InvokeAIParser, NovelAIParser
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.metadata import comfyui
+from surd.pipeline.metadata import comfyui, novelai
 from surd.pipeline.metadata.a1111 import parse_a1111
 from surd.pipeline.metadata.comfyui_workflow import api_graph, is_workflow
+from surd.pipeline.metadata.descriptions import parse_description
 from surd.pipeline.metadata.resources import models_and_loras
 from surd.pipeline.metadata.stealth import read_stealth
-from surd.pipeline.metadata.texts import MAX_TEXT, decode_text, texts_of
-from surd.pipeline.untrusted_json import to_text
+from surd.pipeline.metadata.texts import CAPTIONS, MAX_TEXT, decode_text, texts_of
+from surd.pipeline.untrusted_json import to_text, without_controls
 
 _PROMPT_KEYS = ("prompt", "positive_prompt", "PositivePrompt", "positivePrompt", "Prompt")
 _NEGATIVE_KEYS = ("negative_prompt", "negativeprompt", "negativePrompt", "NegativePrompt", "Negative Prompt", "uc")
 # sd-parsers' own manager is not used: it keeps the last image's text in a global by id(), which threads would mix up.
 _LIBRARY = (FooocusParser(), InvokeAIParser(), NovelAIParser())
+#: Parameters that only one successor of the A1111 web UI writes -> its name, where it does not give it as "App".
+_TOOL_KEYS = {"Civitai resources": "Civitai", "Pipeline": "SD.Next"}
 _HASH = re.compile(r" [0-9A-F]{8}\Z")
 
 log = logging.getLogger(__name__)
@@ -45,9 +48,9 @@ def read_metadata(data: bytes, picture: Image.Image | None = None) -> Generation
     """The generation metadata of a PNG, JPEG or WebP file, or None if it has none. Never raises.
 
     Reads A1111 text (of many tools), ComfyUI graphs, SwarmUI, Fooocus, InvokeAI, NovelAI, Easy Diffusion, Draw
-    Things and plain JSON, from PNG text chunks at any position, EXIF, XMP and comments. Of several kinds in one
-    file, the first with a prompt counts. Decodes no pixel; given the decoded ``picture``, text hidden in its lowest
-    bits is read too where the rest has no prompt.
+    Things, Midjourney, Mochi Diffusion and plain JSON, from PNG text chunks at any position, EXIF, XMP, IPTC and
+    comments. Of several kinds in one file, the first with a prompt counts. Decodes no pixel; given the decoded
+    ``picture``, text hidden in its lowest bits is read too where the rest has no prompt.
     """
     metadata = read_texts(texts_of(data))
     if picture is not None and not (metadata and metadata.prompt):
@@ -76,7 +79,8 @@ def _first(readings: Iterator[GenerationMetadata]) -> GenerationMetadata | None:
     if first is None:
         return None
     models, loras = models_and_loras(first.params, first.prompt)
-    return replace(first, models=models, loras=loras)
+    prompt, negative = (without_controls(text or "") or None for text in (first.prompt, first.negative_prompt))
+    return replace(first, prompt=prompt, negative_prompt=negative, models=models, loras=loras)
 
 
 def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
@@ -88,7 +92,11 @@ def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
         document = _object(brace + rest) if label.strip().lower() in ("", "prompt:", "workflow:") else None
         if document is not None:
             documents[name] = document
-        elif reading := _from_a1111(text):
+        elif reading := _from_description(text):
+            yield reading
+        elif name in CAPTIONS:
+            continue  # of Draw Things, say, whose own fields tell more
+        elif reading := _from_a1111(text, expected=name == "parameters"):
             yield reading
         elif name == "parameters" and text.strip():
             yield GenerationMetadata(prompt=text.strip(), tool="unknown")
@@ -97,11 +105,11 @@ def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
     yield from _from_fields({name: text for name, text in texts.items() if name not in documents})
 
 
-def _from_a1111(text: str) -> GenerationMetadata | None:
-    infotext = parse_a1111(text)
+def _from_a1111(text: str, *, expected: bool) -> GenerationMetadata | None:
+    infotext = parse_a1111(text, expected=expected)
     if infotext is None:
         return None
-    default_tool = "Civitai" if "Civitai resources" in infotext.params else "AUTOMATIC1111"
+    default_tool = next((tool for key, tool in _TOOL_KEYS.items() if key in infotext.params), "AUTOMATIC1111")
     prompt, negative = (  # ComfyUI's Image Saver writes "unknown" if it sees no prompt
         text if text != "unknown" else None for text in (infotext.prompt, infotext.negative_prompt)
     )
@@ -111,6 +119,11 @@ def _from_a1111(text: str) -> GenerationMetadata | None:
         tool=_word(infotext.params, "App") or default_tool,
         params=infotext.params,
     )
+
+
+def _from_description(text: str) -> GenerationMetadata | None:
+    description = parse_description(text)
+    return GenerationMetadata(**vars(description)) if description else None
 
 
 def _from_document(name: str, document: dict[str, Any]) -> Iterator[GenerationMetadata]:
@@ -142,10 +155,13 @@ def _from_json(document: dict[str, Any]) -> Iterator[GenerationMetadata]:
             for reading in _from_json(inner):
                 yield reading if name == "prompt" else replace(reading, tool=tool, params=model | reading.params)
     prompt = next((text for key in _PROMPT_KEYS if (text := _prose(document.get(key)))), None)
+    prompt = novelai.captions(document, "v4_prompt", prompt)
     if prompt:
         negative = next((text for key in _NEGATIVE_KEYS if (text := _text(document.get(key)))), None)
+        negative = novelai.captions(document, "v4_negative_prompt", negative)
         params = {key: value for key, value in document.items() if key not in _PROMPT_KEYS + _NEGATIVE_KEYS}
-        tool = _word(document, "software", "app", "version") or "unknown"
+        unnamed = "NovelAI" if novelai.is_novelai(document) else "unknown"
+        tool = _word(document, "software", "app", "version") or unnamed
         yield GenerationMetadata(prompt=prompt, negative_prompt=negative, tool=tool, params=params)
 
 
@@ -172,9 +188,10 @@ def _from_library(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
         except Exception as error:  # a third-party parser of hostile text: any exception means that it read nothing
             log.debug("%s: %r", type(parser).__name__, error)
             continue
+        comment = novelai.comment_of(texts)  # whose captions of characters it does not read
         yield GenerationMetadata(
-            prompt=to_text(prompt.strip()) or None,
-            negative_prompt=to_text(negative.strip()) or None,
+            prompt=novelai.captions(comment, "v4_prompt", to_text(prompt.strip()) or None),
+            negative_prompt=novelai.captions(comment, "v4_negative_prompt", to_text(negative.strip()) or None),
             tool=parser.generator.value,
             params={key: value for key, value in params.items() if value is not None},
         )

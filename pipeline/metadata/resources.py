@@ -18,6 +18,7 @@ _TAG = re.compile(r"<(?:lora|lyco|locon|loha):([^<>:]{1,200})[:>]", re.IGNORECAS
 _NAME_KEYS = ("name", "model_name", "modelName", "modelFileName", "model", "lora", "file", "filename", "label")
 _ENDING = re.compile(r"\.(safetensors|sft|ckpt|pt|pth|bin|gguf)\Z", re.IGNORECASE)
 _WEIGHT = re.compile(r"\s+[:-]\s+-?[\d.]+\Z")  # "name : 0.8", as Fooocus writes it
+_IS_HASH = re.compile(r"[0-9A-Za-z]{4,64}")
 _MOST = 100
 
 
@@ -30,14 +31,26 @@ def models_and_loras(params: dict[str, Any], prompt: str | None) -> tuple[list[s
             models += _names(value)
         elif _LORA.fullmatch(key):
             loras += _names(value)
-        elif key == "Lora hashes" and isinstance(value, str):  # "name: hash, other: hash"
-            loras += [part.partition(":")[0] for part in value.split(",")]
+        elif key == "Lora hashes" and isinstance(value, str):
+            loras += _hashed(value)
         elif key.lower() == "hashes" and isinstance(value, dict):
             loras += [name.partition(":")[2] for name in value if name.lower().startswith("lora:")]
         elif key == "Civitai resources" and isinstance(value, list):
             models += _resources(value, "checkpoint")
             loras += _resources(value, "lora")
     return _distinct(models), _distinct([*loras, *_TAG.findall(prompt or "")])
+
+
+def _hashed(value: str) -> Iterator[str]:
+    """The names in ``name: hash, other: hash``. A name may have commas: it ends only where a hash follows."""
+    parts: list[str] = []
+    for part in value.split(","):
+        before, colon, after = part.rpartition(":")
+        parts.append(before if colon else part)
+        if colon and _IS_HASH.fullmatch(after.strip()):
+            yield ",".join(parts)
+            parts = []
+    yield from parts  # without hashes
 
 
 def _resources(entries: list[Any], kind: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
+from surd.pipeline.metadata.iptc import iptc_caption
 from surd.schemas.shard_format.container import Segment, segments
 from surd.schemas.shard_format.exif import exif_block, exif_texts
 
@@ -16,6 +17,10 @@ _MOST_TEXTS = 200
 _MOST_UNPACKED = 4 * MAX_TEXT
 _STEP = 1_000_000  # bytes unpacked at once
 _MOST_RATIO = 1032  # of what deflate gives to what it takes
+_XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"  # of a JPEG's segment
+#: Names of texts that hold a description as macOS writes it, for ``descriptions.py`` alone.
+CAPTIONS = ("XMP description", "IPTC caption")
+_XMP_DESCRIPTION = re.compile(r"<dc:description>.{0,200}?<rdf:li[^<>]{0,100}>([^<]*)</rdf:li>", re.DOTALL)
 _XMP_COMMENT = re.compile(r"<exif:UserComment>.{0,200}?<rdf:li[^<>]{0,100}>([^<]*)</rdf:li>", re.DOTALL)
 
 
@@ -34,6 +39,8 @@ def texts_of(data: bytes) -> dict[str, str]:
     if xmp := texts.pop("XML:com.adobe.xmp", None):
         for comment in _XMP_COMMENT.findall(xmp[:MAX_TEXT]):
             texts.setdefault("XMP", html.unescape(comment))
+        if description := _XMP_DESCRIPTION.search(xmp[:MAX_TEXT]):
+            texts.setdefault(CAPTIONS[0], html.unescape(description[1]))
     return texts
 
 
@@ -56,6 +63,10 @@ def _raw_texts(data: bytes) -> Iterator[tuple[str, bytes]]:
             yield "comment", data[segment.body : segment.body_end]
         elif segment.kind == b"XMP ":
             yield "XML:com.adobe.xmp", data[segment.body : segment.body_end]
+        elif segment.kind == b"\xff\xe1" and data.startswith(_XMP_HEADER, segment.body):
+            yield "XML:com.adobe.xmp", data[segment.body + len(_XMP_HEADER) : segment.body_end]
+        elif segment.kind == b"\xff\xed" and (caption := iptc_caption(data[segment.body : segment.body_end])):
+            yield CAPTIONS[1], caption
     for name, value in exif_texts(exif_block(data), MAX_TEXT).items():
         yield name, _from_windows(value) if name == "XPComment" else value
 

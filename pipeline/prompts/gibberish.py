@@ -22,6 +22,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _SMOOTHING = 0.05  # a trigram never seen counts as a twentieth of one
 # (minimum letters, mean score below which they are not words): the shorter the text, the lower its score must be.
 _LIMITS = ((24, -3.4), (15, -3.8), (9, -4.3))
+_MAX_CHARS = 5000  # enough to decide
 _BOUNDARIES = 2  # of a word: trigrams span its beginning and its end, which count as letters
 
 
@@ -30,6 +31,7 @@ def is_gibberish(text: str) -> bool:
 
     Only letters of the Latin alphabet are scored, without their accents.
     """
+    text = text[:_MAX_CHARS]
     letters = len(_LETTER.findall(text))
     if letters >= 6 and badness(text) * 4 > letters:  # ftfy counts pairs of letters that only wrong decoding makes
         return True

@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from surd.pipeline.prompts.dialects import Dialect, evident_dialect, to_common
 from surd.pipeline.prompts.parser import MAX_WEIGHT, MIN_WEIGHT, Network, Parser, unwanted_in
-from surd.pipeline.prompts.text import EMOTICON, plain_text, split_infotext
+from surd.pipeline.prompts.text import EMOTICON, MAX_PROMPT, plain_text, split_infotext
+from surd.pipeline.prompts.tokens import SPLITS
 
 __all__ = ["MAX_WEIGHT", "MIN_WEIGHT", "Network", "Prompt", "parse_prompt", "render"]
 
@@ -22,7 +24,8 @@ class Prompt:
     """A parsed web prompt. ``weights[i]`` is the attention weight of ``keywords[i]``, the mean over its letters.
 
     ``unresolved`` are the templates (wildcards, choices) left in the text; their words are keywords all the same.
-    ``cut``: the text breaks off inside a bracket or tag, after a word such as "with", or at ``max_chars``.
+    ``cut``: the text breaks off inside a bracket or tag, after a word such as "with", at ``max_chars``, or it is longer
+    than what is read of it.
     """
 
     keywords: tuple[str, ...] = ()
@@ -38,18 +41,21 @@ class Prompt:
         return ", ".join(self.keywords)
 
 
-def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
+def parse_prompt(text: str, max_chars: int = 4000, dialect: Dialect | None = None) -> Prompt:
     """Parse any text; never raises. Unbalanced brackets are read as if closed at the end.
 
     Prompt editing ``[a:b:0.5]`` keeps the text that acted on more steps, the later of two equal ones; ``[a::0.5]``,
     ``[a:0.5]`` and alternation ``[a|b]`` keep every word, and none of them changes attention. Words under a negative
     weight, ``--no`` or an embedded "Negative prompt:" go to ``negative``. Keywords beyond ``max_chars`` are cut.
+    Without a ``dialect`` the text decides, where it can be only one.
     """
-    positive, negative = split_infotext(plain_text(text))
-    parser = Parser(positive)
+    limit = max(MAX_PROMPT, max_chars)
+    positive, negative = split_infotext(plain_text(text[:limit]))
+    dialect = dialect or evident_dialect(positive)
+    parser = Parser(to_common(positive, dialect))
     parser.read()
     keywords, weights, unwanted, complete = parser.keywords(max_chars)
-    unwanted += unwanted_in(negative)
+    unwanted += unwanted_in(to_common(negative, dialect))
     return Prompt(
         keywords=tuple(keywords),
         weights=tuple(weights),
@@ -57,12 +63,12 @@ def parse_prompt(text: str, max_chars: int = 4000) -> Prompt:
         negative=tuple(unwanted),
         flags=tuple(parser.flags),
         unresolved=tuple(parser.unresolved),
-        cut=parser.cut or not complete,
+        cut=parser.cut or not complete or len(text) > limit,
     )
 
 
 def render(prompt: Prompt) -> str:
-    """Text in the A1111 dialect that parses to the same prompt, except for ``unresolved`` and ``cut``."""
+    """Text in the common dialect that parses as such to the same prompt, except for ``unresolved`` and ``cut``."""
     parts = [
         _escape(keyword) if weight == 1.0 else f"({_escape(keyword)}:{weight:g})"
         for keyword, weight in zip(prompt.keywords, prompt.weights, strict=True)
@@ -81,5 +87,5 @@ def _escape(keyword: str) -> str:
     if re.fullmatch(EMOTICON, keyword, re.IGNORECASE):
         return keyword
     # An escaped underscore is not a word character any more: BREAK next to one would stand alone.
-    split = r"(?<![^\W_])(?:AND|BREAK)(?![^\W_])"
+    split = rf"(?<![^\W_])(?:{SPLITS})(?![^\W_])"
     return re.sub(rf"[\\()\[\]{{}}<>:|,;&_，、；。*`#]|(?<!\S)[-\u2013\u2014]|{split}", r"\\\g<0>", keyword)

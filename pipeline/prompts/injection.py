@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from surd.pipeline.prompts.text import normalized
+from surd.pipeline.prompts.text import MAX_PROMPT, normalized
 
 _MODEL = (
     r"(?:chat ?gpt|gpt-?\d\w*|claude|gemini|llama|dan"
@@ -24,7 +24,7 @@ _PATTERNS: dict[str, tuple[str, ...]] = {
     "chat template": (
         r"<\|(?!(?:start|end)of_?text)[a-z_]{2,30}\|>",
         r"\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</s>",
-        r"#{2,}\s*(?:instructions?|response|system|input|assistant|user)\b",
+        r"(?<!#)#{2,}\s*(?:instructions?|response|system|input|assistant|user)\b",
     ),
     "role": (r"(?:^|[.,;!?>\])}\"]\s*)(?:system|assistant|developer)(?: (?:message|prompt|note))?\s*:\s*\S",),
     "orders to ignore": (rf"\b(?:ignore|disregard|forget|override|bypass)\s+(?:\w+\s+){{0,3}}{_ORDERS}\b",),
@@ -62,8 +62,11 @@ RULES = {name: re.compile("|".join(patterns), re.IGNORECASE | re.MULTILINE) for 
 
 
 def find_injection(text: str) -> str | None:
-    """The rule that matched and the matched words, or None. Entities, invisible and wide characters are decoded."""
-    text = unicodedata.normalize("NFKC", normalized(text))
+    """The rule that matched and the matched words, or None. Entities, invisible and wide characters are decoded.
+
+    The first ``MAX_PROMPT`` letters are read, as of every prompt.
+    """
+    text = unicodedata.normalize("NFKC", normalized(text[:MAX_PROMPT]))
     for name, rule in RULES.items():
         if match := rule.search(text):
             return f"{name}: {' '.join(match.group().split())[:80]}"

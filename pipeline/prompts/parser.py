@@ -125,11 +125,11 @@ class Parser:
             case "escape":
                 # A backslash itself is never meant: what is escaped twice is still one character of the keyword.
                 self._add_text(token[1:] if token != "\\\\" else " ")
-            case "line" | "separator":
+            case "line" | "separator" | "part":
                 self._separate(bar=token == "|")
             case "split":
                 self._split(match)
-            case "more":
+            case "more" | "rest":
                 self._network(match)
             case "concept" if match["concept"].lower() not in HTML:
                 self._add_network("embedding", match["concept"])
@@ -167,14 +167,14 @@ class Parser:
         frame.bar = frame.bar or bar
 
     def _split(self, match: re.Match[str]) -> None:
-        """BREAK and AND, which count only in capitals, and not within a text that is all in capitals."""
+        """BREAK, AND and their like. The two that are words count only outside a text that is all in capitals."""
         token, start, end = match["split"], match.start(), match.end()
-        if not token.isupper() or (
+        if token in ("AND", "BREAK") and (
             _CAPITALS_BEFORE.search(self.text[max(0, start - 30) : start]) and _CAPITALS_AFTER.match(self.text, end)
         ):
             self._add_text(token)
             return
-        if token == "AND" and len(self._stack) == 1:
+        if token.startswith("AND") and len(self._stack) == 1:
             self._end_part(self._explicit(self._stack[-1]))
         self._separate()
 
@@ -258,9 +258,10 @@ class Parser:
             self._logs[end] -= log
 
     def _network(self, match: re.Match[str]) -> None:
-        kind, more = match["network"].lower(), match["more"]
+        kind, more = match["network"].lower(), match["more"] or match["rest"] or ""
         weight = IS_NUMBER.match(more[1:]) if more.startswith(":") else None
-        self._add_network("embedding" if kind == "embed" else kind, match["name"], float(weight[1]) if weight else None)
+        name = match["name"] or match["broken"] or ""  # only a closed tag shows that a comma is part of the name
+        self._add_network("embedding" if kind == "embed" else kind, name, float(weight[1]) if weight else None)
         if not more.endswith(">") and not self.text[match.end() :].strip():
             self.cut = True
 

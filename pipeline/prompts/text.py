@@ -6,6 +6,10 @@ import html
 import re
 import unicodedata
 
+from surd.pipeline.metadata.parameters import find_parameters
+
+#: Letters of a scraped prompt that are read; the longest of 17,000 real ones has 28,000.
+MAX_PROMPT = 50_000
 # Emoticon tags of Danbooru: the only place where underscores, colons and angle brackets are words.
 _FACES = (
     "<o>_<o>", "<|>_<|>", "(o)_(o)", "||_||", "|_|", ">_<", ">_>", "<_<", ">_o", "o_<", ">o<", "^_^", "^o^", "^^^",
@@ -40,11 +44,12 @@ _PREAMBLE = re.compile(r"\s*You are an assistant\b[^<]{0,300}<Prompt Start>\s*",
 _LABEL = re.compile(r"\s*(?:positive[ _])?prompts?\s*:(?!:)\s*", re.IGNORECASE)
 _COLON = r":(?!\s?[0-9.]+\s?\))\s*"  # not one that begins an attention weight
 _NEGATIVE = re.compile(rf"(?<![\w\\])negative[ _]?prompts?\s?{_COLON}", re.IGNORECASE)
-_PARAMETER = re.compile(
-    rf"(?<![\w\\])(?:(?P<steps>Steps{_COLON}[0-9])|(?:CFG scale|Seed|Denoising strength|Clip skip|Size){_COLON}[0-9]"
-    rf"|(?:Sampler|Model hash|Model){_COLON}\w)"
-)
 _TRAILING_WEIGHT = re.compile(r"(?:\s*:\s*[0-9]*\.[0-9]+|\s+:\s*[0-9]+)+\Z")
+_MOST_INFOTEXTS = 3  # in one scraped text
+_TRAILING_WEIGHT_LENGTH = 40
+_STRAY = " .:_\u3000"
+_MARK_RUN = re.compile("[^\x00-\u02ff]{31}")
+_MOST_MARKS = 30  # in a row, as in Unicode's stream-safe text (UAX 15); a run of n is ordered in n^2 steps
 _SIMPLE = re.compile(r"[A-Za-z0-9 '-]*")
 _UNDERSCORE = re.compile(r"(?<=\w)_+(?=\w)|(?<!\S)_+(?=\w)|(?<=\w)_+(?!\S)")
 
@@ -61,20 +66,37 @@ def plain_text(text: str) -> str:
 
 
 def normalized(text: str) -> str:
-    """Composed characters (NFC), entities decoded, invisible characters removed."""
-    text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text)))
+    """Composed characters (NFC), entities decoded, invisible characters removed. In linear time."""
+    text = _composed(text)
     if "&" in text:
         text = _AMPERSANDS.sub("&", text)
         text = _ESCAPE_OR_ENTITY.sub(lambda m: m.group() if m.group()[0] == "\\" else html.unescape(m.group()), text)
-        text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text)))
+        text = _composed(text)
     return text
+
+
+def _composed(text: str) -> str:
+    text = _JOINER.sub("", _INVISIBLE.sub("", text))
+    return unicodedata.normalize("NFC", _without_towers(text) if _MARK_RUN.search(text) else text)
+
+
+def _without_towers(text: str) -> str:
+    """A text without the combining marks beyond thirty over one letter."""
+    kept: list[str] = []
+    run = 0
+    for char in text:
+        run = run + 1 if unicodedata.combining(char) else 0
+        if run <= _MOST_MARKS:
+            kept.append(char)
+    return "".join(kept)
 
 
 def split_infotext(text: str) -> tuple[str, str]:
     """Positive and negative part of a text that may contain "Negative prompt:" and generation parameters."""
-    parameters = list(_PARAMETER.finditer(text))
-    if parameters and (len(parameters) > 1 or parameters[0]["steps"]):
-        text = text[: parameters[0].start()]
+    for _ in range(_MOST_INFOTEXTS):
+        if not (parameters := find_parameters(text, least=1)):
+            break
+        text = text[: parameters.start]
     if label := _LABEL.match(text):
         text = text[label.end() :]
     positive, *negatives = _NEGATIVE.split(text)
@@ -91,9 +113,18 @@ def tidy(text: str) -> str:
     text = "".join(char if char.isprintable() or char in "\u200c\u200d" else " " for char in text)
     words = " ".join(word if word in FACES else _UNDERSCORE.sub(" ", word) for word in text.split())
     words = " ".join(words.split())
-    while words not in FACES:
-        stripped = (words[:-40] + _TRAILING_WEIGHT.sub("", words[-40:])).strip(" .:_\u3000")
-        if stripped == words:
+    return words if words in FACES else _without_stray_end(_without_stray_end(words).lstrip(_STRAY))
+
+
+def _without_stray_end(words: str) -> str:
+    """Words without weights and punctuation at their end, taken off by an index: each copy would cost the length."""
+    end = len(words)
+    while end:
+        tail = words[max(0, end - _TRAILING_WEIGHT_LENGTH) : end]
+        if end == len(tail) and tail in FACES:
             break
-        words = stripped
-    return words
+        shorter = _TRAILING_WEIGHT.sub("", tail).rstrip(_STRAY)
+        if shorter == tail:
+            break
+        end -= len(tail) - len(shorter)
+    return words[:end]

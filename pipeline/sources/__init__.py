@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol, Self, runtime_checkable
 
 from surd.pipeline.net.urls import fill_from_environment, is_http, redact_secrets
+from surd.pipeline.untrusted_json import without_controls
 from surd.schemas import BuildConfig, SourceRecord, SurdError
 
 PAGE = 1000  # records of a page where pages cost nothing
@@ -148,6 +149,9 @@ def _remedy(source: str, kind: str) -> str:
 
 
 def new_record(source: str, source_id: str, **fields: Any) -> SourceRecord:
-    """A record under the key that ``source`` and ``source_id`` make."""
+    """A record under the key that ``source`` and ``source_id`` make, its prose without control characters."""
+    for name in ("prompt", "negative_prompt", "author", "licence", "terms"):
+        if fields.get(name):
+            fields[name] = without_controls(fields[name]) or None
     key = hashlib.sha256(f"{source}\0{source_id}".encode()).hexdigest()[:16]
     return SourceRecord(key=key, source=source, source_id=source_id, **fields)

@@ -11,17 +11,20 @@ from ftfy.badness import is_bad
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
-from surd.pipeline.models.clip_tokenizer import CONTEXT, ClipTokenizer, clip_tokenizer, clip_words
+from surd.pipeline.models.clip_tokenizer import ClipTokenizer, clip_tokenizer, clip_words
+from surd.pipeline.prompts.dialects import dialect_of
 from surd.pipeline.prompts.gibberish import is_gibberish
 from surd.pipeline.prompts.grammar import Prompt, parse_prompt
 from surd.pipeline.prompts.injection import find_injection
 from surd.pipeline.prompts.language import detect_language
-from surd.pipeline.prompts.text import without_preamble
+from surd.pipeline.prompts.text import MAX_PROMPT, without_preamble
 from surd.pipeline.prompts.words import Split, prompt_words
 from surd.schemas import BuildConfig, Cleaned, Decoded, Pair, Reason, SourceRecord
 from surd.schemas.config import CleanConfig
 
 _WORD = re.compile(r"[^\W\d_](?:\.?[^\W\d_])+|[\u3040-\u9fff\uac00-\ud7af]")
+_LONGEST_WORD = 60  # letters at the end of a prompt that are looked at
+_DETAIL = 400  # letters of a detail that leave room for what was not read
 _LAST_WORD = re.compile(r"[a-z]{2,}\Z", re.IGNORECASE)
 # The levels that galleries give to pictures that are safe for work, as words, numbers and booleans.
 _SAFE_LEVELS = {"", "none", "false", "safe", "pg", "g", "0", "1", "unlikely"}  # unlikely: LAION's word
@@ -53,12 +56,18 @@ def _clean_row(
     level = (record.nsfw_level or "").strip().lower()
     if not settings.allow_nsfw and level not in _SAFE_LEVELS:
         return row.reject("clean", Reason.NSFW, f"the source's level is {level}")
-    text = without_preamble(ftfy.fix_encoding(pair.prompt) if is_bad(pair.prompt) else pair.prompt)
-    prompt = parse_prompt(text, settings.max_chars)
+    limit = max(MAX_PROMPT, settings.max_chars)
+    text = pair.prompt[:limit]
+    text = without_preamble(ftfy.fix_encoding(text) if is_bad(text) else text)
+    # The tool and its parameters are of the file: they say nothing of a prompt that the source states in its own words.
+    tool, params = (pair.tool, pair.params) if pair.prompt_origin == "file" else (None, None)
+    prompt = parse_prompt(text, settings.max_chars, dialect_of(tool, params))
     split = prompt_words().split(prompt.keywords)
     language = detect_language(" , ".join(split.subjects))
     if fault := find_fault(text, prompt, split, language, settings):
-        return row.reject("clean", *fault)
+        reason, detail = fault
+        rest = f" (the first {limit:,} of {len(pair.prompt):,} letters)" if len(pair.prompt) > limit else ""
+        return row.reject("clean", reason, detail[:_DETAIL] + rest if rest else detail)
     tokens = tokenizer.count(prompt.text)
     return row.model_copy(
         update={
@@ -71,8 +80,8 @@ def _clean_row(
             "qualities": split.qualities,
             "language": language,
             "clip_tokens": tokens,
-            "truncated": tokens > CONTEXT,
-            "cut": prompt.cut or ends_mid_word(text, prompt),
+            "truncated": tokens > tokenizer.context,
+            "cut": prompt.cut or len(pair.prompt) > limit or ends_mid_word(text, prompt),
         }
     )
 
@@ -102,7 +111,7 @@ def find_fault(
 
 def ends_mid_word(text: str, prompt: Prompt) -> bool:
     """Whether the last word is not in CLIP's vocabulary but the beginning of one that is: ``four sunflo``."""
-    match = _LAST_WORD.search(text.rstrip())
+    match = _LAST_WORD.search(text.rstrip()[-_LONGEST_WORD:])
     if not match or (word := match.group().lower()) in clip_words() or word + "s" in clip_words():
         return False
     if prompt.keywords and prompt_words().classify(prompt.keywords[-1]) != "subject":
