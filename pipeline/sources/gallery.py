@@ -21,6 +21,7 @@ from surd.pipeline.net.retry import describe
 from surd.pipeline.net.urls import is_http, redact_secrets
 from surd.pipeline.rejection import Rejected
 from surd.pipeline.sources import Page, new_record
+from surd.pipeline.sources.levels import level_of
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -173,7 +174,7 @@ class Gallery:
             author=to_text(item.get("username")) or (to_text(user.get("username")) if isinstance(user, dict) else None),
             licence=_first(item, ("license", "licence")),
             terms=_first(item, ("terms", "termsOfUse")),
-            nsfw_level=_nsfw_level(item),
+            nsfw_level=level_of(item),
             created_at=to_text(item.get("createdAt")),
         )
         if not url:
@@ -222,12 +223,6 @@ def _comfy_graph(value: Any) -> comfyui.GraphPrompt | None:
         return None
     graph = document.get("prompt") if isinstance(document, dict) else None
     return comfyui.read_graph(graph) if isinstance(graph, dict) else None
-
-
-def _nsfw_level(item: dict[str, Any]) -> str | None:
-    """The site's level (a word, number or boolean) as lower-case text; ``nsfwLevel`` before ``nsfw``."""
-    value = item.get("nsfwLevel", item.get("nsfw"))
-    return str(value).lower() if isinstance(value, bool) else (to_text(value) or "").lower() or None
 
 
 def _first(values: dict[str, Any], names: tuple[str, ...]) -> str | None:
