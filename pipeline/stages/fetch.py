@@ -152,6 +152,8 @@ class Fetcher:
             pair = row.reject("fetch", rejected.reason, untrusted_json.to_text(rejected.detail))
             return Fetched(pair=pair.model_copy(update={"transient": rejected.transient or None}))
         columns = vars(facts) | _prompts(record, facts) | {"opt_out": opt_out}
+        if columns["prompt"]:
+            columns["detail"] = None  # it said why the source has none
         return Fetched(pair=row.model_copy(update=columns), data=spilled)
 
     def _in_thread(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
