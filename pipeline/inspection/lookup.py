@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from surd.pipeline.build.folder import Build, part_file, part_tar
+from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
 
@@ -57,6 +58,8 @@ def _full_key(build: Build, key: str) -> tuple[int, str]:
 def _row(build: Build, relative: str, key: str) -> dict[str, Any] | None:
     table = build.read_table(relative)
     rows: list[dict[str, Any]] = table.filter(pc.equal(table["key"], key)).to_pylist()
+    if rows and rows[0].get("url"):
+        rows[0]["url"] = redact_secrets(rows[0]["url"])
     return rows[0] if rows else None
 
 

@@ -37,6 +37,7 @@ _IDENTIFYING = re.compile(r"token|key|auth", re.IGNORECASE)
 _USER = re.compile(r"(?:(?<=://)|(?<=\A//))[^/?#\\\s]*@")
 _IN_TEXT = re.compile(r"[a-z0-9+.-]{0,12}://[^\s'\"<>]*", re.IGNORECASE)
 _HOST = re.compile(r"[^\s%<>\"^|\\`{}]+(?:%25[^\s%<>]+)?")
+_PAIR = re.compile(r"([?&])([\w.%-]{1,60})=[^&\s'\"<>]+")
 _AROUND = "".join(map(chr, range(33))) + "\x7f\x85\xa0\u200b\u200c\u200d\u2060\ufeff"
 _SCHEME = re.compile(r"(https?):/*", re.IGNORECASE)
 _BARE_HOST = re.compile(r"(?:www\.[\w-]+\.[\w.-]+|(?:[\w-]+\.)+[\w-]+:\d{1,5})/", re.IGNORECASE)
@@ -89,8 +90,15 @@ def redact_secrets(url: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """A text with ``redact_secrets`` of every URL in it."""
-    return _IN_TEXT.sub(lambda match: redact_secrets(match[0]), text) if "://" in text else text
+    """A text with ``redact_secrets`` of every URL in it, and ``[hidden]`` for secrets of what only looks like one."""
+    if "://" in text:
+        text = _IN_TEXT.sub(lambda match: redact_secrets(match[0]), _USER.sub("", text))
+    return _PAIR.sub(_hidden, text) if "=" in text else text
+
+
+def _hidden(pair: re.Match[str]) -> str:
+    name = unquote_plus(pair[2])
+    return f"{pair[1]}{pair[2]}=[hidden]" if _SECRETS.fullmatch(name) or _SIGNED.fullmatch(name) else pair[0]
 
 
 def url_identity(url: str) -> str:
@@ -102,7 +110,8 @@ def url_identity(url: str) -> str:
     shown, hidden = _parted(url)
     if not hidden:
         return shown
-    return f"{shown}{'' if '#' in shown else '#'}-{hashlib.sha256('&'.join(hidden).encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256("&".join(hidden).encode("utf-8", "replace")).hexdigest()[:12]
+    return f"{shown}{'' if '#' in shown else '#'}-{digest}"
 
 
 def _parted(url: str) -> tuple[str, list[str]]:
@@ -148,4 +157,4 @@ def _without_inner(pair: str) -> str:
     if "://" not in inner[:20]:
         return pair
     shown = redact_secrets(inner)
-    return pair if shown == inner else f"{name}{mark}{quote(shown, safe='')}"
+    return pair if shown == inner else f"{name}{mark}{quote(shown, safe='', errors='replace')}"

@@ -81,7 +81,8 @@ class Lexica(Gallery):
         try:
             return record.model_copy(update={"url": self._relative(to_text(url) or "")})
         except ValueError:
-            return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {to_text(url)}")
+            shown = redact_secrets(to_text(url) or "")
+            return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {shown}")
 
 
 def _by_id(prompts: Any) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from surd.pipeline import untrusted_json
 from surd.pipeline.build.folder import Build
 from surd.pipeline.deduplication.placeholders import ENOUGH, MAX_CHARS, REPEATS, unlike_prompts
 from surd.pipeline.models import Models
+from surd.pipeline.net.urls import redact_secrets, redact_text
 from surd.pipeline.sources import Page, Source, WebSource, open_source
 from surd.schemas import BuildConfig, SourceRecord, SurdError
 
@@ -23,6 +24,10 @@ BARREN = 50  # pages without a new record; a filter may empty some pages, but no
 END = "collect/end.json"
 MAX_REPEATED = 100_000  # ids of which further prompts are remembered
 PAGES = "collect/pages"  # until collect is done
+#: The columns of a record that go on to shards, reports and exports, or may be shown.
+_SHOWN = (
+    "detail", "page_url", "prompt", "negative_prompt", "params", "author", "licence", "terms", "created_at", "extra",
+)  # fmt: skip
 _SOURCE = f"{PAGES}/source.json"
 
 
@@ -156,6 +161,7 @@ def _pages(build: Build, source: Source, tally: Tally) -> Iterator[Page]:
         page = _saved(build, number)
         if page is None:
             page = source.page(cursor)
+            page = Page([without_secrets(record) for record in page.records], page.next_cursor)
             rows = [record.model_dump(mode="json") for record in page.records]
             build.write_json(_page_file(number), {"records": rows, "next_cursor": page.next_cursor})
         tally.pages += 1
@@ -168,6 +174,15 @@ def _pages(build: Build, source: Source, tally: Tally) -> Iterator[Page]:
             tally.why = f"the cursor {cursor[:200]!r} came twice, so its pages go in a circle"
             log.warning("%s: %s; collecting ends here", source.name, tally.why)
             return
+
+
+def without_secrets(record: SourceRecord) -> SourceRecord:
+    """The record without passwords, keys and signatures of URLs in all but ``url``, from which its image is fetched."""
+    texts = ((name, getattr(record, name)) for name in _SHOWN)
+    redacted = {name: shown for name, text in texts if text and (shown := redact_text(text)) != text}
+    if record.page_url:
+        redacted["page_url"] = redact_secrets(record.page_url)
+    return record.model_copy(update=redacted) if redacted else record
 
 
 def _saved(build: Build, number: int) -> Page | None:
