@@ -71,7 +71,9 @@ class ColumnMapping:
         fields = {field: to_text(storable(row.get(column))) or None for field, column in self.others.items()}
         used = {self.url, self.prompt, *self.rivals, *self.others.values()}
         # A classifier's score is not a site's level.
-        levels = {name: row[name] for name in self.levels if not _PROBABILITY.fullmatch(str(storable(row.get(name))))}
+        levels = {
+            name: row.get(name) for name in self.levels if not _PROBABILITY.fullmatch(str(storable(row.get(name))))
+        }
         fields["nsfw_level"] = strictest_level(map(storable, levels.values()))
         used |= levels.keys()
         if self.whole:

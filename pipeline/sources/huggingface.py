@@ -14,7 +14,7 @@ import yaml
 
 from surd.pipeline.sources import Readable, RecordStream, new_record
 from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns
-from surd.pipeline.sources.column_names import listed
+from surd.pipeline.sources.column_names import listed, printable
 from surd.pipeline.sources.image_column import image_column
 from surd.pipeline.sources.local_files import FolderListing, closed_folders, files_below, named_folder, stamps
 from surd.pipeline.sources.stored_bytes import Cells, InMemory, stored_paths
@@ -92,12 +92,14 @@ class HuggingFaceFolder(RecordStream):
                 names, rows = read_table(file, kind_of(name) or "")
                 where = self._config.urls.image_column or next((one for one in _FILE_NAMES if one in names), None)
                 if where not in names:
-                    shown = f"{name} in {str(self._root)!r} has no column {where or 'file_name'}; its columns: "
+                    shown = (
+                        f"{printable(name)} in {str(self._root)!r} has no column {where or 'file_name'}; its columns: "
+                    )
                     remedy = "name the one with the images' paths in urls.image_column, or rename it to file_name"
                     raise SurdError(f"{shown}{listed(names)}; {remedy}")
                 sample, rows = sampled(rows)
                 others = [column for column in names if column != where]
-                columns = guess_columns(others, self._config.urls, name, need_url=False, sample=sample)
+                columns = guess_columns(others, self._config.urls, printable(name), need_url=False, sample=sample)
                 for number, row in enumerate(rows, start=1):
                     yield self._row(f"{name}:{number}", folder, where, row, columns)
         except (OSError, ValueError) as error:
@@ -154,14 +156,14 @@ class HuggingFaceFolder(RecordStream):
             with (self._root / name).open("rb") as file:
                 names, rows = read_table(file, "parquet")
                 schema = pq.read_schema(self._root / name)
-                cell = image_column(schema, self._config.urls.image_column, name)
+                cell = image_column(schema, self._config.urls.image_column, printable(name))
                 if cell is None:
                     fault = f"{name} holds no column of images; for a list of URLs the source is urls:"
                     yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
                     return
                 sample, rows = sampled(rows)
                 others = [column for column in names if column != cell]
-                columns = guess_columns(others, self._config.urls, name, need_url=False, sample=sample)
+                columns = guess_columns(others, self._config.urls, printable(name), need_url=False, sample=sample)
                 paths = stored_paths(self._root / name, cell)
                 for number, (row, path) in enumerate(zip_longest(rows, paths)):
                     if row is None:

@@ -17,6 +17,7 @@ from surd.pipeline.deduplication.placeholders import ENOUGH, MAX_CHARS, REPEATS,
 from surd.pipeline.models import Models
 from surd.pipeline.net.urls import redact_secrets, redact_text
 from surd.pipeline.sources import Page, Source, WebSource, open_source
+from surd.pipeline.sources.column_names import printable
 from surd.schemas import BuildConfig, SourceRecord, SurdError
 
 log = logging.getLogger(__name__)
@@ -180,6 +181,8 @@ def without_secrets(record: SourceRecord) -> SourceRecord:
     """The record without passwords, keys and signatures of URLs in all but ``url``, from which its image is fetched."""
     texts = ((name, getattr(record, name)) for name in _SHOWN)
     redacted = {name: shown for name, text in texts if text and (shown := redact_text(text)) != text}
+    if record.detail:
+        redacted["detail"] = printable(redacted.get("detail", record.detail))
     if record.page_url:
         redacted["page_url"] = redact_secrets(record.page_url)
     return record.model_copy(update=redacted) if redacted else record

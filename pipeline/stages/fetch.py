@@ -26,6 +26,7 @@ from surd.pipeline.net.rate_limit import per_process
 from surd.pipeline.net.urls import redact_text
 from surd.pipeline.rejection import Rejected
 from surd.pipeline.sources import Readable, Source, WebSource, open_source
+from surd.pipeline.sources.column_names import printable
 from surd.schemas import BuildConfig, Pair, Reason, SourceRecord
 from surd.schemas.config import FetchConfig
 from surd.schemas.shard_format.tar import add_member, tar_writer
@@ -150,7 +151,8 @@ class Fetcher:
                     spilled = self.buffer.put(number, data)
                 opt_out = None
         except Rejected as rejected:
-            pair = row.reject("fetch", rejected.reason, redact_text(untrusted_json.to_text(rejected.detail) or ""))
+            detail = printable(redact_text(untrusted_json.to_text(rejected.detail) or ""))
+            pair = row.reject("fetch", rejected.reason, detail)
             return Fetched(pair=pair.model_copy(update={"transient": rejected.transient or None}))
         columns = _without_secrets(vars(facts)) | _prompts(record, facts) | {"opt_out": opt_out}
         if columns["prompt"]:
