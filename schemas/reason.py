@@ -39,6 +39,7 @@ class Reason(StrEnum):
     GIBBERISH = "gibberish"
     FOREIGN_LANGUAGE = "foreign_language"
     NO_SUBJECT = "no_subject"
+    PLACEHOLDER = "placeholder"
     DUPLICATE_BYTES = "duplicate_bytes"
     DUPLICATE_IMAGE = "duplicate_image"
     DUPLICATE_PROMPT = "duplicate_prompt"
@@ -78,6 +79,7 @@ _MEANING: dict[Reason, str] = {
     Reason.GIBBERISH: "the prompt is no words of any language",
     Reason.FOREIGN_LANGUAGE: "the prompt is in a language that the config does not list",
     Reason.NO_SUBJECT: "the prompt praises and styles, but does not say what is shown",
+    Reason.PLACEHOLDER: "the same bytes come under five unlike prompts or more: a picture in place of many others",
     Reason.DUPLICATE_BYTES: "byte for byte the same image as another record",
     Reason.DUPLICATE_IMAGE: "visually the same image as another record (resized, recompressed or cropped)",
     Reason.DUPLICATE_PROMPT: "almost the same prompt as a record that stays",

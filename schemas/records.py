@@ -29,7 +29,10 @@ class Row(BaseModel):
     status: Status = Field(default=Status.KEPT, description="kept or rejected, as of this stage.")
     reason: Reason | None = Field(default=None, description="Why it was rejected.")
     rejected_by: str | None = Field(default=None, description="The stage that rejected it.")
-    detail: str | None = Field(default=None, description="Free text for a person: the error, the twin, the score.")
+    detail: str | None = Field(
+        default=None,
+        description="Free text for a person: the error, the twin, the score, why a kept row has no prompt yet.",
+    )
 
     @model_validator(mode="after")
     def _a_rejected_row_has_a_reason(self) -> Self:
@@ -47,12 +50,12 @@ class Row(BaseModel):
         return {name: getattr(self, name) for name in Row.model_fields}
 
     def reject(self, stage: str, reason: Reason, detail: str | None = None) -> Self:
-        """This row, rejected by ``stage``. ``detail`` is cut to 500 characters."""
+        """This row, rejected by ``stage``. ``detail`` is cut to 500 characters; without one the row keeps its own."""
         update = {
             "status": Status.REJECTED,
             "reason": reason,
             "rejected_by": stage,
-            "detail": (detail or "")[:500] or None,
+            "detail": (detail or self.detail or "")[:500] or None,
         }
         return self.model_copy(update=update)
 

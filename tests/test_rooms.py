@@ -32,7 +32,7 @@ PIPELINE = {
     "prompts": {"models", "metadata"},
     "sentences": {"models", "prompts"},
     "build": set(),
-    "report": {"build", "models"},
+    "report": {"build", "models", "net"},
     "selection": {"build", "deduplication"},
     "acquisition": {"build", "net", "images", "metadata", *LEAVES},
     "dataset": {"build", "images", "models", *LEAVES},
@@ -40,7 +40,7 @@ PIPELINE = {
     "sources": {"net", "metadata", "demo", *LEAVES},
     "stages": STAGE,
     "runner": {"stages", "build", "models", "dataset", "sources", "net"},
-    "inspection": {"runner", "stages", "dataset", "build", "models"},
+    "inspection": {"runner", "stages", "dataset", "build", "models", "net"},
     "imports": {"runner", "stages", "dataset", "build", "sources", "selection", "models", *LEAVES},
 }
 ADAPTER = {

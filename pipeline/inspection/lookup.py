@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from surd.pipeline.build.damage import reading, unfinished
 from surd.pipeline.build.folder import Build, marker_file, part_file, part_tar
+from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
 
@@ -66,6 +67,8 @@ def _row(build: Build, relative: str, key: str) -> dict[str, Any] | None:
         rows: list[dict[str, Any]] = table.filter(pc.equal(table["key"], key)).to_pylist()
     if not rows:
         return None
+    if rows[0].get("url"):
+        rows[0]["url"] = redact_secrets(rows[0]["url"])
     single = {field.name for field in table.schema if _is_single(field.type)}
     return {name: _shortest_of(value) if name in single else value for name, value in rows[0].items()}
 

@@ -7,7 +7,7 @@ import hashlib
 import urllib.request
 import zlib
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -19,7 +19,16 @@ from multidict import MultiMapping
 from surd.pipeline.net.address_guard import AddressGuard, ForbiddenAddress
 from surd.pipeline.net.rate_limit import HostLimiter, Slots, host_limiter, per_process
 from surd.pipeline.net.request_url import Origin, RequestUrl
-from surd.pipeline.net.retry import MAX_REDIRECTS, MAX_WAIT, attempts, describe, is_transient, retry_after, user_agent
+from surd.pipeline.net.retry import (
+    MAX_REDIRECTS,
+    MAX_WAIT,
+    UnreadableResponse,
+    attempts,
+    describe,
+    is_transient,
+    retry_after,
+    user_agent,
+)
 from surd.pipeline.net.robots import ROBOTS_BYTES, Reservations, Robots, opt_out
 from surd.pipeline.net.transport import GuardedTransport, HttpxTransport, Response, Timeouts, Transport
 from surd.pipeline.rejection import Rejected
@@ -27,7 +36,7 @@ from surd.schemas import Reason
 from surd.schemas.config import FetchConfig
 
 DEFAULT_RATE = 10.0  # requests a second to one host of the public web
-_PERMANENT = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError)
+_PERMANENT = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnreadableResponse, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,10 +270,8 @@ async def _body(response: Response, max_bytes: int) -> bytes:
         body = await _read_up_to(response, max_bytes, too_large)
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("gzip", "x-gzip", "deflate"):  # sent unrequested; decompressed up to the limit
-        try:
+        with suppress(zlib.error):  # the header is wrong of many images, which curl and urllib take as they are
             body = zlib.decompressobj(47).decompress(body, max_bytes + 1)
-        except zlib.error as error:
-            raise Rejected(Reason.NOT_AN_IMAGE, f"Content-Encoding {encoding} that does not unpack: {error}") from None
     if len(body) > max_bytes:
         raise too_large
     return body

@@ -18,6 +18,10 @@ _THIS_MACHINE = ("all://127.0.0.1", "all://localhost")
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 522, 524}
 
 
+class UnreadableResponse(httpx.ProtocolError):
+    """A response that is no HTTP by any reading: it would be the same at the next try."""
+
+
 def client_settings(timeout: float) -> dict[str, Any]:
     """Keyword arguments of httpx clients, sync and async. ``timeout``: seconds for each of connect, read, write."""
     return {
@@ -68,7 +72,7 @@ def retry_wait(error: Exception) -> bool | float:
             return False
         wait = retry_after(error.response)
         return True if wait is None else wait <= MAX_WAIT and wait + random.uniform(0, 0.1 * wait)
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError | UnreadableResponse):
         return False
     return isinstance(error, httpx.TransportError | TimeoutError | json.JSONDecodeError)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -26,10 +27,18 @@ from multidict import CIMultiDict, MultiMapping
 
 from surd.pipeline.net.address_guard import AddressGuard, ForbiddenAddress
 from surd.pipeline.net.httpcore_transport import AsyncHttpcoreTransport
+from surd.pipeline.net.lenient_transport import LenientTransport
 from surd.pipeline.net.request_url import Origin, RequestUrl
 
 _READ_BUFFER = 2**18  # bytes of one response that may wait to be read
+_LINE = 2**16  # bytes of a line of a head, as in http.client; aiohttp's own limit is 8 KB
+_HEADERS = 1_000  # of a response; aiohttp itself stops at 128, curl at 5,000
+_REFUSED_BY_H11 = re.compile(r"illegal|Content-Length|Transfer-Encoding|Receive buffer too long")
 _ADDED_BY_AIOHTTP = ("User-Agent", "Accept", "Accept-Encoding")  # we send our own or none
+
+
+class UnreadableHead(httpx.RemoteProtocolError):
+    """A response whose head the client does not take for HTTP."""
 
 
 class Response(Protocol):
@@ -76,12 +85,25 @@ class GuardedTransport:
     def __init__(self, guard: AddressGuard, limits: httpx.Limits, timeouts: Timeouts) -> None:
         self._http1 = AiohttpTransport(guard, limits, timeouts)
         self._http2 = HttpxTransport(AsyncHttpcoreTransport(guard, _tls(2), limits), timeouts)
+        self._lenient = LenientTransport(guard, lambda: _tls(1), timeouts.first_byte)
         self._only_http1: set[Origin] = set()
+        self._only_lenient: set[Origin] = set()
 
     async def send(self, url: RequestUrl, headers: Mapping[str, str]) -> Response:
+        if url.origin not in self._only_lenient:
+            try:
+                return await self._send(url, headers)
+            except UnreadableHead:
+                self._only_lenient.add(url.origin)
+        return await self._lenient.send(url, headers)
+
+    async def _send(self, url: RequestUrl, headers: Mapping[str, str]) -> Response:
         if url.origin.scheme == "http" or url.origin in self._only_http1:
             return await self._http1.send(url, headers)
-        response = await self._http2.send(url, headers)
+        try:
+            response = await self._http2.send(url, headers)
+        except httpx.RemoteProtocolError as error:
+            raise (UnreadableHead(str(error)) if _REFUSED_BY_H11.search(str(error)) else error) from error
         if response.http_version.startswith("HTTP/1"):
             self._only_http1.add(url.origin)
         return response
@@ -175,6 +197,9 @@ class AiohttpTransport:
             auto_decompress=False,
             skip_auto_headers=_ADDED_BY_AIOHTTP,
             read_bufsize=_READ_BUFFER,
+            max_line_size=_LINE,
+            max_field_size=_LINE,
+            max_headers=_HEADERS,
         )
         session._retry_connection = False  # a retry would bypass the host's limits (aiohttp's own tests set it, too)
         return session
@@ -280,5 +305,7 @@ def _errors_of_httpx() -> Iterator[None]:
         raise httpx.ConnectError(str(error)) from error
     except aiohttp.ClientOSError as error:
         raise httpx.ReadError(str(error)) from error
+    except aiohttp.ClientResponseError as error:  # of the parser: status codes raise nothing here
+        raise UnreadableHead(str(error) or type(error).__name__) from error
     except aiohttp.ClientError as error:  # a truncated response, or not HTTP
         raise httpx.RemoteProtocolError(str(error) or type(error).__name__) from error

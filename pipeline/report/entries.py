@@ -11,6 +11,7 @@ from itertools import zip_longest
 from urllib.parse import urlsplit
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.report.correction import repaired_entry
 from surd.pipeline.report.records import Record
 from surd.schemas import Selected
@@ -75,7 +76,8 @@ def entry_of(record: Record, thumbnail: str | None) -> dict[str, object]:
         origins[_bare(prompts.simple or "")] = "other words"
     scores = prompts.candidate_scores or []
     short = {
-        "detail": verdict.detail, "source": source.source, "source_id": source.source_id, "url": source.url,
+        "detail": verdict.detail, "source": source.source, "source_id": source.source_id,
+        "url": redact_secrets(source.url or ""),
         "author": source.author, "licence": source.licence, "terms": source.terms, "created_at": source.created_at,
         "tool": pair.tool,
     }  # fmt: skip
@@ -108,7 +110,7 @@ def entry_of(record: Record, thumbnail: str | None) -> dict[str, object]:
         "twin": next((key for key in (record.deduped.cluster, verdict.cluster) if key and key != source.key), None),
         "distance": record.deduped.distance,
         "page": _link(source.page_url),
-        "image": _link(source.url),
+        "image": _link(redact_secrets(source.url or "")),
         "width": pair.width,
         "height": pair.height,
         "ext": pair.ext,

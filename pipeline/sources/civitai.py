@@ -15,6 +15,7 @@ from surd.pipeline import untrusted_json
 from surd.pipeline.net.api_client import ApiClient
 from surd.pipeline.net.urls import is_http, redact_secrets
 from surd.pipeline.sources.gallery import Gallery
+from surd.pipeline.sources.levels import level_of
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -154,10 +155,9 @@ def _model_fields(model: dict[str, Any], version: dict[str, Any]) -> dict[str, A
         "modelVersionId": version.get("id"),
         "baseModel": to_text(version.get("baseModel")),
     }
-    level = model.get("nsfwLevel", model.get("nsfw"))
     return {
         "author": to_text(creator.get("username")) if isinstance(creator, dict) else None,
-        "nsfw_level": str(level).lower() if isinstance(level, bool | int | str) else None,
+        "nsfw_level": level_of(model),
         "terms": [f"model {to_text(model.get('id'))}: {', '.join(permissions)}"] if permissions else [],
         "extra": {name: value for name, value in names.items() if isinstance(value, int | str)},
     }

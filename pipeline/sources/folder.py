@@ -10,7 +10,9 @@ from typing import Any, Self
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.sources import PAGE, Page, new_record
+from surd.pipeline.sources.levels import LEVEL_FIELDS, strictest_level
 from surd.pipeline.sources.local_files import (
+    SIDECARS,
     FolderListing,
     closed_folders,
     files_below,
@@ -23,7 +25,6 @@ from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 PAIRS = "pairs.jsonl"
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
-_SIDECARS = {".txt", ".json", ".caption", ".yaml", ".yml", ".xml"}
 
 
 class Folder:
@@ -78,7 +79,7 @@ class Folder:
         images = {name.rpartition(".")[0] for name in files if Path(name).suffix.lower() in _IMAGES}
         for name in files:
             stem, suffix = name.rpartition(".")[0], Path(name).suffix.lower()
-            if name != PAIRS and name not in listed_ids and not (suffix in _SIDECARS and stem in images):
+            if name != PAIRS and name not in listed_ids and not (suffix in SIDECARS and stem in images):
                 listed.append(self._record(name, {}))
         return listed + closed_folders(self.name, self._listing)
 
@@ -99,7 +100,7 @@ class Folder:
                 entry, problem = {}, f"not JSON: {error}"
             image = None if problem else to_text(entry.get("image"))
             if image:
-                yield self._record(image.removeprefix("./"), entry)
+                yield self._record(self._listing.find(image), entry)
             else:
                 record = new_record(self.name, f"{PAIRS}:{number}")
                 yield record.reject("collect", Reason.NO_IMAGE, f"{PAIRS} line {number}: {problem or 'names no image'}")
@@ -117,7 +118,7 @@ class Folder:
             author=to_text(entry.get("author")) or to_text(entry.get("attribution")),
             licence=to_text(entry.get("licence")) or to_text(entry.get("license")),
             terms=to_text(entry.get("terms")),
-            nsfw_level=(to_text(entry.get("nsfw_level")) or "").lower() or None,
+            nsfw_level=strictest_level(entry.get(name) for name in ("nsfw_level", *LEVEL_FIELDS)),
             created_at=to_text(entry.get("created_at")),
         )
         if to_text(name) != name:
@@ -129,4 +130,5 @@ class Folder:
             problem = str(error)
         if problem:
             return record.reject("collect", Reason.NO_IMAGE, f"{name}: {problem}")
-        return record.model_copy(update={"url": name})
+        unread = None if record.prompt else self._listing.unread_beside(name)
+        return record.model_copy(update={"url": name, "detail": unread})

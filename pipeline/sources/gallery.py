@@ -18,9 +18,10 @@ from surd.pipeline.metadata.a1111 import parse_a1111
 from surd.pipeline.net.address_guard import ForbiddenAddress
 from surd.pipeline.net.api_client import ApiClient
 from surd.pipeline.net.retry import describe
-from surd.pipeline.net.urls import is_http, redact_secrets
+from surd.pipeline.net.urls import is_http, redact_secrets, tidy_url, url_identity
 from surd.pipeline.rejection import Rejected
 from surd.pipeline.sources import Page, new_record
+from surd.pipeline.sources.levels import level_of
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -158,7 +159,7 @@ class Gallery:
         if not isinstance(item, dict):
             return self._malformed(item, f"the item is {type(item).__name__}, not an object")
         url = to_text(item.get("url")) if isinstance(item.get("url"), str) else None
-        source_id = to_text(item.get("id")) or url
+        source_id = to_text(item.get("id")) or (url and url_identity(url))
         if not source_id:
             return self._malformed(item, "the item has neither id nor url")
         meta = _meta(item.get("meta"))
@@ -173,7 +174,7 @@ class Gallery:
             author=to_text(item.get("username")) or (to_text(user.get("username")) if isinstance(user, dict) else None),
             licence=_first(item, ("license", "licence")),
             terms=_first(item, ("terms", "termsOfUse")),
-            nsfw_level=_nsfw_level(item),
+            nsfw_level=level_of(item),
             created_at=to_text(item.get("createdAt")),
         )
         if not url:
@@ -181,11 +182,11 @@ class Gallery:
         try:
             return record.model_copy(update={"url": self._relative(url)})
         except ValueError:
-            return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {url}")
+            return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {redact_secrets(url)}")
 
     def _relative(self, url: str) -> str:
         """The URL as it is recorded. Raises ValueError if it is not an http(s) URL."""
-        absolute = urlunsplit((*urlsplit(urljoin(self._api, url.strip()))[:4], ""))
+        absolute = urlunsplit((*urlsplit(urljoin(self._api, tidy_url(url)))[:4], ""))
         if not is_http(absolute):
             raise ValueError(url)
         origin = urljoin(self._api, "/")
@@ -222,12 +223,6 @@ def _comfy_graph(value: Any) -> comfyui.GraphPrompt | None:
         return None
     graph = document.get("prompt") if isinstance(document, dict) else None
     return comfyui.read_graph(graph) if isinstance(graph, dict) else None
-
-
-def _nsfw_level(item: dict[str, Any]) -> str | None:
-    """The site's level (a word, number or boolean) as lower-case text; ``nsfwLevel`` before ``nsfw``."""
-    value = item.get("nsfwLevel", item.get("nsfw"))
-    return str(value).lower() if isinstance(value, bool) else (to_text(value) or "").lower() or None
 
 
 def _first(values: dict[str, Any], names: tuple[str, ...]) -> str | None:

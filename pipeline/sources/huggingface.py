@@ -5,24 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from surd.pipeline.sources import Readable, RecordStream, new_record
 from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns
+from surd.pipeline.sources.column_names import listed, printable
+from surd.pipeline.sources.image_column import image_column
 from surd.pipeline.sources.local_files import FolderListing, closed_folders, files_below, named_folder, stamps
-from surd.pipeline.sources.stored_bytes import Cells, InMemory
-from surd.pipeline.sources.table_reader import TableRow, kind_of, read_table
+from surd.pipeline.sources.stored_bytes import Cells, InMemory, stored_paths
+from surd.pipeline.sources.table_reader import TableRow, kind_of, read_table, sampled
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
-_IMAGE_COLUMNS = ("image", "img", "images", "picture", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
 _FILE_NAMES = ("file_name", "image_file_name", "image")
 _CELL = re.compile(r"(.+\.parquet)/([^/]+)/(\d+)", re.DOTALL)
 
@@ -47,18 +48,23 @@ class HuggingFaceFolder(RecordStream):
         return stamps(self._root, [*self._files, *self._listing.closed], self._config.urls.model_dump_json())
 
     def records(self) -> Iterator[SourceRecord]:
-        listed: set[str] = set()
+        named: set[str] = set()
         for name in self._files:
             folder, _, base = name.rpartition("/")
             if base in METADATA:
                 for record in self._listed(name, folder):
-                    listed.add(record.source_id)
+                    named.add(record.source_id)
                     yield record
             elif base.endswith(".parquet"):
-                yield from self._embedded(name)
+                for record in self._embedded(name):
+                    named.add(record.url or "")
+                    yield record
+            elif base.endswith(".arrow"):
+                fault = f"{name} is an Arrow file, which is not read; save the dataset as parquet (Dataset.to_parquet)"
+                yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
         for name in self._files:
-            if Path(name).suffix.lower() in _IMAGES and name not in listed:
-                yield self._at(name, self._unlisted(name))
+            if Path(name).suffix.lower() in _IMAGES and name not in named:
+                yield self._at(name, self._unlisted(name) | {"detail": self._listing.unread_beside(name)})
         yield from closed_folders(self.name, self._listing)
 
     def location(self, url: str) -> Readable:
@@ -84,12 +90,16 @@ class HuggingFaceFolder(RecordStream):
         try:
             with (self._root / name).open("rb") as file:
                 names, rows = read_table(file, kind_of(name) or "")
-                where = next((column for column in _FILE_NAMES if column in names), None)
-                if where is None:
-                    listed = ", ".join(names)[:500] or "none"
-                    shown = f"{name} in {str(self._root)!r} has no column file_name; its columns: {listed}"
-                    raise SurdError(f"{shown}; rename the one with the images' paths to file_name")
-                columns = guess_columns([c for c in names if c != where], self._config.urls, name, need_url=False)
+                where = self._config.urls.image_column or next((one for one in _FILE_NAMES if one in names), None)
+                if where not in names:
+                    shown = (
+                        f"{printable(name)} in {str(self._root)!r} has no column {where or 'file_name'}; its columns: "
+                    )
+                    remedy = "name the one with the images' paths in urls.image_column, or rename it to file_name"
+                    raise SurdError(f"{shown}{listed(names)}; {remedy}")
+                sample, rows = sampled(rows)
+                others = [column for column in names if column != where]
+                columns = guess_columns(others, self._config.urls, printable(name), need_url=False, sample=sample)
                 for number, row in enumerate(rows, start=1):
                     yield self._row(f"{name}:{number}", folder, where, row, columns)
         except (OSError, ValueError) as error:
@@ -101,10 +111,10 @@ class HuggingFaceFolder(RecordStream):
             return new_record(self.name, place).reject("collect", Reason.UNREADABLE_ROW, f"{place}: {row}")
         fields = self._fields(columns.fields({name: value for name, value in row.items() if name != where}), row)
         file = to_text(row.get(where)) if isinstance(row.get(where), str) else None
-        if not file:
+        if not file or not file.strip():
             record = new_record(self.name, place, **fields)
             return record.reject("collect", Reason.NO_IMAGE, f"{place}: names no image")
-        return self._at(f"{folder}/{file}" if folder else file, fields)
+        return self._at(self._listing.find(below(folder, file)), fields)
 
     def _fields(self, fields: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         """Fields that depend on the kind of dataset, not on column names."""
@@ -127,7 +137,10 @@ class HuggingFaceFolder(RecordStream):
 
     def _at(self, name: str, fields: dict[str, Any]) -> SourceRecord:
         """The record of a file; rejected if it is not in the folder."""
-        record = new_record(self.name, to_text(name) or "", **fields)
+        return self._pointing(new_record(self.name, to_text(name) or "", **fields), name)
+
+    def _pointing(self, record: SourceRecord, name: str) -> SourceRecord:
+        """A record whose image is a file of the folder."""
         try:
             path = self.location(name) if to_text(name) == name else None
             problem = None if isinstance(path, Path) and path.is_file() else "there is no such file"
@@ -142,13 +155,19 @@ class HuggingFaceFolder(RecordStream):
         try:
             with (self._root / name).open("rb") as file:
                 names, rows = read_table(file, "parquet")
-                cell = _image_column(pq.read_schema(self._root / name))
+                schema = pq.read_schema(self._root / name)
+                cell = image_column(schema, self._config.urls.image_column, printable(name))
                 if cell is None:
                     fault = f"{name} holds no column of images; for a list of URLs the source is urls:"
                     yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
                     return
-                columns = guess_columns(names, self._config.urls, name, need_url=False)
-                for number, row in enumerate(rows):
+                sample, rows = sampled(rows)
+                others = [column for column in names if column != cell]
+                columns = guess_columns(others, self._config.urls, printable(name), need_url=False, sample=sample)
+                paths = stored_paths(self._root / name, cell)
+                for number, (row, path) in enumerate(zip_longest(rows, paths)):
+                    if row is None:
+                        break
                     if isinstance(row, str):
                         record = new_record(self.name, f"{name}/{number}")
                         yield record.reject("collect", Reason.UNREADABLE_ROW, f"{name} row {number + 1}: {row}")
@@ -156,16 +175,23 @@ class HuggingFaceFolder(RecordStream):
                     fields = self._fields(columns.fields(row), row)
                     if columns.url and not fields.get("page_url"):
                         fields["page_url"] = to_text(row.get(columns.url))
-                    yield new_record(self.name, f"{name}/{number}", url=f"{name}/{cell}/{number}", **fields)
+                    record = new_record(self.name, f"{name}/{number}", **fields)
+                    yield (
+                        self._beside(record, name, path)
+                        if path
+                        else record.model_copy(update={"url": f"{name}/{cell}/{number}"})
+                    )
         except (OSError, ValueError) as error:
             fault = f"{name} cannot be read: {to_text(str(error))}"
             yield new_record(self.name, name).reject("collect", Reason.UNREADABLE_FILE, fault)
 
+    def _beside(self, record: SourceRecord, table: str, path: str) -> SourceRecord:
+        """The record of a row that names a file instead of holding its bytes: beside the table, or below the folder."""
+        stated = to_text(path) or ""
+        beside = self._listing.find(below(table.rpartition("/")[0], stated))
+        return self._pointing(record, beside if beside in self._listing.names else self._listing.find(stated))
 
-def _image_column(schema: pa.Schema) -> str | None:
-    """The column of ``{"bytes", "path"}`` structs, else a column of bytes with a usual name."""
-    for field in schema:
-        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
-            return str(field.name)
-    binary = {f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)}
-    return next((name for name in _IMAGE_COLUMNS if name in binary), None)
+
+def below(folder: str, path: str) -> str:
+    """A path that is relative to a folder."""
+    return f"{folder}/{path}" if folder and not path.startswith("/") else path

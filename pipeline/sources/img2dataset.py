@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,16 @@ from surd.pipeline import untrusted_json
 from surd.pipeline.net.urls import is_http
 from surd.pipeline.sources import Readable, RecordStream, new_record
 from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns
-from surd.pipeline.sources.local_files import named_folder, stamps
+from surd.pipeline.sources.column_names import PROMPT_NAMES, likeliest
+from surd.pipeline.sources.local_files import files_below, named_folder, stamps
+from surd.pipeline.sources.sample_files import SampleFiles, samples
 from surd.pipeline.sources.stored_bytes import Cells, InMemory, StoredTarMember, tar_members
-from surd.pipeline.sources.table_reader import TableRow, read_table
+from surd.pipeline.sources.table_reader import TableRow, read_table, sampled
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _SHARD = re.compile(r"\d+")
+TEXT = ".txt"  # stands for the text beside an image among the columns of its JSON
 _OWN = ("key", "status", "error_message")
 _CELL = "jpg", "png", "webp"  # the column of --output_format parquet is named after the encoding
 
@@ -86,57 +90,72 @@ class Img2dataset(RecordStream):
 
     def _shard(self, shard: str) -> Iterator[SourceRecord]:
         try:
-            images, sidecars = self._files_of(shard)
+            found = self._files_of(shard)
         except OSError as error:
             fault = f"the images of shard {shard} cannot be read: {to_text(str(error))}"
             yield new_record(self.name, f"{shard}.tar").reject("collect", Reason.UNREADABLE_FILE, fault)
-            images, sidecars = {}, {}
+            found = {}
         table = self._root / f"{shard}.parquet"
         if not table.exists():
-            rows = (self._sidecar_row(sidecars.get(key), key) for key in sorted({*images, *sidecars}))
-            columns = replace(_SIDECAR_COLUMNS, whole=self._config.urls.whole_rows)
-            yield from (self._from_row(shard, n, row, columns, images, None) for n, row in enumerate(rows))
+            for number, key in enumerate(sorted(found)):
+                if found[key].image or found[key].fault or found[key].document:
+                    row, columns = self._from_files(key, found[key])
+                    yield self._from_row(shard, number, row, columns, found, None)
             return
         try:
             with table.open("rb") as file:
                 names, table_rows = read_table(file, "parquet")
-                columns = guess_columns(names, self._config.urls, f"the table {table.name!r}", need_url=False)
-                cell = None if images else _image_column(table)
+                sample, table_rows = sampled(table_rows)
+                where = f"the table {table.name!r}"
+                columns = guess_columns(names, self._config.urls, where, need_url=False, sample=sample)
+                cell = None if found else _image_column(table)
+                by_name = _by_last_part(found)
                 for number, row in enumerate(table_rows):
-                    yield self._from_row(shard, number, row, columns, images, cell)
+                    yield self._from_row(shard, number, row, columns, by_name, cell)
         except (OSError, ValueError) as error:
             fault = f"{table.name} cannot be read: {error}"
             yield new_record(self.name, table.name).reject("collect", Reason.UNREADABLE_FILE, fault)
 
-    def _files_of(self, shard: str) -> tuple[dict[str, str], dict[str, Readable]]:
-        """Key -> url of its image, and key -> its JSON, in the tar or the folder of a shard."""
-        images: dict[str, str] = {}
-        sidecars: dict[str, Readable] = {}
-        files: dict[str, Readable] = {}
+    def _files_of(self, shard: str) -> dict[str, SampleFiles]:
+        """Key -> its files, as URLs, in the tar or the folder of a shard."""
         if (self._root / f"{shard}.tar").is_file():
-            files = {f"{shard}.tar/{name}": member for name, member in self._members(f"{shard}.tar").items()}
+            names = [f"{shard}.tar/{name}" for name in self._members(f"{shard}.tar")]
         elif (self._root / shard).is_dir():
-            files = {f"{shard}/{path.name}": path for path in sorted((self._root / shard).iterdir())}
-        for url, file in files.items():
-            key, _, suffix = url.rpartition("/")[2].partition(".")
-            if f".{suffix.lower()}" in _IMAGES:
-                images.setdefault(key, url)
-            elif suffix == "json":
-                sidecars[key] = file
-        return images, sidecars
+            names = [f"{shard}/{name}" for name in files_below(self._root / shard).files]
+        else:
+            names = []
+        return {key.partition("/")[2]: files for key, files in samples(names).items()}
 
-    def _sidecar_row(self, file: Readable | None, key: str) -> TableRow:
-        if file is None:
-            return {"key": key}
-        try:
-            with file.open("rb") as opened:
-                value = untrusted_json.parse(opened.read(1_000_000))
-        except (OSError, ValueError) as error:
-            return {"key": key, "unread": str(error)}
-        return {**value, "key": key} if isinstance(value, dict) else {"key": key}
+    def _from_files(self, key: str, files: SampleFiles) -> tuple[dict[str, Any], ColumnMapping]:
+        """The row in a sample's JSON, and where its caption is: in the JSON, or in the .txt that lies beside it."""
+        row: dict[str, Any] = {}
+        if files.document:
+            try:
+                value = untrusted_json.parse(self._read(files.document, 1_000_000))
+                row = value if isinstance(value, dict) else {}
+            except (OSError, ValueError) as error:
+                row = {"unread": str(error)}
+        configured = self._config.urls.prompt_column
+        prompts = [configured] if configured else likeliest([*row], PROMPT_NAMES)
+        if files.text and not configured:
+            with suppress(OSError, ValueError):
+                row[TEXT] = self._read(files.text, 100_000).decode("utf-8", "replace")
+                prompts.append(TEXT)
+        columns = replace(_SIDECAR_COLUMNS, prompt=prompts[0] if prompts else None, rivals=tuple(prompts[1:]))
+        return row | {"key": key}, replace(columns, whole=self._config.urls.whole_rows)
+
+    def _read(self, url: str, most: int) -> bytes:
+        with self.location(url).open("rb") as file:
+            return file.read(most)
 
     def _from_row(
-        self, shard: str, number: int, row: TableRow, columns: ColumnMapping, images: dict[str, str], cell: str | None
+        self,
+        shard: str,
+        number: int,
+        row: TableRow,
+        columns: ColumnMapping,
+        found: dict[str, SampleFiles],
+        cell: str | None,
     ) -> SourceRecord:
         if isinstance(row, str):
             fault = f"{shard}.parquet:{number + 1}: {row}"
@@ -150,7 +169,10 @@ class Img2dataset(RecordStream):
         status, error = to_text(row.get("status")) or "success", to_text(row.get("error_message")) or ""
         if status != "success":
             return record.reject("collect", _reason(status, error), f"img2dataset: {status}: {error} ({address})")
-        url = images.get(key) or (f"{shard}.parquet/{cell}/{number}" if cell else None)
+        files = found.get(key) or SampleFiles()
+        if files.fault:
+            return record.reject("collect", Reason.NO_IMAGE, f"{key} of shard {shard}: {files.fault}")
+        url = files.image or (f"{shard}.parquet/{cell}/{number}" if cell else None)
         if url is None:
             return record.reject("collect", Reason.NO_IMAGE, f"img2dataset: its bytes are not in shard {shard}")
         return record.model_copy(update={"url": url})
@@ -175,3 +197,9 @@ def _image_column(table: Path) -> str | None:
     """The column of image bytes of ``--output_format parquet``."""
     schema: Any = pq.read_schema(table)
     return next((name for name in _CELL if name in schema.names), None)
+
+
+def _by_last_part(found: dict[str, SampleFiles]) -> dict[str, SampleFiles]:
+    """The samples of a shard also by the last part of their key, where that is one sample's alone."""
+    parts = Counter(key.rpartition("/")[2] for key in found)
+    return {part: files for key, files in found.items() if parts[part := key.rpartition("/")[2]] == 1} | found

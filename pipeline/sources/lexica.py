@@ -8,6 +8,7 @@ from surd.pipeline import untrusted_json
 from surd.pipeline.net.urls import is_http, redact_secrets
 from surd.pipeline.sources import Page, new_record
 from surd.pipeline.sources.gallery import Gallery
+from surd.pipeline.sources.levels import level_of
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -62,7 +63,6 @@ class Lexica(Gallery):
             return self._malformed(image, "the image has no id")
         fields = prompts.get(to_text(image.get("promptid")) or "", {}) | image
         params = {name: fields[name] for name in _PARAMS if fields.get(name) is not None}
-        level = fields.get("nsfw")
         record = new_record(
             self.name,
             number,
@@ -72,7 +72,7 @@ class Lexica(Gallery):
             params=untrusted_json.dump(params) if params else None,
             author=to_text(fields.get("userid")),
             terms=TERMS,
-            nsfw_level=str(level).lower() if isinstance(level, bool | str) else None,
+            nsfw_level=level_of(fields),
             created_at=to_text(fields.get("timestamp")),
         )
         if fields.get("is_private") is True:
@@ -81,7 +81,8 @@ class Lexica(Gallery):
         try:
             return record.model_copy(update={"url": self._relative(to_text(url) or "")})
         except ValueError:
-            return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {to_text(url)}")
+            shown = redact_secrets(to_text(url) or "")
+            return record.reject("collect", Reason.NO_IMAGE, f"not an http(s) URL: {shown}")
 
 
 def _by_id(prompts: Any) -> dict[str, dict[str, Any]]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from surd.pipeline.sources import new_record
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import Reason, SourceRecord, SurdError
+
+SIDECARS = (".txt", ".caption", ".json", ".yaml", ".yml", ".xml")  # of texts that programs put beside a picture
 
 
 @dataclass(frozen=True)
@@ -19,10 +23,62 @@ class FolderListing:
 
     files: list[str] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
+    _forms: dict[Callable[[str], str], dict[str, list[str]]] = field(default_factory=dict, repr=False)
+
+    def find(self, stated: str) -> str:
+        """The listed file that a path of a table means; the path itself, without ``./``, if there is none.
+
+        Also one with backslashes, in another Unicode form (macOS decomposes names), or, if only one file comes into
+        question, in another case.
+        """
+        name = _plain_path(stated)
+        if name in self.names:
+            return name
+        for form in (_composed, _folded):
+            among = self._by_form(form).get(form(name), ())
+            if len(among) == 1:
+                return among[0]
+        return name if "\\" not in stated else _plain_path(stated, backslashes=False)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.files)
+
+    def _by_form(self, form: Callable[[str], str]) -> dict[str, list[str]]:
+        if form not in self._forms:
+            names = self._forms.setdefault(form, {})
+            for name in self.files:
+                names.setdefault(form(name), []).append(name)
+        return self._forms[form]
+
+    def unread_beside(self, name: str) -> str | None:
+        """What to say of a picture without a prompt that has a text of its name beside it; None if it has not."""
+        stem = name.rpartition(".")[0]
+        beside = [
+            one for one in (f"{base}{suffix}" for base in (stem, name) for suffix in SIDECARS) if one in self.names
+        ]
+        return f"a sidecar {beside[0].rpartition('/')[2]} lies beside it and is not read" if beside else None
 
     def add_closed(self, error: OSError, root: Path) -> None:
         """A folder below ``root`` that could not be entered."""
         self.closed[Path(error.filename).relative_to(root).as_posix()] = os_message(error)
+
+
+def _plain_path(stated: str, *, backslashes: bool = True) -> str:
+    """A relative path without ``./`` and doubled slashes. One that leads up or is absolute stays as it is."""
+    path = stated.strip().replace("\\", "/") if backslashes else stated
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts:
+        return path
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def named_folder(kind: str, path: str) -> Path:

@@ -120,3 +120,31 @@ def _numbered(table: pq.ParquetFile, groups: range, column: str, first: int) -> 
     for batch in table.iter_batches(_CELLS, row_groups=list(groups), columns=[column]):
         yield first, batch.column(0)
         first += batch.num_rows
+
+
+def stored_paths(path: Path, column: str) -> Iterator[str | None]:
+    """The path in each image cell of a column that holds no bytes, or None; of a column of text, its values.
+
+    A column without empty cells, as its statistics say, is not read.
+    """
+    table = pq.ParquetFile(path)
+    kind = table.schema_arrow.field(column).type
+    if pa.types.is_struct(kind):
+        if kind.get_field_index("path") < 0 or _is_full(table, f"{column}.bytes"):
+            return
+    elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return
+    for batch in table.iter_batches(_CELLS, columns=[column]):
+        for cell in batch.column(0):
+            value = cell.as_py()
+            if isinstance(value, dict):
+                value = value.get("path") if value.get("bytes") is None else None
+            yield value if isinstance(value, str) else None
+
+
+def _is_full(table: pq.ParquetFile, leaf: str) -> bool:
+    """Whether the statistics say that no value of a column is null."""
+    groups = [table.metadata.row_group(number) for number in range(table.num_row_groups)]
+    columns = [group.column(at) for group in groups for at in range(group.num_columns)]
+    of_leaf = [column.statistics for column in columns if column.path_in_schema == leaf]
+    return all(statistics is not None and statistics.null_count == 0 for statistics in of_leaf)

@@ -9,11 +9,11 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from surd.pipeline.net.urls import is_http, redact_secrets
+from surd.pipeline.net.urls import is_http, redact_secrets, redact_text, url_identity
 from surd.pipeline.sources import RecordStream, new_record
-from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns, url_fault
+from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns, url_fault, value_of
 from surd.pipeline.sources.local_files import files_below, resolved
-from surd.pipeline.sources.table_reader import DAMAGED, TableRow, kind_of, read_table
+from surd.pipeline.sources.table_reader import DAMAGED, TableRow, kind_of, read_table, sampled
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -33,7 +33,7 @@ class UrlList(RecordStream):
             self._path: str
             self._fs, self._path = fsspec.core.url_to_fs(path) if "://" in path else _local(path)
         except (ValueError, ImportError) as error:
-            raise self._unusable(f"cannot be opened ({error})") from None
+            raise self._unusable(f"cannot be opened ({to_text(str(error))})") from None
 
     def fingerprint(self) -> str:
         """Names, sizes and times of the files, and which columns are read."""
@@ -51,7 +51,9 @@ class UrlList(RecordStream):
             try:
                 with self._fs.open(file, "rb", compression="infer") as opened:
                     names, rows = read_table(opened, kind_of(file) or "")
-                    columns = guess_columns(names, self._config.urls, f"the list {name!r}", need_url=True)
+                    sample, rows = sampled(rows)
+                    where = f"the list {name!r}"
+                    columns = guess_columns(names, self._config.urls, where, need_url=True, sample=sample)
                     for number, row in enumerate(rows, start=1):
                         yield self._record(f"{name}:{number}", row, columns)
             except DAMAGED as error:
@@ -64,7 +66,7 @@ class UrlList(RecordStream):
 
     def location(self, url: str) -> str:
         if not is_http(url):
-            raise ValueError(f"not an http(s) URL: {url}")
+            raise ValueError(f"not an http(s) URL: {redact_secrets(url)}")
         return url
 
     def _files(self) -> list[str]:
@@ -94,16 +96,16 @@ class UrlList(RecordStream):
         if isinstance(row, str):
             return new_record(self.name, place).reject("collect", Reason.UNREADABLE_ROW, f"{place}: {row}")
         assert columns.url is not None
-        url, fault = url_fault(row.get(columns.url))
+        url, fault = url_fault(value_of(row, columns.url))
         fields = columns.fields(row)
         if fault:
             return new_record(self.name, place, **fields).reject("collect", Reason.NO_IMAGE, f"{place}: {fault}")
-        return new_record(self.name, url, url=url, **fields)
+        return new_record(self.name, url_identity(url), url=url, **fields)
 
     def _unusable(self, why: str) -> SurdError:
         return SurdError(
-            f"config field 'source' is 'urls:{self._shown}', which {why}; give a .parquet, .csv, .tsv or .jsonl file, "
-            "or a folder of those"
+            f"config field 'source' is 'urls:{self._shown}', which {redact_text(why)}; give a .parquet, .csv, .tsv or "
+            ".jsonl file, or a folder of those"
         )
 
 

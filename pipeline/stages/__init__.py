@@ -115,7 +115,7 @@ STAGES: tuple[Stage, ...] = (
         version=2,
         scope="build",
         row=Deduped,
-        reads=("fetch", "decode", "clean"),
+        reads=("collect", "fetch", "decode", "clean"),
         config_fields=("dedup",),
     ),
     Stage(

@@ -13,21 +13,30 @@ from pydantic import ValidationError
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.build.folder import Build
+from surd.pipeline.deduplication.placeholders import ENOUGH, MAX_CHARS, REPEATS, unlike_prompts
 from surd.pipeline.models import Models
+from surd.pipeline.net.urls import redact_secrets, redact_text
 from surd.pipeline.sources import Page, Source, WebSource, open_source
+from surd.pipeline.sources.column_names import printable
 from surd.schemas import BuildConfig, SourceRecord, SurdError
 
 log = logging.getLogger(__name__)
 BARREN = 50  # pages without a new record; a filter may empty some pages, but not so many if there is more to come
 END = "collect/end.json"
+MAX_REPEATED = 100_000  # ids of which further prompts are remembered
 PAGES = "collect/pages"  # until collect is done
+#: The columns of a record that go on to shards, reports and exports, or may be shown.
+_SHOWN = (
+    "detail", "page_url", "prompt", "negative_prompt", "params", "author", "licence", "terms", "created_at", "extra",
+)  # fmt: skip
 _SOURCE = f"{PAGES}/source.json"
 
 
 def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[list[SourceRecord]]:
     """The records of the source in its order, at most ``limit``, in partitions of ``partition_size``.
 
-    Of records with the same id the first counts; memory holds one partition and eight bytes per id.
+    Of records with the same id the first counts; memory holds one partition, eight bytes per id, and some prompts of
+    ids that come again. ``collect/repeats.json`` holds, of ids under many unlike prompts, some of these for dedup.
     ``collect/end.json`` records the counts and why collecting ended. Raises SurdError if the source fails or is empty;
     the pages read by then stay on disk, and the next call requests only those that follow.
     """
@@ -56,6 +65,9 @@ def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[list[
         message = "%s gave %d records more than once; each counts once, where it came first"
         log.warning(message, source.name, tally.repeated)
     build.write_json(END, tally.end(source.name))
+    build.remove(REPEATS)
+    if repeats := tally.repeats():
+        build.write_json(REPEATS, repeats)
     build.remove(PAGES)
 
 
@@ -92,6 +104,7 @@ class Tally:
     repeated: int = 0
     pages: int = 0
     why: str = "the source has no more"
+    _prompts: dict[str, list[str]] = field(default_factory=dict)  # further ones of repeated records
 
     def end(self, source: str) -> dict[str, Any]:
         return {
@@ -109,6 +122,18 @@ class Tally:
                 yield record
             else:
                 self.repeated += 1
+                self._note(record)
+
+    def _note(self, record: SourceRecord) -> None:
+        """Remember a further prompt of a record, if it is unlike those before it."""
+        if record.prompt and (record.key in self._prompts or len(self._prompts) < MAX_REPEATED):
+            prompts = self._prompts.setdefault(record.key, [])
+            if len(prompts) < ENOUGH:
+                self._prompts[record.key] = unlike_prompts([*prompts, record.prompt[:MAX_CHARS]])
+
+    def repeats(self) -> dict[str, list[str]]:
+        """Key -> further prompts, of records that came with so many unlike ones that their picture is a placeholder."""
+        return {key: prompts for key, prompts in sorted(self._prompts.items()) if len(prompts) >= ENOUGH - 1}
 
 
 def _records(build: Build, source: Source, tally: Tally, limit: int | None) -> Iterator[SourceRecord]:
@@ -137,6 +162,7 @@ def _pages(build: Build, source: Source, tally: Tally) -> Iterator[Page]:
         page = _saved(build, number)
         if page is None:
             page = source.page(cursor)
+            page = Page([without_secrets(record) for record in page.records], page.next_cursor)
             rows = [record.model_dump(mode="json") for record in page.records]
             build.write_json(_page_file(number), {"records": rows, "next_cursor": page.next_cursor})
         tally.pages += 1
@@ -149,6 +175,17 @@ def _pages(build: Build, source: Source, tally: Tally) -> Iterator[Page]:
             tally.why = f"the cursor {cursor[:200]!r} came twice, so its pages go in a circle"
             log.warning("%s: %s; collecting ends here", source.name, tally.why)
             return
+
+
+def without_secrets(record: SourceRecord) -> SourceRecord:
+    """The record without passwords, keys and signatures of URLs in all but ``url``, from which its image is fetched."""
+    texts = ((name, getattr(record, name)) for name in _SHOWN)
+    redacted = {name: shown for name, text in texts if text and (shown := redact_text(text)) != text}
+    if record.detail:
+        redacted["detail"] = printable(redacted.get("detail", record.detail))
+    if record.page_url:
+        redacted["page_url"] = redact_secrets(record.page_url)
+    return record.model_copy(update=redacted) if redacted else record
 
 
 def _saved(build: Build, number: int) -> Page | None:

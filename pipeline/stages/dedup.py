@@ -1,6 +1,7 @@
 """Stage dedup: clusters of the same picture or prompt over all partitions, of which the best row stays.
 
-The best row of a cluster is the one with most pixels, then most bytes, then the smallest key. Clusters are made in
+Bytes that come under five unlike prompts are a placeholder, of which none stays. Of other clusters the best row is the
+one with most pixels, then most bytes, then the smallest key. Clusters are made in
 three steps, each among the rows that the one before left: same bytes, same picture (resized, recompressed, lightly
 cropped, on request mirrored), almost the same prompt.
 """
@@ -13,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from surd.pipeline import untrusted_json
 from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build, part_file, part_miniatures
 from surd.pipeline.deduplication.minhash import PromptDuplicate, find_prompt_duplicates, prompt_set
 from surd.pipeline.deduplication.near_duplicates import Likeness, find_near_duplicates
+from surd.pipeline.deduplication.placeholders import ENOUGH, REPEATS, unlike_prompts
 from surd.pipeline.deduplication.registration import Pixels
 from surd.pipeline.models import Models
 from surd.schemas import BuildConfig, Deduped, Reason, Row, Status
@@ -51,6 +54,8 @@ def dedup(build: Build, config: BuildConfig, models: Models) -> list[list[Dedupe
     """
     settings, parts = config.dedup, range(build.part_count())
     candidates = sorted((one for part in parts for one in _read_candidates(build, part)), key=lambda c: c.rank)
+    placeholders = _placeholders(build, candidates)
+    candidates = [candidate for candidate in candidates if candidate.sha256 not in placeholders]
     images = _image_duplicates(build, candidates, settings)
     left = [candidate for candidate in candidates if candidate.key not in images]
     prompts = _prompt_duplicates(build, left, settings)
@@ -58,7 +63,9 @@ def dedup(build: Build, config: BuildConfig, models: Models) -> list[list[Dedupe
     return [
         [
             _decide(row, images.get(row.key), prompts.get(row.key), row.key in rejected, settings)
-            for row in _verdicts(build, part)
+            if sha256 not in placeholders
+            else _not_placeholder(row, placeholders[sha256])
+            for row, sha256 in zip(_verdicts(build, part), _hashes(build, part), strict=True)
         ]
         for part in parts
     ]
@@ -82,6 +89,34 @@ def _read_candidates(build: Build, part: int) -> list[Candidate]:
         for at, (row, pair) in enumerate(zip(verdicts, pairs, strict=True))
         if row["status"] == Status.KEPT
     ]
+
+
+def _placeholders(build: Build, candidates: list[Candidate]) -> dict[str, list[str]]:
+    """sha256 -> five unlike prompts, of bytes that come under so many: of several records, or of one listed often."""
+    repeats: dict[str, list[str]] = untrusted_json.parse(build.read_bytes(REPEATS)) if build.exists(REPEATS) else {}
+    count = Counter(candidate.sha256 for candidate in candidates)
+    suspects = [one for one in candidates if count[one.sha256] >= ENOUGH or one.key in repeats]
+    prompts: dict[str, list[str]] = {}
+    for part, locations in _by_part(suspects).items():
+        texts = build.read_table(part_file("clean", part), columns=["complex"])["complex"].to_pylist()
+        for number, row in locations:
+            of_bytes = prompts.setdefault(suspects[number].sha256, [])
+            of_bytes += [texts[row] or "", *repeats.get(suspects[number].key, ())]
+    unlike = {sha256: unlike_prompts(texts) for sha256, texts in prompts.items()}
+    return {sha256: texts for sha256, texts in unlike.items() if len(texts) >= ENOUGH}
+
+
+def _hashes(build: Build, part: int) -> list[str | None]:
+    hashes: list[str | None] = build.read_table(part_file("fetch", part), columns=["sha256"])["sha256"].to_pylist()
+    return hashes
+
+
+def _not_placeholder(row: Row, prompts: list[str]) -> Deduped:
+    deduped = Deduped(**row.verdict())
+    if not row.kept:
+        return deduped
+    examples = ", ".join(f"{prompt[:80]!r}" for prompt in prompts[:3])
+    return deduped.reject("dedup", Reason.PLACEHOLDER, f"the same bytes come under unlike prompts, e.g. {examples}")
 
 
 def _image_duplicates(build: Build, candidates: list[Candidate], settings: DedupConfig) -> dict[str, ImageDuplicate]:

@@ -23,8 +23,10 @@ from surd.pipeline.build.folder import Build, part_journal, part_tar
 from surd.pipeline.models import Models
 from surd.pipeline.net.downloader import Download, Downloader
 from surd.pipeline.net.rate_limit import per_process
+from surd.pipeline.net.urls import redact_text
 from surd.pipeline.rejection import Rejected
 from surd.pipeline.sources import Readable, Source, WebSource, open_source
+from surd.pipeline.sources.column_names import printable
 from surd.schemas import BuildConfig, Pair, Reason, SourceRecord
 from surd.schemas.config import FetchConfig
 from surd.schemas.shard_format.tar import add_member, tar_writer
@@ -149,9 +151,12 @@ class Fetcher:
                     spilled = self.buffer.put(number, data)
                 opt_out = None
         except Rejected as rejected:
-            pair = row.reject("fetch", rejected.reason, untrusted_json.to_text(rejected.detail))
+            detail = printable(redact_text(untrusted_json.to_text(rejected.detail) or ""))
+            pair = row.reject("fetch", rejected.reason, detail)
             return Fetched(pair=pair.model_copy(update={"transient": rejected.transient or None}))
-        columns = vars(facts) | _prompts(record, facts) | {"opt_out": opt_out}
+        columns = _without_secrets(vars(facts)) | _prompts(record, facts) | {"opt_out": opt_out}
+        if columns["prompt"]:
+            columns["detail"] = None  # it said why the source has none
         return Fetched(pair=row.model_copy(update=columns), data=spilled)
 
     def _in_thread(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
@@ -178,12 +183,17 @@ async def _download(downloader: Downloader, journal: Journal | None, key: str, u
 def _prompts(record: SourceRecord, facts: ImageFacts) -> dict[str, Any]:
     """Prompt and negative prompt, each from the source if it has one, else from the file."""
     from_source = bool(record.prompt and record.prompt.strip())
-    prompt = record.prompt if from_source else facts.prompt
+    prompt = record.prompt if from_source else facts.prompt and redact_text(facts.prompt)
     return {
         "prompt": prompt,
         "prompt_origin": ("source" if from_source else "file") if prompt else None,
-        "negative_prompt": record.negative_prompt or facts.negative_prompt,
+        "negative_prompt": record.negative_prompt or (facts.negative_prompt and redact_text(facts.negative_prompt)),
     }
+
+
+def _without_secrets(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a file says, without the passwords, keys and signatures of URLs in it."""
+    return {name: redact_text(value) if isinstance(value, str) else value for name, value in facts.items()}
 
 
 def _locate(source: Source, record: SourceRecord) -> str | Readable:

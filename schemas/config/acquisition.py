@@ -36,6 +36,9 @@ class UrlsConfig(Section):
 
     url_column: str | None = Field(default=None, description="Column of the image URL; null: guessed by its name.")
     prompt_column: str | None = Field(default=None, description="Column of the prompt; null: guessed by its name.")
+    image_column: str | None = Field(
+        default=None, description="Column of the pictures in a parquet file; null: guessed by its name."
+    )
     simple_column: str | None = Field(
         default=None, description="Column of the simple prompt, which surd import takes; null: guessed by its name."
     )

@@ -2,7 +2,8 @@
 
 One twentieth each of the addresses answers with 404, 429 with Retry-After, a temporary 500, a stalled body, an endless
 body, a wrong Content-Length, HTML as an image, a redirect loop, and a redirect into this machine and its network.
-Fetch runs as in a build, in a process of its own in which every connect is recorded.
+Fetch runs as in a build, in a process of its own in which every connect is recorded. Then it and curl get the images of
+a list of URLs as people write them: with spaces, backslashes, without a scheme, escaped for HTML.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import run_unit, units
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig, Pair, SourceRecord
+from tests.bench import hostile_urls
 from tests.bench.figures import Figure
 from tests.bench.hostile_server import OUTCOMES, PAUSE, HostileServer, Visit, image_of, kind_of
 
@@ -142,6 +144,20 @@ def figures(size: int, folder: Path, console: Console) -> Iterator[Figure]:
     yield Figure("requests_inside_a_pause", float(in_pauses(server)), "<=", 0)
 
 
+def odd_urls(size: int, folder: Path, console: Console) -> Iterator[Figure]:
+    """How many images of URLs as people write them are got, and how many are lost that curl gets."""
+    with hostile_urls.server_of(size) as server:
+        addresses = hostile_urls.urls(server, size)
+        ours, theirs = hostile_urls.got_by_surd(addresses, folder), hostile_urls.got_by_curl(addresses, folder)
+    table = Table("URLs with", "images", "surd", "curl", box=None, pad_edge=False)
+    for kind in hostile_urls.KINDS:
+        count = sum(hostile_urls.kind_of(number) == kind for number in range(size))
+        table.add_row(kind, str(count), str(ours[kind]), str(theirs[kind]))
+    console.print(table)
+    yield Figure("odd_urls_got", ours.total() / size, ">=", 1.0)
+    yield Figure("odd_urls_that_curl_gets_and_surd_does_not", float((theirs - ours).total()), "<=", 0)
+
+
 def _was_contacted(listener: socket.socket) -> bool:
     try:
         listener.accept()
@@ -174,7 +190,7 @@ def main() -> int:
         fetch_watched(*args.fetch)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        results = list(figures(args.size, Path(folder), Console()))
+        results = [*figures(args.size, Path(folder), Console()), *odd_urls(args.size, Path(folder), Console())]
     missed = [figure.name for figure in results if not figure.met]
     print(json.dumps({"figures": {figure.name: figure.document() for figure in results}, "missed": missed}))
     return 1 if missed else 0

@@ -110,7 +110,8 @@ def test_a_key_in_the_environment_is_not_in_the_record_and_need_not_be_given_aga
 
     source = "gallery:https://example.org/api?token=${GALLERY_TOKEN}"
     monkeypatch.setenv("GALLERY_TOKEN", "s3 cret")
-    opened = open_source(asked(source=source).config)
+    record(asked(source=source))
+    opened = open_source(asked().config)
     assert opened.trusted_url.endswith("/api") and opened._filters["token"] == "s3 cret"
     monkeypatch.delenv("GALLERY_TOKEN")
     with pytest.raises(SurdError, match="GALLERY_TOKEN, which is not set"):

@@ -133,7 +133,7 @@ def test_a_hugging_face_image_folder_is_read_with_its_cards_licence(tmp_path, fo
 
 
 def test_metadata_without_file_names_names_its_columns(tmp_path):
-    with pytest.raises(SurdError, match="no column file_name; its columns: what"):
+    with pytest.raises(SurdError, match="no column file_name; its columns: what; name"):
         records_of("huggingface", write(tmp_path / "d", metadata_DOT_jsonl='{"what": 1}'))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 from dataclasses import dataclass, field, replace
 
@@ -12,10 +13,12 @@ from PIL import Image
 
 from surd.pipeline.build.folder import Build, marker_file, part_miniatures
 from surd.pipeline.deduplication.near_duplicates import find_near_duplicates
+from surd.pipeline.deduplication.placeholders import REPEATS
 from surd.pipeline.deduplication.registration import SIDE, miniature, register
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import ATTRIBUTES, Scene, scene, variant
 from surd.pipeline.models import Models
+from surd.pipeline.stages.collect import collect
 from surd.pipeline.stages.dedup import dedup
 from surd.schemas import BuildConfig, Cleaned, Deduped, Marker, Pair, Reason
 from surd.schemas.config import DedupConfig, ModelsConfig
@@ -162,6 +165,55 @@ def test_the_same_bytes_are_told_apart_from_the_same_look(rows):
     assert found[first].kept
     assert (found[same].reason, found[same].cluster) == (Reason.DUPLICATE_BYTES, first)
     assert (found[alike].reason, found[alike].cluster) == (Reason.DUPLICATE_IMAGE, first)
+
+
+UNLIKE = ["a red fox in the snow", "a black crow on a fence", "two cats", "a green boat on a lake", "a castle at night"]
+
+
+def add_prompts(rows, prompts, **fields):
+    keys = []
+    for number, prompt in enumerate(prompts):
+        keys.append(rows.add(number + 1, shade=10, sha="same", keywords=[prompt], **fields))
+        rows.parts[-1][-1][1].complex = prompt
+    return keys
+
+
+def test_bytes_under_five_unlike_prompts_are_a_placeholder_and_none_stays(rows):
+    add_prompts(rows, UNLIKE)
+    alone = rows.add(9, shade=200)
+    found = rows.deduped()
+    assert {row.reason for key, row in found.items() if key != alone} == {Reason.PLACEHOLDER}
+    assert found[alone].kept and "a red fox" in next(iter(found.values())).detail
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        UNLIKE[:4],
+        [*UNLIKE[:4], "a crow, fence and sky"],
+        [f"a fox in the snow, {word}" for word in ("oil", "ink", "hills", "trees", "night", "8k")],
+        ["masterpiece, best quality, a fox", "best quality, the fox", "a fox, 4k", "one fox", "foxes", "old fox"],
+    ],
+)
+def test_four_prompts_or_prompts_that_share_their_subject_are_copies_of_a_picture(rows, prompts):
+    add_prompts(rows, prompts)
+    assert sum(row.kept for row in rows.deduped().values()) == 1
+
+
+def test_one_url_under_many_unlike_captions_is_a_placeholder(tmp_path):
+    lines = [f'{{"url": "http://h.example/1.png", "caption": "{prompt}"}}' for prompt in (*UNLIKE, *UNLIKE)]
+    lines.append('{"url": "http://h.example/2.png", "caption": "a dog"}')
+    (tmp_path / "l.jsonl").write_text("\n".join(lines))
+    build, config = Build(str(tmp_path / "build")), BuildConfig(source=f"urls:{tmp_path / 'l.jsonl'}")
+    ((first, second),) = collect(build, config, Models(ModelsConfig()))
+    assert {*json.loads(build.read_bytes(REPEATS))} == {first.key}
+    rows = Rows(build)
+    for record in (first, second):
+        key = rows.add(int(record.key, 16), shade=10 if record is first else 200)
+        rows.parts[-1][-1][1].complex = record.prompt
+        assert key == record.key
+    found = rows.deduped()
+    assert (found[first.key].reason, found[second.key].reason) == (Reason.PLACEHOLDER, None)
 
 
 def test_without_a_radius_only_bytes_count(rows):
