@@ -14,7 +14,7 @@ from sd_parsers.parsers import FooocusParser, InvokeAIParser, NovelAIParser
 from surd.pipeline import untrusted_json
 from surd.pipeline.metadata import comfyui
 from surd.pipeline.metadata.a1111 import parse_a1111
-from surd.pipeline.metadata.comfyui_workflow import api_graph, is_workflow
+from surd.pipeline.metadata.comfyui import api_graph, is_graph, is_workflow
 from surd.pipeline.metadata.resources import models_and_loras
 from surd.pipeline.metadata.stealth import read_stealth
 from surd.pipeline.metadata.texts import MAX_TEXT, decode_text, texts_of
