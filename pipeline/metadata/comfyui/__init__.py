@@ -11,7 +11,7 @@ from typing import Any
 
 from surd.pipeline.metadata.comfyui.graph import Graph, Node, Unknown
 from surd.pipeline.metadata.comfyui.pictures import Makers, Pictures
-from surd.pipeline.metadata.comfyui.texts import Prompts, Texts
+from surd.pipeline.metadata.comfyui.texts import Prompts, GraphTexts
 from surd.pipeline.metadata.comfyui.workflow import api_graph, is_workflow, kept_texts
 from surd.pipeline.untrusted_json import to_text
 
@@ -55,7 +55,7 @@ def read_graph(graph: dict[str, Any], drawn: dict[str, Any] | None = None) -> Gr
     readings = pictures.saved()
     if not readings:
         return GraphPrompt(prompt=None, negative_prompt=None, params=loaded, reason=_no_sampler(pictures))
-    texts = Texts(nodes, lambda: kept_texts(drawn) if drawn else {})
+    texts = GraphTexts(nodes, lambda: kept_texts(drawn) if drawn else {})
     prompts, reason = _agreed(texts, readings, "positive")
     negative, _ = _agreed(texts, readings, "negative")
     inputs = readings[0][0].inputs
@@ -65,8 +65,8 @@ def read_graph(graph: dict[str, Any], drawn: dict[str, Any] | None = None) -> Gr
     )
 
 
-def _agreed(texts: Texts, readings: list[Makers], side: str) -> tuple[Prompts, str | None]:
-    """The texts of one side if all readings of the picture agree on them, else a sentence that says why there are none."""
+def _agreed(texts: GraphTexts, readings: list[Makers], side: str) -> tuple[Prompts, str | None]:
+    """The texts of one side if all readings of the picture agree on them, else a sentence that says why not."""
     found = [texts.of(makers, side) for makers in readings]
     first = found[0]
     for makers, other in zip(readings, found, strict=True):
@@ -90,7 +90,9 @@ def _loaded(graph: Graph) -> dict[str, Any]:
     """The names of models and LoRAs that nodes load."""
     params: dict[str, Any] = {}
     for kind, names in _LOADED.items():
-        values = (value for node in graph.nodes.values() for name, value in node.inputs.items() if names.fullmatch(name))
+        values = (
+            value for node in graph.nodes.values() for name, value in node.inputs.items() if names.fullmatch(name)
+        )
         loaded = [name for name in map(_file_name, values) if name]
         params |= {kind: list(dict.fromkeys(loaded))} if loaded else {}
     return params

@@ -39,12 +39,15 @@ class Unknown:
 
     def sentence(self) -> str:
         """What a person is told."""
-        return self.node.label() + {
-            "unlisted": " is a ComfyUI node of which surd does not know what text it gives",
-            "unrecorded": " makes text of its own, which the file does not record",
-            "choice": " chooses by a value that the file does not record",
-            "too_much": " makes more text, or takes more steps, than is read",
-        }[self.why]
+        return (
+            self.node.label()
+            + {
+                "unlisted": " is a ComfyUI node of which surd does not know what text it gives",
+                "unrecorded": " makes text of its own, which the file does not record",
+                "choice": " chooses by a value that the file does not record",
+                "too_much": " makes more text, or takes more steps, than is read",
+            }[self.why]
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +178,7 @@ class Graph:
         return listed[:most] if isinstance(most, int) and most > 0 else listed
 
     def _has_value(self, source: Any, depth: int) -> bool:
-        """Whether a switch that takes the first value takes this one; a context counts if anything is connected to it."""
+        """Whether a switch that takes the first value takes this one; a context counts if it is connected."""
         if (link := self.link(source)) is None:
             return isinstance(source, Scalar)
         node, _ = link

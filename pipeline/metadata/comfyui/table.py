@@ -1,7 +1,7 @@
 """The table of ComfyUI nodes (``core_nodes.yaml``, ``custom_nodes.yaml``): what each node class does with text.
 
 A rule says how the value of one output slot comes about. The kinds of rules are the fields of ``Rule`` down to
-``unrecorded``; the fields behind it refine them. A name with ``{}`` in it stands for all inputs that have a number there.
+``unrecorded``; the fields behind it refine them. A name with ``{}`` stands for all inputs that have a number there.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ KINDS = (
     "composes", "wipes", "unrecorded",
 )  # fmt: skip
 #: Functions of ``computed.py``, by the names under which the table asks for them.
-Computed = Literal[
-    "average", "case", "extract", "mix", "regex", "string_function", "substring", "trim", "wildcards"
-]
+Computed = Literal["average", "case", "extract", "mix", "regex", "string_function", "substring", "trim", "wildcards"]
 Choice = StrictBool | StrictInt | StrictStr
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
@@ -104,13 +102,13 @@ class Entry(_Strict):
     bundle: Annotated[dict[str, InputOrRule], BeforeValidator(_fields)] = Field(default_factory=dict)
     over: InputOrRule | None = Field(default=None, description="The bundle that has the parts not given here.")
     slots: tuple[str | None, ...] = ()
-    samples: Names | None = Field(default=None, description="It is a sampler; where the picture comes from that it got.")
-    pictures: Names | None = Field(default=None, description="The inputs with pictures, where their names tell nothing.")
+    samples: Names | None = Field(default=None, description="It is a sampler; where it gets a picture from.")
+    pictures: Names | None = Field(default=None, description="The inputs with pictures, if names do not tell.")
     saves: bool | None = Field(default=None, description="It writes image files; by default if its name says so.")
     widgets: tuple[str, ...] | None = Field(default=None, description="Names of the widgets, in the editor's order.")
 
 
-class Group(Entry):
+class NodeGroup(Entry):
     """Node classes that do the same."""
 
     nodes: tuple[str, ...]
@@ -126,10 +124,10 @@ def node_table() -> dict[str, Entry]:
     return table
 
 
-def read_groups(file: Path) -> list[Group]:
+def read_groups(file: Path) -> list[NodeGroup]:
     """The groups of one file. Raises ValueError if one is not well formed."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 20 ms instead of 250
-    return [Group.model_validate(group) for group in yaml.load(file.read_text(encoding="utf-8"), Loader=loader)]
+    return [NodeGroup.model_validate(group) for group in yaml.load(file.read_text(encoding="utf-8"), Loader=loader)]
 
 
 def numbered(pattern: str, names: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Texts of a ComfyUI graph: what reaches an input, made as the nodes on the way make it, or why that is unknown."""
+"""GraphTexts of a ComfyUI graph: what reaches an input, made as the nodes on the way make it, or why that is unknown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Prompts(tuple[str, ...]):
 Value: TypeAlias = Scalar | Prompts | Unknown | None
 
 
-class Texts:
+class GraphTexts:
     """The values of a graph's links. ``kept``: node id -> the text that a node shows, as the editor saved it."""
 
     def __init__(self, graph: Graph, kept: Callable[[], dict[str, str]] = dict) -> None:
@@ -81,8 +81,7 @@ class Texts:
 
     def _inputs(self, node: Node, names: Iterable[str] | None, rule: Rule, depth: int) -> list[Value]:
         return [
-            self.value(node.inputs.get(name), None, depth)
-            for name in self._graph.names(node, names or (), rule.count)
+            self.value(node.inputs.get(name), None, depth) for name in self._graph.names(node, names or (), rule.count)
         ]
 
     def _prompts(self, values: list[Value]) -> Prompts | Unknown:
