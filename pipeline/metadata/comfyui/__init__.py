@@ -11,7 +11,7 @@ from typing import Any
 
 from surd.pipeline.metadata.comfyui.graph import Graph, Node, Unknown
 from surd.pipeline.metadata.comfyui.pictures import Makers, Pictures
-from surd.pipeline.metadata.comfyui.texts import Prompts, GraphTexts
+from surd.pipeline.metadata.comfyui.texts import GraphTexts, Prompts
 from surd.pipeline.metadata.comfyui.workflow import api_graph, is_workflow, kept_texts
 from surd.pipeline.untrusted_json import to_text
 

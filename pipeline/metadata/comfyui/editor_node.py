@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from surd.pipeline.metadata.comfyui.table import Entry, node_table
 
+# A comment that is never closed matches to the end, so that a text full of them is searched once.
+_COMMENT = re.compile(r"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?")
 _CONTROL = "control_after_generate"
 _CONTROLS = ("fixed", "increment", "decrement", "randomize")
 
@@ -59,25 +62,18 @@ def kept_text(kind: str, inputs: dict[str, Any]) -> str | None:
 
 def without_comments(text: str) -> str:
     """A text without ``// ...`` and ``/* ... */``, which the editor takes out, and without the gaps they leave."""
-    kept, position = "", 0
-    while position < len(text):
-        line, block = text.find("//", position), text.find("/*", position)
-        end = text.find("*/", block + 2) if block >= 0 else -1
-        if end < 0:
-            block = -1  # it is never closed, so it is no comment
-        starts = [start for start in (line, block) if start >= 0]
-        if not starts:
-            break
-        start = min(starts)
-        kept = _joined(kept, text[position:start])
-        line_end = text.find("\n", start)
-        position = end + 2 if start == block else line_end if line_end >= 0 else len(text)
-    return _joined(kept, text[position:]) if position else text
-
-
-def _joined(before: str, after: str) -> str:
-    """Two parts of a text between which a comment was; no space is left before a comma, or at the end."""
-    return before.rstrip() + after.lstrip() if after.lstrip()[:1] in ("", ",", ".", ";") else before + after
+    parts: list[str] = []
+    start = 0
+    for comment in _COMMENT.finditer(text):
+        if text.startswith("/*", comment.start()) and text.find("*/", comment.start() + 2) < 0:
+            break  # it is never closed
+        parts.append(text[start : comment.start()])
+        start = comment.end()
+    parts.append(text[start:])
+    for index, part in enumerate(parts[1:], 1):
+        if part.lstrip()[:1] in ("", ",", ".", ";"):  # no gap before a comma, or at the end
+            parts[index - 1], parts[index] = parts[index - 1].rstrip(), part.lstrip()
+    return "".join(parts)
 
 
 def _keeps(entry: Entry) -> bool:

@@ -35,7 +35,7 @@ class Pictures:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._readings: dict[str, frozenset[Makers]] = {}
+        self._readings: dict[tuple[str, bool], frozenset[Makers]] = {}
         #: Nodes that gave a picture of which no sampler is known.
         self.sources: dict[str, Node] = {}
 
@@ -59,16 +59,17 @@ class Pictures:
             return self._union(self._of(origin, depth) for _, origin in self._graph.links(place.node))
         if not isinstance(place, Place):
             return frozenset()
-        if place.rule is not None and place.rule.composes:
-            return self._composed(place.node, place.rule.composes, depth)
-        return self._of(place.node, depth)
+        return self._of(place.node, depth, place.rule.composes if place.rule is not None else None)
 
-    def _of(self, node: Node, depth: int) -> frozenset[Makers]:
-        if node.id not in self._readings:
-            self._readings[node.id] = frozenset()  # a circle adds nothing
+    def _of(self, node: Node, depth: int, parts: tuple[str, ...] | None = None) -> frozenset[Makers]:
+        """The readings of a node's picture; ``parts``: the inputs of which it is composed."""
+        key = node.id, bool(parts)
+        if key not in self._readings:
+            self._readings[key] = frozenset()  # a circle adds nothing
             if depth < _DEEPEST:
-                self._readings[node.id] = self._made_by(node, depth + 1)
-        return self._readings[node.id]
+                made = self._composed(node, parts, depth + 1) if parts else self._made_by(node, depth + 1)
+                self._readings[key] = made
+        return self._readings[key]
 
     def _made_by(self, node: Node, depth: int) -> frozenset[Makers]:
         if _is_sampler(node):

@@ -1,4 +1,4 @@
-"""GraphTexts of a ComfyUI graph: what reaches an input, made as the nodes on the way make it, or why that is unknown."""
+"""Texts of a ComfyUI graph: what reaches an input, made as the nodes on the way make it, or why that is unknown."""
 
 from __future__ import annotations
 
