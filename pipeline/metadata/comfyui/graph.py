@@ -10,7 +10,7 @@ from surd.pipeline.metadata.comfyui.table import Entry, Rule, node_table, number
 from surd.pipeline.untrusted_json import to_text
 
 Scalar: TypeAlias = str | int | float | bool
-_MOST_STEPS = 50_000  # the real graphs in the tests, of up to 46 nodes, take 33 at most
+_MOST_STEPS = 20_000  # the real graphs in the tests, of up to 46 nodes, take 33 at most
 _SAMPLER = Entry(bundle={"positive": Rule(passes="positive"), "negative": Rule(passes="negative")},
                  samples=("latent_image", "latent", "latents", "samples", "image", "images"))  # fmt: skip
 _SETTINGS = frozenset(("seed", "noise_seed", "steps", "cfg", "sampler_name", "sampler", "sigmas"))
@@ -184,11 +184,25 @@ class Graph:
         if (link := self.link(source)) is None:
             return isinstance(source, Scalar)
         node, slot = link
-        if node.entry is not None and (node.entry.bundle or node.entry.over) and node.entry.samples is None:
-            return next(self.links(node), None) is not None or not node.entry.over
-        if (node.id, slot) not in self._valued:
-            self._valued[node.id, slot] = self.follow(source, None, depth + 1) is not None
-        return self._valued[node.id, slot]
+        if (key := (node.id, slot)) not in self._valued:
+            self._valued[key] = True  # of a circle
+            self._valued[key] = depth > 60 or self._gives_value(node, slot, depth + 1)
+        return self._valued[key]
+
+    def _gives_value(self, node: Node, slot: int, depth: int) -> bool:
+        entry = node.entry
+        if entry is None or entry.samples is not None:
+            return True
+        if entry.bundle or entry.over:
+            return next(self.links(node), None) is not None or not entry.over
+        rule = entry.out.get(slot)
+        if rule is not None and rule.chooses:
+            chosen = self._choice(node, None, rule, depth)
+            return isinstance(chosen, Unknown) or self._has_value(chosen.source, depth)
+        names = (
+            self.names(node, rule.first_of or (rule.passes or "",)) if rule and (rule.first_of or rule.passes) else []
+        )
+        return not names or any(self._has_value(node.inputs.get(name), depth) for name in names)
 
 
 @dataclass(frozen=True, slots=True)

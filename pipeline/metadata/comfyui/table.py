@@ -7,6 +7,7 @@ A rule says how the value of one output slot comes about. The kinds of rules are
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -130,9 +131,14 @@ def read_groups(file: Path) -> list[NodeGroup]:
     return [NodeGroup.model_validate(group) for group in yaml.load(file.read_text(encoding="utf-8"), Loader=loader)]
 
 
-def numbered(pattern: str, names: Any) -> list[str]:
-    """Those of the names that the pattern stands for, by their numbers."""
+@cache
+def _matcher(pattern: str) -> re.Pattern[str]:
     before, _, after = pattern.partition("{}")
-    matcher = re.compile(re.escape(before) + r"(\d{1,4})" + re.escape(after))
+    return re.compile(re.escape(before) + r"(\d{1,4})" + re.escape(after))
+
+
+def numbered(pattern: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that the pattern stands for, by their numbers."""
+    matcher = _matcher(pattern)
     found = [(int(match[1]), name) for name in names if (match := matcher.fullmatch(name))]
     return [name for _, name in sorted(found)]
