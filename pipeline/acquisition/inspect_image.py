@@ -57,7 +57,8 @@ _PIXELS_A_LETTER = 9  # memory that parsing a text may take per letter, in pixel
 class ImageFacts:
     """Columns of a pair that inspection fills. ``width`` and ``height``: of the upright picture.
 
-    The ``original_`` columns are those of the file before it was made smaller, None if it was not.
+    ``detail`` says why the file has no prompt, where its metadata tells. The ``original_`` columns are those of the
+    file before it was made smaller, None if it was not.
     """
 
     sha256: str
@@ -65,6 +66,7 @@ class ImageFacts:
     size: int
     width: int
     height: int
+    detail: str | None = None
     prompt: str | None = None
     negative_prompt: str | None = None
     tool: str | None = None
@@ -124,6 +126,7 @@ def _inspect(
         size=len(data),
         width=header.height if turned else header.width,
         height=header.width if turned else header.height,
+        detail=metadata.reason if metadata and not metadata.prompt else None,
         prompt=metadata.prompt if metadata else None,
         negative_prompt=metadata.negative_prompt if metadata else None,
         tool=metadata.tool if metadata else None,

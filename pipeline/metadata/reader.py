@@ -14,7 +14,7 @@ from sd_parsers.parsers import FooocusParser, InvokeAIParser, NovelAIParser
 from surd.pipeline import untrusted_json
 from surd.pipeline.metadata import comfyui, novelai
 from surd.pipeline.metadata.a1111 import parse_a1111
-from surd.pipeline.metadata.comfyui_workflow import api_graph, is_workflow
+from surd.pipeline.metadata.comfyui import api_graph, is_graph, is_workflow
 from surd.pipeline.metadata.descriptions import parse_description
 from surd.pipeline.metadata.resources import models_and_loras
 from surd.pipeline.metadata.stealth import read_stealth
@@ -34,10 +34,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationMetadata:
-    """How a picture was generated, by its file. ``prompt`` is None if the file has only parameters."""
+    """How a picture was generated, by its file. ``prompt`` is None if the file has only parameters.
+
+    ``reason``: why there is no prompt though the file tells how the picture was made.
+    """
 
     prompt: str | None
     negative_prompt: str | None = None
+    reason: str | None = None
     tool: str
     params: dict[str, Any] = field(default_factory=dict)
     models: list[str] = field(default_factory=list)
@@ -72,7 +76,7 @@ def hidden_texts(picture: Image.Image) -> dict[str, str]:
 def _first(readings: Iterator[GenerationMetadata]) -> GenerationMetadata | None:
     first: GenerationMetadata | None = None
     for reading in readings:
-        first = first or reading
+        first = replace(first, reason=first.reason or reading.reason) if first else reading
         if reading.prompt:
             first = reading
             break
@@ -100,8 +104,11 @@ def _candidates(texts: dict[str, str]) -> Iterator[GenerationMetadata]:
             yield reading
         elif name == "parameters" and text.strip():
             yield GenerationMetadata(prompt=text.strip(), tool="unknown")
+    drawn = next((document for document in documents.values() if is_workflow(document)), None)
+    executed = any(map(is_graph, documents.values()))
     for name in sorted(documents, key=lambda name: (is_workflow(documents[name]), name != "parameters")):
-        yield from _from_document(name, documents[name])
+        if not (executed and is_workflow(documents[name])):  # what was executed outranks what was drawn
+            yield from _from_document(name, documents[name], drawn)
     yield from _from_fields({name: text for name, text in texts.items() if name not in documents})
 
 
@@ -126,23 +133,29 @@ def _from_description(text: str) -> GenerationMetadata | None:
     return GenerationMetadata(**vars(description)) if description else None
 
 
-def _from_document(name: str, document: dict[str, Any]) -> Iterator[GenerationMetadata]:
-    """A JSON object in a text; the text's name may identify the tool."""
+def _from_document(
+    name: str, document: dict[str, Any], drawn: dict[str, Any] | None = None
+) -> Iterator[GenerationMetadata]:
+    """A JSON object in a text; the text's name may identify the tool. ``drawn``: the workflow beside a graph."""
     tool = {"invokeai_metadata": "InvokeAI", "XMP": "Draw Things"}.get(name)
     if name == "XMP" and isinstance(document.get("c"), str):
         document = {"prompt" if key == "c" else key: value for key, value in document.items()}
-    for reading in _from_json(document):
+    for reading in _from_json(document, drawn):
         yield replace(reading, tool=tool or reading.tool)
 
 
-def _from_json(document: dict[str, Any]) -> Iterator[GenerationMetadata]:
+def _from_json(document: dict[str, Any], drawn: dict[str, Any] | None = None) -> Iterator[GenerationMetadata]:
     """A JSON object: a ComfyUI graph, an object holding one, or one with the prompt under a usual name."""
     if is_workflow(document):
         document = api_graph(document)
     if comfyui.is_graph(document):
-        if graph := comfyui.read_graph(document):
+        if graph := comfyui.read_graph(document, drawn):
             yield GenerationMetadata(
-                prompt=graph.prompt, negative_prompt=graph.negative_prompt, tool="ComfyUI", params=graph.params
+                prompt=graph.prompt,
+                negative_prompt=graph.negative_prompt,
+                reason=graph.reason,
+                tool="ComfyUI",
+                params=graph.params,
             )
         return
     for name, tool in (("sui_image_params", "SwarmUI"), ("Comment", "NovelAI"), ("prompt", "ComfyUI")):

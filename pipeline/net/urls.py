@@ -103,7 +103,8 @@ def web_url(text: str) -> str:
 def redact_secrets(url: str) -> str:
     """The URL or source string without user, password and query parameters that hold a token, key or signature.
 
-    ``${NAME}``, which stands for an environment variable, is no secret and stays. A text without any of these is returned unchanged.
+    ``${NAME}``, which stands for an environment variable, is no secret and stays. A text without any of these is
+    returned unchanged.
     """
     return _parted(url)[0]
 

@@ -83,6 +83,7 @@ STAGES: tuple[Stage, ...] = (
             "lexica",
             "fetch.allow_hosts",
         ),
+        data_files=("metadata/comfyui/core_nodes.yaml", "metadata/comfyui/custom_nodes.yaml"),
     ),
     Stage(
         name="fetch",
@@ -91,6 +92,7 @@ STAGES: tuple[Stage, ...] = (
         row=Pair,
         reads=("collect",),
         config_fields=("source", "seed", "demo", "civitai", "lexica", "fetch"),
+        data_files=("metadata/comfyui/core_nodes.yaml", "metadata/comfyui/custom_nodes.yaml"),
     ),
     Stage(
         name="decode",

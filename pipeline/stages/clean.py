@@ -52,7 +52,7 @@ def _clean_row(
     if not row.kept:
         return row
     if not pair.prompt or not pair.prompt.strip():
-        return row.reject("clean", Reason.NO_PROMPT)
+        return row.reject("clean", Reason.NO_PROMPT, row.detail)
     level = (record.nsfw_level or "").strip().lower()
     if not settings.allow_nsfw and level not in _SAFE_LEVELS:
         return row.reject("clean", Reason.NSFW, f"the source's level is {level}")

@@ -185,6 +185,7 @@ def _prompts(record: SourceRecord, facts: ImageFacts) -> dict[str, Any]:
     from_source = bool(record.prompt and record.prompt.strip())
     prompt = record.prompt if from_source else facts.prompt and redact_text(facts.prompt)
     return {
+        "detail": None if prompt else facts.detail,
         "prompt": prompt,
         "prompt_origin": ("source" if from_source else "file") if prompt else None,
         "negative_prompt": record.negative_prompt or (facts.negative_prompt and redact_text(facts.negative_prompt)),

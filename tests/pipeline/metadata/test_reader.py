@@ -16,8 +16,7 @@ from PIL import Image
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.metadata.a1111 import parse_a1111
-from surd.pipeline.metadata.comfyui import read_graph
-from surd.pipeline.metadata.comfyui_workflow import api_graph
+from surd.pipeline.metadata.comfyui import api_graph, read_graph
 from surd.pipeline.metadata.reader import read_metadata
 from surd.pipeline.metadata.stealth import read_stealth
 from tests.pipeline.fetching import from_folder
@@ -95,10 +94,12 @@ def test_texts_reach_the_sampler_through_links_that_join_them():
         "7": node("EmptyLatentImage", width=64),
         "4": node("FluxGuidance", conditioning=["12:6", 0]),
         "12:6": node("CLIPTextEncode", text=["10", 0], clip=["1", 0]),
-        "10": node("List of strings", string_1=["11", 0], string_4="a cat", string_8=["13", 0], delimiter=""),
-        "11": node("Primitive string", string="a photo of "),
-        "13": node("Switch", on_true="!", on_false=["14", 0], boolean=False),
-        "14": node("Primitive string", string=" at sea"),
+        "10": node(
+            "List of strings [Crystools]", string_1=["11", 0], string_4="a cat", string_8=["13", 0], delimiter=""
+        ),
+        "11": node("Primitive string [Crystools]", string="a photo of "),
+        "13": node("Switch any [Crystools]", on_true="!", on_false=["14", 0], boolean=False),
+        "14": node("Primitive string [Crystools]", string=" at sea"),
         "5": node("CLIPTextEncode", text="blurry", clip=["1", 0]),
         "1": node("CheckpointLoaderSimple", ckpt_name="sd15.safetensors"),
         "99": node("CLIPTextEncode", text="not connected"),
@@ -176,7 +177,10 @@ def test_numbers_that_json_does_not_know_become_null():
 
 
 def test_a_comfyui_graph_hidden_in_a_camera_field_is_read():
-    graph = {"1": node("KSampler", positive=["2", 0], negative=["2", 0], **SAMPLER), "2": node("T", text="a ship")}
+    graph = {
+        "1": node("KSampler", positive=["2", 0], negative=["2", 0], **SAMPLER),
+        "2": node("CLIPTextEncode", text="a ship"),
+    }
     assert read_metadata(with_exif("WEBP", 0x0110, "prompt:" + json.dumps(graph))).prompt == "a ship"
 
 
