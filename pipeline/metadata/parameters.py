@@ -19,7 +19,7 @@ _LOOSE = (
     "|Hires upscaler|Hires upscale|Hires steps|Refiner|Styles|Lora hashes|TI hashes|Hashes|Civitai resources"
     "|Face restoration|Batch size|Batch pos|Batch|Token merging ratio|Created Date|Tiling|Index|TE|UNet"
 )
-_KEY = re.compile(rf"(?<![\w\\.-])(?:(?P<firm>{'|'.join(_FIRM)})|(?:{_LOOSE}):(?=[ \t]))")
+_KEY = re.compile(rf"(?<![\w\\.-])(?=[A-Z])(?:(?P<firm>{'|'.join(_FIRM)})|(?:{_LOOSE}):(?=[ \t]))")
 _QUICK = (
     "Steps:",
     "Seed:",
