@@ -19,7 +19,7 @@ _LOOSE = (
     "|Hires upscaler|Hires upscale|Hires steps|Refiner|Styles|Lora hashes|TI hashes|Hashes|Civitai resources"
     "|Face restoration|Batch size|Batch pos|Batch|Token merging ratio|Created Date|Tiling|Index|TE|UNet"
 )
-_KEY = re.compile(rf"(?<![\w\\.-])(?:(?P<firm>{'|'.join(_FIRM)})|(?:{_LOOSE}):(?=[ \t]))")
+_KEY = re.compile(rf"(?<![\w\\.-])(?=[A-Z])(?:(?P<firm>{'|'.join(_FIRM)})|(?:{_LOOSE}):(?=[ \t]))")
 _QUICK = (
     "Steps:",
     "Seed:",
@@ -59,7 +59,7 @@ class _Line:
     def begins(self, text: str) -> bool:
         """Whether there are only pairs before the first known one; its beginning is then that of the line."""
         pairs = _PAIRS.match(text, self.start, self.first)
-        return bool(pairs) and pairs.end() == self.first
+        return pairs is not None and pairs.end() == self.first
 
     def follows(self, text: str) -> bool:
         """Whether these are parameters although there is a prompt before them on the line."""

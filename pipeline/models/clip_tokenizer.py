@@ -91,7 +91,7 @@ def _context(ref: str, settings: dict[str, Any]) -> int:
             text.get("max_position_embeddings") if isinstance(text, dict) else None,
             _json(_file(ref, "tokenizer_config.json")).get("model_max_length"),
         ]
-    return next((limit for limit in limits if isinstance(limit, int) and 0 < limit < _NO_LIMIT), CONTEXT)
+    return min((limit for limit in limits if isinstance(limit, int) and 0 < limit < _NO_LIMIT), default=CONTEXT)
 
 
 def _file(ref: str, name: str) -> Path | None:

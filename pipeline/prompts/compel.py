@@ -152,8 +152,7 @@ class _Translator:
         signs = _SIGNS.search(word[-2 * _MOST_SIGNS :])
         stem = word[: len(word) - len(word[-2 * _MOST_SIGNS :]) + signs.start()] if signs else ""
         if signs and any(char.isalnum() for char in stem):
-            weight = _power(signs.group())
-            word = f"({stem}:{weight:g}){word[len(stem) + len(signs.group()) :]}"
+            word = f"({stem}:{_power(signs.group()):g}){word[len(stem) + len(signs.group()) :]}"
         self._parts.append(word)
         return end
 

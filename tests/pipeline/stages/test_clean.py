@@ -21,13 +21,15 @@ from surd.schemas import Decoded, Pair, Reason, SourceRecord, load_config
 def cleaned(tmp_path):
     """Cleans prompts as the stage does, with settings of the config's section by name."""
 
-    def run(*prompts, nsfw_level=None, **settings):
+    def run(*prompts, nsfw_level=None, tool=None, **settings):
         config = load_config({}, {f"clean.{name}": value for name, value in settings.items()})
         build = Build(str(tmp_path))
         keys = [f"{number:016x}" for number in range(len(prompts))]
         records = [SourceRecord(key=key, source="s", source_id=key, nsfw_level=nsfw_level) for key in keys]
         build.write_rows("collect", 0, SourceRecord, records)
-        build.write_rows("fetch", 0, Pair, [Pair(key=key, prompt=p) for key, p in zip(keys, prompts, strict=True)])
+        file = {"tool": tool, "prompt_origin": "file"} if tool else {}
+        pairs = [Pair(key=key, prompt=p, **file) for key, p in zip(keys, prompts, strict=True)]
+        build.write_rows("fetch", 0, Pair, pairs)
         build.write_rows("decode", 0, Decoded, [Decoded(key=key) for key in keys])
         return clean(build, 0, config, Models(config.models))
 
@@ -134,6 +136,20 @@ def test_misread_bytes_are_mended_where_they_can_be_and_gibberish_where_not(clea
     mended, lost = cleaned("a cat with a witchâ€™s hat", "ÃÂ€¢™œ ¤¼½šéèÃ¦¥ ÂâÂ™žÃ¤ œÃ¦¥Ââ ¢™œžÃÂ")
     assert mended.complex in ("a cat with a witch's hat", "a cat with a witch’s hat")
     assert lost.reason is Reason.GIBBERISH
+
+
+def test_the_tool_that_wrote_the_prompt_says_how_to_read_it(cleaned):
+    (row,) = cleaned("a red fox+, snow- [deep]", tool="InvokeAI")
+    assert (row.complex, row.weights) == ("a red fox, snow deep", pytest.approx([1.04, 0.94], abs=0.02))
+    assert cleaned("a red fox+, snow", tool="AUTOMATIC1111")[0].complex == "a red fox+, snow"
+    assert cleaned("saber (fate), -1::hat::", tool="NovelAI")[0].complex == "saber (fate)"
+
+
+def test_of_a_very_long_prompt_the_beginning_is_read_and_the_detail_says_so(cleaned):
+    (row, empty) = cleaned("a cat on a mat, " + "#" * 1_000_000, "(" * 1_000_000)
+    assert row.kept and row.cut and row.complex.startswith("a cat on a mat")
+    assert empty.reason is Reason.EMPTY_PROMPT
+    assert empty.detail.endswith("(the first 50,000 of 1,000,000 letters)")
 
 
 def test_no_sound_prompt_of_the_demo_world_is_rejected(cleaned):
