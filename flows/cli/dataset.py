@@ -59,6 +59,7 @@ def export(
     build: BuildFolder,
     to: Annotated[str, typer.Option(help="authors, imagefolder, parquet or img2dataset.")],
     out: Annotated[str, typer.Option(help="A new folder (or URL).")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")] = False,
 ) -> None:
     """Write a dataset in the layout of another tool. `surd import` makes the same shards from it, byte for byte.
 
@@ -80,7 +81,7 @@ def export(
     console = PlainConsole()
     dataset = Build(build)
     with counting(console, "export", read_manifest(dataset).count) as advance:
-        count = write(dataset, to, Build(out), advance)
+        count = write(dataset, to, Build(out), advance, overwrite=overwrite)
     console.print(f"{count:,} samples: {out}", highlight=False, soft_wrap=True)
 
 

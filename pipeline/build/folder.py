@@ -40,6 +40,11 @@ class Build:
         """The last part of the root."""
         return self._base.rstrip("/").rsplit("/", 1)[-1]
 
+    @property
+    def parent(self) -> str:
+        """The path or URL of the folder that holds the root."""
+        return str(Path(self._base).parent) if self._local else self.root.rstrip("/").rsplit("/", 1)[0]
+
     def path(self, relative: str) -> str:
         """The full path or URL of a file of the build, as a person would type it."""
         return f"{self.root.rstrip('/')}/{relative}"

@@ -214,7 +214,7 @@ def test_an_import_does_not_write_over_another_build(surd, build):
 def test_an_import_into_a_folder_whose_record_is_damaged_is_refused(build, tmp_path):
     shutil.copytree(build, tmp_path / "build")
     (tmp_path / "build" / "build.json").write_text("{")
-    with pytest.raises(SurdError, match=r"--out .*: its build.json cannot be read; use another"):
+    with pytest.raises(SurdError, match=r"build\.json is not valid .*--overwrite"):
         imported(f"authors:{authors_set(tmp_path / 'SURD')}", tmp_path / "build")
 
 
@@ -235,6 +235,34 @@ def test_an_export_needs_a_known_layout_an_empty_folder_and_a_sound_dataset(buil
     manifest.write_text(manifest.read_text().replace("surd-00000.tar", "../../surd.tar"))
     with pytest.raises(SurdError, match=r"'\.\./\.\./surd\.tar' is not a valid tar name"):
         export(Build(str(tmp_path / "build")), "parquet", Build(str(tmp_path / "other")))
+
+
+def test_an_export_is_replaced_only_with_overwrite_and_nothing_but_an_export(build, tmp_path):
+    dataset, out = Build(str(build)), Build(str(tmp_path / "out [v1]"))
+    export(dataset, "imagefolder", out)
+    with pytest.raises(SurdError, match=r"is not empty; to replace an export, give --overwrite"):
+        export(dataset, "parquet", out)
+    assert out.listdir("") == ["train"]
+    export(dataset, "parquet", out, overwrite=True)
+    assert out.listdir("") == ["data"]
+    out.write_bytes("mine.txt", b"mine")
+    with pytest.raises(SurdError, match="holds more than an export"):
+        export(dataset, "parquet", out, overwrite=True)
+    assert out.listdir("") == ["data", "mine.txt"] and [path.name for path in tmp_path.iterdir()] == ["out [v1]"]
+
+
+def test_an_export_that_fails_leaves_an_earlier_one_whole(build, tmp_path, monkeypatch):
+    dataset, out = Build(str(build)), Build(str(tmp_path / "out"))
+    export(dataset, "img2dataset", out)
+    before = {name: out.read_bytes(name) for name in out.listdir("")}
+
+    def stopped(count):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(dataset, "img2dataset", out, stopped, overwrite=True)
+    assert {name: out.read_bytes(name) for name in out.listdir("")} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 class Bomb:
