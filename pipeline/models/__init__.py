@@ -105,7 +105,7 @@ class Models:
         if server_ref(ref):
             _refuse_server(role, ref)
             return ref
-        resolved = _file_of(role, ref)
+        resolved = model_path(role, ref)
         if resolved is None:
             return ref
         unread = "unet" if role == "diffusion" else None
@@ -135,7 +135,7 @@ class Models:
         return _shelf().get(key, lambda: _load(make, kind, ref, *how))
 
 
-def _file_of(role: str, ref: str) -> Path | None:
+def model_path(role: str, ref: str) -> Path | None:
     """The folder or file of a role's weights; None where they are on the hub. Raises SurdError if it holds no model."""
     if role == "clip":
         named = clip_ref(ref)
