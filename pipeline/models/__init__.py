@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.clip_ref import clip_ref
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from surd.pipeline.models.llm import LLM
     from surd.pipeline.models.shelf import Shelf
 
+T = TypeVar("T")
 ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
 _KINDS = {
     "clip": "Clip",
@@ -130,9 +131,10 @@ class Models:
         more = (self.dtype,) if role in ("llm", "embed_llm") else ()
         return (_KINDS[role], self.config.ref(role), self.device, *more)
 
-    def _loaded(self, make: Callable[..., Any], role: str) -> Any:
+    def _loaded(self, make: Callable[..., T], role: str) -> T:
         kind, ref, *how = key = self._key(role)
-        return _shelf().get(key, lambda: _load(make, kind, ref, *how))
+        model: T = _shelf().get(key, lambda: _load(make, kind, ref, *how))
+        return model
 
 
 def model_path(role: str, ref: str) -> Path | None:
