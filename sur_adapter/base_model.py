@@ -104,7 +104,7 @@ def _load_networks(path: str, index: dict[str, Any], left_out: Collection[str], 
         library, name = index.get(part) or (None, None)
         if part in left_out or library not in ("diffusers", "transformers"):
             continue
-        kind = getattr(importlib.import_module(library), name)
+        kind = getattr(importlib.import_module(library), str(name))
         parts[part], info = kind.from_pretrained(
             path,
             subfolder=part,

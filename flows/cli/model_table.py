@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from surd.pipeline.models import ROLES
-from surd.schemas import SurdError, resolve_model
+from surd.pipeline.models import ROLES, model_path
+from surd.schemas import SurdError
+from surd.schemas.clip_ref import clip_ref
 from surd.schemas.config import ModelsConfig
 from surd.schemas.model_ref import server_ref
 
@@ -29,14 +30,13 @@ def model_lines(config: ModelsConfig) -> list[ModelLine]:
 
 def _line(role: str, ref: str) -> ModelLine:
     try:
-        resolved = resolve_model(ref)
+        if server := server_ref(ref):
+            return ModelLine(role=role, ref=ref, resolved=f"server at {server.url}", present=True, size=0)
+        path = model_path(role, ref)
     except SurdError as error:
         return ModelLine(role=role, ref=ref, resolved=str(error), present=False, size=0)
-    if server := server_ref(ref):
-        return ModelLine(role=role, ref=ref, resolved=f"server at {server.url}", present=True, size=0)
-    path = Path(resolved)
-    if path.exists():
-        return ModelLine(role=role, ref=ref, resolved=resolved, present=True, size=_size(path))
+    if path:
+        return ModelLine(role=role, ref=ref, resolved=str(path), present=True, size=_size(path))
     cached = _hub_folder(role, ref)
     if cached is None or not cached.exists():
         return ModelLine(role=role, ref=ref, resolved="hub, downloaded at first use", present=False, size=0)
@@ -48,7 +48,7 @@ def _hub_folder(role: str, ref: str) -> Path | None:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     repo = ref
-    if role == "clip":
+    if role == "clip" and clip_ref(ref).kind == "open_clip":
         import open_clip
 
         name, _, tag = ref.partition("/")

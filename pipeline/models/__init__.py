@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.clip_ref import clip_ref
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from surd.pipeline.models.llm import LLM
     from surd.pipeline.models.shelf import Shelf
 
+T = TypeVar("T")
 ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
 _KINDS = {
     "clip": "Clip",
@@ -105,7 +106,7 @@ class Models:
         if server_ref(ref):
             _refuse_server(role, ref)
             return ref
-        resolved = _file_of(role, ref)
+        resolved = model_path(role, ref)
         if resolved is None:
             return ref
         unread = "unet" if role == "diffusion" else None
@@ -130,12 +131,13 @@ class Models:
         more = (self.dtype,) if role in ("llm", "embed_llm") else ()
         return (_KINDS[role], self.config.ref(role), self.device, *more)
 
-    def _loaded(self, make: Callable[..., Any], role: str) -> Any:
+    def _loaded(self, make: Callable[..., T], role: str) -> T:
         kind, ref, *how = key = self._key(role)
-        return _shelf().get(key, lambda: _load(make, kind, ref, *how))
+        model: T = _shelf().get(key, lambda: _load(make, kind, ref, *how))
+        return model
 
 
-def _file_of(role: str, ref: str) -> Path | None:
+def model_path(role: str, ref: str) -> Path | None:
     """The folder or file of a role's weights; None where they are on the hub. Raises SurdError if it holds no model."""
     if role == "clip":
         named = clip_ref(ref)

@@ -35,7 +35,8 @@ class ChatWriter:
         """The first form in which a template takes messages of these roles and leaves none of them out."""
         chat = [{"role": role, "content": f"message {number}"} for number, role in enumerate(roles)]
         failure: TemplateError | None = None
-        for fold in (list, system_in_question, one_question):
+        folds: tuple[Callable[[Chat], list[Message]], ...] = (list, system_in_question, one_question)
+        for fold in folds:
             try:
                 text = self._write(fold(chat))
             except TemplateError as error:

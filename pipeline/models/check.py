@@ -15,7 +15,12 @@ from surd.schemas.model_ref import existing_path, server_ref, shown
 
 #: Image-to-text models that caption a picture without being asked anything.
 UNPROMPTED = ("blip", "blip-2", "git", "vision-encoder-decoder", "pix2struct")
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+#: One of them holds a tokenizer's vocabulary; without any, transformers makes an empty one.
+_TOKENIZERS = (
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
+    "tekken.json",
+)  # fmt: skip
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
@@ -41,6 +46,7 @@ def check_role(role: str, config: BuildConfig) -> None:
 
     No weights are read or downloaded; a model that is on the hub alone is looked up there, once.
     """
+    _check_device(config.models.device)
     _CHECKS[role](config)
 
 
@@ -53,6 +59,17 @@ def is_local(role: str, config: BuildConfig) -> bool:
     if role == "clip":
         return clip_ref(ref).kind in ("folder", "checkpoint")
     return not server_ref(ref) and existing_path(resolve_model(ref)) is not None
+
+
+def _check_device(device: str) -> None:
+    if device in ("auto", "cpu"):  # and torch, which takes a second to load, is not asked
+        return
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:  # a wrong name, no driver, no such card: each another type
+        raise SurdError(f"models.device is {device!r}: {one_line(error, 120)}; use auto, cpu or cuda") from None
 
 
 def _check_clip(config: BuildConfig) -> None:
@@ -76,7 +93,8 @@ def _check_clip(config: BuildConfig) -> None:
             hint = f", or {HUB_PREFIX}{named.name}" if "open_clip_config.json" in files.names else ""
             raise files.fault(f"it is a {kind!r}, not a CLIP; name one of {', '.join(MODEL_TYPES)}{hint}")
         _check_weights(files)
-        _check_parts(files, "preprocessor_config.json", "processor_config.json")
+        _check_parts(files, *_PROCESSORS)
+        _check_parts(files, *_TOKENIZERS)
 
 
 def _open_clip_repository(name: str, tag: str, ref: str) -> str | None:
@@ -107,7 +125,7 @@ def _check_captioner(config: BuildConfig) -> None:
                 " 'Describe the picture in one sentence.', or name one that needs none, such as BLIP"
             )
     _check_weights(files)
-    _check_parts(files, "preprocessor_config.json", "processor_config.json")
+    _check_parts(files, *_PROCESSORS)
     _check_parts(files, *_TOKENIZERS)
 
 
@@ -183,7 +201,7 @@ def _check_text_model(config: BuildConfig) -> None:
 def _check_image_model(config: BuildConfig) -> None:
     if config.safety.image_model:
         files = model_files("safety.image_model", config.safety.image_model)
-        _check_classifier(files, ("preprocessor_config.json", "processor_config.json"))
+        _check_classifier(files, _PROCESSORS)
     else:
         image_model_file()
 

@@ -33,7 +33,8 @@ class ModelsConfig(Section):
     """Which model fills each role: a hub id, a local path, or ``package:<module>/<path>``."""
 
     clip: str = Field(
-        default="package:pipeline/demo/models/clip", description="open_clip folder, or name/pretrained-tag."
+        default="package:pipeline/demo/models/clip",
+        description="open_clip folder, NAME/TAG or NAME/FILE.safetensors, or transformers' CLIP or SigLIP.",
     )
     captioner: str = Field(
         default="package:pipeline/demo/models/captioner", description="transformers image-to-text model."

@@ -129,6 +129,11 @@ def test_an_open_clip_tag_that_does_not_exist_lists_those_that_do():
     assert "choose one of" in fault("clip", {"models.clip": "ViT-B-32/laion3b"})
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_found_before_any_stage(device):
+    assert fault("clip", {"models.device": device}).startswith(f"models.device is {device!r}: ")
+
+
 def test_only_the_models_of_stages_that_load_them_are_checked():
     values = {"rewrite.enabled": False, "correct.fuse": False, "embed.layers": [], "safety.enabled": False}
     assert set(roles_needed(load_config({}, values))) == {"clip", "captioner"}

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from surd.flows.cli.model_table import model_lines
 from surd.pipeline.models import ROLES, Models
 from surd.schemas import SurdError, load_config
 from tests.fuzz import FUZZED
@@ -73,6 +74,12 @@ def test_an_odd_name_is_one_printable_sentence_for_every_role_that_refuses_it(na
     sentences = only_a_sentence(name)
     assert sentences or name == "openai:http://h/v1#m"
     assert all(sentence.isprintable() and len(sentence) < 500 and "secret" not in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("name", ODD, ids=lambda name: ascii(name[:20]))
+def test_an_odd_name_is_a_line_of_the_table_of_models(name):
+    lines = model_lines(load_config({}, {f"models.{role}": name for role in ROLES}).models)
+    assert [line.role for line in lines] == list(ROLES)
 
 
 @pytest.mark.fuzz
