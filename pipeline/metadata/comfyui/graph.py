@@ -168,7 +168,7 @@ class Graph:
             return Unknown(node=node, why="choice")
         given = node.inputs.get(rule.by)
         value = rule.default if given is None else self.follow(given, None, depth + 1)
-        if isinstance(value, float) and value == int(value):
+        if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(rule.chooses, str):
             if not isinstance(value, int):
