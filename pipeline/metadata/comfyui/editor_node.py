@@ -52,6 +52,12 @@ def api_inputs(node: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def has_unnamed(node: dict[str, Any]) -> bool:
+    """Whether its widgets have values, and none of them a name."""
+    values = node.get("widgets_values")
+    return isinstance(values, list) and bool(values) and not widgets_of(node)
+
+
 def kept_text(kind: str, inputs: dict[str, Any]) -> str | None:
     """The text that a node which shows text has kept."""
     entry = node_table().get(kind)

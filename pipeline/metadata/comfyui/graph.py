@@ -24,6 +24,11 @@ class Node:
     name: str
     inputs: dict[str, Any]
     entry: Entry | None
+    is_partial: bool = False  #: It has values of which neither the file nor the table tells the names.
+
+    def lacks(self, name: str) -> bool:
+        """Whether the node has a value for this input, but it cannot be told which."""
+        return self.is_partial and name not in self.inputs
 
     def label(self) -> str:
         """The node as a message names it."""
@@ -35,7 +40,7 @@ class Unknown:
     """A value that the file does not tell, and the node to which that is owed."""
 
     node: Node
-    why: Literal["unlisted", "unrecorded", "choice", "too_much"]
+    why: Literal["unlisted", "unrecorded", "unnamed", "choice", "too_much"]
 
     def sentence(self) -> str:
         """What a person is told."""
@@ -44,6 +49,7 @@ class Unknown:
             + {
                 "unlisted": " is a ComfyUI node of which surd does not know what text it gives",
                 "unrecorded": " makes text of its own, which the file does not record",
+                "unnamed": " has values of which neither the file nor surd's table says what they are",
                 "choice": " chooses by a value that the file does not record",
                 "too_much": " makes more text, or takes more steps, than is read",
             }[self.why]
@@ -70,7 +76,9 @@ class Graph:
             if isinstance(node, dict) and isinstance(inputs := node.get("inputs"), dict):
                 name = str(node.get("class_type", ""))
                 entry = table.get(name) or (_SAMPLER if _is_sampler(inputs) else None)
-                self.nodes[str(id)] = Node(id=str(id), name=name, inputs=inputs, entry=entry)
+                self.nodes[str(id)] = Node(
+                    id=str(id), name=name, inputs=inputs, entry=entry, is_partial=bool(node.get("is_partial"))
+                )
         self._steps = 0
         self._valued: dict[tuple[str, int], bool] = {}
 
@@ -136,6 +144,8 @@ class Graph:
         if rule is None:
             return Place(node=node, slot=slot, part=part, rule=None)
         if rule.passes:
+            if node.lacks(rule.passes):
+                return Unknown(node=node, why="unnamed")
             return _Onward(node.inputs.get(rule.passes), part)
         if rule.chooses:
             return self._choice(node, part, rule, depth)
@@ -154,9 +164,11 @@ class Graph:
 
     def _choice(self, node: Node, part: str | None, rule: Rule, depth: int) -> _Onward | Unknown:
         assert rule.by is not None, "the table says by what it chooses"
+        if node.lacks(rule.by):
+            return Unknown(node=node, why="choice")
         given = node.inputs.get(rule.by)
         value = rule.default if given is None else self.follow(given, None, depth + 1)
-        if isinstance(value, float) and value == int(value):
+        if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(rule.chooses, str):
             if not isinstance(value, int):
@@ -165,7 +177,7 @@ class Graph:
         choices = rule.chooses or {}
         if any(key is True for key in choices) and isinstance(value, int):  # a number for true or false
             value = bool(value)
-        if not isinstance(value, Scalar) or (value not in choices and "else" not in choices):
+        if not isinstance(value, str | int) or (value not in choices and "else" not in choices):
             return Unknown(node=node, why="choice")
         name = choices[value] if value in choices else choices["else"]
         others = [other for other in choices.values() if other != name and other in node.inputs]

@@ -81,7 +81,8 @@ class GraphTexts:
 
     def _inputs(self, node: Node, names: Iterable[str] | None, rule: Rule, depth: int) -> list[Value]:
         return [
-            self.value(node.inputs.get(name), None, depth) for name in self._graph.names(node, names or (), rule.count)
+            Unknown(node=node, why="unnamed") if node.lacks(name) else self.value(node.inputs.get(name), None, depth)
+            for name in self._graph.names(node, names or (), rule.count)
         ]
 
     def _prompts(self, values: list[Value]) -> Prompts | Unknown:

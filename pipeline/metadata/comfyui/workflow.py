@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from surd.pipeline.metadata.comfyui.editor_node import api_inputs, kept_text, sockets_of, widgets_of
+from surd.pipeline.metadata.comfyui.editor_node import api_inputs, has_unnamed, kept_text, sockets_of, widgets_of
 
 _FROM_OUTSIDE, _TO_OUTSIDE = -10, -20  # what a subgraph's links call its own inputs and outputs
 _MUTED, _BYPASSED = 2, 4
@@ -80,9 +80,14 @@ class _Level:
                     else self._broadcast.get((name, index))
                     for index, socket in enumerate(sockets_of(node))
                 }
-                linked = {key: value for key, value in sources.items() if value is not None}
+                is_partial = has_unnamed(node)  # then a socket without a link is told from a widget without a name
+                linked = {key: value for key, value in sources.items() if value is not None or is_partial}
                 kind = str(node.get("type", ""))
-                self._result[self._prefix + name] = {"class_type": kind, "inputs": api_inputs(node) | linked}
+                self._result[self._prefix + name] = {
+                    "class_type": kind,
+                    "inputs": api_inputs(node) | linked,
+                    **({"is_partial": True} if is_partial else {}),
+                }
 
     def _source(self, link: Any, depth: int = 0) -> Any:
         """The source of a link: [node, slot] of the unfolded graph, a widget's value from outside, or None."""

@@ -90,6 +90,13 @@ def test_a_class_outside_the_table_has_no_widgets_and_no_prompt():
     assert found.prompt is None and "Somebody's Encoder" in found.reason
 
 
+def test_values_without_names_in_a_listed_class_are_no_missing_text():
+    nodes = (one(1, "easy a1111Loader", {}, ["dream.safetensors", "Baked VAE", FOX, BAD]),
+             one(3, "easy kSampler", {"pipe": 30}, ["Save", 0, "ComfyUI"]))  # fmt: skip
+    found = read_graph(api_graph({"nodes": list(nodes), "links": [[30, 1, 0, 3, 0, "PIPE_LINE"]]}))
+    assert found.prompt is None and "easy a1111Loader (node 1)" in found.reason
+
+
 def test_what_a_node_sets_under_a_name_another_one_gets():
     nodes = (one(6, "CLIPTextEncode", TEXT, [CAR]), one(60, "PrimitiveNode", {}, [FOX, "fixed"]),
              one(61, "SetNode", {"STRING": 70}, ["thePrompt"]), one(62, "GetNode", {}, ["thePrompt"]),
