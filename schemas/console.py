@@ -17,6 +17,6 @@ class PlainConsole(Console):
     def __init__(self, *, stderr: bool = False, **options: Any) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """A string as rich's text; rich calls it for whatever it prints."""
         return super().render_str(printable(text, lines=True), **options)

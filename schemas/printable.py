@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from typing import Any
@@ -24,11 +25,19 @@ def json_line(document: Any) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def write_what_can_be_encoded() -> None:
-    """Let stdout and stderr write escapes for characters that their encoding lacks, instead of failing."""
+def set_up_terminal() -> None:
+    """Call once where a command begins: what stdout and stderr cannot encode is written as an escape instead of
+    failing, and so is what a terminal would obey in a warning of the log."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort:  # what prints warnings where nobody has set up a log
+        logging.lastResort.setFormatter(_PrintableFormatter())
+
+
+class _PrintableFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)
 
 
 def _escape(char: str) -> str:

@@ -15,7 +15,7 @@ from surd.flows.cli import dataset as dataset_cli
 from surd.flows.cli.dataset import OVERWRITE_HELP
 from surd.schemas.console import PlainConsole
 from surd.schemas.errors import FULL, NothingKept, SurdError
-from surd.schemas.printable import json_line, printable, write_what_can_be_encoded
+from surd.schemas.printable import json_line, printable, set_up_terminal
 
 app = typer.Typer(
     help="Turn scraped prompt/image pairs into a SURD dataset: simple prompt, complex prompt, image, LLM embedding.",
@@ -253,7 +253,7 @@ def main() -> None:
     """Entry point of ``surd``: a user error ends with one sentence and exit code 2."""
     # A plain SIGTERM would skip Python's exit hooks, and Prefect's temporary server would be left running.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    write_what_can_be_encoded()
+    set_up_terminal()
     try:
         app()
     except NothingKept as nothing:

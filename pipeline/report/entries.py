@@ -74,7 +74,7 @@ def entry_of(record: Record, thumbnail: str | None) -> dict[str, object]:
         origins[_bare(worded_from or prompts.simple or "")] = "repair"
     if worded_from:
         origins[_bare(prompts.simple or "")] = "other words"
-    scores = prompts.candidate_scores or []
+    candidates, scores = prompts.candidates or [], prompts.candidate_scores or []
     short = {
         "detail": verdict.detail, "source": source.source, "source_id": source.source_id,
         "url": redact_secrets(source.url or ""),
@@ -103,7 +103,7 @@ def entry_of(record: Record, thumbnail: str | None) -> dict[str, object]:
                 "origin": origins.get(_bare(text)),
                 "won": text == prompts.simple,
             }
-            for text, score in zip_longest(prompts.candidates or [], scores)
+            for text, score in zip_longest(candidates, scores[: len(candidates)])
         ],
         "before": cut(prompts.before, LONG),
         "repairs": [cut(repair, SHORT) for repair in repairs],

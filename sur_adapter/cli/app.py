@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from surd.schemas.errors import SurdError
-from surd.schemas.printable import printable, write_what_can_be_encoded
+from surd.schemas.printable import printable, set_up_terminal
 
 C = TypeVar("C", bound=BaseModel)
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -58,7 +58,7 @@ def typer_from_model(config: type[C], run: Callable[[C], None]) -> typer.Typer:
 
 def run_app(app: typer.Typer) -> None:
     """Run ``app`` on the command line; a SurdError becomes one sentence on stderr and exit code 2."""
-    write_what_can_be_encoded()
+    set_up_terminal()
     try:
         app()
     except SurdError as error:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ShardInfo
+from surd.schemas.printable import printable
 from surd.schemas.shard_format.tar import (
     BLOCK,
     MAX_EXTENDED,
@@ -20,7 +21,6 @@ from surd.schemas.shard_format.tar import (
     damaged_headers,
     padded,
     parse_header,
-    printable,
 )
 
 REPAIR = "repair it with surd verify BUILD --repair"

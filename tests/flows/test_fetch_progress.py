@@ -6,10 +6,12 @@ import io
 import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from surd.flows import artifacts
 from surd.flows.cli.console import Terminal
 from surd.flows.fetch_watch import FetchWatch, format_progress, host_rows
 from surd.flows.listener import StageSummary
@@ -106,3 +108,22 @@ def test_a_terminal_shows_the_line_during_fetch_and_the_table_after_it():
     after = screen.getvalue()[len(during) :]
     assert re.search(r"6/9.*[12]\.\d images/s, 67 % kept.*0:00:0\d left", during)
     assert "a.example" in during and "a.example" in after and "b.example" in after
+    terminal.stage_started("decode", 1)
+    terminal.progress(1, 1)
+    terminal.stage_done("decode", StageSummary(units=1))
+    assert "a.example" not in screen.getvalue()[len(during) + len(after) :], "the table does not stay under later bars"
+
+
+def test_the_report_has_an_address_that_a_browser_opens_and_a_name_that_markdown_leaves_alone(tmp_path, monkeypatch):
+    made = {}
+    for kind in ("link", "markdown", "table"):
+        monkeypatch.setattr(
+            artifacts, f"create_{kind}_artifact", lambda *args, kind=kind, **named: made.update({kind: (args, named)})
+        )
+    report = f"{tmp_path}/set [v1] `100%`/report.html"
+    summary = {"collected": 1, "kept": 1, "rejected": {}, "shards": 1, "report": report}
+    artifacts.publish_result(summary)
+    (link,), named = made["link"]
+    assert link == Path(report).as_uri() and link.endswith("/set%20%5Bv1%5D%20%60100%25%60/report.html")
+    assert named["link_text"].endswith(r"/set \[v1\] \`100%\`/report.html")
+    assert f"Report: `` {report} ``\n" in made["markdown"][0][0]

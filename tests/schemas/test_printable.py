@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import sys
 import unicodedata
 
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from surd.schemas.console import PlainConsole
 from surd.schemas.paths import absolute, list_names, move, open_path, remove
-from surd.schemas.printable import json_line, printable, write_what_can_be_encoded
+from surd.schemas.printable import json_line, printable, set_up_terminal
 from tests.fuzz import FUZZED
 
 NASTY = "\x1b]0;title\x07\x1b[31mred\x9b2J\r\u202egnp.exe\u2066 \ud800 [/bold][red]x[/red] :fox: 🧑‍🚀 שלום é"
@@ -53,10 +54,16 @@ def test_the_console_prints_strings_as_they_are_in_lines_and_in_tables():
 def test_a_terminal_that_knows_ascii_alone_gets_escapes(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    write_what_can_be_encoded()
+    set_up_terminal()
     print("é 🧑")
     sys.stdout.flush()
     assert raw.getvalue() == b"\\xe9 \\U0001f9d1\n"
+
+
+def test_a_warning_of_the_log_is_shown_and_not_obeyed():
+    set_up_terminal()
+    record = logging.LogRecord("surd", logging.WARNING, "", 0, "page %s", ("\x1b[2J",), None)
+    assert logging.lastResort is not None and logging.lastResort.format(record) == "page \\x1b[2J"
 
 
 @pytest.mark.parametrize("name", ["set [v1]", "a*", "what?", "a{b,c}", "x::y", "~such-a-user", "#frag", "100%"])

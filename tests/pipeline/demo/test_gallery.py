@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -9,7 +10,7 @@ import urllib.request
 import pytest
 from PIL import Image
 
-from surd.pipeline.demo.server import serve_gallery
+from surd.pipeline.demo.server import main, serve_gallery
 from surd.pipeline.demo.world.files import demo_file, identity, write_folder, write_truth
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.metadata.reader import read_metadata
@@ -98,3 +99,15 @@ def test_the_truth_lies_in_its_own_file_only(items, tmp_path):
 def test_a_folder_of_pictures_is_the_gallery_without_its_api(items, tmp_path):
     written = write_folder(tmp_path / "pictures", COUNT, SEED)
     assert [path.read_bytes() for path in written] == [item["bytes"] for item in items]
+
+
+@pytest.mark.parametrize("port", ["taken", 99999, -1])
+def test_a_port_that_cannot_be_used_is_one_sentence(port, monkeypatch, capsys):
+    with serve_gallery(1, SEED) as gallery:
+        number = gallery.port if port == "taken" else port
+        monkeypatch.setattr(sys, "argv", ["server", f"--port={number}"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.startswith(f"error: --port is {number}: it cannot be used (")
+    assert error.endswith("; give another, or 0 for any free one\n") and error.count("\n") == 1

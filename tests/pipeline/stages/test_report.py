@@ -90,6 +90,45 @@ def test_a_column_made_from_images_names_neither_a_prompt_nor_a_layer(tmp_path: 
     assert "<td>image</td>" in row and "None" not in row
 
 
+def test_a_column_is_shown_with_its_whole_shape(tmp_path: Path) -> None:
+    build = write_build(tmp_path / "b", 4)
+    shapes = {"clip-simple": [77, 192], "llm-tokens": [None, 64], "latents": [4, 16, 16]}
+    for name, shape in shapes.items():
+        column = ColumnManifest(
+            column=name, kind="latents", model="tiny", revision="r1", width=shape[-1] or 0, shape=shape,
+            dtype="float16", count=3, shards=[],
+        )  # fmt: skip
+        build.write_json(f"columns/{name}/manifest.json", column)
+    html = make_page(build)
+    assert all(f"<td>{shape}</td>" in html for shape in ("77 × 192", "tokens × 64", "4 × 16 × 16"))
+
+
+def test_reasons_stand_in_the_order_of_the_stages(page: Page) -> None:
+    chips = [attrs["data-show"] for attrs in page.all("button") if "bad" in (attrs.get("class") or "")]
+    assert chips == [reason.value for _, reason in LOSSES]
+
+
+def test_a_rejected_pair_is_never_praised(tmp_path: Path) -> None:
+    build = write_build(tmp_path / "b", 60)
+    html = make_page(build)
+    rejected = [card for card in html.split('<li class="card')[1:] if card.startswith(" out")]
+    assert any('class="gain' in card for card in rejected), "some are rejected for their scores"
+    assert not any("better" in card.split("</li>")[0] for card in rejected)
+    assert '"best"' in html and ".candidates .chosen > :first-child::after" in html, "the tick is for what was taken"
+
+
+def test_a_picture_is_never_shown_larger_than_it_is(page: Page, tmp_path: Path) -> None:
+    css = (Path(__file__).parents[3] / "pipeline/report/templates/report.css.jinja").read_text()
+    assert css.count("object-fit: scale-down") == 2 and "object-fit: contain" not in css
+    build = write_build(tmp_path / "b", 4)
+    large = {image["src"] for image in Page(make_page(build)).all("img", loading="lazy")}
+    assert large == {image["src"] for image in Page(make_page(build, thumbnail=512)).all("img", loading="lazy")}
+
+
+def test_the_name_of_what_unfolds_begins_with_what_is_seen(page: Page) -> None:
+    assert page.all("summary") and not [attrs for attrs in page.all("summary") if "aria-label" in attrs]
+
+
 def test_every_stage_of_the_funnel_says_what_it_does(page: Page) -> None:
     said = " ".join(page.text.split())
     for stage in ("safety what is not work-safe goes", "score CLIP looks at image and prompt"):
