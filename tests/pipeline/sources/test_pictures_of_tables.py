@@ -169,7 +169,8 @@ def test_a_mask_is_not_the_picture_and_of_two_pictures_it_is_said_that_they_are_
         "1.mask.png": png(9), "1.png": png(1), "1.json": caption("a fox"),
         "2.jpg": png(2), "2.png": png(3), "2.txt": b"a crow",
         "3.conditioning.jpg": png(4), "3.target.jpg": png(5), "3.json": caption("a cat"),
-def test_a_text_beside_a_picture_in_a_tar_is_its_caption_if_no_other_is(tmp_path, document, text, prompt):
+        "p.v2.jpg": png(6), "p.v2.json": caption("a boat"), "q.v1.JPG": png(7), "q.v2.jpg": png(8),
+        "q.v1.txt": b"a dog",
     }  # fmt: skip
     records = {record.source_id: record for record in shard(tmp_path / "s", files)}
     assert (records["00000/1"].url, records["00000/1"].prompt) == ("00000.tar/1.png", "a fox")
