@@ -14,6 +14,7 @@ from protego import Protego
 from surd.pipeline import untrusted_json
 from surd.pipeline.net.address_guard import AddressGuard
 from surd.pipeline.net.httpcore_transport import HttpcoreTransport
+from surd.pipeline.net.log_redaction import redact_log
 from surd.pipeline.net.retry import MAX_WAIT, attempts, client_settings, describe, is_transient
 from surd.pipeline.net.robots import ROBOTS_BYTES, check_robots
 from surd.pipeline.rejection import Rejected
@@ -28,6 +29,7 @@ class ApiClient:
     its site's robots.txt applies. A proxy of the environment is used, and then only names can be checked."""
 
     def __init__(self, api: str, settings: BuildConfig, *, crawling: bool) -> None:
+        redact_log("httpx")
         parts = urlsplit(api)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         self._settings = settings.collect

@@ -99,8 +99,7 @@ class Img2dataset(RecordStream):
         if not table.exists():
             for number, key in enumerate(sorted(found)):
                 if found[key].image or found[key].fault or found[key].document:
-                    row, columns = self._from_files(key, found[key])
-                    yield self._from_row(shard, number, row, columns, found, None)
+                    yield self._from_row(shard, number, *self._from_files(key, found[key]), found, None)
             return
         try:
             with table.open("rb") as file:

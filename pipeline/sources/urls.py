@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from surd.pipeline.net.log_redaction import redact_log
 from surd.pipeline.net.urls import is_http, redact_secrets, redact_text, url_identity
 from surd.pipeline.sources import RecordStream, new_record
 from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns, url_fault, value_of
@@ -25,6 +27,7 @@ class UrlList(RecordStream):
     """
 
     def __init__(self, path: str, config: BuildConfig) -> None:
+        redact_log("fsspec.http")
         self._shown = redact_secrets(path)
         self.name = f"urls:{to_text(self._shown.partition('?')[0].rstrip('/').rpartition('/')[2])}"
         self._config = config
@@ -61,7 +64,11 @@ class UrlList(RecordStream):
                     raise self._unusable(f"cannot be read ({to_text(str(error))})") from error
                 fault = f"{name}: damaged after row {number} ({to_text(str(error))})"
                 yield new_record(self.name, f"{name}:{number + 1}").reject("collect", Reason.UNREADABLE_ROW, fault)
-            except (OSError, ValueError) as error:  # removed since it was listed, or a server that does not respond
+            except (
+                OSError,
+                ValueError,
+                aiohttp.ClientError,
+            ) as error:  # removed since it was listed, or a server that does not respond
                 raise self._unusable(f"cannot be read ({to_text(str(error))})") from error
 
     def location(self, url: str) -> str:
@@ -78,7 +85,7 @@ class UrlList(RecordStream):
                 files = [self._path]
             else:
                 raise self._unusable("is not there, or must not be read")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, aiohttp.ClientError) as error:
             raise self._unusable(f"cannot be read ({to_text(str(error))})") from None
         if not files:
             raise self._unusable("holds no list")

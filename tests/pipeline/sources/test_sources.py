@@ -94,7 +94,8 @@ def test_the_same_filters_and_an_encoded_cursor_go_with_every_request(serve):
     assert "surd" in server.headers_seen[0]["User-Agent"]
 
 
-def test_a_key_in_a_gallerys_address_is_sent_and_written_nowhere(serve, no_waiting):
+def test_a_key_in_a_gallerys_address_is_sent_and_written_nowhere(serve, no_waiting, caplog):
+    caplog.set_level("DEBUG")
     server = serve(answer_with({"items": [{"id": 1, "url": "/1.png"}, {}]}))
     address = f"{server.url.replace('//', '//ann:pw@')}/api/v1/images?sort=New&token=s3cret&api_key=s3cret"
     with gallery_of(address) as source:
@@ -108,6 +109,12 @@ def test_a_key_in_a_gallerys_address_is_sent_and_written_nowhere(serve, no_waiti
     with pytest.raises(SurdError) as raised:
         first_page_of(f"{failing.url.replace('//', '//ann:pw@')}/api?key=s3cret")
     assert "s3cret" not in str(raised.value) and ":pw" not in str(raised.value)
+    with pytest.raises(SurdError), open_source(BuildConfig(source=f"urls:{failing.url}/l.csv?sig=s3cret")) as listed:
+        listed.page(None)
+    of_ours = [entry.getMessage() for entry in caplog.records if not entry.name.startswith(("httpcore", "hpack"))]
+    assert (
+        any("/api" in line for line in of_ours) and "s3cret" not in "".join(of_ours) and ":pw" not in "".join(of_ours)
+    )
 
 
 def first_page_of(url: str) -> Page:
