@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -65,17 +66,22 @@ def test_pack_stops_at_an_image_that_is_not_as_fetched_and_the_shards_stay(break
     )
 
 
-def test_pack_that_is_killed_leaves_the_old_shards_and_the_next_run_writes_the_new_ones(breakable, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "raised"), [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(errno.ENOSPC, "No space"), SurdError)]
+)
+def test_pack_that_is_killed_or_finds_the_disk_full_leaves_the_old_shards_and_the_next_run_writes_the_new_ones(
+    breakable, monkeypatch, fault, raised
+):
     before, config = files(breakable / "shards"), config_of(breakable, **{"pack.max_count": 3})
     write = Build.writing
 
-    def killed_at_the_third_shard(build, relative, **options):
+    def fails_at_the_third_shard(build, relative, **options):
         if relative.endswith("surd-00002.tar"):
-            raise KeyboardInterrupt
+            raise fault
         return write(build, relative, **options)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Build, "writing", killed_at_the_third_shard)
+    with monkeypatch.context() as patched, pytest.raises(raised):
+        patched.setattr(Build, "writing", fails_at_the_third_shard)
         packed(breakable, config)
     assert files(breakable / "shards") == before
     packed(breakable, config)
