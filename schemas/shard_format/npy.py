@@ -29,7 +29,8 @@ def read_npy(data: bytes) -> npt.NDArray[Any]:
     end = 10 + int.from_bytes(data[8:10], "little")
     shape, dtype = _header(data[8:end])
     if len(shape) > _MOST_DIMENSIONS or any(not 0 <= length <= _MOST for length in shape):
-        raise ValueError("its shape is not possible")
+        lengths = ", ".join(str(length) if abs(length) <= _MOST else "..." for length in shape[:8])
+        raise ValueError(f"its shape is [{lengths}], which is not possible")
     if 0 in shape:
         raise ValueError(f"it is empty: {list(shape)}")
     if math.prod(shape) * dtype.itemsize != len(data) - end:

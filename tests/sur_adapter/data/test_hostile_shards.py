@@ -213,7 +213,7 @@ HOSTILE: dict[str, tuple[Callable[[Any], bytes], str]] = {
     "Fortran order": (lambda npy: npy(np.asfortranarray(np.zeros((4, 6), np.float16))), "in Fortran order"),
     "a long run of digits": (
         lambda npy: claiming((24,)).replace(b"(24,)", b"(" + b"2" * 60 + b",)"),
-        "numbers of float16",
+        "which is not possible",
     ),
     "NaN": (lambda npy: npy(np.full(24, np.nan, np.float16)), "holds NaN or infinity"),
 }
