@@ -17,7 +17,6 @@ from surd.pipeline.sources.column_names import (
     listed,
     one_of,
     plain_name,
-    printable,
     url_candidates,
 )
 from surd.pipeline.sources.levels import strictest_level
@@ -25,6 +24,7 @@ from surd.pipeline.sources.table_reader import storable
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import SurdError
 from surd.schemas.config import UrlsConfig
+from surd.schemas.printable import printable
 
 MAX_URL = 8_000  # characters; servers reject longer ones
 MAX_EXTRA = 1_000  # characters of one further value

@@ -10,6 +10,7 @@ from typing import Any
 from surd.pipeline.net.urls import is_http, web_url
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import SurdError
+from surd.schemas.printable import printable
 
 Groups = tuple[tuple[str, ...], ...]
 # Groups of names, the likeliest group first; names of one group are as likely as each other. Names are compared in
@@ -60,11 +61,6 @@ def likeliest(names: Collection[str], groups: Groups) -> list[str]:
 def listed(names: Sequence[str]) -> str:
     """Column names for a message."""
     return ", ".join(printable(name) for name in names)[:500] or "none"
-
-
-def printable(text: str) -> str:
-    """A text with its control characters escaped, so that a terminal does not obey them."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def one_of(

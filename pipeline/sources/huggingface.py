@@ -14,13 +14,14 @@ import yaml
 
 from surd.pipeline.sources import Readable, RecordStream, new_record
 from surd.pipeline.sources.column_mapping import ColumnMapping, guess_columns
-from surd.pipeline.sources.column_names import listed, printable
+from surd.pipeline.sources.column_names import listed
 from surd.pipeline.sources.image_column import image_column
 from surd.pipeline.sources.local_files import FolderListing, closed_folders, files_below, named_folder, stamps
 from surd.pipeline.sources.stored_bytes import Cells, InMemory, stored_paths
 from surd.pipeline.sources.table_reader import TableRow, kind_of, read_table, sampled
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
+from surd.schemas.printable import printable
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}

@@ -17,8 +17,8 @@ from surd.pipeline.deduplication.placeholders import ENOUGH, MAX_CHARS, REPEATS,
 from surd.pipeline.models import Models
 from surd.pipeline.net.urls import redact_secrets, redact_text
 from surd.pipeline.sources import Page, Source, WebSource, open_source
-from surd.pipeline.sources.column_names import printable
 from surd.schemas import BuildConfig, SourceRecord, SurdError
+from surd.schemas.printable import printable
 
 log = logging.getLogger(__name__)
 BARREN = 50  # pages without a new record; a filter may empty some pages, but not so many if there is more to come

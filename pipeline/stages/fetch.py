@@ -26,9 +26,9 @@ from surd.pipeline.net.rate_limit import per_process
 from surd.pipeline.net.urls import redact_text
 from surd.pipeline.rejection import Rejected
 from surd.pipeline.sources import Readable, Source, WebSource, open_source
-from surd.pipeline.sources.column_names import printable
 from surd.schemas import BuildConfig, Pair, Reason, SourceRecord
 from surd.schemas.config import FetchConfig
+from surd.schemas.printable import printable
 from surd.schemas.shard_format.tar import add_member, tar_writer
 
 T = TypeVar("T")
@@ -155,8 +155,8 @@ class Fetcher:
             pair = row.reject("fetch", rejected.reason, detail)
             return Fetched(pair=pair.model_copy(update={"transient": rejected.transient or None}))
         columns = _without_secrets(vars(facts)) | _prompts(record, facts) | {"opt_out": opt_out}
-        if columns["prompt"]:
-            columns["detail"] = None  # it said why the source has none
+        # Without a prompt, the detail says why the file has none, or else why the source has none.
+        columns["detail"] = None if columns["prompt"] else facts.detail or row.detail
         return Fetched(pair=row.model_copy(update=columns), data=spilled)
 
     def _in_thread(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
@@ -185,7 +185,6 @@ def _prompts(record: SourceRecord, facts: ImageFacts) -> dict[str, Any]:
     from_source = bool(record.prompt and record.prompt.strip())
     prompt = record.prompt if from_source else facts.prompt and redact_text(facts.prompt)
     return {
-        "detail": None if prompt else facts.detail,
         "prompt": prompt,
         "prompt_origin": ("source" if from_source else "file") if prompt else None,
         "negative_prompt": record.negative_prompt or (facts.negative_prompt and redact_text(facts.negative_prompt)),
