@@ -112,7 +112,7 @@ def demo(
     from surd.flows.demo_job import TrainingFailed, train_and_generate
     from surd.flows.request import parse_params
 
-    summary = _build("demo", out, None, parse_params(param), overwrite)
+    summary = _build("demo", out, None, parse_params(param) | {"source": "demo"}, overwrite)
     try:
         figures = train_and_generate(summary, out, steps, overwrite)
     except TrainingFailed as error:
