@@ -74,7 +74,7 @@ def request_build(
 
 def request_import(*, out: str, source: str, parameters: Mapping[str, Any], overwrite: bool = False) -> BuildRequest:
     """The same for an import, which has no profile; ``source`` is the config's source string."""
-    build = Build(_absolute(out))
+    build = Build(out)
     record = read_record(build)
     remembered: dict[str, Any] = {}
     if record is None and not overwrite:

@@ -36,5 +36,6 @@ class ImageReader:
     def _damaged(self, pair: Pair, problem: str) -> SurdError:
         return SurdError(
             f"{self._tar} is not as fetch wrote it: the image of {pair.key} {problem};"
-            f" remove {self._marker} and run the same command again, which fetches anew what is damaged"
+            f" remove {self._marker} and run the same surd build (or surd import) again, which fetches anew what is"
+            " damaged"
         )

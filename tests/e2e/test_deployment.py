@@ -93,7 +93,16 @@ def test_elsewhere_the_bare_name_is_prefects_own_error(prefect, tmp_path):
 
 
 def test_a_failed_run_exits_1_and_the_worker_shows_the_sentence_without_a_traceback(prefect, tmp_path):
-    ran = prefect("deployment", "run", "build-surd", "--param", f"source=folder:{tmp_path}/gone", "--watch")
+    ran = prefect(
+        "deployment",
+        "run",
+        "build-surd",
+        "--param",
+        f"source=folder:{tmp_path}/gone",
+        "--param",
+        f"out={tmp_path}/b",
+        "--watch",
+    )
     assert ran.returncode == 1
     log = prefect.worker_log.read_text()
     assert f"{tmp_path}/gone" in log

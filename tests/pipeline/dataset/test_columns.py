@@ -266,7 +266,11 @@ def test_a_unet_trained_further_changes_no_column_but_another_text_encoder_does(
         _content_hash.cache_clear()  # as in a process of its own
         return Models(load_config({}, {"models.diffusion": str(tmp_path)}).models).weights("diffusion")
 
-    weights("unet/config.json", "{}"), weights("text_encoder/model.safetensors", "one")
+    (
+        weights("model_index.json", "{}"),
+        weights("unet/config.json", "{}"),
+        weights("text_encoder/model.safetensors", "one"),
+    )
     before = weights("unet/diffusion_pytorch_model.safetensors", "one")
     assert weights("unet/diffusion_pytorch_model.safetensors", "two") == before
     assert weights("unet/config.json", '{"sample_size": 16}') != before

@@ -65,5 +65,5 @@ def test_an_index_of_damaged_bytes_is_refused(breakable):
 
 def test_a_build_whose_record_is_cut_is_refused(breakable):
     (breakable / "build.json").write_text('{"config"')
-    with pytest.raises(SurdError, match=r"build.json is not valid \(.*\); run the same surd build again"):
+    with pytest.raises(SurdError, match=r"build.json is not valid \(.*\); run the same surd build .*--overwrite"):
         list_columns(str(breakable))

@@ -208,8 +208,8 @@ def test_a_finished_build_is_skipped_without_its_models_and_an_unfinished_one_is
     monkeypatch.setattr(
         "surd.pipeline.runner.model_check.check_role", lambda role, _: (_ for _ in ()).throw(SurdError(role))
     )
-    check_models(built.config, Build(built.root))
+    check_models(built.config, built.build)
     with pytest.raises(SurdError, match="clip"):  # of correct, which reads the captions
-        check_models(load_config(built.config.model_dump(), {"caption.seed": 5}), Build(built.root))
+        check_models(load_config(built.config.model_dump(), {"caption.seed": 5}), built.build)
     with pytest.raises(SurdError, match=r"safety\.image_model"):
         check_models(built.config, Build(str(built.root) + "-none"))

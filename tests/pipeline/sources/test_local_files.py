@@ -74,8 +74,9 @@ def test_a_path_that_leads_nowhere_is_one_sentence(here, kind):
     (here / "parent" / "photos").mkdir(parents=True)
     (here / "loop").symlink_to(here / "loop")
     closed(here / "parent")
-    for path in (here / "parent" / "photos", here / "loop", "~no-such-user/photos", "a\0b"):
+    for path in (here / "parent" / "photos", here / "loop", "a\0b"):
         asked_in_vain(f"{kind}:{path}", "config field 'source' is .*cannot be read")
+    asked_in_vain(f"{kind}:~no-such-user/photos", "config field 'source' is .*no folder is there")
 
 
 def test_a_list_that_may_not_be_read_is_one_sentence(here):
@@ -91,7 +92,7 @@ def test_a_list_that_may_not_be_read_is_one_sentence(here):
         here / "lists" / "a" / "l.csv": "is not there, or must not be read",
         here / "below": "holds a folder that cannot be read \\(shut: Permission denied\\)",
         here / "l.csv": "cannot be read",
-        "~no-such-user/l.csv": "cannot be opened",
+        "~no-such-user/l.csv": "is not there",
     }.items():
         asked_in_vain(f"urls:{path}", why)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from surd.pipeline.build.folder import Build, marker_file, part_file, part_miniatures, part_tar
+from surd.pipeline.build.lock import LOCK
 from surd.pipeline.build.part_columns import columns_of, read_columns
 from surd.pipeline.models import Models
 from surd.pipeline.runner.run_unit import run_unit
@@ -53,7 +54,7 @@ def test_pack_stops_at_an_image_that_is_not_as_fetched_and_the_shards_stay(break
     with pytest.raises(SurdError, match=r"fetch/part-00000\.tar is not as fetch wrote it: the image of \w{16} "):
         packed(breakable, config)
     assert files(breakable / "shards") == before
-    assert not [path.name for path in breakable.iterdir() if path.name.startswith(".")]
+    assert not [path.name for path in breakable.iterdir() if path.name.startswith(".") and path.name != LOCK]
     # What the sentence asks for.
     (breakable / marker_file("fetch", 0)).unlink()
     run_unit(BY_NAME["fetch"], 0, str(breakable), config)
@@ -105,7 +106,7 @@ def test_shards_that_a_kill_amid_the_swap_moved_away_come_back(breakable):
     shutil.copytree(breakable / ".shards.old", breakable / ".shards.new")  # killed between the two renames
     pack(Build(str(breakable)), config, Models(config.models))
     assert files(breakable / "shards") == before
-    assert not [path.name for path in breakable.iterdir() if path.name.startswith(".")]
+    assert not [path.name for path in breakable.iterdir() if path.name.startswith(".") and path.name != LOCK]
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
@@ -113,7 +114,7 @@ def test_no_stage_reads_an_image_that_is_not_as_fetched(tmp_path, damage):
     from_folder(tmp_path, {f"{number}.png": picture(seed=number) for number in range(3)})
     tar = tmp_path / "build" / TAR
     tar.write_bytes(damage(tar.read_bytes()))
-    with pytest.raises(SurdError, match=r"remove .*fetch/part-00000\.done\.json and run the same command again"):
+    with pytest.raises(SurdError, match=r"remove .*fetch/part-00000\.done\.json and run the same surd build .*again"):
         decodings(tmp_path)
     build = Build(str(tmp_path / "build"))
     with pytest.raises(SurdError):
@@ -136,7 +137,7 @@ def test_rows_that_cannot_be_read_are_one_sentence_that_names_the_file(tmp_path,
     build = Build(str(tmp_path / "build"))
     path = tmp_path / "build" / part_file("fetch", 0)
     path.write_bytes(damage(path.read_bytes()))
-    said = r"fetch/part-00000\.parquet is not as its stage wrote it .*; remove it and run the same command again"
+    said = r"fetch/part-00000\.parquet cannot be read .*; remove it and run the same surd build"
     for read in (
         lambda: build.read_rows("fetch", 0, Pair),
         lambda: build.read_table(part_file("fetch", 0)),
@@ -151,5 +152,5 @@ def test_damaged_miniatures_are_one_sentence_that_names_the_file(breakable, dama
     path = breakable / part_miniatures(0)
     path.write_bytes(damage(path.read_bytes()))
     config = config_of(breakable)
-    with pytest.raises(SurdError, match=r"decode/part-00000\.miniatures\.npy is not as its stage wrote it"):
+    with pytest.raises(SurdError, match=r"decode/part-00000\.miniatures\.npy cannot be read"):
         dedup(Build(str(breakable)), config, Models(config.models))
