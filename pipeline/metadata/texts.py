@@ -120,7 +120,7 @@ def _user_comment(value: bytes) -> str:
 def _utf16(data: bytes) -> str:
     # The byte order may be the file's, the writer's or neither: the reading with more ASCII letters is the right one.
     both = [data.decode(encoding, "replace") for encoding in ("utf-16-be", "utf-16-le")]
-    return _plain(max(both, key=lambda text: sum(char.isascii() and char != "\0" for char in text)))
+    return _plain(max(both, key=lambda text: len(text.encode("ascii", "ignore")) - text.count("\0")))
 
 
 def _from_windows(value: bytes) -> bytes:
