@@ -25,6 +25,7 @@ from sur_adapter.training.checkpoint import Checkpoint, Checkpoints, Log
 from sur_adapter.training.conditions import Conditioner
 from sur_adapter.training.config import TrainConfig, TrainResult
 from sur_adapter.training.data import open_data
+from sur_adapter.training.finished import adapter_file, check_finished, finished_error, stored_result
 from sur_adapter.training.objective import Losses
 from sur_adapter.training.state_dicts import Tensors, read_optimizer, read_weights, write_optimizer, write_weights
 from sur_adapter.training.tracking import Tracking
@@ -100,7 +101,7 @@ class TrainState:
         checkpoint = self.checkpoints.load(self.config.steps, self.warn)
         if checkpoint is None:
             if adapter_file(self.config.out).exists():
-                raise _finished(self.config, "and no checkpoint of it that this run could continue")
+                raise finished_error(self.config, "and no checkpoint of it that this run could continue")
             return 0, []
         if self.ema:
             write_weights(self.model, checkpoint.tensors["ema"])
@@ -175,7 +176,7 @@ class TrainState:
 
     def finish(self, log: Log, start: int, seconds: float) -> TrainResult:
         """Save the adapter, its log and the result, unless they are all there from an earlier run."""
-        if start == self.config.steps and (stored := _stored_result(self.config.out)) and stored.steps == start:
+        if start == self.config.steps and (stored := stored_result(self.config.out)) and stored.steps == start:
             self.accelerator.end_training()
             return stored.model_copy(update={"seconds": round(seconds, 2), "resumed_from": start})
         adapter = self.snapshot()
@@ -264,40 +265,6 @@ def save_adapter(out: Path, adapter: SURAdapter) -> None:
         raise SurdError(
             f"--out: {out}: the adapter cannot be written ({reason}); free some space or make the folder writable"
         ) from error
-
-
-def adapter_file(out: Path) -> Path:
-    """The file that an adapter saved in ``out`` has."""
-    return out / "config.json"
-
-
-def check_finished(config: TrainConfig) -> None:
-    """Raise SurdError where the run would replace a finished adapter, or another model, without being told to."""
-    if config.overwrite or not adapter_file(config.out).exists():
-        return
-    stored = _stored_result(config.out)
-    if stored is None:
-        raise _finished(config, "or another model: there is no train.json beside it")
-    if stored.steps > config.steps:
-        raise _finished(config, f"of {stored.steps} steps, and --steps is {config.steps}")
-    if not config.resume:
-        raise _finished(config, "and --no-resume would train it anew")
-
-
-def _finished(config: TrainConfig, what: str) -> SurdError:
-    return SurdError(
-        f"--out: {str(config.out)!r} holds a finished adapter, {what}; name another --out, or replace it with"
-        " --overwrite"
-    )
-
-
-def _stored_result(out: Path) -> TrainResult | None:
-    """The result that an earlier run wrote beside its adapter; None if there is none, or if it is not whole."""
-    try:
-        result = TrainResult.model_validate_json((out / "train.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return result if adapter_file(out).exists() and (out / "log.json").exists() else None
 
 
 def _make_folder(out: Path) -> bool:

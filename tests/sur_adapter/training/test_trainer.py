@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.training.config import TrainConfig, TrainResult
-from sur_adapter.training.state import adapter_file
+from sur_adapter.training.finished import adapter_file
 from sur_adapter.training.trainer import train
 from surd.schemas.errors import SurdError
 
