@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diffusers.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+
 from sur_adapter.training.config import TrainConfig, TrainResult
 from surd.schemas.errors import SurdError
 
 
+#: What ``SURAdapter.save_pretrained`` writes, by diffusers' names.
+ADAPTER_FILES = (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME)
+
+
 def adapter_file(out: Path) -> Path:
-    """The file that an adapter saved in ``out`` has."""
-    return out / "config.json"
+    """The file that an adapter, or any other model, saved in ``out`` has."""
+    return out / CONFIG_NAME
 
 
 def check_finished(config: TrainConfig) -> None:
@@ -19,6 +25,8 @@ def check_finished(config: TrainConfig) -> None:
         return
     stored = stored_result(config.out)
     if stored is None:
+        if (config.out / "train.json").exists() and not (config.out / SAFETENSORS_WEIGHTS_NAME).exists():
+            return  # its weights are lost: the run writes them again, from its checkpoint
         raise finished_error(config, "or another model: there is no train.json beside it")
     if stored.steps > config.steps:
         raise finished_error(config, f"of {stored.steps} steps, and --steps is {config.steps}")
@@ -39,4 +47,4 @@ def stored_result(out: Path) -> TrainResult | None:
         result = TrainResult.model_validate_json((out / "train.json").read_bytes())
     except (OSError, ValueError):
         return None
-    return result if adapter_file(out).exists() and (out / "log.json").exists() else None
+    return result if all((out / name).exists() for name in (*ADAPTER_FILES, "log.json")) else None

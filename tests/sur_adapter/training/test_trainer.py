@@ -116,6 +116,15 @@ def test_a_finished_adapter_is_replaced_only_with_overwrite(config: Config, tmp_
     assert train(config(steps=2, overwrite=True)).resumed_from == 0
 
 
+def test_a_finished_adapter_that_lost_its_weights_is_written_again(config: Config, tmp_path: Path) -> None:
+    train(config(steps=2))
+    (weights_file,) = (tmp_path / "run").glob("*.safetensors")
+    before = weights_file.read_bytes()
+    weights_file.unlink()
+    assert train(config(steps=2)).resumed_from == 2
+    assert weights_file.read_bytes() == before
+
+
 def test_a_folder_of_another_model_is_not_written_over(config: Config, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
