@@ -9,7 +9,6 @@ from diffusers.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from sur_adapter.training.config import TrainConfig, TrainResult
 from surd.schemas.errors import SurdError
 
-
 #: What ``SURAdapter.save_pretrained`` writes, by diffusers' names.
 ADAPTER_FILES = (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME)
 
