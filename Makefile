@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Collecting) n=$$((n + 1)); [ $$((n % 20)) -ne 1 ] || echo "  package $$n: $${rest%% *}";; \
 	Downloading) size=$${rest\#\#*\(}; case "$$rest" in *" MB)") [ "$${size%%.*}" -lt 50 ] || echo "  downloading $$rest";; esac;; \
-	Installing) echo "  installing $$n packages, which takes a minute or two";; esac; done
+	Installing) [ $$n -eq 0 ] || echo "  installing $$n packages, which takes a minute or two";; esac; done
 
 .PHONY: help env demo test test-fuzz test-slow bench bench-curation bench-effect bench-embed bench-fetch bench-files bench-hostile
 .PHONY: bench-metadata bench-shards bench-stages bench-train lint clean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffusers.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from diffusers.utils.constants import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from sur_adapter.training.config import TrainConfig, TrainResult
 from surd.schemas.errors import SurdError
