@@ -188,6 +188,9 @@ class Corrected(Row):
     candidates: list[str] | None = Field(default=None, description="All candidates, best first.")
     candidate_scores: Scores | None = Field(default=None, description="Their cosines with the image.")
     candidate_text_scores: Scores | None = Field(default=None, description="Their cosines with the complex prompt.")
+    captions: str | None = Field(
+        default=None, description="Every caption that stayed, checked: a JSON list of Caption, the best first."
+    )
 
 
 class Selected(Row):
@@ -199,6 +202,17 @@ class Selected(Row):
         default=None, description="Key of the sample that stands for all of its like; null without semantic dedup."
     )
     similarity: float | None = Field(default=None, description="Cosine of this image and that sample's image.")
+
+
+class Caption(BaseModel):
+    """One of several captions of a sample: what ``{key}.captions.json`` holds a list of."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(description="Of its template (short, medium, long ...), or caption, rewrite, fusion, simple.")
+    text: str
+    score: float | None = Field(default=None, description="Cosine of image and text; null: not measured.")
+    model: str | None = Field(default=None, description="The captioner or LLM it is from; null: not known.")
+    dropped: list[str] = Field(default=[], description="Facts that were taken out or exchanged, and why.")
 
 
 class Sample(BaseModel):

@@ -18,7 +18,7 @@ TOP = {
     "sur_adapter": {"schemas"},
 }
 LEAVES = {"rejection", "untrusted_json", "batching"}
-LIBRARIES = {"images", "metadata", "deduplication", "models", "prompts", "sentences", "net", *LEAVES}
+LIBRARIES = {"images", "metadata", "deduplication", "models", "prompts", "facts", "sentences", "net", *LEAVES}
 STAGE = LIBRARIES | {"build", "report", "selection", "acquisition", "dataset", "sources"}
 PIPELINE = {
     "rejection": set(),
@@ -30,13 +30,14 @@ PIPELINE = {
     "deduplication": {"images", "batching"},
     "models": {"net", "batching", "untrusted_json"},
     "prompts": {"models", "metadata"},
-    "sentences": {"models", "prompts"},
+    "facts": {"models", "prompts"},
+    "sentences": {"models", "prompts", "facts"},
     "build": set(),
     "report": {"build", "models", "net"},
     "selection": {"build", "deduplication"},
     "acquisition": {"build", "net", "images", "metadata", *LEAVES},
     "dataset": {"build", "images", "models", *LEAVES},
-    "demo": {"models", "untrusted_json"},
+    "demo": {"models", "facts", "untrusted_json"},
     "sources": {"net", "metadata", "demo", *LEAVES},
     "stages": STAGE,
     "runner": {"stages", "build", "models", "dataset", "sources", "net"},

@@ -10,13 +10,14 @@ from typing import Any, Literal, NoReturn
 
 import yaml
 
+from surd.pipeline.facts.inflection import plural as plural_of
+from surd.pipeline.facts.inflection import tidy
 from surd.schemas import SurdError
 from surd.schemas.paths import absolute
 
 DEFAULT = Path(__file__).with_name("lexicon.yaml")
 Kind = Literal["number", "noun", "phrase"]
 _LONE = ("someone", "somebody")
-_ARTICLE = re.compile(r"\b(an?)(\s+)(\w+)", re.IGNORECASE)
 #: How many words may stand between a number and its noun ("two big red balloons").
 _BETWEEN = 2
 
@@ -46,7 +47,7 @@ class Group:
     def form(self, value: int, plural: bool = False) -> str:
         """How a value is written."""
         form = self.values[value][0]
-        return (self.plurals.get(form) or _plural(form)) if plural else form
+        return (self.plurals.get(form) or plural_of(form)) if plural else form
 
 
 class Lexicon:
@@ -60,7 +61,7 @@ class Lexicon:
                 for form in forms:
                     self._forms.setdefault(form.lower(), (group.name, number, False))
                     if group.kind == "noun":
-                        for plural in (group.plurals.get(form, ""), _plural(form)):
+                        for plural in (group.plurals.get(form, ""), plural_of(form)):
                             self._forms.setdefault(plural.lower(), (group.name, number, True))
         self._forms.pop("", None)
         longest_first = sorted(self._forms, key=lambda form: (-len(form), form))
@@ -86,16 +87,16 @@ class Lexicon:
         group = self.groups[fact.group]
         if value is None:
             before = sentence[: fact.start].rstrip().removesuffix(",").rstrip()
-            return _tidy(f"{before}{sentence[fact.end :]}")
+            return tidy(f"{before}{sentence[fact.end :]}")
         if group.kind == "number":
             return self._recount(sentence, fact, value)
-        return _tidy(f"{sentence[: fact.start]}{group.form(value, fact.plural)}{sentence[fact.end :]}")
+        return tidy(f"{sentence[: fact.start]}{group.form(value, fact.plural)}{sentence[fact.end :]}")
 
     def added(self, sentence: str, name: str, value: int) -> str:
         """``sentence`` with an added fact of an optional group."""
         group = self.groups[name]
         assert group.add, f"{name} is optional"
-        return _tidy(f"{sentence.rstrip(' .')}{group.add.format(group.values[value][0])}.")
+        return tidy(f"{sentence.rstrip(' .')}{group.add.format(group.values[value][0])}.")
 
     def _counts(self, sentence: str, facts: list[Fact]) -> list[Fact]:
         """Counts: numbers and articles followed by a noun of the lexicon, and "someone"."""
@@ -142,7 +143,7 @@ class Lexicon:
         wrong, right = ("are", "is") if single else ("is", "are")
         before = re.sub(rf"\bthere {wrong} $", f"there {right} ", sentence[: fact.start], flags=re.IGNORECASE)
         after = re.sub(rf"^ {wrong}\b", f" {right}", sentence[position:])
-        return _tidy(f"{before}{word}{noun_form}{after}")
+        return tidy(f"{before}{word}{noun_form}{after}")
 
 
 def lexicon_file(path: str | None) -> Path:
@@ -224,31 +225,3 @@ class _Reader:
 def _place(file: Path, mark: Any) -> str:
     where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     return f"correct.lexicon {str(file)!r}{where}"
-
-
-@lru_cache(maxsize=1)
-def _engine() -> Any:
-    import inflect  # only here: typeguard rewrites it as it is imported, which takes a second and more
-
-    return inflect.engine()
-
-
-@lru_cache(maxsize=4096)
-def _plural(noun: str) -> str:
-    return str(_engine().plural_noun(noun))
-
-
-@lru_cache(maxsize=4096)
-def _article(word: str) -> str:
-    return str(_engine().a(word)).split(" ")[0]
-
-
-def _tidy(sentence: str) -> str:
-    """Articles that agree with the next word, single spaces, a capital letter at the beginning."""
-
-    def fitting(match: re.Match[str]) -> str:
-        article = _article(match.group(3))
-        return f"{article.capitalize() if match.group(1)[0] == 'A' else article}{match.group(2)}{match.group(3)}"
-
-    sentence = " ".join(_ARTICLE.sub(fitting, sentence).split())
-    return sentence[:1].upper() + sentence[1:]
