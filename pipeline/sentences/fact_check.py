@@ -1,4 +1,4 @@
-"""Fact checking by CLIP: every fact of a sentence against its alternatives, and the wrong ones repaired."""
+"""LexiconFact checking by CLIP: every fact of a sentence against its alternatives, and the wrong ones repaired."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from surd.pipeline.models import Models
 from surd.pipeline.models.clip import FloatArray
-from surd.pipeline.sentences.lexicon import Fact, Group, Lexicon
+from surd.pipeline.sentences.lexicon import Group, Lexicon, LexiconFact
 from surd.schemas.config import CorrectConfig
 
 
@@ -20,7 +20,7 @@ class FactSwap:
     """A sentence with one fact changed: ``fact`` is None if it is a new one, ``value`` None to leave it out."""
 
     group: str
-    fact: Fact | None
+    fact: LexiconFact | None
     value: int | None
     sentence: str
 

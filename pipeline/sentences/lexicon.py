@@ -23,7 +23,7 @@ _BETWEEN = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fact:
+class LexiconFact:
     """One fact of a sentence: characters ``start`` to ``end`` state value number ``value`` of ``group``."""
 
     group: str
@@ -68,20 +68,20 @@ class Lexicon:
         self._pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)
         self._number = next((group for group in groups if group.kind == "number"), None)
 
-    def facts(self, sentence: str) -> list[Fact]:
+    def facts(self, sentence: str) -> list[LexiconFact]:
         """The facts of ``sentence`` from left to right; of overlapping forms the first one, then the longer."""
         facts = []
         for match in self._pattern.finditer(sentence):
             name, value, plural = self._forms[match.group().lower()]
             if self.groups[name].kind != "number":
-                facts.append(Fact(group=name, value=value, start=match.start(), end=match.end(), plural=plural))
+                facts.append(LexiconFact(group=name, value=value, start=match.start(), end=match.end(), plural=plural))
         return sorted(facts + self._counts(sentence, facts), key=lambda fact: fact.start)
 
-    def is_number(self, fact: Fact) -> bool:
+    def is_number(self, fact: LexiconFact) -> bool:
         """Whether a fact is a count."""
         return self.groups[fact.group].kind == "number"
 
-    def swap(self, sentence: str, fact: Fact, value: int | None) -> str | None:
+    def swap(self, sentence: str, fact: LexiconFact, value: int | None) -> str | None:
         """``sentence`` with another ``value`` of ``fact``; value None leaves it out. Returns None if that needs a noun
         that is not in the lexicon."""
         group = self.groups[fact.group]
@@ -98,7 +98,7 @@ class Lexicon:
         assert group.add, f"{name} is optional"
         return tidy(f"{sentence.rstrip(' .')}{group.add.format(group.values[value][0])}.")
 
-    def _counts(self, sentence: str, facts: list[Fact]) -> list[Fact]:
+    def _counts(self, sentence: str, facts: list[LexiconFact]) -> list[LexiconFact]:
         """Counts: numbers and articles followed by a noun of the lexicon, and "someone"."""
         if self._number is None:
             return []
@@ -106,7 +106,7 @@ class Lexicon:
         one = words.get("one", 0)
         spans = [(fact.start, fact.end) for fact in facts]
         counts = [
-            Fact(group=self._number.name, value=one, start=match.start(), end=match.end())
+            LexiconFact(group=self._number.name, value=one, start=match.start(), end=match.end())
             for match in re.finditer(rf"\b(?:{'|'.join(_LONE)})\b", sentence, re.IGNORECASE)
         ]
         forms = sorted((*words, "a", "an"), key=len, reverse=True)
@@ -115,11 +115,13 @@ class Lexicon:
             if not inside and (noun := self._noun_after(sentence, match.end(), facts)):
                 value = words.get(match.group().lower(), one)
                 counts.append(
-                    Fact(group=self._number.name, value=value, start=match.start(), end=match.end(), plural=noun.plural)
+                    LexiconFact(
+                        group=self._number.name, value=value, start=match.start(), end=match.end(), plural=noun.plural
+                    )
                 )
         return counts
 
-    def _noun_after(self, sentence: str, position: int, facts: list[Fact]) -> Fact | None:
+    def _noun_after(self, sentence: str, position: int, facts: list[LexiconFact]) -> LexiconFact | None:
         """The noun of the lexicon that a number ending at ``position`` counts."""
         for fact in facts:
             if self.groups[fact.group].kind == "noun" and fact.start >= position:
@@ -127,7 +129,7 @@ class Lexicon:
                 return fact if re.fullmatch(rf"(?:\s+[\w-]+){{0,{_BETWEEN}}}\s+", between) else None
         return None
 
-    def _recount(self, sentence: str, fact: Fact, value: int) -> str | None:
+    def _recount(self, sentence: str, fact: LexiconFact, value: int) -> str | None:
         assert self._number
         number = self._number.values[value][0]
         single = number in ("one", "1")

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from surd.pipeline.sentences.lexicon import Fact, Lexicon
+from surd.pipeline.sentences.lexicon import Lexicon
 from surd.pipeline.sentences.yaml_file import read_yaml
 from surd.schemas.paths import absolute
 
@@ -82,7 +82,7 @@ def _other_form(sentence: str, group: str, lexicon: Lexicon, rng: random.Random)
     return sentence[: fact.start] + rng.choice(lexicon.groups[group].values[fact.value]) + sentence[fact.end :]
 
 
-def _other_article(sentence: str, count: Fact, rng: random.Random) -> str:
+def _other_article(sentence: str, count: LexiconFact, rng: random.Random) -> str:
     """Replaces "a" by "one" or "a single", or keeps it."""
     if sentence[count.start : count.end].lower() not in ("a", "an"):
         return sentence
