@@ -1,4 +1,4 @@
-"""LexiconFact checking by CLIP: every fact of a sentence against its alternatives, and the wrong ones repaired."""
+"""Fact checking by CLIP: every fact of a sentence against its alternatives, and the wrong ones repaired."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from surd.pipeline.sentences.lexicon import Lexicon
+from surd.pipeline.sentences.lexicon import Lexicon, LexiconFact
 from surd.pipeline.sentences.yaml_file import read_yaml
 from surd.schemas.paths import absolute
 
