@@ -149,10 +149,10 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="rewrite",
-        version=3,
+        version=4,
         scope="partition",
         row=Rewritten,
-        reads=("clean", "safety"),
+        reads=("clean", "safety", "caption"),
         model_roles=("llm",),
         config_fields=("rewrite",),
         data_files=("rewrite.template:sentences/rewrite_template.yaml",),

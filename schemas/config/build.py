@@ -137,6 +137,7 @@ class RewriteConfig(Section):
 
     enabled: bool = Field(default=True, description="False: captions are the only candidates.")
     k: int = Field(default=1, ge=1, le=16, description="Sentences per prompt: the LLM's surest, the rest sampled.")
+    caption: bool = Field(default=True, description="Show the LLM the surest caption beside the prompt.")
     template: str | None = Field(default=None, description="YAML file of the chat to ask with; null: the shipped one.")
     temperature: float = Field(default=0.7, gt=0, le=2, description="Of sampled sentences and of second tries.")
     seed: int = Field(default=0, ge=0, description="Of sampled sentences and of second tries.")
