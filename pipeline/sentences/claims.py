@@ -3,44 +3,117 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.parse import Sentence
 
 _WORD = re.compile(r"[^\W_]+")
-_NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-    )
-} | {"a": "1", "an": "1", "single": "1", "pair": "2", "couple": "2", "dozen": "12"}  # fmt: skip
+_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
+_NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split(" "))} | {
+    "a": "1", "an": "1", "single": "1", "pair": "2", "couple": "2", "dozen": "12",
+}  # fmt: skip
+_PREPOSITION = re.compile(r"\s(?:of|in|on|with|at|from|for)\s")
+_ARTICLES = ("a", "an")
+#: Nouns behind an article that count nothing.
+_PLACES = frozenset(
+    ("background", "backdrop", "foreground", "front", "side", "top", "bottom", "middle", "left", "right", "picture",
+     "image", "photo", "photograph", "scene", "view", "style", "group", "pair", "couple", "lot", "bunch", "set")
+)  # fmt: skip
+_LITTLE = frozenset(("of", "1", "a", "an", "the", "in", "as", "on", "to", "with", "by", "style", "picture", "image"))
 Key = tuple[str, str, str, str]
 
 
 @dataclass
 class Claim:
     """A fact that is said of picture ``picture``, in ``sentence``; ``rivals``: the sentence with another value of the
-    fact, or without it; ``origin``: who states it (see ``PRIORS``); ``scores``: the log odds of each witness."""
+    fact, or without it; ``origin``: who states it (see ``PRIORS``); ``scores``: the log odds of each witness;
+    ``implied``: it follows from an article, and is not said in so many words."""
 
     picture: int
     fact: Fact
-    sentence: str | None
+    sentence: str | None = None
     rivals: tuple[str, ...] = ()
     origin: str = "neither"
     scores: dict[str, float] = field(default_factory=dict)
     belief: float = 0.5
+    implied: bool = False
 
 
 def fact_key(fact: Fact) -> Key:
     """What tells facts apart: the same for other articles, cases and forms of the number."""
-    return (fact.kind, _stems(fact.of), _stems(fact.value), _stems(fact.to or ""))
+    return (fact.kind, head(fact.of), _stems(fact.value), head(fact.to or ""))
 
 
 def slot(fact: Fact) -> tuple[str, ...]:
     """What a fact is about, whatever its value: facts of one slot exclude each other where a picture has one value."""
     if fact.kind == "relation":
-        return (fact.kind, _stems(fact.of), _stems(fact.to or ""))
-    return (fact.kind, _stems(fact.of), fact.aspect if fact.kind == "attribute" else "")
+        return (fact.kind, head(fact.of), head(fact.to or ""))
+    return (fact.kind, head(fact.of), fact.aspect if fact.kind == "attribute" else "")
+
+
+def exclusive(fact: Fact) -> bool:
+    """Whether a picture has at most one value in the slot of this fact."""
+    return fact.kind == "count" or (fact.kind == "attribute" and fact.aspect == "colour")
+
+
+def agree(one: Fact, other: Fact) -> bool:
+    """Whether two facts say the same, in whatever words: of the same thing, with a word of meaning in common."""
+    if one.kind != other.kind or one.negated != other.negated:
+        return False
+    if one.kind == "entity":
+        return head(one.of) == head(other.of)
+    if one.kind == "count":
+        return same_thing(one.of, other.of) and _stems(one.value) == _stems(other.value)
+    if one.kind == "text":
+        return bool(_meaning(one.value) & _meaning(other.value))
+    if one.kind == "style":
+        return bool(_meaning(one.value) & _meaning(other.value))
+    same = same_thing(one.of, other.of) and bool(_meaning(one.value) & _meaning(other.value))
+    return same and (one.to is None or other.to is None or same_thing(one.to, other.to))
+
+
+def same_thing(one: str, other: str) -> bool:
+    """Whether two noun phrases have the same noun."""
+    return head(one) == head(other)
+
+
+def head(phrase: str) -> str:
+    """The stem of the noun that a phrase is about: its last word before a preposition."""
+    words = _WORD.findall(_PREPOSITION.split(phrase.casefold())[0])
+    return _stem(words[-1]) if words else ""
+
+
+def stated(sentence: Sentence) -> list[tuple[Fact, bool]]:
+    """The facts of a sentence, each with whether it is only implied: "a cat" means one cat."""
+    explicit = {head(fact.of) for fact in sentence.facts if fact.kind == "count"}
+    return [
+        *((fact, False) for fact in sentence.facts),
+        *((fact, True) for fact in _implied_counts(sentence) if head(fact.of) not in explicit),
+    ]
+
+
+def _implied_counts(sentence: Sentence) -> Iterable[Fact]:
+    """A count of one for each thing that an article introduces."""
+    if sentence.doc is None:
+        return
+    tokens = {token.idx + len(token): token for token in sentence.doc}
+    for fact in sentence.facts:
+        token = tokens.get(fact.end) if fact.kind == "entity" and not fact.plural and fact.aspect != "part" else None
+        if token is None or head(fact.of) in _PLACES:
+            continue
+        article = next((kid for kid in token.lefts if kid.lower_ in _ARTICLES), None)
+        if article is not None:
+            yield Fact(
+                kind="count", of=fact.of, value="one", start=article.idx, end=article.idx + len(article),
+                of_start=fact.start, of_end=fact.end,
+            )  # fmt: skip
+
+
+def _meaning(text: str) -> frozenset[str]:
+    words = set(_stems(text).split())
+    return frozenset(words - _LITTLE or words)
 
 
 def _stems(text: str) -> str:
