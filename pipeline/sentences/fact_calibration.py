@@ -50,6 +50,11 @@ class FactCalibration:
     weights: Array | None = None
     priors: dict[str, float] = field(default_factory=lambda: dict(PRIORS))
 
+    @property
+    def fitted(self) -> bool:
+        """Whether there were facts enough to measure on."""
+        return self.weights is not None
+
     def fit(self, true: FactScores, false: FactScores, all_facts: FactScores) -> None:
         """Measure on facts that are almost surely true, and false, then the origins' shares on ``all_facts``.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from surd.schemas import (
+    BuildConfig,
     Captioned,
     Cleaned,
     Corrected,
@@ -36,7 +37,8 @@ class Stage:
     stages run once over everything (collect makes the partitions; dedup, select, pack and report reduce them).
     ``config_fields`` are sections (``dedup``) or fields (``fetch.max_pixels``) of BuildConfig; the stage reads no
     other. ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
-    the user's file named there takes its place. ``safety_models``: it depends on the files of the safety classifiers.
+    the user's file named there takes its place. ``witness_roles``: further models, where ``correct.witnesses`` has
+    them. ``safety_models``: it depends on the files of the safety classifiers.
     """
 
     name: str
@@ -45,10 +47,15 @@ class Stage:
     row: type[Row] | None = None
     reads: tuple[str, ...] = ()
     model_roles: tuple[str, ...] = ()
+    witness_roles: tuple[str, ...] = ()
     config_fields: tuple[str, ...]
     data_files: tuple[str, ...] = ()
     safety_models: bool = False
     finishes: bool = False
+
+    def roles(self, config: BuildConfig) -> tuple[str, ...]:
+        """The roles whose models decide the stage's outcome with this config."""
+        return (*self.model_roles, *(role for role in self.witness_roles if role in config.correct.witnesses))
 
     def load(self) -> Callable[..., Any]:
         """The stage's function, imported when first needed: a skipped stage loads no library.
@@ -159,12 +166,13 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="correct",
-        version=4,
+        version=5,
         scope="partition",
         row=Corrected,
-        reads=("score", "caption", "rewrite"),
+        reads=("fetch", "clean", "score", "caption", "rewrite"),
         model_roles=("clip", "llm"),
-        config_fields=("correct",),
+        witness_roles=("vqa", "vlm"),
+        config_fields=("correct", "facts"),
         data_files=("correct.lexicon:sentences/lexicon.yaml", "correct.wordings:sentences/wordings.yaml"),
     ),
     Stage(

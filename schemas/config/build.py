@@ -171,6 +171,22 @@ class CorrectConfig(Section):
         description="facts: check each fact and repair it; paper: keep a pair whose simple prompt fits the image at "
         "least as well as its complex prompt, unchanged (arXiv 2305.05189).",
     )
+    witnesses: list[Literal["clip", "vqa", "vlm"]] = Field(
+        default=["clip"],
+        min_length=1,
+        description="Who says whether a fact is true of the picture: clip compares sentences, vqa (models.vqa) and vlm "
+        "(models.vlm, a server) are asked about one fact alone.",
+    )
+    false_fact_rate: float | None = Field(
+        default=0.02,
+        gt=0,
+        lt=0.5,
+        description="Share of the facts of the simple prompts that may be false: the least probable go first, and no "
+        "more than needed. Measured on the build itself; with too few pictures, or null: by evidence.",
+    )
+    add: bool = Field(
+        default=True, description="Add what the prompt or another caption states and the witnesses are sure of."
+    )
     tolerance: float = Field(
         default=0.05,
         ge=0,
@@ -191,7 +207,7 @@ class CorrectConfig(Section):
     )
     alternatives: int = Field(default=4, ge=1, description="Likeliest alternatives tried for each fact.")
     fuse: bool = Field(
-        default=True, description="Let the LLM join two sentences of a pair when each states what the other leaves out."
+        default=False, description="Let the LLM join two sentences of a pair when each states what the other leaves out."
     )
     lexicon: str | None = Field(default=None, description="YAML file of facts and alternatives; null: the shipped one.")
     vary: bool = Field(
