@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from surd.pipeline.facts.fact import Fact
@@ -21,6 +21,8 @@ _PLACES = frozenset(
     ("background", "backdrop", "foreground", "front", "side", "top", "bottom", "middle", "left", "right", "picture",
      "image", "photo", "photograph", "scene", "view", "style", "group", "pair", "couple", "lot", "bunch", "set")
 )  # fmt: skip
+#: What is said of them is added with them: "on a blue background".
+GROUNDS = ("background", "backdrop")
 _LITTLE = frozenset(("of", "1", "a", "an", "the", "in", "as", "on", "to", "with", "by", "style", "picture", "image"))
 Key = tuple[str, str, str, str]
 
@@ -92,6 +94,21 @@ def stated(sentence: Sentence) -> list[tuple[Fact, bool]]:
         *((fact, False) for fact in sentence.facts),
         *((fact, True) for fact in _implied_counts(sentence) if head(fact.of) not in explicit),
     ]
+
+
+def is_named(thing: str, facts: Iterable[Fact]) -> bool:
+    """Whether one of the facts is that there is this thing."""
+    return any(fact.kind == "entity" and same_thing(fact.of, thing) for fact in facts)
+
+
+def with_its_thing(fact: Fact, facts: Sequence[Fact]) -> Fact:
+    """How a fact is added to a sentence that states ``facts``: that of a background which the sentence does not name
+    yet becomes where its first thing is."""
+    if fact.kind != "attribute" or is_named(fact.of, facts) or head(fact.of) not in GROUNDS:
+        return fact
+    first = min((other for other in facts if other.kind == "entity"), key=lambda other: other.start, default=None)
+    of, plural = (first.of, first.plural) if first else ("", False)
+    return Fact(kind="relation", of=of, value="on", to=f"{fact.value} {fact.of}", plural=plural)
 
 
 def _implied_counts(sentence: Sentence) -> Iterable[Fact]:

@@ -21,17 +21,20 @@ _LEAD = 0.5
 
 
 class Correction:
-    """Checks and revises the texts of many pictures; ``others(fact)`` gives what else a fact could be."""
+    """Checks and revises the texts of many pictures; ``others(fact, picture)`` gives what else a fact could be,
+    the likeliest for the picture first."""
 
     def __init__(
         self,
         settings: CorrectConfig,
         witnesses: Sequence[Witness],
         read: Callable[[Sequence[str]], list[Sentence]],
-        others: Callable[[Fact], Sequence[str]],
+        others: Callable[[Fact, int], Sequence[str]],
     ) -> None:
         self._settings = settings
-        self.checker = FactChecker(witnesses, read, lambda fact: others(fact)[: settings.alternatives], _edited)
+        self.checker = FactChecker(
+            witnesses, read, lambda fact, picture: others(fact, picture)[: settings.alternatives], _edited, add
+        )
 
     def revise(self, pictures: Sequence[PictureTexts]) -> list[list[Revision]]:
         """The finalists of each picture, revised, the best first: at most one caption of each name and one other."""

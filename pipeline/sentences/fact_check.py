@@ -10,7 +10,7 @@ import numpy as np
 
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
-from surd.pipeline.sentences.claims import Claim, Key, agree, exclusive, fact_key, slot, stated
+from surd.pipeline.sentences.claims import Claim, Key, agree, exclusive, fact_key, slot, stated, with_its_thing
 from surd.pipeline.sentences.fact_calibration import FactCalibration, FactScores
 from surd.pipeline.sentences.witnesses import Witness
 
@@ -34,20 +34,22 @@ class PictureTexts:
 class FactChecker:
     """Checks many pictures together, so that parser and witnesses see few, large batches.
 
-    ``read(texts)`` gives the facts of texts, ``others(fact)`` what else a fact could be, ``edited(sentence, fact,
-    value)`` the sentence with another value of the fact, or for None without it.
+    ``read(texts)`` gives the facts of texts, ``others(fact, picture)`` what else a fact could be, the likeliest for the
+    picture first; ``edited(sentence, fact, value)`` the sentence with another value of the fact, or for None without
+    it; ``added(sentence, fact)`` with one more fact.
     """
 
     def __init__(
         self,
         witnesses: Sequence[Witness],
         read: Callable[[Sequence[str]], list[Sentence]],
-        others: Callable[[Fact], Sequence[str]],
+        others: Callable[[Fact, int], Sequence[str]],
         edited: Callable[[Sentence, Fact, str | None], str | None],
+        added: Callable[[Sentence, Fact], str | None],
     ) -> None:
         self.witnesses = list(witnesses)
         self.calibration = FactCalibration(len(self.witnesses))
-        self._read, self._others, self._edited = read, others, edited
+        self._read, self._others, self._edited, self._added = read, others, edited, added
         self._sentences: dict[str, Sentence] = {}
 
     def sentence(self, text: str) -> Sentence:
@@ -85,11 +87,13 @@ class FactChecker:
             texts.claims[key] = self._new(texts, sentence, fact, implied)
         return texts.claims[key]
 
-    def rivals(self, sentence: Sentence, fact: Fact, first: Sequence[str] = ()) -> dict[str | None, str]:
+    def rivals(
+        self, sentence: Sentence, fact: Fact, picture: int, first: Sequence[str] = ()
+    ) -> dict[str | None, str]:
         """Value -> the sentence with it in the place of the fact's, the values of ``first`` first; None: without the
         fact. A value that cannot be put there is left out."""
         found: dict[str | None, str] = {}
-        for value in (*dict.fromkeys((*first, *self._others(fact))), None):
+        for value in (*dict.fromkeys((*first, *self._others(fact, picture))), None):
             text = self._edited(sentence, fact, value)
             if text and text != sentence.text:
                 found[value] = text
@@ -102,7 +106,20 @@ class FactChecker:
                 self.claim(texts, sentence, fact, implied)
         for fact in self._sentences[texts.scene].facts:
             if not any(agree(fact, claim.fact) for claim in texts.claims.values()):
-                texts.claims[fact_key(fact)] = Claim(texts.picture, fact, origin="prompt")
+                texts.claims[fact_key(fact)] = self._prompted(texts, fact)
+
+    def _prompted(self, texts: PictureTexts, fact: Fact) -> Claim:
+        """A claim that only the prompt makes, in the first candidate that can be completed by it."""
+        for text in texts.candidates if self._needs_rivals else ():
+            sentence = self._sentences[text]
+            facts = [other for other, _ in stated(sentence)]
+            if completed := self._added(sentence, with_its_thing(fact, facts)):
+                others = (with_value(fact, value) for value in self._others(fact, texts.picture))
+                rivals = (self._added(sentence, with_its_thing(other, facts)) for other in others)
+                return Claim(
+                    texts.picture, fact, completed, (text, *(rival for rival in rivals if rival)), origin="prompt"
+                )
+        return Claim(texts.picture, fact, origin="prompt")
 
     def _new(self, texts: PictureTexts, sentence: Sentence, fact: Fact, implied: bool) -> Claim:
         seen = any(
@@ -113,7 +130,7 @@ class FactChecker:
         )
         prompted = any(agree(fact, other) for other in self._sentences[texts.scene].facts)
         origin = {(True, True): "both", (True, False): "caption", (False, True): "prompt"}.get((seen, prompted))
-        rivals = tuple(self.rivals(sentence, fact).values()) if self._needs_rivals else ()
+        rivals = tuple(self.rivals(sentence, fact, texts.picture).values()) if self._needs_rivals else ()
         return Claim(texts.picture, fact, sentence.text, rivals, origin or "neither", implied=implied)
 
     @property
@@ -127,7 +144,7 @@ class FactChecker:
             if claim.origin != "both" or claim.sentence is None or claim.implied or count == _FALSE_PER_PICTURE:
                 continue
             sentence = self._sentences[claim.sentence]
-            changed = self.rivals(sentence, claim.fact)
+            changed = self.rivals(sentence, claim.fact, texts.picture)
             for value, text in changed.items():
                 fact = with_value(claim.fact, value) if value is not None else None
                 if fact is None or any(agree(fact, other.fact) for other in texts.claims.values()):

@@ -8,12 +8,22 @@ from dataclasses import dataclass, field
 
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
-from surd.pipeline.sentences.claims import Claim, Key, agree, exclusive, fact_key, head, same_thing, slot, stated
+from surd.pipeline.sentences.claims import (
+    GROUNDS,
+    Claim,
+    Key,
+    agree,
+    exclusive,
+    fact_key,
+    head,
+    is_named,
+    slot,
+    stated,
+    with_its_thing,
+)
 from surd.pipeline.sentences.fact_check import FactChecker, PictureTexts, with_value
 
 _MOST_WORDS = 60
-#: What is said of them is added with them: "on a blue background".
-_GROUNDS = ("background", "backdrop")
 #: Things before what is said of them: what is said of a thing that is not there has no meaning.
 _ORDER = ("entity", "count", "attribute", "action", "relation", "text", "style")
 #: What a fact adds to a sentence reads best in this order.
@@ -146,7 +156,7 @@ class Reviser:
             for claim in one.texts.claims.values()
             if slot(claim.fact) == slot(fact) and not agree(claim.fact, fact) and claim.belief >= self._sure
         ]
-        rivals = self._checker.rivals(sentence, fact, said)
+        rivals = self._checker.rivals(sentence, fact, loser.picture, said)
         stated_facts = [other for other, _ in stated(sentence)]
         edits = []
         for value, text in rivals.items():
@@ -175,7 +185,7 @@ class Reviser:
             facts = [fact for fact, _ in stated(sentence)]
             claims = [claim for claim in one.texts.claims.values() if self._is_missing(one, claim, facts)]
             for claim in sorted(claims, key=lambda claim: (_ADDED.index(claim.fact.kind), -claim.belief)):
-                if text := self._add(sentence, _with_its_thing(claim.fact, facts)):
+                if text := self._add(sentence, with_its_thing(claim.fact, facts)):
                     edits.append(_Edit(one, text, None, claim))
                     break
                 one.left.add(fact_key(claim.fact))
@@ -194,7 +204,7 @@ class Reviser:
             case "text":
                 return True
             case "entity":
-                return head(fact.of) in self._things and head(fact.of) not in _GROUNDS
+                return head(fact.of) in self._things and head(fact.of) not in GROUNDS
             case "attribute" if not fact.aspect:
                 return False
         if exclusive(fact) and any(slot(other) == slot(fact) for other in facts):
@@ -204,22 +214,7 @@ class Reviser:
             for other in facts
         ):
             return False
-        return _is_named(fact.of, facts) or (fact.kind == "attribute" and head(fact.of) in _GROUNDS)
-
-
-def _is_named(thing: str, facts: Sequence[Fact]) -> bool:
-    return any(fact.kind == "entity" and same_thing(fact.of, thing) for fact in facts)
-
-
-def _with_its_thing(fact: Fact, facts: Sequence[Fact]) -> Fact:
-    """A fact of a background that the sentence does not name yet becomes where its first thing is."""
-    if fact.kind != "attribute" or _is_named(fact.of, facts):
-        return fact
-    first = min((other for other in facts if other.kind == "entity"), key=lambda other: other.start, default=None)
-    thing = first.of if first else ""
-    return Fact(
-        kind="relation", of=thing, value="on", to=f"{fact.value} {fact.of}", plural=bool(first and first.plural)
-    )
+        return is_named(fact.of, facts) or (fact.kind == "attribute" and head(fact.of) in GROUNDS)
 
 
 def _keeps_the_rest(before: Sentence, after: Sentence, old: Fact | None, new: Fact | None) -> bool:

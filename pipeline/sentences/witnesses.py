@@ -32,15 +32,14 @@ class Witness(ABC):
 class ClipWitness(Witness):
     """CLIP chooses, at its own temperature, between the sentence with the fact and the sentences without it.
 
-    The image counts in full, the complex prompt by ``correct.prompt_weight``. ``images`` and ``prompts``: unit vectors
-    [pictures, width]. A claim without a sentence of its own, or without rivals, is not judged.
+    ``targets`` [pictures, width]: what sentences are compared with, the image in full, the complex prompt by
+    ``correct.prompt_weight``. A claim without a sentence of its own, or without rivals, is not judged.
     """
 
     name = "clip"
 
-    def __init__(self, models: Models, settings: CorrectConfig, images: FloatArray, prompts: FloatArray) -> None:
-        self._models, self._settings = models, settings
-        self._targets = images + settings.prompt_weight * prompts if len(images) else images
+    def __init__(self, models: Models, settings: CorrectConfig, targets: FloatArray) -> None:
+        self._models, self._settings, self._targets = models, settings, targets
         self._vectors: dict[str, FloatArray] = {}
 
     def ask(self, claims: Sequence[Claim]) -> None:

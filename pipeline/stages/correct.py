@@ -65,7 +65,7 @@ def correct(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     are asked which are true of the picture. What they mean is measured on facts of other pictures of the partition. The
     caption with most true facts, and the best other sentence, are then revised: facts that lose are exchanged or left
     out, until no more than ``correct.false_fact_rate`` of all are false, and what the witnesses are sure of is added.
-    A pair is rejected when its complex prompt fits the image better than the outcome by more than ``correct.tolerance``.
+    A pair is rejected when its complex prompt fits the image better by more than ``correct.tolerance``.
     Rule ``paper`` (arXiv 2305.05189): the candidate nearest to the image as it is, kept when it fits the image at least
     as well as the complex prompt. With ``correct.vary``, the kept sentences are then paraphrased.
     """
@@ -162,10 +162,12 @@ def _revise(
     """Row -> its revised sentences, the best first; their embeddings are added to the candidates."""
     texts = [PictureTexts(number, pair.methods, pair.scene) for number, pair in enumerate(pairs.values())]
     sentences = extract([text for one in texts for text in (*one.candidates, one.scene)], config.facts)
-    others = OtherValues(sentences, config.correct.lexicon)
-    correction = Correction(
-        config.correct, _witnesses(build, part, config, models, pairs), lambda texts: extract(texts, config.facts), others
-    )
+    images = np.stack([pair.image for pair in pairs.values()]) if pairs else np.zeros((0, 0), np.float32)
+    prompts = np.stack([pair.complex_vector for pair in pairs.values()]) if pairs else images
+    targets = images + config.correct.prompt_weight * prompts
+    others = OtherValues(sentences, config.correct, models, targets)
+    witnesses = _witnesses(build, part, config, models, pairs, targets)
+    correction = Correction(config.correct, witnesses, lambda texts: extract(texts, config.facts), others)
     revised = dict(zip(pairs, correction.revise(texts), strict=True))
     for at, revisions in revised.items():
         for one in revisions:
@@ -175,9 +177,10 @@ def _revise(
 
 
 def _witnesses(
-    build: Build, part: int, config: BuildConfig, models: Models, pairs: dict[int, Candidates]
+    build: Build, part: int, config: BuildConfig, models: Models, pairs: dict[int, Candidates], targets: FloatArray
 ) -> list[Witness]:
-    """Those of ``correct.witnesses``, in its order; pictures are numbered as ``pairs`` are."""
+    """Those of ``correct.witnesses``, in its order; pictures are numbered as ``pairs`` are. ``targets``: what CLIP
+    compares sentences with, [pictures, width]."""
     rows = list(pairs)
 
     def pictures(places: Sequence[int]) -> Iterator[Image.Image]:
@@ -187,9 +190,7 @@ def _witnesses(
     fetched = build.read_rows("fetch", part, Pair) if set(config.correct.witnesses) - {"clip"} else []
     for name in dict.fromkeys(config.correct.witnesses):
         if name == "clip":
-            images = np.stack([pair.image for pair in pairs.values()]) if pairs else np.zeros((0, 0), np.float32)
-            prompts = np.stack([pair.complex_vector for pair in pairs.values()]) if pairs else images
-            witnesses.append(ClipWitness(models, config.correct, images, prompts))
+            witnesses.append(ClipWitness(models, config.correct, targets))
         else:
             witnesses.append(YesNoWitness(name, getattr(models, name).probabilities, pictures))
     return witnesses
