@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.forms import form_of, make_doc
 from surd.pipeline.facts.parse_tree import ParseTree
 from surd.pipeline.facts.reading import Reading
 from surd.schemas.config import FactsConfig
@@ -21,7 +22,7 @@ _UNUSED = ("ner", "senter", "lemmatizer", "attribute_ruler", "textcat", "entity_
 class Sentence:
     """A text and what it states. ``doc``: its parse (spaCy's Doc; tags and arcs, no lemmas), where a parser read it.
 
-    The characters of each fact are those of ``text``. ``cut``: the text was longer than ``facts.max_tokens``, and what
+    The characters of each fact are those of ``text``. ``cut``: the text was longer than ``facts.max_chars``, and what
     lies beyond was not read.
     """
 
@@ -44,15 +45,11 @@ def extract(texts: Sequence[str], config: FactsConfig | None = None) -> list[Sen
 
 def _read(texts: list[str], config: FactsConfig) -> Iterator[Sentence]:
     nlp = load_parser(config.parser)
-    docs = []
-    cuts = []
-    for text in texts:
-        doc = nlp.make_doc(text)
-        cut = len(doc) > config.max_tokens
-        docs.append(doc[: config.max_tokens].as_doc() if cut else doc)
-        cuts.append(cut)
-    for text, doc, cut in zip(texts, nlp.pipe(docs, batch_size=128), cuts, strict=True):
-        yield Sentence(text=text, facts=tuple(Reading(ParseTree(doc)).read()), doc=doc, cut=cut)
+    forms = [form_of(text[: config.max_chars]) for text in texts]
+    docs = (make_doc(nlp, form) for form in forms)
+    for text, form, doc in zip(texts, forms, nlp.pipe(docs, batch_size=128), strict=True):
+        facts = Reading(ParseTree(doc, form.segments), form).read()
+        yield Sentence(text=text, facts=tuple(facts), doc=doc, cut=len(text) > config.max_chars)
 
 
 @cache

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from surd.pipeline.facts.forms import Segment
 
 NOUNS = frozenset(("NN", "NNS", "NNP", "NNPS"))
 ADJECTIVES = frozenset(("JJ", "JJR", "JJS"))
@@ -18,7 +21,7 @@ class ParseTree:
 
     __slots__ = ("deps", "ends", "heads", "kids", "lower", "sentence", "starts", "tags", "text", "words")
 
-    def __init__(self, doc: Any) -> None:
+    def __init__(self, doc: Any, segments: Sequence[Segment] = ()) -> None:
         from spacy.attrs import DEP, HEAD, IDX, LENGTH, SENT_START, TAG
 
         strings = doc.vocab.strings
@@ -44,6 +47,12 @@ class ParseTree:
         for row in table:
             number += row[5] == 1
             self.sentence.append(number)
+
+        for segment in segments:
+            if segment.kind != "parse":
+                for i, start in enumerate(self.starts):
+                    if segment.start <= start < segment.end:
+                        self.tags[i] = ""
 
     def __len__(self) -> int:
         return len(self.words)

