@@ -6,6 +6,7 @@ from surd.pipeline.facts.agreement import pronoun_edits, verb_edits
 from surd.pipeline.facts.closed_classes import closed_classes
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.inflection import many, one_of, with_article
+from surd.pipeline.facts.omissions import object_end
 from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
 from surd.pipeline.facts.phrases import (
     SUBJECTS,
@@ -219,7 +220,8 @@ def _action(tree: ParseTree, noun: int, fact: Fact, end: int) -> list[Edit] | No
     if done:
         if noun != main_noun(tree) or any(tree.deps[k] == "relcl" for k in done):
             return None
-        return _at_end(tree, f" and {words}", end)
+        at = tree.ends[object_end(tree, done[-1])]
+        return [Edit(at, at, f" and {words}")]
     if tree.kid(noun, "conj") is not None or tree.deps[noun] == "conj":
         return None
     return [Edit(tree.ends[noun], tree.ends[noun], f" {words}")]

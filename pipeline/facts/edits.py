@@ -30,7 +30,7 @@ def swap(sentence: Sentence, fact: Fact, other: Fact | str) -> str | None:
         other = replace(fact, of=other) if fact.kind == "entity" else replace(fact, value=other)
     tree = _tree(sentence)
     edits = replacement(tree, fact, other) if tree is not None and fact.start >= 0 else None
-    changed = applied(tree, edits) if tree is not None and edits else None
+    changed = applied(sentence.text, edits) if tree is not None and edits else None
     return changed if changed != sentence.text else None
 
 
@@ -38,7 +38,7 @@ def drop(sentence: Sentence, fact: Fact) -> str | None:
     """``sentence`` without ``fact`` and what depends on it: a relation goes with the thing that it leads to."""
     tree = _tree(sentence)
     edits = omission(tree, fact) if tree is not None and fact.start >= 0 else None
-    changed = applied(tree, edits) if tree is not None and edits else None
+    changed = applied(sentence.text, edits) if tree is not None and edits else None
     return changed if changed != sentence.text else None
 
 
@@ -49,7 +49,7 @@ def add(sentence: Sentence, fact: Fact) -> str | None:
         return None
     styles = [stated.start for stated in sentence.facts if stated.kind == "style" and stated.start >= 0]
     edits = addition(tree, fact, styles)
-    return applied(tree, edits) if edits else None
+    return applied(sentence.text, edits) if edits else None
 
 
 def _tree(sentence: Sentence) -> ParseTree | None:

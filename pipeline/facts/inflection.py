@@ -33,7 +33,8 @@ def many(noun: str) -> str:
     if " of " in noun:
         head, _, rest = noun.partition(" of ")
         return f"{many(head)} of {rest}"
-    if last in closed_classes().mass or last in closed_classes().plural_only or last in closed_classes().singulars:
+    classes = closed_classes()
+    if not last or last in classes.mass or last in classes.plural_only or last in classes.singulars:
         return noun
     irregular = {one: more for more, one in closed_classes().singulars.items()}
     return " ".join([*words[:-1], irregular.get(last) or plural(last)])
@@ -44,9 +45,11 @@ def one_of(noun: str) -> str | None:
     """The singular of a plural noun phrase ("fire trucks" -> "fire truck"); None if it has none ("glasses")."""
     words = noun.split(" ")
     last = words[-1]
+    if last in closed_classes().singulars.values() or last.endswith(("ss", "us", "is")):
+        return noun
     if (single := closed_classes().singulars.get(last)) is not None:
         return " ".join([*words[:-1], single])
-    if last in closed_classes().plural_only or last in closed_classes().mass:
+    if not last or last in closed_classes().plural_only or last in closed_classes().mass:
         return None
     single = _engine().singular_noun(last)
     if not single:

@@ -12,6 +12,7 @@ from surd.pipeline.facts.phrases import (
     determiner,
     head_of,
     is_plural,
+    main_noun,
     noun_phrase,
     object_of,
     subtree,
@@ -48,6 +49,8 @@ def omission(tree: ParseTree, fact: Fact) -> list[Edit] | None:
 
 
 def _entity(tree: ParseTree, noun: int) -> list[Edit] | None:
+    if noun == main_noun(tree):
+        return None
     if tree.kid(noun, "conj") is not None or tree.deps[noun] == "conj":
         return _conjunct(tree, noun)
     head = tree.heads[noun]
@@ -280,9 +283,11 @@ def _phrase(tree: ParseTree, head: int) -> list[Edit] | None:
 def _cut_apart(tree: ParseTree, whole: range) -> Edit:
     """A phrase left out with the comma before it if another, or the end, follows."""
     first, after = whole[0], whole[-1] + 1
+    while after - 1 > first and tree.deps[after - 1] == "punct" and tree.words[after - 1] in ",;.!?":
+        after -= 1
     if first > 1 and tree.words[first - 1] == "," and (after >= len(tree) or not tree.words[after][0].isalnum()):
         first -= 1
-    return cut(tree, range(first, whole[-1] + 1))
+    return cut(tree, range(first, after))
 
 
 def _action(tree: ParseTree, verb: int) -> list[Edit] | None:
@@ -308,10 +313,10 @@ def _verb_phrase(tree: ParseTree, verb: int, *, whole: bool) -> list[Edit] | Non
             if span[0] > tree.heads[verb] or tree.deps[verb] == "advcl":
                 return [_cut_apart(tree, span)]
             return None
-        return [_cut_apart(tree, range(first, _object_end(tree, verb) + 1))] if first > tree.heads[verb] else None
+        return [_cut_apart(tree, range(first, object_end(tree, verb) + 1))] if first > tree.heads[verb] else None
     if tree.deps[verb] == "ROOT" and subject is not None and tree.tags[subject] in NOUNS:
         start = subtree(tree, subject)[-1] + 1
-        end = subtree(tree, verb)[-1] if whole else _object_end(tree, verb)
+        end = subtree(tree, verb)[-1] if whole else object_end(tree, verb)
         while end > verb and tree.deps[end] == "punct":
             end -= 1
         if start > verb or any(tree.deps[i] not in ("aux", "auxpass", "advmod", "neg") for i in range(start, verb)):
@@ -322,7 +327,7 @@ def _verb_phrase(tree: ParseTree, verb: int, *, whole: bool) -> list[Edit] | Non
     return None
 
 
-def _object_end(tree: ParseTree, verb: int) -> int:
+def object_end(tree: ParseTree, verb: int) -> int:
     last = verb
     for kid in tree.kids[verb]:
         if kid > verb and tree.deps[kid] in ("prt", "dobj", "oprd", "acomp", "attr", "neg", "npadvmod"):

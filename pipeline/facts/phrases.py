@@ -25,10 +25,10 @@ class Edit(NamedTuple):
     text: str = ""
 
 
-def applied(tree: ParseTree, edits: list[Edit]) -> str | None:
+def applied(text: str, edits: list[Edit]) -> str | None:
     """The sentence with all edits made: articles beside them agree, no comma is left before another, and it begins with
     a capital letter if it did. None if two edits are in each other's way or nothing is left."""
-    text, parts, changed, at, length = tree.text, [], [], 0, 0
+    parts, changed, at, length = [], [], 0, 0
     for edit in sorted(set(edits)):
         if edit.start < at:
             return None
