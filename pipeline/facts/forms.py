@@ -17,10 +17,12 @@ _UNDERSCORE = re.compile(r"(?<=[^\W_])_(?=[^\W_])")
 _QUOTED = re.compile(
     r'"([^"\n]{1,300})"|“([^”\n]{1,300})”|‘([^’\n]{1,300})’|(?<!\w)\'((?:[^\'\n]|(?<=\w)\'(?=\w)){1,300})\'(?!\w)'
 )
-_MARKUP = re.compile(r"<[a-zA-Z]+:[^<>\n]{1,80}>|:\d+(?:\.\d+)?(?=[\s)\],]|$)|--\w+(?:\s\d[\d:.]*)?|[(){}\[\]|]+")
+_MARKUP = re.compile(
+    r"<[a-zA-Z]+:[^<>\n]{1,80}>|:\d+(?:\.\d+)?(?=[\s)\],]|$)|--\w+(?:\s\d[\d:.]*)?|[(){}\[\]|]+|\b\d{1,2}\s?k\b"
+)
 _GLUED = re.compile(r"(\d{1,3})([a-z]{3,})")
 _TIMES = re.compile(r"\s[xX×]\s?(\d{1,3})$")
-_NOT_COUNTED = frozenset(("bit", "mm", "px", "fps", "rd", "nd", "th", "st", "am", "pm", "cm", "kg", "km", "hd", "dpi"))
+_NOT_COUNTED = ("bit", "mm", "px", "fps", "rd", "nd", "th", "st", "cm", "kg", "km", "dpi")  # 35mm, 1st
 _CUT = re.compile(r"[,;\n|]|(?<=\s)[-–—](?=\s)|[.!?:](?=\s|$)")
 _FUNCTION = frozenset(
     "the a an is are was were has have had with of and or that which while who on in at his her its their there to".split()
@@ -139,8 +141,8 @@ def make_doc(nlp: Any, form: Form) -> Any:
             spaces[-1], piece = True, piece[1:]
         for token in nlp.tokenizer(piece):
             text = token.text
-            glued = _GLUED.fullmatch(text.lower()) if text[0].isdigit() else None
-            if glued and glued.group(2) not in _NOT_COUNTED:
+            glued = _GLUED.fullmatch(text.lower()) if form.tags and text[0].isdigit() else None
+            if glued and not glued.group(2).startswith(_NOT_COUNTED):
                 words += [text[: glued.end(1)], text[glued.end(1) :]]
                 spaces += [False, bool(token.whitespace_)]
             else:

@@ -4,143 +4,349 @@ from __future__ import annotations
 
 from surd.pipeline.facts.fact import Fact, Kind
 from surd.pipeline.facts.forms import Form, Segment
-from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
-from surd.pipeline.facts.vocabulary import vocabulary
+from surd.pipeline.facts.parse_tree import ADJECTIVES, NOUNS, VERBS, ParseTree
+from surd.pipeline.facts.things import SUBJECTS, Things
+from surd.pipeline.prompts.words import prompt_words
 
 _QUOTES = frozenset("\"'“‘")
-_NOT_NAMED = frozenset(("compound", "nmod"))
-_SUBJECTS = ("nsubj", "nsubjpass")
-_BE = frozenset(("is", "are", "was", "were", "be", "been", "being", "'s", "'re", "am"))
+_BE = frozenset(("is", "are", "was", "were", "be", "been", "being", "'s", "'re"))
+_SPEAKING = frozenset(("say", "says", "saying", "said", "read", "reads", "reading"))
+_SKIPPED_VERBS = frozenset(("aux", "auxpass", "amod", "compound"))
 
 
 class Reading:
-    """Collects the facts of one text. ``facts()`` gives them in the order of the text."""
+    """Collects the facts of one text."""
 
     def __init__(self, tree: ParseTree, form: Form) -> None:
-        self.g = tree
+        self.tree = tree
         self.form = form
-        self.words = vocabulary()
+        self.things = Things(tree)
+        self.words = self.things.words
         self.facts: list[Fact] = []
         self._keys: set[tuple[object, ...]] = set()
-        self._names: dict[int, str] = {}
-        self._of: dict[int, int] = {}
-        self._subjects: list[int] = []
-        self._style_nouns: set[int] = set()
 
-    # Noun phrases
+    def read(self) -> list[Fact]:
+        """The facts: of each noun and verb in the order of the text, then quoted words and styles."""
+        tree = self.tree
+        for i, tag in enumerate(tree.tags):
+            if tag in NOUNS:
+                if self.things.is_noun(i):
+                    self._noun(i)
+            elif (tag in VERBS or tree.lower[i] in _BE) and tree.words[i][0] not in _QUOTES:
+                self._verb(i)
+        if self.form.quotes:
+            self._quotes()
+        self._segments()
+        return self.facts
 
-    def is_thing(self, i: int) -> bool:
-        """Whether the token is the noun of something that may be seen."""
-        g = self.g
-        if g.tags[i] not in NOUNS or g.words[i][0] in _QUOTES:
-            return False
-        if g.deps[i] in _NOT_NAMED and g.tags[g.heads[i]] in NOUNS and i < g.heads[i]:
-            return False
-        low = g.lower[i]
-        return low not in self.words.nobody and any(char.isalnum() for char in low)
+    # What is found
 
-    def name(self, i: int) -> str:
-        """The noun with its compounds: "fire hydrant"."""
-        if i not in self._names:
-            g = self.g
-            first = i
-            for kid in reversed(g.kids[i]):
-                if kid < i and kid == first - 1 and g.deps[kid] == "compound" and not self._material(kid):
-                    first = self._first_of_compound(kid)
-            self._names[i] = g.span(first, i)
-            self._of[i] = first
-        return self._names[i]
+    def _add(self, kind: Kind, of: int | None, first: int, last: int, to: int | None = None, *, aspect: str = "",
+             negated: bool = False) -> None:  # fmt: skip
+        tree = self.tree
+        if to is None or to != of:
+            name = None if to is None else self.things.name(to)
+            self._add_span(kind, of, tree.starts[first], tree.ends[last], name, aspect, negated)
 
-    def _first_of_compound(self, i: int) -> int:
-        first = i
-        for kid in reversed(self.g.kids[i]):
-            if kid == first - 1 and self.g.deps[kid] == "compound":
-                first = self._first_of_compound(kid)
-        return first
-
-    def _material(self, i: int) -> bool:
-        return self.words.aspects.get(self.g.lower[i], "") in ("colour", "material", "size", "state", "pattern")
-
-    def plural(self, i: int) -> bool:
-        return self.g.tags[i] in ("NNS", "NNPS") or self.g.lower[i] in ("people", "men", "women", "children")
-
-    def _inner(self, i: int) -> int | None:
-        """ "people" of "group of people"."""
-        of = self.g.kid(i, "prep")
-        if of is not None and self.g.lower[of] == "of":
-            return self.g.kid(of, "pobj")
-        return None
-
-    def things(self, i: int) -> list[int]:
-        """The things that a noun or pronoun stands for: itself, what it groups, what it refers to, and conjuncts."""
-        found = []
-        for token in self.g.conjuncts(i):
-            inner = self._inner(token) if self._groups(token) else None
-            if inner is not None:
-                found.extend(self.things(inner))
-            elif self.g.lower[token] in self.words.pronouns:
-                if (antecedent := self._antecedent(token)) is not None:
-                    found.append(antecedent)
-            elif self.g.lower[token] in ("one", "some", "others", "most", "all", "each") and (
-                inner := self._inner(token)
-            ):
-                found.extend(self.things(inner))
-            elif self.is_thing(token) or self.g.tags[token] == "NN":
-                found.append(token)
-        return found
-
-    def _groups(self, i: int) -> bool:
-        low = self.g.lower[i]
-        return (
-            low in self.words.collectives
-            or low in self.words.kinds
-            or (low in self.words.mediums or low in self.words.pictures)
-        )
-
-    def _antecedent(self, i: int) -> int | None:
-        g, low = self.g, self.g.lower[i]
-        for subject in reversed(self._subjects):
-            if subject >= i:
-                continue
-            person = g.lower[subject] in self.words.people
-            if low in ("they", "them", "themselves"):
-                if self.plural(subject):
-                    return subject
-            elif low in ("it", "itself"):
-                if not person and not self.plural(subject):
-                    return subject
-            elif not self.plural(subject) and (person or g.tags[subject] == "NNP"):
-                return subject
-        return None
-
-    # Facts
-
-    def add(self, kind: Kind, of: int | None, first: int, last: int, to: int | None = None, *, value: str | None = None,
-            aspect: str = "", negated: bool = False) -> None:  # fmt: skip
-        g = self.g
-        said = ("" if kind == "entity" else g.span(first, last)) if value is None else value
-        name = self.name(of) if of is not None else ""
-        target = self.name(to) if to is not None else None
-        key = (kind, name.lower(), said.lower(), target and target.lower(), negated)
-        if key in self._keys or (to is not None and to == of):
+    def _add_span(self, kind: Kind, of: int | None, start: int, end: int, to: str | None = None, aspect: str = "",
+                  negated: bool = False) -> None:  # fmt: skip
+        tree = self.tree
+        name = "" if of is None else self.things.name(of)
+        value = "" if kind == "entity" else tree.text[start:end]
+        key = (kind, name.lower(), value.lower(), to and to.lower(), negated)
+        if key in self._keys:
             return
         self._keys.add(key)
         self.facts.append(
-            Fact(kind=kind, of=name, value=said, to=target, start=g.starts[first], end=g.ends[last],
-                 of_start=g.starts[of] if of is not None else -1, of_end=g.ends[of] if of is not None else -1,
-                 plural=of is not None and self.plural(of), aspect=aspect, negated=negated)
+            Fact(kind=kind, of=name, value=value, to=to, start=start, end=end,
+                 of_start=-1 if of is None else tree.starts[of], of_end=-1 if of is None else tree.ends[of],
+                 plural=of is not None and self.things.plural(of), aspect=aspect, negated=negated)
         )  # fmt: skip
 
-    def read(self) -> list[Fact]:
-        g = self.g
-        for i in range(len(g)):
-            if self.is_thing(i):
-                self._read_noun(i)
-            elif (g.tags[i] in VERBS or g.lower[i] in _BE) and g.words[i][0] not in _QUOTES:
-                self._read_verb(i)
-        self._quotes()
-        self._segments()
-        return self.facts
+    # Nouns
+
+    def _noun(self, i: int) -> None:
+        tree, words, things, low = self.tree, self.words, self.things, self.tree.lower[i]
+        dep = tree.deps[i]
+        inner = things.inner(i)
+        if low in words.pictures or low in words.mediums:
+            if self._depiction(i, inner):
+                return
+        elif inner is not None and (low in words.collectives or low in words.kinds):
+            self._group(i, inner)
+            return
+        if low in words.kinds or low in words.unseen or not things.is_thing(i):
+            return
+        if low in words.places and (dep == "pobj" or inner is not None):
+            return
+        negated = any(tree.deps[k] == "det" and tree.lower[k] == "no" for k in tree.kids[i])
+        negated = negated or (dep == "pobj" and tree.lower[tree.heads[i]] == "without")
+        aspect = "part" if low in words.parts else "whole"
+        self._add("entity", i, things.first(i), things.last(i), aspect=aspect, negated=negated)
+        if dep in ("nsubj", "nsubjpass", "ROOT", "attr", "dobj"):
+            things.mention(i)
+        self._modifiers(i, [i])
+        self._prepositions(i, [i])
+
+    def _depiction(self, i: int, inner: int | None) -> bool:
+        """A noun for the picture itself says its style: "an oil painting of". False where it is a thing in the picture:
+        "a stamp with a painting"."""
+        tree, things, low = self.tree, self.things, self.tree.lower[i]
+        if tree.deps[i] not in ("ROOT", "attr", "appos", "conj", "npadvmod", "nsubj", "dobj") or self.form.tags is None:
+            return low in self.words.pictures
+        if tree.deps[i] in ("nsubj", "dobj", "conj") and inner is None:
+            return low in self.words.pictures
+        before = [k for k in tree.kids[i] if k < i and tree.deps[k] in ("amod", "compound", "nmod", "nummod")]
+        first = min([i, *before, *(t for k in before for t in tree.conjuncts(k))])
+        named = [k for k in before if tree.tags[k] in NOUNS and not things.modifies(k)]
+        if inner is None and named and prompt_words().classify(tree.span(first, i)) == "subject":
+            thing = named[-1]
+            if prompt_words().classify(tree.words[thing]) == "subject":
+                self._add("entity", thing, things.first(thing), thing, aspect="whole")
+                first = i
+        if tree.deps[i] in ("dobj", "nsubj", "conj") or (inner is None and tree.kid(i, "prep") and not named):
+            return low in self.words.pictures
+        if low in self.words.mediums or first < i:
+            self._add("style", None, first, i)
+        if inner is not None:
+            self._prepositions(i, things.meant(inner))
+        return True
+
+    def _group(self, i: int, inner: int) -> None:
+        """ "A spotted group of zebras on a hill": what is said of the group is said of the zebras."""
+        tree, words = self.tree, self.words
+        meant = self.things.meant(inner)
+        counted = any(tree.deps[k] == "nummod" for k in tree.kids[inner])
+        if tree.lower[i] in words.amounts and not counted:
+            for thing in meant:
+                self._add("count", thing, i, i)
+        self._modifiers(i, meant)
+        self._prepositions(i, meant)
+
+    def _modifiers(self, i: int, of: list[int]) -> None:
+        tree, words, things = self.tree, self.words, self.things
+        for kid in tree.kids[i]:
+            dep = tree.deps[kid]
+            if kid < i:
+                if dep == "nummod":
+                    for thing in of:
+                        self._add("count", thing, kid, kid)
+                elif dep in ("amod", "nmod", "compound"):
+                    if tree.lower[kid] in words.kinds:
+                        self._modifiers(kid, of)
+                    elif dep != "compound" or things.modifies(kid):
+                        if not (dep == "amod" and tree.tags[kid] in ("VB", "VBP")):
+                            for token in tree.conjuncts(kid):
+                                self._adjective(token, of)
+            elif (dep == "acl" and tree.tags[kid] == "VBN" and not tree.kids[kid]) or (
+                dep == "amod" and tree.tags[kid] in ADJECTIVES
+            ):
+                self._adjective(kid, of)
+
+    def _adjective(self, i: int, of: list[int], negated: bool = False) -> None:
+        tree, words, low = self.tree, self.words, self.tree.lower[i]
+        if low in words.empty or not any(char.isalnum() for char in low):
+            return
+        counts = low in words.quantities or low in words.numbers
+        first = self._first_of_adjective(i)
+        for thing in of:
+            if counts:
+                self._add("count", thing, i, i, negated=negated)
+            else:
+                self._add("attribute", thing, first, i, aspect=words.aspects.get(low, ""), negated=negated)
+
+    def _first_of_adjective(self, i: int) -> int:
+        """The token at which "very dark blue" or "caramel-colored" begins."""
+        tree, first = self.tree, i
+        for kid in reversed(tree.kids[i]):
+            joined = kid == first - 1 or (kid == first - 2 and tree.words[first - 1] == "-")
+            if joined and tree.deps[kid] in ("advmod", "compound", "amod", "npadvmod", "nmod"):
+                first = kid
+            elif kid != first - 1 or tree.words[kid] != "-":
+                break
+        while first >= 2 and tree.words[first - 1] == "-" and tree.ends[first - 2] == tree.starts[first - 1]:
+            first -= 2
+        return first
+
+    # Prepositions
+
+    def _is_preposition(self, i: int) -> bool:
+        tree = self.tree
+        return tree.deps[i] in ("prep", "agent") or (tree.deps[i] == "advmod" and tree.kid(i, "prep") is not None)
+
+    def _prepositions(self, i: int, of: list[int], negated: bool = False) -> None:
+        """Relations by the prepositions that hang on token i, for each of the things."""
+        tree = self.tree
+        for kid in tree.kids[i]:
+            if self._is_preposition(kid) and (kid > i or tree.deps[i] == "ROOT" or tree.deps[kid] == "prep"):
+                self._relation(kid, of, negated)
+
+    def _relation(self, prep: int, of: list[int], negated: bool = False, first: int | None = None) -> None:
+        tree, words, things = self.tree, self.words, self.things
+        begins = prep if first is None else first
+        low = tree.lower[prep]
+        pobj = tree.kid(prep, "pobj")
+        if pobj is None:
+            inner = tree.kid(prep, "prep")
+            if inner is not None and inner > prep:
+                self._relation(inner, of, negated, begins)
+            return
+        if low == "of" and begins == prep:
+            return
+        object_ = tree.lower[pobj]
+        complement = self._complement(pobj)
+        if object_ in words.places and complement is not None:
+            place = [t for t in things.meant(complement[1])]
+            if place:
+                self._relate(of, begins, complement[0], place, negated)
+                return
+        if object_ in words.pictures:
+            return
+        if object_ in words.kinds:
+            self._modifiers(pobj, of)
+            return
+        if low in ("in", "with") and words.aspects.get(object_) == "colour":
+            for token in tree.conjuncts(pobj):
+                self._adjective(token, of, negated)
+            return
+        if self._style_phrase(low, pobj):
+            return
+        self._relate(of, begins, prep, things.meant(pobj), negated or low == "without")
+
+    def _relate(self, of: list[int], first: int, last: int, to: list[int], negated: bool) -> None:
+        for target in to:
+            for thing in of:
+                self._add("relation", thing, first, last, target, negated=negated)
+
+    def _complement(self, place: int) -> tuple[int, int] | None:
+        """ "of" and the noun behind it, of "top of the box"; "to" of "left to the box"."""
+        tree = self.tree
+        for kid in tree.kids[place]:
+            if (
+                tree.deps[kid] == "prep"
+                and tree.lower[kid] in ("of", "to")
+                and (noun := tree.kid(kid, "pobj")) is not None
+            ):
+                return kid, noun
+        return None
+
+    def _style_phrase(self, preposition: str, pobj: int) -> bool:
+        """ "in pixel art", "as a pencil sketch", "in the style of ..."."""
+        tree, words, low = self.tree, self.words, self.tree.lower[pobj]
+        if not (low in words.styles or (preposition in ("in", "as", "like") and low in words.mediums)):
+            return False
+        first = min(
+            [
+                self.things.first(pobj),
+                *(k for k in tree.kids[pobj] if tree.deps[k] in ("amod", "compound") and k < pobj),
+            ]
+        )
+        inner = self.things.inner(pobj)
+        self._add("style", None, first, pobj if inner is None else self._end(inner))
+        return True
+
+    def _end(self, i: int) -> int:
+        last = i
+        for kid in self.tree.kids[i]:
+            if kid > last:
+                last = self._end(kid)
+        return last
+
+    # Verbs
+
+    def _verb(self, i: int) -> None:
+        tree, words, things = self.tree, self.words, self.things
+        if tree.deps[i] in _SKIPPED_VERBS:
+            return
+        low = tree.lower[i]
+        objects = tree.kid(i, "dobj")
+        if low in words.seeing and self._impersonal(i):
+            if objects is not None:
+                self._prepositions(i, things.meant(objects))
+            return
+        subjects = things.subjects(i)
+        negated = any(tree.deps[k] == "neg" for k in tree.kids[i])
+        if low in _BE:
+            self._copula(i, subjects, negated)
+        elif low in _SPEAKING and self._says(i, subjects):
+            return
+        else:
+            self._deed(i, subjects, objects, negated)
+
+    def _deed(self, i: int, subjects: list[int], objects: int | None, negated: bool) -> None:
+        tree, words, things = self.tree, self.words, self.things
+        particle = tree.kid(i, "prt")
+        last = particle if particle is not None and particle == i + 1 else i
+        done = False
+        if (adjective := tree.kid(i, "acomp", "oprd")) is not None and tree.tags[adjective] not in NOUNS:
+            for token in tree.conjuncts(adjective):
+                self._adjective(token, subjects, negated)
+            done = True
+        if objects is not None:
+            for target in things.meant(objects):
+                for subject in subjects:
+                    self._add("action", subject, i, last, target, negated=negated)
+                done = True
+        prepositions = [kid for kid in tree.kids[i] if self._is_preposition(kid)]
+        posture = tree.lower[i] in words.postures
+        if not done and (posture or not prepositions):
+            for subject in subjects:
+                self._add("action", subject, i, last, negated=negated)
+        for preposition in prepositions:
+            joined = not done and not posture and preposition > i
+            self._relation(preposition, subjects, negated, i if joined else None)
+
+    def _copula(self, i: int, subjects: list[int], negated: bool) -> None:
+        tree, things = self.tree, self.things
+        attr = tree.kid(i, "attr")
+        if attr is not None and tree.kid(i, "expl") is not None:
+            self._prepositions(i, things.meant(attr), negated)
+            return
+        if (adjective := tree.kid(i, "acomp")) is not None:
+            for token in tree.conjuncts(adjective):
+                self._adjective(token, subjects, negated)
+            self._prepositions(adjective, subjects, negated)
+        elif attr is not None and things.is_noun(attr) and tree.lower[attr] not in self.words.mediums:
+            for subject in subjects:
+                if subject != attr:
+                    self._add("attribute", subject, things.first(attr), attr, negated=negated)
+        self._prepositions(i, subjects, negated)
+
+    def _impersonal(self, i: int) -> bool:
+        subject = self.tree.kid(i, *SUBJECTS)
+        return subject is None or self.tree.lower[subject] in self.words.nobody
+
+    def _says(self, i: int, subjects: list[int]) -> bool:
+        """ "A sign that says stop": what a thing says is text, quoted or not."""
+        tree = self.tree
+        if not subjects or tree.lower[subjects[0]] in self.words.people:
+            return False
+        if any(start >= tree.ends[i] for start, _ in self.form.quotes):
+            return True
+        rest = [k for k in range(i + 1, self._end(i) + 1)]
+        if not rest:
+            return False
+        self._add("text", subjects[0], rest[0], rest[-1])
+        return True
+
+    # Quotes and tags
+
+    def _quotes(self) -> None:
+        for start, end in self.form.quotes:
+            token = next((i for i, at in enumerate(self.tree.starts) if at == start), None)
+            if token is not None:
+                self._add_span("text", self._bearer(token), start + 1, end - 1)
+
+    def _bearer(self, quote: int) -> int | None:
+        """What bears the quoted words: "a 'stop' sign", "a sign that says 'stop'", "the text 'stop'"."""
+        tree, things = self.tree, self.things
+        head = tree.heads[quote]
+        if head > quote and things.is_noun(head):
+            return head
+        if tree.tags[head] in VERBS and (subjects := things.subjects(head)):
+            return subjects[0]
+        before = [i for i in range(quote) if things.is_noun(i)]
+        return before[-1] if before else next((i for i in range(quote, len(tree)) if things.is_noun(i)), None)
 
     def _segments(self) -> None:
         """Styles among the tags, and counts behind them."""
@@ -149,236 +355,8 @@ class Reading:
                 part = self.form.plain[segment.start : segment.end]
                 start = segment.start + len(part) - len(part.lstrip())
                 self._add_span("style", None, start, start + len(part.strip()))
-            elif segment.count and (nouns := [i for i in self._inside(segment) if self.is_thing(i)]):
+            elif segment.count and (nouns := [i for i in self._inside(segment) if self.things.is_noun(i)]):
                 self._add_span("count", nouns[-1], *segment.count)
 
     def _inside(self, segment: Segment) -> list[int]:
-        return [i for i, start in enumerate(self.g.starts) if segment.start <= start < segment.end]
-
-    def _quotes(self) -> None:
-        for start, end in self.form.quotes:
-            token = next((i for i, at in enumerate(self.g.starts) if at == start), None)
-            if token is not None:
-                self._add_span("text", self._bearer(token), start + 1, end - 1)
-
-    def _bearer(self, quote: int) -> int | None:
-        """What bears the quoted words: "a 'stop' sign", "a sign that says 'stop'", "the text 'stop'"."""
-        g = self.g
-        head = g.heads[quote]
-        if head > quote and self.is_thing(head):
-            return head
-        before = [i for i in range(quote) if self.is_thing(i)]
-        if g.tags[head] in VERBS and (subjects := self._subjects_of(head)):
-            return subjects[0]
-        return before[-1] if before else next((i for i in range(quote, len(g)) if self.is_thing(i)), None)
-
-    def _add_span(self, kind: Kind, of: int | None, start: int, end: int) -> None:
-        g = self.g
-        name = self.name(of) if of is not None else ""
-        value = self.form.plain[start:end]
-        if (key := (kind, name.lower(), value.lower(), None, False)) in self._keys or not value:
-            return
-        self._keys.add(key)
-        self.facts.append(
-            Fact(kind=kind, of=name, value=value, start=start, end=end,
-                 of_start=g.starts[of] if of is not None else -1, of_end=g.ends[of] if of is not None else -1,
-                 plural=of is not None and self.plural(of))
-        )  # fmt: skip
-
-    def _read_noun(self, i: int) -> None:
-        g, words, low = self.g, self.words, self.g.lower[i]
-        inner = self._inner(i)
-        if low in words.pictures and g.deps[i] not in ("dobj",):
-            return
-        if low in words.mediums and (inner is not None or g.deps[i] == "ROOT"):
-            self.name(i)
-            first = min([self._of[i], *(k for k in g.kids[i] if k < i and g.deps[k] in ("amod", "compound", "nmod"))])
-            self.add("style", None, first, i)
-            self._style_nouns.add(i)
-            return
-        if low in words.collectives and inner is not None:
-            for thing in self.things(inner):
-                self.add("count", thing, i, i)
-            return
-        if low in words.kinds and (inner is not None or g.deps[i] == "pobj"):
-            return
-        if low in words.places and (
-            g.deps[i] == "pobj"
-            and (inner is not None or low in ("background", "foreground", "distance", "left", "right"))
-        ):
-            return
-        self.name(i)
-        negated = any(g.deps[k] == "det" and g.lower[k] == "no" for k in g.kids[i])
-        head = g.heads[i]
-        negated = negated or (g.deps[i] == "pobj" and g.lower[head] == "without")
-        self.add("entity", i, self._of[i], i, aspect="part" if low in words.parts else "whole", negated=negated)
-        if g.deps[i] in ("nsubj", "nsubjpass", "ROOT", "attr", "dobj"):
-            self._subjects.append(i)
-        self._modifiers(i, i)
-        self._prepositions(i, [i])
-
-    def _modifiers(self, i: int, of: int) -> None:
-        g, words = self.g, self.words
-        for kid in g.kids[i]:
-            dep, low = g.deps[kid], g.lower[kid]
-            if dep == "nummod" and kid < i:
-                self.add("count", of, kid, kid)
-            elif (dep in ("amod", "nmod") or (dep == "compound" and self._material(kid))) and kid < i:
-                for token in g.conjuncts(kid):
-                    self._adjective(token, of)
-            elif dep == "acl" and g.tags[kid] == "VBN" and not g.kids[kid]:
-                self.add("attribute", of, kid, kid, aspect=words.aspects.get(low, "state"))
-
-    def _adjective(self, i: int, of: int, negated: bool = False) -> None:
-        g, low = self.g, self.g.lower[i]
-        if low in self.words.quantities or (low in self.words.numbers and low != "half"):
-            self.add("count", of, i, i)
-            return
-        first = i
-        for kid in reversed(g.kids[i]):
-            if kid == first - 1 and g.deps[kid] in ("advmod", "compound", "amod", "npadvmod"):
-                first = kid
-        self.add("attribute", of, first, i, aspect=self.words.aspects.get(low, ""), negated=negated)
-
-    def _prepositions(self, i: int, things: list[int], verb: int | None = None, negated: bool = False) -> None:
-        """Relations by the prepositions that hang on token i, for each of the things."""
-        g = self.g
-        for kid in g.kids[i]:
-            if g.deps[kid] not in ("prep", "agent") and not (
-                g.deps[kid] == "advmod" and g.kid(kid, "prep") is not None
-            ):
-                continue
-            if kid < i and g.deps[i] != "ROOT":
-                continue
-            self._relation(kid, things, negated=negated)
-
-    def _relation(self, prep: int, things: list[int], negated: bool = False, first: int | None = None) -> None:
-        g, words = self.g, self.words
-        first = prep if first is None else first
-        low = g.lower[prep]
-        inner = g.kid(prep, "prep", "pcomp")
-        if (pobj := g.kid(prep, "pobj")) is None:
-            if inner is not None and g.deps[inner] == "prep" and inner > prep:
-                self._relation(inner, things, negated, first)
-            return
-        if low == "of" and first == prep:
-            for thing in things:
-                for to in self.things(pobj):
-                    self.add("relation", thing, prep, prep, to, negated=negated)
-            return
-        if g.lower[pobj] in words.places and (of := self._of_prep(pobj)) is not None and (place := g.kid(of, "pobj")):
-            for to in self.things(place):
-                if g.lower[to] in words.pictures:
-                    continue
-                for thing in things:
-                    self.add("relation", thing, first, of, to, negated=negated)
-            return
-        if g.lower[pobj] in words.kinds:
-            for kid in g.kids[pobj]:
-                if g.deps[kid] in ("amod", "compound"):
-                    for token in g.conjuncts(kid):
-                        for thing in things:
-                            self._adjective(token, thing)
-            return
-        if g.lower[pobj] in words.styles or (low in ("in", "as") and g.lower[pobj] in words.mediums):
-            self.name(pobj)
-            self.add("style", None, min([self._of[pobj], *(k for k in g.kids[pobj] if g.deps[k] == "amod")]), pobj)
-            return
-        for to in self.things(pobj):
-            for thing in things:
-                self.add("relation", thing, first, prep, to, negated=negated or low == "without")
-
-    def _is_preposition(self, i: int) -> bool:
-        g = self.g
-        return g.deps[i] in ("prep", "agent") or (g.deps[i] == "advmod" and g.kid(i, "prep") is not None)
-
-    def _of_prep(self, i: int) -> int | None:
-        of = self.g.kid(i, "prep")
-        return of if of is not None and self.g.lower[of] in ("of", "to") else None
-
-    # Verbs
-
-    def _read_verb(self, i: int) -> None:
-        g, words = self.g, self.words
-        low = g.lower[i]
-        if g.deps[i] in ("aux", "auxpass", "amod", "compound"):
-            return
-        subjects = self._subjects_of(i)
-        negated = any(g.deps[k] == "neg" for k in g.kids[i])
-        objects = g.kid(i, "dobj", "dative")
-        if low in words.seeing and (not subjects or objects is not None) and self._impersonal(i):
-            if objects is not None:
-                self._prepositions(i, self.things(objects), i)
-            return
-        if low in _BE:
-            self._copula(i, subjects, negated)
-            return
-        particle = g.kid(i, "prt")
-        last = particle if particle is not None and particle == i + 1 else i
-        done = False
-        for label in ("dobj", "oprd", "acomp"):
-            if (target := g.kid(i, label)) is None:
-                continue
-            if label == "acomp":
-                for subject in subjects:
-                    self._adjective(target, subject, negated)
-                done = True
-                continue
-            for to in self.things(target):
-                for subject in subjects:
-                    self.add("action", subject, i, last, to, negated=negated)
-                done = True
-        preps = [kid for kid in g.kids[i] if self._is_preposition(kid)]
-        if not done:
-            if not preps or low in words.postures:
-                for subject in subjects:
-                    self.add("action", subject, i, last, negated=negated)
-            for prep in preps:
-                if low in words.postures:
-                    self._relation(prep, subjects, negated)
-                else:
-                    self._relation(prep, subjects, negated, first=i)
-        else:
-            for prep in preps:
-                self._relation(prep, subjects, negated)
-
-    def _copula(self, i: int, subjects: list[int], negated: bool) -> None:
-        g = self.g
-        attr = g.kid(i, "attr")
-        if g.kid(i, "expl") is not None and attr is not None:
-            self._prepositions(i, self.things(attr), i, negated)
-            return
-        for subject in subjects:
-            if (target := g.kid(i, "acomp")) is not None:
-                for token in g.conjuncts(target):
-                    self._adjective(token, subject, negated)
-            elif attr is not None and self.is_thing(attr):
-                self.name(attr)
-                self.add("attribute", subject, self._of[attr], attr, negated=negated)
-        self._prepositions(i, subjects, i, negated)
-
-    def _impersonal(self, i: int) -> bool:
-        subject = self.g.kid(i, *_SUBJECTS)
-        return subject is None or self.g.lower[subject] in self.words.nobody
-
-    def _subjects_of(self, i: int, depth: int = 0) -> list[int]:
-        g = self.g
-        subject = g.kid(i, *_SUBJECTS)
-        if subject is not None:
-            if g.lower[subject] in ("who", "that", "which") and g.deps[i] == "relcl":
-                return self.things_alone(g.heads[i])
-            return self.things(subject)
-        head, dep = g.heads[i], g.deps[i]
-        if dep in ("acl", "relcl"):
-            return self.things_alone(head)
-        if dep in ("conj", "advcl", "xcomp", "ccomp") and depth < 6 and head != i:
-            if g.tags[head] in VERBS:
-                return self._subjects_of(head, depth + 1)
-            return self.things_alone(head) if self.is_thing(head) else []
-        return []
-
-    def things_alone(self, i: int) -> list[int]:
-        inner = self._inner(i) if self._groups(i) else None
-        if inner is not None:
-            return self.things(inner)
-        return [i] if self.is_thing(i) else []
+        return [i for i, start in enumerate(self.tree.starts) if segment.start <= start < segment.end]

@@ -30,6 +30,11 @@ class Vocabulary:
     people: frozenset[str]
     pronouns: frozenset[str]
     nobody: frozenset[str]
+    amounts: frozenset[str]
+    empty: frozenset[str]
+    unseen: frozenset[str]
+    worn: frozenset[str]
+    deeds: frozenset[str]
 
 
 @cache
