@@ -15,7 +15,7 @@ from surd.schemas.model_ref import ServerRef, check_model_folder, existing_path,
 from surd.schemas.model_ref import content_hash as _content_hash
 
 if TYPE_CHECKING:
-    from surd.pipeline.models.captioner import Captioner
+    from surd.pipeline.models.caption_model import CaptionModel
     from surd.pipeline.models.chat import ChatModel
     from surd.pipeline.models.clip import Clip
     from surd.pipeline.models.diffusion import DiffusionEncoders
@@ -53,7 +53,8 @@ class Models:
         return self._loaded(load_clip, "clip")
 
     @property
-    def captioner(self) -> Captioner:
+    def captioner(self) -> CaptionModel:
+        """What describes pictures."""
         from surd.pipeline.models.captioner import Captioner
 
         return self._loaded(Captioner, "captioner")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from surd.pipeline.models.captioner_families import UNPROMPTED
 from surd.pipeline.models.model_files import ModelFiles, model_files
 from surd.pipeline.models.nsfw import image_model_file, unsafe_columns
 from surd.schemas import BuildConfig, SurdError, resolve_model
@@ -13,8 +14,6 @@ from surd.schemas.clip_ref import HUB_PREFIX, clip_ref
 from surd.schemas.errors import one_line
 from surd.schemas.model_ref import existing_path, server_ref, shown
 
-#: Image-to-text models that caption a picture without being asked anything.
-UNPROMPTED = ("blip", "blip-2", "git", "vision-encoder-decoder", "pix2struct")
 #: One of them holds a tokenizer's vocabulary; without any, transformers makes an empty one.
 _TOKENIZERS = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
