@@ -161,7 +161,11 @@ class Scored(Row):
 class Captioned(Row):
     """What the captioner sees (stage *caption*)."""
 
-    captions: list[str] | None = None
+    captions: list[str] | None = Field(default=None, description="Texts, of each template the surest first.")
+    caption_names: list[str] | None = Field(
+        default=None, description="The template of each caption (short, medium ...); caption: of none."
+    )
+    caption_dropped: str | None = Field(default=None, description="Why answers of the captioner were not used.")
 
 
 class Rewritten(Row):

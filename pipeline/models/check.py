@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from surd.pipeline.models.captioner_families import UNPROMPTED
 from surd.pipeline.models.model_files import ModelFiles, model_files
 from surd.pipeline.models.nsfw import image_model_file, unsafe_columns
 from surd.schemas import BuildConfig, SurdError, resolve_model
 from surd.schemas.clip_ref import HUB_PREFIX, clip_ref
+from surd.schemas.config import ModelsConfig
 from surd.schemas.errors import one_line
 from surd.schemas.model_ref import existing_path, server_ref, shown
 
-#: Image-to-text models that caption a picture without being asked anything.
-UNPROMPTED = ("blip", "blip-2", "git", "vision-encoder-decoder", "pix2struct")
 #: One of them holds a tokenizer's vocabulary; without any, transformers makes an empty one.
 _TOKENIZERS = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
@@ -46,7 +46,7 @@ def check_role(role: str, config: BuildConfig) -> None:
 
     No weights are read or downloaded; a model that is on the hub alone is looked up there, once.
     """
-    _check_device(config.models.device)
+    _check_device(role, config.models)
     _CHECKS[role](config)
 
 
@@ -61,7 +61,12 @@ def is_local(role: str, config: BuildConfig) -> bool:
     return not server_ref(ref) and existing_path(resolve_model(ref)) is not None
 
 
-def _check_device(device: str) -> None:
+def _check_device(role: str, config: ModelsConfig) -> None:
+    field, device = "models.device", config.device
+    for name in (role, "llm") if role == "embed_llm" and config.embed_llm is None else (role,):
+        if name in config.devices:
+            field, device = f"models.devices.{name}", config.devices[name]
+            break
     if device in ("auto", "cpu"):  # and torch, which takes a second to load, is not asked
         return
     import torch
@@ -69,7 +74,7 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(1, device=device)
     except Exception as error:  # a wrong name, no driver, no such card: each another type
-        raise SurdError(f"models.device is {device!r}: {one_line(error, 120)}; use auto, cpu or cuda") from None
+        raise SurdError(f"{field} is {device!r}: {one_line(error, 120)}; use auto, cpu or cuda") from None
 
 
 def _check_clip(config: BuildConfig) -> None:
@@ -177,7 +182,7 @@ def _gguf_depth(field: str, ref: str, file: Path, config: BuildConfig) -> int:
     from surd.pipeline.models.gguf import depth
 
     try:
-        return depth(file, Models(config.models).dtype)
+        return depth(file, Models(config.models).dtype_of("embed_llm"))
     except Exception as error:  # a damaged file makes the reader raise all sorts
         raise SurdError(f"{field} is {shown(ref)}: it is not a valid GGUF file ({one_line(error)})") from None
 

@@ -183,7 +183,7 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
         "version": stage.version,
         "settings": declared_values(config, stage.config_fields),
         "models": {role: models.revision(role) for role in stage.roles(config)},
-        "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in stage.reads},
+        "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in inputs(stage, config)},
     }
     if files := _data_files(stage, config):
         basis["data"] = [_file_hash(file) for file in files]
@@ -192,6 +192,12 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
 
         basis["source"] = open_source(config).fingerprint()
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+def inputs(stage: Stage, config: BuildConfig) -> tuple[str, ...]:
+    """The stages that a stage reads under this config."""
+    with_fields = [entry.partition(":")[::2] for entry in stage.reads_with]
+    return (*stage.reads, *(read for field, read in with_fields if _field(config, field)))
 
 
 def declared_values(config: BuildConfig, fields: Iterable[str]) -> Mapping[str, Any]:
@@ -220,10 +226,14 @@ def _data_files(stage: Stage, config: BuildConfig) -> list[Path]:
     files = []
     for entry in stage.data_files:
         configurable, _, shipped = entry.rpartition(":")
-        section, _, name = configurable.partition(".")
-        own = getattr(getattr(config, section), name) if configurable else None
+        own = _field(config, configurable) if configurable else None
         files.append(absolute(own) if own else _PIPELINE / shipped)
     return [*files, *safety_files(config.safety)] if stage.safety_models else files
+
+
+def _field(config: BuildConfig, path: str) -> Any:
+    section, _, name = path.partition(".")
+    return getattr(getattr(config, section), name)
 
 
 def _file_hash(file: Path) -> str:

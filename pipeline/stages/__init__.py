@@ -36,7 +36,9 @@ class Stage:
     ``scope`` is its unit of work: ``partition`` and ``shard`` stages are maps over those; ``source`` and ``build``
     stages run once over everything (collect makes the partitions; dedup, select, pack and report reduce them).
     ``config_fields`` are sections (``dedup``) or fields (``fetch.max_pixels``) of BuildConfig; the stage reads no
-    other. ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
+    other. ``reads_with``: what it reads only where the config field before the colon is set (what shipped caption
+    templates ask holds nothing of the prompt, so another CLIP, which clean counts tokens for, makes no new captions).
+    ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
     the user's file named there takes its place. ``witness_roles``: further models, where ``correct.witnesses`` has
     them. ``safety_models``: it depends on the files of the safety classifiers.
     """
@@ -46,6 +48,7 @@ class Stage:
     scope: Scope
     row: type[Row] | None = None
     reads: tuple[str, ...] = ()
+    reads_with: tuple[str, ...] = ()
     model_roles: tuple[str, ...] = ()
     witness_roles: tuple[str, ...] = ()
     config_fields: tuple[str, ...]
@@ -151,8 +154,10 @@ STAGES: tuple[Stage, ...] = (
         scope="partition",
         row=Captioned,
         reads=("fetch", "safety"),
+        reads_with=("caption.templates:clean",),
         model_roles=("captioner",),
         config_fields=("caption",),
+        data_files=("caption.templates:sentences/caption_templates.yaml",),
     ),
     Stage(
         name="rewrite",

@@ -6,6 +6,7 @@ from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.models import Models
+from surd.pipeline.models.caption_model import CaptionPrompt
 from surd.schemas import BuildConfig, Captioned, Pair, Safe
 from surd.schemas.shard_format.pixels import to_rgb
 
@@ -19,14 +20,16 @@ def caption(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     pairs = captioned.of_kept(build.read_rows("fetch", part, Pair))
     pictures = prefetch(to_rgb, build.images(part, pairs), _WINDOW)
     for batch in batched(zip(captioned.kept, pictures, strict=True), settings.batch_size):
-        captions = models.captioner.caption(
+        prompts = [[CaptionPrompt(text=settings.prompt)] for _ in batch] if settings.prompt else None
+        answers = models.captioner.caption(
             [image for _, image in batch],
             k=settings.k,
             num_beams=settings.num_beams,
             max_new_tokens=settings.max_new_tokens,
             seed=settings.seed,
-            prompt=settings.prompt,
+            prompts=prompts,
         )
-        for (at, _), texts in zip(batch, captions, strict=True):
-            captioned.set(at, captions=texts)
+        for (at, _), of_picture in zip(batch, answers, strict=True):
+            texts = dict.fromkeys(answer.text for answer in of_picture if answer.text)
+            captioned.set(at, captions=list(texts), caption_names=["caption"] * len(texts))
     return captioned.rows

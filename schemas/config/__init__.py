@@ -10,6 +10,7 @@ from surd.schemas.config.acquisition import (
 )
 from surd.schemas.config.build import (
     CONFIG_VERSION,
+    FLOAT32_ROLES,
     BuildConfig,
     CaptionConfig,
     CleanConfig,
@@ -30,6 +31,7 @@ from surd.schemas.config.build import (
 
 __all__ = [
     "CONFIG_VERSION",
+    "FLOAT32_ROLES",
     "BuildConfig",
     "CaptionConfig",
     "CivitaiConfig",

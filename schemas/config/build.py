@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from surd.schemas.config.acquisition import (
     CivitaiConfig,
@@ -18,6 +18,9 @@ from surd.schemas.config.section import Section
 
 CONFIG_VERSION = 1
 Pooling = Literal["mean", "last", "tokens"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+#: Roles whose models compute in float32 whatever the hardware: thresholds and columns are made for that.
+FLOAT32_ROLES = ("clip", "diffusion")
 
 
 class ServerConfig(Section):
@@ -50,10 +53,31 @@ class ModelsConfig(Section):
         default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="For the LLM; auto: bfloat16 where the hardware computes in it, else float32."
+    dtype: Dtype = Field(
+        default="auto",
+        description="Of the LLM and the captioner; auto: bfloat16 where the hardware computes in it, for the LLM and"
+        " captioners that are asked, else float32.",
     )
+    devices: dict[str, str] = Field(default={}, description="Device of single roles: {captioner: cuda:1}.")
+    dtypes: dict[str, Dtype] = Field(default={}, description="Dtype of single roles: {captioner: float32}.")
     server: ServerConfig = ServerConfig()
+
+    @field_validator("devices", "dtypes")
+    @classmethod
+    def _are_of_roles(cls, values: dict[str, str], field: ValidationInfo) -> dict[str, str]:
+        roles = cls.roles() if field.field_name == "devices" else [r for r in cls.roles() if r not in FLOAT32_ROLES]
+        for name in values:
+            if name in FLOAT32_ROLES and name not in roles:
+                raise ValueError(f"{name} computes in float32 alone; leave it out")
+            if name not in roles:
+                raise ValueError(f"there is no role {name!r}; the roles here are {', '.join(roles)}")
+        return values
+
+    @classmethod
+    def roles(cls) -> list[str]:
+        """The names of the roles: the fields that hold a model string."""
+        fields = cls.model_fields.items()
+        return [name for name, field in fields if field.annotation in (str, str | None) and name != "device"]
 
     def ref(self, role: str) -> str:
         """The model string of a role."""
@@ -122,13 +146,26 @@ class ScoreConfig(Section):
 class CaptionConfig(Section):
     """Captions of the image."""
 
-    k: int = Field(default=3, ge=1, description="Captions per image: one by beam search, the rest sampled.")
+    k: int = Field(default=3, ge=1, description="Captions per image and template: one by beam search, the rest sampled.")
     batch_size: int = Field(default=32, ge=1)
     num_beams: int = Field(default=3, ge=1)
-    max_new_tokens: int = Field(default=40, ge=1)
+    max_new_tokens: int = Field(default=40, ge=1, description="Of answers whose template names no number of its own.")
     seed: int = Field(default=0, description="Of the sampled captions.")
+    templates: str | None = Field(
+        default=None,
+        description="YAML file of what a captioner is asked that needs it (LLaVA, Qwen-VL, Florence-2), one named caption"
+        " for each template; null: the shipped one (short, medium, long).",
+    )
+    names: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Templates that are asked, each k times; null: medium of the shipped ones, all of a file of yours.",
+    )
     prompt: str | None = Field(
-        default=None, description="What a captioner is asked that needs it (LLaVA, Qwen-VL, Florence-2); null: nothing."
+        default=None, min_length=1, description="One question instead of templates; null: the templates' own."
+    )
+    max_side: int = Field(
+        default=1024, ge=64, description="Of a larger picture a captioner that is asked sees a copy of this longer side."
     )
 
 
