@@ -136,7 +136,7 @@ def _check_llm(config: BuildConfig, role: str = "llm") -> None:
                 f"model {shown(ref)} is a server; embed needs hidden states, which servers do not give: set"
                 f" models.{role} to a local model or hub id"
             )
-        from surd.pipeline.models.llm_server import check_server
+        from surd.pipeline.models.openai_client import check_server
 
         check_server(server)
         return
