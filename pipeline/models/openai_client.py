@@ -162,8 +162,9 @@ class OpenAIClient(Generic[A]):
             try:
                 return await self._try(client, await request.body(question))
             except Refused as error:
-                smaller = picture and (picture.longest != size or (is_too_large(error) and picture.halve()))
-                if not (smaller or request.change(error, question)):
+                if request.change(error, question):
+                    continue
+                if not (picture and (picture.longest != size or (is_too_large(error) and picture.halve()))):
                     raise
 
     async def _try(self, client: httpx.AsyncClient, body: bytes) -> A:

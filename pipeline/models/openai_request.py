@@ -18,7 +18,7 @@ _TOO_LARGE = re.compile(
     r"too (?:large|big|long|many)|exceed|(?:larger|longer|greater|bigger|more) than|maximum|max_", re.IGNORECASE
 )
 _OF_A_PICTURE = re.compile(
-    r"image|picture|pixel|payload|request|body|content|prompt|context|input|token", re.IGNORECASE
+    r"image|picture|pixel|payload|\brequest\b|body|content|prompt|context|input|token", re.IGNORECASE
 )
 _FILTERED = re.compile(r"content[ _]?(?:filter|policy|management)|safety|moderation|responsible ai", re.IGNORECASE)
 
@@ -89,7 +89,8 @@ class Request:
         else:
             return False
         self._changes |= change
-        dialect.changes |= {name: value for name, value in change.items() if dialect.changes.get(name, value)}
+        left_out = {name for name, value in dialect.changes.items() if value is None}
+        dialect.changes |= {name: value for name, value in change.items() if name not in left_out}
         return True
 
     def _payload(self, question: Question) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from surd.schemas.shard_format.container import strip_metadata
 from surd.schemas.shard_format.exif import orientation
 from surd.schemas.shard_format.pixels import UNDECODABLE, open_image, to_rgb
 
-#: What all servers decode alike; a file with transparency, an animation or 16 bits a channel each decodes in its way.
-_SENT_AS_STORED = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L"), "WEBP": ("RGB",)}
+#: What all servers decode, and alike: llama.cpp knows no WebP, and each has its own way with transparency, animations,
+#: 16 bits a channel and EXIF orientation.
+_SENT_AS_STORED = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L")}
 _MOST_BYTES = 1 << 20  # of a file that is sent as stored: nginx refuses bodies from 1 MB on unless it is told otherwise
 _QUALITY = 90
 _SMALLEST = 32  # pixels: below that no answer can be expected
@@ -29,7 +30,7 @@ class SentPicture:
     """A picture to be sent, not encoded before it is; equal pixels or files have one ``name``.
 
     ``source``: the stored file, or RGB pixels. ``longest``: pixels of its longer side at most. What is stored goes as
-    it is, without its texts, if it is a JPEG, PNG or WebP of at most that size and 1 MiB that every server shows alike;
+    it is, without its texts, if it is a JPEG or PNG of at most that size and 1 MiB that every server shows alike;
     anything else becomes a JPEG by the rule of ``to_rgb``, resized (Lanczos).
     """
 
@@ -42,15 +43,16 @@ class SentPicture:
         self.name = f"sha256:{digest.hexdigest()}@{longest}"
         self._encoding = threading.Lock()
         self._encoded: tuple[int, bytes] | None = None
+        self._is_halved = False
+        self._sides = (0, 0)  # width and height, once it was encoded
 
     def halve(self) -> bool:
         """Send it at half its size from now on; False if it was halved before, or would be too small."""
-        if self.name.endswith(f"@{self.longest}") and self._sides and max(self._sides) // 2 >= _SMALLEST:
-            self.longest = min(self.longest, max(self._sides)) // 2
-            return True
-        return False
-
-    _sides: tuple[int, int] | None = None
+        half = min(self.longest, max(self._sides)) // 2
+        if self._is_halved or half < _SMALLEST:
+            return False
+        self.longest, self._is_halved = half, True
+        return True
 
     def data_url(self) -> bytes:
         """The picture as a data URL; encoded once for each size. Raises UnreadablePicture."""
@@ -58,8 +60,8 @@ class SentPicture:
             if self._encoded is None or self._encoded[0] != self.longest:
                 try:
                     self._encoded = (self.longest, self._encode())
-                except UNDECODABLE as error:
-                    raise UnreadablePicture(f"the picture cannot be decoded ({error})") from None
+                except UNDECODABLE:
+                    raise UnreadablePicture("the picture cannot be decoded") from None
             return self._encoded[1]
 
     def _encode(self) -> bytes:

@@ -99,8 +99,8 @@ class VisionServer(CaptionModel):
         if not self._has_warned and any(not one.calibrated for of_one in found for one in of_one):
             self._has_warned = True
             log.warning(
-                "%s: the server at %s gives no logprobs; its answers count as 1 or 0, which no threshold can tell"
-                " apart; start it with logprobs if it has them",
+                "%s: the server at %s gives no logprobs: its answers count as 1 or 0, and no rate of false facts"
+                " between can be kept; use a server that gives them, such as vLLM",
                 self._field, self._ref.url,
             )  # fmt: skip
         return found
