@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from surd.pipeline.models.diffusion import DiffusionEncoders
     from surd.pipeline.models.llm import LLM
     from surd.pipeline.models.shelf import Shelf
+    from surd.pipeline.models.vision_server import VisionServer
 
 T = TypeVar("T")
-ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
+ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion", "vlm")
 _LLMS = ("llm", "embed_llm")
 _KINDS = {
     "clip": "Clip",
@@ -31,6 +32,7 @@ _KINDS = {
     "llm": "LLM",
     "embed_llm": "LLM",
     "diffusion": "DiffusionEncoders",
+    "vlm": "VisionServer",
 }
 
 
@@ -55,7 +57,9 @@ class Models:
 
     @property
     def captioner(self) -> CaptionModel:
-        """What describes pictures."""
+        """What describes pictures: in process, or behind a server."""
+        if server := server_ref(self.config.captioner):
+            return _vision_server(server, self.config.server.model_dump_json(), "captioner")
         from surd.pipeline.models.captioner import Captioner
 
         return self._loaded(Captioner, "captioner")
@@ -71,6 +75,11 @@ class Models:
     def embed_llm(self) -> LLM:
         """What gives hidden states. Raises SurdError when that would be a server: those give none."""
         return self._in_process("embed_llm")
+
+    @property
+    def vlm(self) -> VisionServer:
+        """The witness behind a server. Raises SurdError when models.vlm is not set, or is no server."""
+        return _vision_server(vlm_server(self.config.ref("vlm")), self.config.server.model_dump_json(), "vlm")
 
     @property
     def device(self) -> str:
@@ -99,7 +108,8 @@ class Models:
 
     def revision(self, role: str) -> str:
         """What identifies a role's weights: a content hash for local files, the string itself for a hub id or server,
-        and the dtype that the config asks for; of what is no LLM only one that is not left to the loader.
+        and the dtype that the config asks for; of what is no LLM only one that is not left to the loader. "" for a role
+        without a model.
 
         Raises SurdError when the string names a path or package that is not there, or a server where none can serve.
         """
@@ -110,9 +120,13 @@ class Models:
     def weights(self, role: str) -> str:
         """``revision`` without the dtype. The diffusion model's UNet is left out: no column depends on it."""
         ref = self.config.ref(role)
+        if getattr(self.config, role) is None and not ref:
+            return ""
+        if role == "vlm":
+            vlm_server(ref)
         if server_ref(ref):
             _refuse_server(role, ref)
-            return ref
+            return f"{ref} {self.config.server.image_size}px" if role in ("captioner", "vlm") else ref
         resolved = model_path(role, ref)
         if resolved is None:
             return ref
@@ -187,9 +201,21 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def _refuse_server(role: str, ref: str) -> None:
-    if server_ref(ref) and role != "llm":
+    if server_ref(ref) and role not in ("llm", "captioner", "vlm"):
         why = "embed needs hidden states, which servers do not give: " if role == "embed_llm" else ""
         raise SurdError(f"model {shown(ref)} is a server; {why}set models.{role} to a local model or hub id")
+
+
+def vlm_server(ref: str) -> ServerRef:
+    """The server of the vlm role. Raises SurdError when the string names none."""
+    if server := server_ref(ref):
+        return server
+    written = "write it as openai:http://HOST:PORT/v1#MODEL"
+    if not ref:
+        raise SurdError(f"models.vlm is not set: a witness needs it; {written}")
+    raise SurdError(
+        f"models.vlm is {shown(ref)}: this role takes servers only; {written}, or name a model for models.vqa"
+    )
 
 
 @cache
@@ -219,3 +245,10 @@ def _server(server: ServerRef, settings: str) -> ChatModel:
     from surd.pipeline.models.llm_server import LLMServer
 
     return LLMServer(server, ServerConfig.model_validate_json(settings))
+
+
+@lru_cache(maxsize=8)
+def _vision_server(server: ServerRef, settings: str, role: str) -> VisionServer:
+    from surd.pipeline.models.vision_server import VisionServer
+
+    return VisionServer(server, ServerConfig.model_validate_json(settings), role)

@@ -37,6 +37,7 @@ def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
         "llm": tuple(stage for stage, wanted in llm if wanted),
         "embed_llm": ("embed",) if embed.layers else (),
         "diffusion": ("embed",) if embed.columns else (),
+        "vlm": ("correct",) if config.models.vlm else (),
     }
     return {role: stages for role, stages in needed.items() if stages}
 
@@ -117,6 +118,11 @@ def _open_clip_repository(name: str, tag: str, ref: str) -> str | None:
 
 
 def _check_captioner(config: BuildConfig) -> None:
+    if server := server_ref(config.models.captioner):
+        from surd.pipeline.models.openai_client import check_server
+
+        check_server(server, "captioner")
+        return
     files = model_files("models.captioner", config.models.captioner)
     kind = files.read_json("config.json").get("model_type")
     if kind not in UNPROMPTED:
@@ -142,7 +148,7 @@ def _check_llm(config: BuildConfig, role: str = "llm") -> None:
                 f"model {shown(ref)} is a server; embed needs hidden states, which servers do not give: set"
                 f" models.{role} to a local model or hub id"
             )
-        from surd.pipeline.models.llm_server import check_server
+        from surd.pipeline.models.openai_client import check_server
 
         check_server(server)
         return
@@ -240,6 +246,13 @@ def _check_embed_llm(config: BuildConfig) -> None:
     _check_llm(config, "embed_llm")
 
 
+def _check_vlm(config: BuildConfig) -> None:
+    from surd.pipeline.models import vlm_server
+    from surd.pipeline.models.openai_client import check_server
+
+    check_server(vlm_server(config.models.ref("vlm")), "vlm")
+
+
 _CHECKS: dict[str, Callable[[BuildConfig], Any]] = {
     "safety.image_model": _check_image_model,
     "safety.text_model": _check_text_model,
@@ -248,4 +261,5 @@ _CHECKS: dict[str, Callable[[BuildConfig], Any]] = {
     "llm": _check_llm,
     "embed_llm": _check_embed_llm,
     "diffusion": _check_diffusion,
+    "vlm": _check_vlm,
 }

