@@ -12,7 +12,7 @@ from surd.pipeline.prompts.words import prompt_words
 SegmentKind = Literal["parse", "style", "quality", "markup"]
 
 # Characters that no word holds: controls and joints of tags. Each becomes one space, so that no place moves.
-_BLANKS = {code: " " for code in (*range(0x20), *range(0x7F, 0xA0), 0x200B, 0x2028, 0x2029, 0xFEFF)}
+_BLANKS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x200B, 0x2028, 0x2029, 0xFEFF), " ")
 _UNDERSCORE = re.compile(r"(?<=[^\W_])_(?=[^\W_])")
 _QUOTED = re.compile(
     r'"([^"\n]{1,300})"|“([^”\n]{1,300})”|‘([^’\n]{1,300})’|(?<!\w)\'((?:[^\'\n]|(?<=\w)\'(?=\w)){1,300})\'(?!\w)'
@@ -25,9 +25,29 @@ _TIMES = re.compile(r"\s[xX×]\s?(\d{1,3})$")
 _NOT_COUNTED = ("bit", "mm", "px", "fps", "rd", "nd", "th", "st", "cm", "kg", "km", "dpi")  # 35mm, 1st
 _CUT = re.compile(r"[,;\n|]|(?<=\s)[-–—](?=\s)|[.!?:](?=\s|$)")
 _FUNCTION = frozenset(
-    "the a an is are was were has have had with of and or that which while who on in at his her its their there to".split()
+    ("the", "a", "an", "is", "are", "was", "were", "has", "have", "had", "with", "of", "and", "or", "that", "which",
+     "while", "who", "on", "in", "at", "his", "her", "its", "their", "there", "to")
+)  # fmt: skip
+_CLAUSE = frozenset(
+    (
+        "and",
+        "or",
+        "while",
+        "who",
+        "which",
+        "that",
+        "as",
+        "but",
+        "with",
+        "where",
+        "when",
+        "is",
+        "are",
+        "has",
+        "was",
+        "were",
+    )
 )
-_CLAUSE = frozenset("and or while who which that as but with where when is are has was were".split())
 
 
 @dataclass(frozen=True)

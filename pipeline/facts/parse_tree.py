@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from surd.pipeline.facts.forms import Segment
+from surd.pipeline.facts.repairs import repair
 
 NOUNS = frozenset(("NN", "NNS", "NNP", "NNPS"))
 ADJECTIVES = frozenset(("JJ", "JJR", "JJS"))
@@ -39,6 +40,7 @@ class ParseTree:
         self.ends = [row[3] + row[4] for row in table]
         self.words = [self.text[row[3] : row[3] + row[4]] for row in table]
         self.lower = [word.lower() for word in self.words]
+        repair(self.lower, self.tags, self.deps, self.heads)
         self.kids: list[list[int]] = [[] for _ in table]
         for i, head in enumerate(self.heads):
             if head != i:

@@ -79,8 +79,7 @@ class Reading:
             return
         if low in words.places and (dep == "pobj" or inner is not None):
             return
-        negated = any(tree.deps[k] == "det" and tree.lower[k] == "no" for k in tree.kids[i])
-        negated = negated or (dep == "pobj" and tree.lower[tree.heads[i]] == "without")
+        negated = things.negated(i)
         aspect = "part" if low in words.parts else "whole"
         self._add("entity", i, things.first(i), things.last(i), aspect=aspect, negated=negated)
         if dep in ("nsubj", "nsubjpass", "ROOT", "attr", "dobj"):
@@ -92,18 +91,19 @@ class Reading:
         """A noun for the picture itself says its style: "an oil painting of". False where it is a thing in the picture:
         "a stamp with a painting"."""
         tree, things, low = self.tree, self.things, self.tree.lower[i]
-        if tree.deps[i] not in ("ROOT", "attr", "appos", "conj", "npadvmod", "nsubj", "dobj") or self.form.tags is None:
-            return low in self.words.pictures
+        if tree.deps[i] not in ("ROOT", "attr", "appos", "conj", "npadvmod", "nsubj", "dobj"):
+            article = any(tree.lower[k] in ("a", "an") for k in tree.kids[i])
+            return low in self.words.pictures and not article
         if tree.deps[i] in ("nsubj", "dobj", "conj") and inner is None:
             return low in self.words.pictures
         before = [k for k in tree.kids[i] if k < i and tree.deps[k] in ("amod", "compound", "nmod", "nummod")]
         first = min([i, *before, *(t for k in before for t in tree.conjuncts(k))])
         named = [k for k in before if tree.tags[k] in NOUNS and not things.modifies(k)]
         if inner is None and named and prompt_words().classify(tree.span(first, i)) == "subject":
-            thing = named[-1]
-            if prompt_words().classify(tree.words[thing]) == "subject":
+            thing = next((k for k in reversed(named) if prompt_words().classify(tree.words[k]) == "subject"), None)
+            if thing is not None:
                 self._add("entity", thing, things.first(thing), thing, aspect="whole")
-                first = i
+                first = thing + 1
         if tree.deps[i] in ("dobj", "nsubj", "conj") or (inner is None and tree.kid(i, "prep") and not named):
             return low in self.words.pictures
         if low in self.words.mediums or first < i:
@@ -134,17 +134,16 @@ class Reading:
                 elif dep in ("amod", "nmod", "compound"):
                     if tree.lower[kid] in words.kinds:
                         self._modifiers(kid, of)
-                    elif dep != "compound" or things.modifies(kid):
-                        if not (dep == "amod" and tree.tags[kid] in ("VB", "VBP")):
-                            for token in tree.conjuncts(kid):
-                                self._adjective(token, of)
+                    elif (dep != "compound" or things.modifies(kid)) and tree.tags[kid] not in ("VB", "VBP"):
+                        for token in tree.conjuncts(kid):
+                            self._adjective(token, of)
             elif (dep == "acl" and tree.tags[kid] == "VBN" and not tree.kids[kid]) or (
                 dep == "amod" and tree.tags[kid] in ADJECTIVES
             ):
                 self._adjective(kid, of)
 
     def _adjective(self, i: int, of: list[int], negated: bool = False) -> None:
-        tree, words, low = self.tree, self.words, self.tree.lower[i]
+        words, low = self.words, self.tree.lower[i]
         if low in words.empty or not any(char.isalnum() for char in low):
             return
         counts = low in words.quantities or low in words.numbers
@@ -195,11 +194,9 @@ class Reading:
             return
         object_ = tree.lower[pobj]
         complement = self._complement(pobj)
-        if object_ in words.places and complement is not None:
-            place = [t for t in things.meant(complement[1])]
-            if place:
-                self._relate(of, begins, complement[0], place, negated)
-                return
+        if object_ in words.places and complement is not None and (place := things.meant(complement[1])):
+            self._relate(of, begins, complement[0], place, negated)
+            return
         if object_ in words.pictures:
             return
         if object_ in words.kinds:
@@ -216,7 +213,7 @@ class Reading:
     def _relate(self, of: list[int], first: int, last: int, to: list[int], negated: bool) -> None:
         for target in to:
             for thing in of:
-                self._add("relation", thing, first, last, target, negated=negated)
+                self._add("relation", thing, first, last, target, negated=negated or self.things.negated(target))
 
     def _complement(self, place: int) -> tuple[int, int] | None:
         """ "of" and the noun behind it, of "top of the box"; "to" of "left to the box"."""
@@ -285,7 +282,7 @@ class Reading:
         if objects is not None:
             for target in things.meant(objects):
                 for subject in subjects:
-                    self._add("action", subject, i, last, target, negated=negated)
+                    self._add("action", subject, i, last, target, negated=negated or things.negated(target))
                 done = True
         prepositions = [kid for kid in tree.kids[i] if self._is_preposition(kid)]
         posture = tree.lower[i] in words.postures
@@ -323,7 +320,7 @@ class Reading:
             return False
         if any(start >= tree.ends[i] for start, _ in self.form.quotes):
             return True
-        rest = [k for k in range(i + 1, self._end(i) + 1)]
+        rest = range(i + 1, self._end(i) + 1)
         if not rest:
             return False
         self._add("text", subjects[0], rest[0], rest[-1])

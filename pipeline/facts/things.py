@@ -44,7 +44,9 @@ class Things:
         if not self.is_noun(i):
             return False
         low = self.tree.lower[i]
-        return low not in self.words.unseen and not (self.words.aspects.get(low) == "colour")
+        if self.words.aspects.get(low) == "colour":
+            return any(kid < i for kid in self.tree.kids[i])
+        return low not in self.words.unseen or self.first(i) < i
 
     def first(self, i: int) -> int:
         """The token at which the name of a thing begins: "fire" of "fire hydrant"."""
@@ -69,7 +71,18 @@ class Things:
     def modifies(self, i: int) -> bool:
         """Whether a word before a noun is of a closed class that describes: a colour, a material; or "color" itself."""
         low = self.tree.lower[i]
+        if self.tree.tags[i] == "NNP" and not self.tree.words[i].islower():
+            return False
         return self.words.aspects.get(low) in _MODIFYING or low in self.words.kinds
+
+    def negated(self, i: int) -> bool:
+        """Whether the text says that the thing is not there: "no hat", "without a hat"."""
+        tree = self.tree
+        if tree.deps[i] == "pobj" and tree.lower[tree.heads[i]] == "without":
+            return True
+        if tree.deps[i] == "conj" and tree.heads[i] != i and tree.heads[i] < i and self.negated(tree.heads[i]):
+            return True
+        return any(tree.deps[kid] == "det" and tree.lower[kid] in ("no", "neither") for kid in tree.kids[i])
 
     def name(self, i: int) -> str:
         """The noun with its compounds: "fire hydrant"; of names also what follows "of": "Statue of Liberty"."""
