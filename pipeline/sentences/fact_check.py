@@ -87,9 +87,7 @@ class FactChecker:
             texts.claims[key] = self._new(texts, sentence, fact, implied)
         return texts.claims[key]
 
-    def rivals(
-        self, sentence: Sentence, fact: Fact, picture: int, first: Sequence[str] = ()
-    ) -> dict[str | None, str]:
+    def rivals(self, sentence: Sentence, fact: Fact, picture: int, first: Sequence[str] = ()) -> dict[str | None, str]:
         """Value -> the sentence with it in the place of the fact's, the values of ``first`` first; None: without the
         fact. A value that cannot be put there is left out."""
         found: dict[str | None, str] = {}

@@ -155,7 +155,9 @@ class ScoreConfig(Section):
 class CaptionConfig(Section):
     """Captions of the image."""
 
-    k: int = Field(default=3, ge=1, description="Captions per image and template: one by beam search, the rest sampled.")
+    k: int = Field(
+        default=3, ge=1, description="Captions per image and template: one by beam search, the rest sampled."
+    )
     batch_size: int = Field(default=32, ge=1)
     num_beams: int = Field(default=3, ge=1)
     max_new_tokens: int = Field(default=40, ge=1, description="Of answers whose template names no number of its own.")
@@ -174,7 +176,9 @@ class CaptionConfig(Section):
         default=None, min_length=1, description="One question instead of templates; null: the templates' own."
     )
     max_side: int = Field(
-        default=1024, ge=64, description="Of a larger picture a captioner that is asked sees a copy of this longer side."
+        default=1024,
+        ge=64,
+        description="Of a larger picture a captioner that is asked sees a copy of this longer side.",
     )
 
 
@@ -253,7 +257,8 @@ class CorrectConfig(Section):
     )
     alternatives: int = Field(default=4, ge=1, description="Likeliest alternatives tried for each fact.")
     fuse: bool = Field(
-        default=False, description="Let the LLM join two sentences of a pair when each states what the other leaves out."
+        default=False,
+        description="Let the LLM join two sentences of a pair when each states what the other leaves out.",
     )
     lexicon: str | None = Field(default=None, description="YAML file of facts and alternatives; null: the shipped one.")
     vary: bool = Field(

@@ -32,7 +32,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "witness vqa (no CLIP)": {"correct.witnesses": ["vqa"]},
     "nothing added": {"correct.add": False},
     "nothing corrected": {"correct.rounds": 0},
-    "closed lexicon": {"correct.closed": True},
+    "closed lexicon": {"correct.only_lexicon": True},
     "no LLM": _NO_LLM,
     "with the LLM": _LLM,
 } | {f"false-fact rate {rate:g}": {"correct.false_fact_rate": rate} for rate in RATES}
