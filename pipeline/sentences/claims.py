@@ -31,7 +31,7 @@ Key = tuple[str, str, str, str]
 class Claim:
     """A fact that is said of picture ``picture``, in ``sentence``; ``rivals``: the sentence with another value of the
     fact, or without it; ``origin``: who states it (see ``PRIORS``); ``scores``: the log odds of each witness;
-    ``implied``: it follows from an article, and is not said in so many words."""
+    ``implied``: it follows from an article, and is not said in so many words; ``person``: it is about somebody named."""
 
     picture: int
     fact: Fact
@@ -41,6 +41,7 @@ class Claim:
     scores: dict[str, float] = field(default_factory=dict)
     belief: float = 0.5
     implied: bool = False
+    person: bool = False
 
 
 def fact_key(fact: Fact) -> Key:
@@ -94,6 +95,13 @@ def stated(sentence: Sentence) -> list[tuple[Fact, bool]]:
         *((fact, False) for fact in sentence.facts),
         *((fact, True) for fact in _implied_counts(sentence) if head(fact.of) not in explicit),
     ]
+
+
+def new_words(fact: Fact, text: str) -> bool:
+    """Whether a fact has a word of meaning that a text has not: else the text states it, and was read otherwise."""
+    said = {_stem(word) for word in _WORD.findall(text.casefold())}
+    words = {head(fact.of)} if fact.kind == "entity" else {head(fact.to)} if fact.to else set(_meaning(fact.value))
+    return fact.kind == "count" or not words <= said
 
 
 def is_named(thing: str, facts: Iterable[Fact]) -> bool:

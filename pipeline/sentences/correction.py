@@ -21,20 +21,19 @@ _LEAD = 0.5
 
 
 class Correction:
-    """Checks and revises the texts of many pictures; ``others(fact, picture)`` gives what else a fact could be,
-    the likeliest for the picture first."""
+    """Checks and revises the texts of many pictures; ``others(fact, picture)`` gives what could be true in
+    place of a fact, the likeliest for the picture first."""
 
     def __init__(
         self,
         settings: CorrectConfig,
         witnesses: Sequence[Witness],
         read: Callable[[Sequence[str]], list[Sentence]],
-        others: Callable[[Fact, int], Sequence[str]],
+        others: Callable[[Fact, int], Sequence[Fact]],
+        people: Callable[[Sequence[Sentence]], list[list[tuple[int, int]]]],
     ) -> None:
         self._settings = settings
-        self.checker = FactChecker(
-            witnesses, read, lambda fact, picture: others(fact, picture)[: settings.alternatives], _edited, add
-        )
+        self.checker = FactChecker(witnesses, read, others, _edited, add, people)
 
     def revise(self, pictures: Sequence[PictureTexts]) -> list[list[Revision]]:
         """The finalists of each picture, revised, the best first: at most one caption of each name and one other."""
@@ -94,8 +93,8 @@ def is_caption(method: str) -> bool:
     return method.partition(":")[0] == "caption"
 
 
-def _edited(sentence: Sentence, fact: Fact, value: str | None) -> str | None:
-    return drop(sentence, fact) if value is None else swap(sentence, fact, value)
+def _edited(sentence: Sentence, fact: Fact, other: Fact | None) -> str | None:
+    return drop(sentence, fact) if other is None else swap(sentence, fact, other)
 
 
 def _nothing(sentence: Sentence, fact: Fact) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
+from surd.pipeline.facts.people import names_person
 from surd.pipeline.sentences.claims import Claim, Key, agree, exclusive, fact_key, slot, stated, with_its_thing
 from surd.pipeline.sentences.fact_calibration import FactCalibration, FactScores
 from surd.pipeline.sentences.witnesses import Witness
@@ -30,27 +30,35 @@ class PictureTexts:
     scene: str
     claims: dict[Key, Claim] = field(default_factory=dict)
 
+    @property
+    def is_its_prompt(self) -> bool:
+        """Whether prompt and captions agree on anything: else the prompt may be that of another picture."""
+        return any(claim.origin == "both" for claim in self.claims.values())
+
 
 class FactChecker:
     """Checks many pictures together, so that parser and witnesses see few, large batches.
 
-    ``read(texts)`` gives the facts of texts, ``others(fact, picture)`` what else a fact could be, the likeliest for the
-    picture first; ``edited(sentence, fact, value)`` the sentence with another value of the fact, or for None without
-    it; ``added(sentence, fact)`` with one more fact.
+    ``read(texts)`` gives the facts of texts, ``others(fact, picture)`` what could be true in place of a fact, the
+    likeliest for the picture first; ``edited(sentence, fact, other)`` the sentence with another fact in place of one, or
+    for None without it; ``added(sentence, fact)`` with one more fact.
     """
 
     def __init__(
         self,
         witnesses: Sequence[Witness],
         read: Callable[[Sequence[str]], list[Sentence]],
-        others: Callable[[Fact, int], Sequence[str]],
-        edited: Callable[[Sentence, Fact, str | None], str | None],
+        others: Callable[[Fact, int], Sequence[Fact]],
+        edited: Callable[[Sentence, Fact, Fact | None], str | None],
         added: Callable[[Sentence, Fact], str | None],
+        people: Callable[[Sequence[Sentence]], list[list[tuple[int, int]]]],
     ) -> None:
         self.witnesses = list(witnesses)
         self.calibration = FactCalibration(len(self.witnesses))
         self._read, self._others, self._edited, self._added = read, others, edited, added
+        self._people_of = people
         self._sentences: dict[str, Sentence] = {}
+        self._people: dict[str, list[tuple[int, int]]] = {}
 
     def sentence(self, text: str) -> Sentence:
         """The facts of a text that ``read`` has seen."""
@@ -59,7 +67,9 @@ class FactChecker:
     def read(self, texts: Iterable[str]) -> None:
         """Find the facts of texts, all at once; those found before stay."""
         missing = sorted(set(texts) - self._sentences.keys())
-        self._sentences |= {sentence.text: sentence for sentence in self._read(missing)}
+        sentences = self._read(missing)
+        self._sentences |= {sentence.text: sentence for sentence in sentences}
+        self._people |= dict(zip(missing, self._people_of(sentences), strict=True))
 
     def check(self, pictures: Sequence[PictureTexts]) -> None:
         """Fill the claims of pictures, with how probable each is; measures first what the witnesses' answers mean."""
@@ -87,14 +97,19 @@ class FactChecker:
             texts.claims[key] = self._new(texts, sentence, fact, implied)
         return texts.claims[key]
 
-    def rivals(self, sentence: Sentence, fact: Fact, picture: int, first: Sequence[str] = ()) -> dict[str | None, str]:
-        """Value -> the sentence with it in the place of the fact's, the values of ``first`` first; None: without the
-        fact. A value that cannot be put there is left out."""
-        found: dict[str | None, str] = {}
-        for value in (*dict.fromkeys((*first, *self._others(fact, picture))), None):
-            text = self._edited(sentence, fact, value)
+    def rivals(
+        self, sentence: Sentence, fact: Fact, picture: int, first: Sequence[Fact] = ()
+    ) -> list[tuple[Fact | None, str]]:
+        """What could be stated in place of a fact, that of ``first`` first, with the sentence that states it; None: the
+        sentence without the fact. What cannot be put there is left out, and what the sentence states already."""
+        facts = [other for other, _ in stated(sentence)]
+        found: list[tuple[Fact | None, str]] = []
+        for other in (*first, *self._others(fact, picture), None):
+            if other is not None and any(agree(other, known) for known in (*facts, *(one for one, _ in found if one))):
+                continue
+            text = self._edited(sentence, fact, other)
             if text and text != sentence.text:
-                found[value] = text
+                found.append((other, text))
         return found
 
     def _collect(self, texts: PictureTexts) -> None:
@@ -112,7 +127,7 @@ class FactChecker:
             sentence = self._sentences[text]
             facts = [other for other, _ in stated(sentence)]
             if completed := self._added(sentence, with_its_thing(fact, facts)):
-                others = (with_value(fact, value) for value in self._others(fact, texts.picture))
+                others = self._others(fact, texts.picture)
                 rivals = (self._added(sentence, with_its_thing(other, facts)) for other in others)
                 return Claim(
                     texts.picture, fact, completed, (text, *(rival for rival in rivals if rival)), origin="prompt"
@@ -128,7 +143,9 @@ class FactChecker:
         )
         prompted = any(agree(fact, other) for other in self._sentences[texts.scene].facts)
         origin = {(True, True): "both", (True, False): "caption", (False, True): "prompt"}.get((seen, prompted))
-        rivals = tuple(self.rivals(sentence, fact, texts.picture).values()) if self._needs_rivals else ()
+        if names_person(fact, self._people[sentence.text]):
+            return Claim(texts.picture, fact, sentence.text, origin=origin or "neither", person=True)
+        rivals = tuple(text for _, text in self.rivals(sentence, fact, texts.picture)) if self._needs_rivals else ()
         return Claim(texts.picture, fact, sentence.text, rivals, origin or "neither", implied=implied)
 
     @property
@@ -139,22 +156,21 @@ class FactChecker:
         """Facts of other pictures in the place of facts on which a caption and the prompt agree."""
         count = 0
         for claim in list(texts.claims.values()):
-            if claim.origin != "both" or claim.sentence is None or claim.implied or count == _FALSE_PER_PICTURE:
+            if claim.origin != "both" or claim.sentence is None or claim.implied or claim.person or count == _FALSE_PER_PICTURE:
                 continue
             sentence = self._sentences[claim.sentence]
             changed = self.rivals(sentence, claim.fact, texts.picture)
-            for value, text in changed.items():
-                fact = with_value(claim.fact, value) if value is not None else None
+            for fact, text in changed:
                 if fact is None or any(agree(fact, other.fact) for other in texts.claims.values()):
                     continue
-                rivals = (sentence.text, *(other for other in changed.values() if other != text))
+                rivals = (sentence.text, *(other for _, other in changed if other != text))
                 yield Claim(texts.picture, fact, text, rivals)
                 count += 1
                 break
 
     def _ask(self, claims: Sequence[Claim]) -> None:
         for witness in self.witnesses:
-            witness.ask([claim for claim in claims if witness.name not in claim.scores])
+            witness.ask([claim for claim in claims if witness.name not in claim.scores and not claim.person])
 
     def _scores(self, claims: Sequence[Claim]) -> FactScores:
         scores = [[claim.scores.get(one.name, np.nan) for one in self.witnesses] for claim in claims]
@@ -171,11 +187,6 @@ class FactChecker:
     def _together(self, one: Claim, other: Claim) -> bool:
         """Whether one sentence makes both claims: a car may be red and white."""
         return one.sentence is not None and one.sentence == other.sentence
-
-
-def with_value(fact: Fact, value: str) -> Fact:
-    """The same fact with another value: of an entity, another thing."""
-    return dataclasses.replace(fact, **({"of": value} if fact.kind == "entity" else {"value": value}))
 
 
 def _kind(fact: Fact) -> str:

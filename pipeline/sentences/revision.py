@@ -21,7 +21,7 @@ from surd.pipeline.sentences.claims import (
     stated,
     with_its_thing,
 )
-from surd.pipeline.sentences.fact_check import FactChecker, PictureTexts, with_value
+from surd.pipeline.sentences.fact_check import FactChecker, PictureTexts
 
 _MOST_WORDS = 60
 #: Things before what is said of them: what is said of a thing that is not there has no meaning.
@@ -152,26 +152,23 @@ class Reviser:
         """
         sentence, fact = self._checker.sentence(one.text), loser.fact
         said = [
-            claim.fact.of if fact.kind == "entity" else claim.fact.value
+            dataclasses.replace(fact, of=claim.fact.of if fact.kind == "entity" else fact.of, value=claim.fact.value)
             for claim in one.texts.claims.values()
             if slot(claim.fact) == slot(fact) and not agree(claim.fact, fact) and claim.belief >= self._sure
         ]
         rivals = self._checker.rivals(sentence, fact, loser.picture, said)
-        stated_facts = [other for other, _ in stated(sentence)]
         edits = []
-        for value, text in rivals.items():
-            if value is None:
-                if not loser.implied:
-                    edits.append(_Edit(one, text, loser, None))
+        for other, text in rivals:
+            if loser.implied and other not in said:
                 continue
-            changed = with_value(fact, value)
-            if any(agree(changed, other) for other in stated_facts) or (loser.implied and value not in said):
+            if other is None:
+                edits.append(_Edit(one, text, loser, None))
                 continue
-            claim = next((other for other in one.texts.claims.values() if agree(other.fact, changed)), None)
+            claim = next((known for known in one.texts.claims.values() if agree(known.fact, other)), None)
             if claim is None or not claim.scores:
-                rest = (sentence.text, *(other for other in rivals.values() if other != text))
-                claim = Claim(loser.picture, changed, text, rest, origin=claim.origin if claim else "neither")
-            edits.append(_Edit(one, text, loser, dataclasses.replace(claim, fact=changed)))
+                rest = (sentence.text, *(rival for _, rival in rivals if rival != text))
+                claim = Claim(loser.picture, other, text, rest, origin=claim.origin if claim else "neither")
+            edits.append(_Edit(one, text, loser, dataclasses.replace(claim, fact=other)))
         return edits
 
     # What is missing
@@ -197,6 +194,10 @@ class Reviser:
         if claim.belief < self._sure or not claim.scores or claim.origin == "neither" or fact.negated or claim.implied:
             return False
         if fact_key(fact) in one.left or any(agree(fact, other) for other in facts):
+            return False
+        if claim.origin == "prompt" and not one.texts.is_its_prompt:
+            return False
+        if not new_words(fact, one.text):
             return False
         match fact.kind:
             case "style":

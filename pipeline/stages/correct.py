@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -14,7 +15,11 @@ from PIL import Image
 from surd.pipeline.batching import prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
-from surd.pipeline.facts.parse import extract
+from surd.pipeline.facts.alternatives import Alternatives
+from surd.pipeline.facts.parse import Sentence, extract
+from surd.pipeline.facts.people import people_of
+from surd.pipeline.facts.similarity import text_vectors
+from surd.pipeline.facts.stated_values import StatedValues
 from surd.pipeline.models import Models
 from surd.pipeline.models.clip import FloatArray
 from surd.pipeline.sentences.correction import Correction, is_caption
@@ -78,7 +83,7 @@ def correct(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     lexicon = read_lexicon(settings.lexicon)
     if settings.rule == "facts" and settings.fuse:
         _fuse(models, settings, list(nonempty.values()), lexicon)
-    revised = _revise(build, part, config, models, nonempty) if settings.rule == "facts" else {}
+    revised = _revise(build, part, config, models, nonempty, lexicon) if settings.rule == "facts" else {}
     for at, candidates in candidates_of.items():
         if at in revised:
             corrected[at] = _decide(_revised_row(corrected[at], candidates, revised[at], config), settings)
@@ -157,23 +162,43 @@ def _fuse(models: Models, settings: CorrectConfig, pairs: list[Candidates], lexi
 
 
 def _revise(
-    build: Build, part: int, config: BuildConfig, models: Models, pairs: dict[int, Candidates]
+    build: Build, part: int, config: BuildConfig, models: Models, pairs: dict[int, Candidates], lexicon: Lexicon
 ) -> dict[int, list[Revision]]:
     """Row -> its revised sentences, the best first; their embeddings are added to the candidates."""
     texts = [PictureTexts(number, pair.methods, pair.scene) for number, pair in enumerate(pairs.values())]
-    sentences = extract([text for one in texts for text in (*one.candidates, one.scene)], config.facts)
+    sentences = _read([text for one in texts for text in (*one.candidates, one.scene)], config, lexicon)
     images = np.stack([pair.image for pair in pairs.values()]) if pairs else np.zeros((0, 0), np.float32)
     prompts = np.stack([pair.complex_vector for pair in pairs.values()]) if pairs else images
     targets = images + config.correct.prompt_weight * prompts
-    others = OtherValues(sentences, config.correct, models, targets)
+    groups = [group.values for group in lexicon.groups.values()]
+    alternatives = Alternatives(StatedValues().add(sentences), text_vectors(config.facts.similarity), groups)
+    alternatives.prepare(fact for sentence in sentences for fact in sentence.facts)
+    others = OtherValues(alternatives, models, config.correct, targets)
     witnesses = _witnesses(build, part, config, models, pairs, targets)
-    correction = Correction(config.correct, witnesses, lambda texts: extract(texts, config.facts), others)
+    correction = Correction(
+        config.correct,
+        witnesses,
+        lambda texts: _read(texts, config, lexicon),
+        others,
+        lambda sentences: people_of(sentences, config.facts.parser),
+    )
     revised = dict(zip(pairs, correction.revise(texts), strict=True))
     for at, revisions in revised.items():
         for one in revisions:
             pairs[at].methods.setdefault(one.text, pairs[at].methods[one.before])
     _embed(models, config.correct, list(pairs.values()))
     return revised
+
+
+def _read(texts: Sequence[str], config: BuildConfig, lexicon: Lexicon) -> list[Sentence]:
+    """The facts of texts; with ``correct.only_lexicon`` those that the lexicon names."""
+    sentences = extract(texts, config.facts)
+    if not config.correct.only_lexicon:
+        return sentences
+    return [
+        dataclasses.replace(one, facts=tuple(fact for fact in one.facts if lexicon.facts(one.text[fact.start : fact.end])))
+        for one in sentences
+    ]
 
 
 def _witnesses(

@@ -234,6 +234,7 @@ class CorrectConfig(Section):
         description="Share of the facts of the simple prompts that may be false: the least probable go first, and no "
         "more than needed. Measured on the build itself; with too few pictures, or null: by evidence.",
     )
+    only_lexicon: bool = Field(default=False, description="Check only facts that the lexicon names.")
     add: bool = Field(
         default=True, description="Add what the prompt or another caption states and the witnesses are sure of."
     )
