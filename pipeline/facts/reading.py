@@ -24,18 +24,22 @@ class Reading:
         self.words = self.things.words
         self.facts: list[Fact] = []
         self._keys: set[tuple[object, ...]] = set()
+        self._bearers: dict[int, list[tuple[int, int]]] = {}
 
     def read(self) -> list[Fact]:
         """The facts: of each noun and verb in the order of the text, then quoted words and styles."""
         tree = self.tree
+        if self.form.quotes:
+            self._find_quotes()
         for i, tag in enumerate(tree.tags):
             if tag in NOUNS:
                 if self.things.is_noun(i):
                     self._noun(i)
             elif (tag in VERBS or tree.lower[i] in _BE) and tree.words[i][0] not in _QUOTES:
                 self._verb(i)
-        if self.form.quotes:
-            self._quotes()
+        for bearer, quotes in self._bearers.items():
+            for start, end in quotes:
+                self._add_span("text", bearer if bearer >= 0 else None, start, end)
         self._segments()
         return self.facts
 
@@ -178,7 +182,8 @@ class Reading:
         tree = self.tree
         for kid in tree.kids[i]:
             if self._is_preposition(kid) and (kid > i or tree.deps[i] == "ROOT" or tree.deps[kid] == "prep"):
-                self._relation(kid, of, negated)
+                shared = [token for token in tree.conjuncts(i)[1:] if token < kid and self.things.is_noun(token)]
+                self._relation(kid, [*of, *(token for token in shared if token not in of)], negated)
 
     def _relation(self, prep: int, of: list[int], negated: bool = False, first: int | None = None) -> None:
         tree, words, things = self.tree, self.words, self.things
@@ -208,10 +213,14 @@ class Reading:
             return
         if self._style_phrase(low, pobj):
             return
+        if prep - begins > 2:  # what stands between is not part of the relation
+            begins = prep
         self._relate(of, begins, prep, things.meant(pobj), negated or low == "without")
 
     def _relate(self, of: list[int], first: int, last: int, to: list[int], negated: bool) -> None:
         for target in to:
+            if target in self._bearers and self.tree.lower[last] == "with":
+                continue  # 'a sign with the words "stop"': that is text, not a relation
             for thing in of:
                 self._add("relation", thing, first, last, target, negated=negated or self.things.negated(target))
 
@@ -285,13 +294,24 @@ class Reading:
                     self._add("action", subject, i, last, target, negated=negated or things.negated(target))
                 done = True
         prepositions = [kid for kid in tree.kids[i] if self._is_preposition(kid)]
-        posture = tree.lower[i] in words.postures
-        if not done and (posture or not prepositions):
+        joined = None if done or tree.lower[i] in words.postures else self._joined(last, prepositions)
+        if not done and joined is None:
             for subject in subjects:
                 self._add("action", subject, i, last, negated=negated)
         for preposition in prepositions:
-            joined = not done and not posture and preposition > i
-            self._relation(preposition, subjects, negated, i if joined else None)
+            self._relation(preposition, subjects, negated, i if preposition == joined else None)
+
+    def _joined(self, verb: int, prepositions: list[int]) -> int | None:
+        """The preposition that belongs to the verb: "walking down", "looking up at"."""
+        for preposition in prepositions:
+            if verb < preposition <= verb + 2 and not self._is_beside(preposition):
+                return preposition
+        return None
+
+    def _is_beside(self, i: int) -> bool:
+        """Whether a preposition has no noun that a relation could lead to."""
+        pobj = self.tree.kid(i, "pobj")
+        return pobj is not None and self.tree.lower[pobj] in self.words.pictures
 
     def _copula(self, i: int, subjects: list[int], negated: bool) -> None:
         tree, things = self.tree, self.things
@@ -328,14 +348,14 @@ class Reading:
 
     # Quotes and tags
 
-    def _quotes(self) -> None:
+    def _find_quotes(self) -> None:
         for start, end in self.form.quotes:
             token = next((i for i, at in enumerate(self.tree.starts) if at == start), None)
             if token is not None:
-                self._add_span("text", self._bearer(token), start + 1, end - 1)
+                self._bearers.setdefault(self._bearer(token), []).append((start + 1, end - 1))
 
-    def _bearer(self, quote: int) -> int | None:
-        """What bears the quoted words: "a 'stop' sign", "a sign that says 'stop'", "the text 'stop'"."""
+    def _bearer(self, quote: int) -> int:
+        """What bears the quoted words: "a 'stop' sign", "a sign that says 'stop'", "the text 'stop'"; -1: nothing."""
         tree, things = self.tree, self.things
         head = tree.heads[quote]
         if head > quote and things.is_noun(head):
@@ -343,7 +363,7 @@ class Reading:
         if tree.tags[head] in VERBS and (subjects := things.subjects(head)):
             return subjects[0]
         before = [i for i in range(quote) if things.is_noun(i)]
-        return before[-1] if before else next((i for i in range(quote, len(tree)) if things.is_noun(i)), None)
+        return before[-1] if before else next((i for i in range(quote, len(tree)) if things.is_noun(i)), -1)
 
     def _segments(self) -> None:
         """Styles among the tags, and counts behind them."""
