@@ -144,7 +144,7 @@ def _segments(plain: str, start: int, end: int, tags: bool, apart: bool) -> Iter
         yield Segment(match.start(), match.end(), "markup")
         last, apart = match.end(), True
     maker = _MAKER.search(plain, last, end) if tags or _is_picture(plain[last:end]) else None
-    if maker is not None and plain[last : maker.start(1)].strip():
+    if maker is not None and plain[last : maker.start(1)].strip() and not _is_passive(plain[last : maker.start(1)]):
         yield Segment(last, maker.start(1), "parse", apart)
         yield Segment(maker.start(1), end, "style")
     elif plain[last:end].strip():
@@ -155,6 +155,11 @@ def _segments(plain: str, start: int, end: int, tags: bool, apart: bool) -> Iter
             cut = last + times.start()
             yield Segment(last, cut, "parse", apart, (last + times.start(1), last + times.end(1)))
             yield Segment(cut, end, "markup")
+
+
+def _is_passive(before: str) -> bool:
+    """Whether "by" follows a verb that makes no picture: "replaced by shelves"."""
+    return before.rstrip().endswith("ed")
 
 
 def _is_picture(part: str) -> bool:

@@ -95,6 +95,8 @@ class Reading:
         """A noun for the picture itself says its style: "an oil painting of". False where it is a thing in the picture:
         "a stamp with a painting"."""
         tree, things, low = self.tree, self.things, self.tree.lower[i]
+        if any(tree.deps[k] == "nummod" for k in tree.kids[i]) and inner is None and low in self.words.mediums:
+            return False
         if tree.deps[i] not in ("ROOT", "attr", "appos", "conj", "npadvmod", "nsubj", "dobj"):
             article = any(tree.lower[k] in ("a", "an") for k in tree.kids[i])
             return low in self.words.pictures and not article
@@ -132,12 +134,15 @@ class Reading:
         for kid in tree.kids[i]:
             dep = tree.deps[kid]
             if kid < i:
+                if dep in ("compound", "nmod") and tree.kids[kid] and not things.is_noun(kid):
+                    self._modifiers(kid, of)  # "a red fire hydrant", where the parser gives red to fire
                 if dep == "nummod":
                     for thing in of:
                         self._add("count", thing, kid, kid)
                 elif dep in ("amod", "nmod", "compound"):
                     if tree.lower[kid] in words.kinds:
-                        self._modifiers(kid, of)
+                        if dep == "amod":
+                            self._modifiers(kid, of)
                     elif (dep != "compound" or things.modifies(kid)) and tree.tags[kid] not in ("VB", "VBP"):
                         for token in tree.conjuncts(kid):
                             self._adjective(token, of)
@@ -213,6 +218,10 @@ class Reading:
             return
         if self._style_phrase(low, pobj):
             return
+        if object_ in ("other", "another") and tree.lower[pobj - 1 : pobj] in (["each"], ["one"]):
+            for thing in of:
+                self._add_span("relation", thing, tree.starts[begins], tree.ends[prep], tree.span(pobj - 1, pobj))
+            return
         if prep - begins > 2:  # what stands between is not part of the relation
             begins = prep
         self._relate(of, begins, prep, things.meant(pobj), negated or low == "without")
@@ -283,6 +292,10 @@ class Reading:
         tree, words, things = self.tree, self.words, self.things
         particle = tree.kid(i, "prt")
         last = particle if particle is not None and particle == i + 1 else i
+        if last + 1 < len(tree) and tree.heads[last + 1] == i and tree.deps[last + 1] == "advmod":
+            adverb = last + 1
+            if not tree.kids[adverb] and objects is None:  # "leaning forward"
+                last = adverb
         done = False
         if (adjective := tree.kid(i, "acomp", "oprd")) is not None and tree.tags[adjective] not in NOUNS:
             for token in tree.conjuncts(adjective):
@@ -291,6 +304,8 @@ class Reading:
         if objects is not None:
             for target in things.meant(objects):
                 for subject in subjects:
+                    if subject == target:  # "takes a picture of himself"
+                        self._add("action", subject, i, last, negated=negated)
                     self._add("action", subject, i, last, target, negated=negated or things.negated(target))
                 done = True
         prepositions = [kid for kid in tree.kids[i] if self._is_preposition(kid)]
@@ -314,19 +329,26 @@ class Reading:
         return pobj is not None and self.tree.lower[pobj] in self.words.pictures
 
     def _copula(self, i: int, subjects: list[int], negated: bool) -> None:
-        tree, things = self.tree, self.things
+        tree, words, things = self.tree, self.words, self.things
         attr = tree.kid(i, "attr")
         if attr is not None and tree.kid(i, "expl") is not None:
             self._prepositions(i, things.meant(attr), negated)
             return
         if (adjective := tree.kid(i, "acomp")) is not None:
-            for token in tree.conjuncts(adjective):
-                self._adjective(token, subjects, negated)
-            self._prepositions(adjective, subjects, negated)
-        elif attr is not None and things.is_noun(attr) and tree.lower[attr] not in self.words.mediums:
+            if tree.lower[adjective] in words.places and (preposition := tree.kid(adjective, "prep")) is not None:
+                self._relation(preposition, subjects, negated, adjective)  # "is right to the bird"
+            else:
+                for token in tree.conjuncts(adjective):
+                    self._adjective(token, subjects, negated)
+                self._prepositions(adjective, subjects, negated)
+        elif attr is not None and things.is_noun(attr) and tree.lower[attr] not in words.mediums:
             for subject in subjects:
                 if subject != attr:
                     self._add("attribute", subject, things.first(attr), attr, negated=negated)
+        for kid in tree.kids[i]:
+            if kid > i and tree.deps[kid] == "advmod" and tree.lower[kid] in words.where and not tree.kids[kid]:
+                for subject in subjects:
+                    self._add("attribute", subject, kid, kid, aspect="place", negated=negated)
         self._prepositions(i, subjects, negated)
 
     def _impersonal(self, i: int) -> bool:

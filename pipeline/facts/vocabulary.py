@@ -35,6 +35,7 @@ class Vocabulary:
     unseen: frozenset[str]
     worn: frozenset[str]
     deeds: frozenset[str]
+    where: frozenset[str]
 
 
 @cache
