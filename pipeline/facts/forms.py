@@ -89,7 +89,8 @@ def form_of(text: str) -> Form:
     segments: list[Segment] = []
     apart = True
     for start, end, ends_sentence in parts:
-        for segment in _segments(plain, start, end, tags, apart):
+        quoted = any(start < last and first < end for first, last in quotes)
+        for segment in _segments(plain, start, end, tags, apart, quoted):
             segments.append(segment)
             apart = tags or segment.kind != "parse"
         apart = apart or ends_sentence
@@ -129,7 +130,7 @@ def _is_tag_list(text: str, plain: str, parts: list[tuple[int, int, bool]]) -> b
     return (styles >= 1 and share >= 0.5 and not stop) or (share >= 0.65 and len(parts) >= 3 and not stop)
 
 
-def _segments(plain: str, start: int, end: int, tags: bool, apart: bool) -> Iterator[Segment]:
+def _segments(plain: str, start: int, end: int, tags: bool, apart: bool, quoted: bool) -> Iterator[Segment]:
     """The part as one segment, or around markup as several."""
     part = plain[start:end]
     if (tags or start) and len(part) <= 80:
@@ -137,6 +138,9 @@ def _segments(plain: str, start: int, end: int, tags: bool, apart: bool) -> Iter
         if kind != "subject":
             yield Segment(start, end, kind)
             return
+    if quoted:
+        yield Segment(start, end, "parse", apart)
+        return
     last = start
     for match in _MARKUP.finditer(plain, start, end):
         if plain[last : match.start()].strip():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from surd.pipeline.facts.fact import Fact, Kind
 from surd.pipeline.facts.forms import Form, Segment
 from surd.pipeline.facts.parse_tree import ADJECTIVES, NOUNS, VERBS, ParseTree
@@ -24,6 +26,7 @@ class Reading:
         self.words = self.things.words
         self.facts: list[Fact] = []
         self._keys: set[tuple[object, ...]] = set()
+        self._styles: list[tuple[int, int]] = []
         self._bearers: dict[int, list[tuple[int, int]]] = {}
 
     def read(self) -> list[Fact]:
@@ -41,6 +44,7 @@ class Reading:
             for start, end in quotes:
                 self._add_span("text", bearer if bearer >= 0 else None, start, end)
         self._segments()
+        self._add_styles()
         return self.facts
 
     # What is found
@@ -49,13 +53,15 @@ class Reading:
              negated: bool = False) -> None:  # fmt: skip
         tree = self.tree
         if to is None or to != of:
-            name = None if to is None else self.things.name(to)
+            name = None if to is None else self.things.full_name(to)
             self._add_span(kind, of, tree.starts[first], tree.ends[last], name, aspect, negated)
 
     def _add_span(self, kind: Kind, of: int | None, start: int, end: int, to: str | None = None, aspect: str = "",
                   negated: bool = False) -> None:  # fmt: skip
         tree = self.tree
-        name = "" if of is None else self.things.name(of)
+        things = self.things
+        said_alone = kind in ("attribute", "count", "style", "text")
+        name = "" if of is None else things.name(of) if said_alone else things.full_name(of)
         value = "" if kind == "entity" else tree.text[start:end]
         key = (kind, name.lower(), value.lower(), to and to.lower(), negated)
         if key in self._keys:
@@ -104,19 +110,28 @@ class Reading:
             return low in self.words.pictures
         before = [k for k in tree.kids[i] if k < i and tree.deps[k] in ("amod", "compound", "nmod", "nummod")]
         first = min([i, *before, *(t for k in before for t in tree.conjuncts(k))])
-        named = [k for k in before if tree.tags[k] in NOUNS and not things.modifies(k)]
-        if inner is None and named and prompt_words().classify(tree.span(first, i)) == "subject":
-            thing = next((k for k in reversed(named) if prompt_words().classify(tree.words[k]) == "subject"), None)
-            if thing is not None:
-                self._add("entity", thing, things.first(thing), thing, aspect="whole")
-                first = thing + 1
+        named = inner is None and prompt_words().classify(tree.span(first, i)) == "subject"
+        if named and (thing := self._depicted(min(things.first(i), first), i)) is not None:
+            self._add("entity", thing, things.first(thing), thing, aspect="whole")
+            for kid in before:
+                if tree.deps[kid] == "nummod":
+                    self._add("count", thing, kid, kid)
+            first = thing + 1
         if tree.deps[i] in ("dobj", "nsubj", "conj") or (inner is None and tree.kid(i, "prep") and not named):
             return low in self.words.pictures
         if low in self.words.mediums or first < i:
-            self._add("style", None, first, i)
+            self._styles.append((tree.starts[first], tree.ends[i]))
         if inner is not None:
             self._prepositions(i, things.meant(inner))
         return True
+
+    def _depicted(self, first: int, medium: int) -> int | None:
+        """ "graveyard" of "Disney graveyard photo"."""
+        for i in range(medium - 1, first - 1, -1):
+            noun = self.tree.tags[i] in NOUNS and not self.things.modifies(i)
+            if noun and prompt_words().classify(self.tree.words[i]) == "subject":
+                return i
+        return None
 
     def _group(self, i: int, inner: int) -> None:
         """ "A spotted group of zebras on a hill": what is said of the group is said of the zebras."""
@@ -248,7 +263,12 @@ class Reading:
     def _style_phrase(self, preposition: str, pobj: int) -> bool:
         """ "in pixel art", "as a pencil sketch", "in the style of ..."."""
         tree, words, low = self.tree, self.words, self.tree.lower[pobj]
-        if not (low in words.styles or (preposition in ("in", "as", "like") and low in words.mediums)):
+        manner = preposition in ("in", "as", "like")
+        article = any(tree.deps[kid] == "det" for kid in tree.kids[pobj])
+        if not (
+            (low in words.mediums and manner)
+            or (low in words.styles and (low in words.manners or (manner and (preposition != "in" or not article))))
+        ):
             return False
         first = min(
             [
@@ -257,7 +277,7 @@ class Reading:
             ]
         )
         inner = self.things.inner(pobj)
-        self._add("style", None, first, pobj if inner is None else self._end(inner))
+        self._styles.append((tree.starts[first], tree.ends[pobj if inner is None else self._end(inner)]))
         return True
 
     def _end(self, i: int) -> int:
@@ -393,9 +413,16 @@ class Reading:
             if segment.kind == "style":
                 part = self.form.plain[segment.start : segment.end]
                 start = segment.start + len(part) - len(part.lstrip())
-                self._add_span("style", None, start, start + len(part.strip()))
+                self._styles.append((start, start + len(part.strip())))
             elif segment.count and (nouns := [i for i in self._inside(segment) if self.things.is_noun(i)]):
                 self._add_span("count", nouns[-1], *segment.count)
+
+    def _add_styles(self) -> None:
+        """A style is said of the first thing shown."""
+        shown = next((fact for fact in self.facts if fact.kind == "entity" and not fact.negated), None)
+        of = None if shown is None else bisect_left(self.tree.starts, shown.of_start)
+        for start, end in sorted(self._styles):
+            self._add_span("style", of, start, end)
 
     def _inside(self, segment: Segment) -> list[int]:
         return [i for i, start in enumerate(self.tree.starts) if segment.start <= start < segment.end]

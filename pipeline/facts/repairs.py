@@ -9,6 +9,8 @@ from __future__ import annotations
 NOUN_TAGS = frozenset(("NN", "NNS", "NNP", "NNPS"))
 _BARE = frozenset(("VB", "VBP"))
 _ARTICLES = frozenset(("a", "an"))
+#: "standing next to": the preposition belongs to the adverb.
+_BESIDE = frozenset(("next", "close", "adjacent", "left", "right", "far", "away", "out", "outside", "inside"))
 #: Nouns that look like participles.
 _GERUND_NOUNS = frozenset(
     (
@@ -25,6 +27,9 @@ def repair(words: list[str], tags: list[str], deps: list[str], heads: list[int])
     for i, tag in enumerate(tags):
         if tag in _BARE:
             _bare_verb(i, words, tags, deps, heads)
+        elif words[i] in _BESIDE:
+            if words[i + 1 : i + 2] in (["to"], ["of"]) and deps[i + 1] == "prep" and deps[i] in ("advmod", "acomp"):
+                heads[i + 1] = i
         elif tag == "VBD":
             if words[i] == "shot" and words[i + 1 : i + 2] == ["of"]:  # "studio shot of a box"
                 tags[i] = "NN"

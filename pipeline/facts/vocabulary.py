@@ -20,6 +20,7 @@ class Vocabulary:
     pictures: frozenset[str]
     mediums: frozenset[str]
     styles: frozenset[str]
+    manners: frozenset[str]
     places: frozenset[str]
     collectives: frozenset[str]
     kinds: frozenset[str]
