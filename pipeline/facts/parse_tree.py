@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
 from surd.pipeline.facts.forms import Segment
+from surd.pipeline.facts.repairs import repair
 
 NOUNS = frozenset(("NN", "NNS", "NNP", "NNPS"))
 ADJECTIVES = frozenset(("JJ", "JJR", "JJS"))
@@ -39,6 +41,7 @@ class ParseTree:
         self.ends = [row[3] + row[4] for row in table]
         self.words = [self.text[row[3] : row[3] + row[4]] for row in table]
         self.lower = [word.lower() for word in self.words]
+        repair(self.lower, self.tags, self.deps, self.heads)
         self.kids: list[list[int]] = [[] for _ in table]
         for i, head in enumerate(self.heads):
             if head != i:
@@ -50,9 +53,8 @@ class ParseTree:
 
         for segment in segments:
             if segment.kind != "parse":
-                for i, start in enumerate(self.starts):
-                    if segment.start <= start < segment.end:
-                        self.tags[i] = ""
+                for i in range(bisect_left(self.starts, segment.start), bisect_left(self.starts, segment.end)):
+                    self.tags[i] = ""
 
     def __len__(self) -> int:
         return len(self.words)
