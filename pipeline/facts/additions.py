@@ -220,7 +220,19 @@ def _action(tree: ParseTree, noun: int, fact: Fact, end: int) -> list[Edit] | No
     if done:
         if noun != main_noun(tree) or any(tree.deps[k] == "relcl" for k in done):
             return None
-        at = tree.ends[object_end(tree, done[-1])]
+        last = object_end(tree, done[-1])
+        if last + 1 < len(tree) and tree.lower[last + 1] in (
+            "at",
+            "to",
+            "for",
+            "from",
+            "with",
+            "into",
+            "through",
+            "of",
+        ):
+            return None
+        at = tree.ends[last]
         return [Edit(at, at, f" and {words}")]
     if tree.kid(noun, "conj") is not None or tree.deps[noun] == "conj":
         return None

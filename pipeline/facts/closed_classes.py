@@ -16,13 +16,16 @@ class ClosedClasses:
     """The lists of the file, for lookups of words in lower case."""
 
     values: dict[str, tuple[tuple[str, ...], ...]]
-    opposites: dict[str, str]
+    opposites: dict[str, list[str]]
+    relations: dict[str, list[str]]
+    styles: list[str]
     broader: dict[str, frozenset[str]]
     genders: dict[str, str]
     mass: frozenset[str]
     plural_only: frozenset[str]
     ranks: dict[str, int]
     postnominal: frozenset[str]
+    broad: frozenset[str]
     together: frozenset[str]
     needy: frozenset[str]
     picture_nouns: frozenset[str]
@@ -42,11 +45,16 @@ def _forms(value: object) -> tuple[str, ...]:
 def closed_classes() -> ClosedClasses:
     """The shipped lists, read once."""
     lists = yaml.safe_load(CLOSED_CLASSES_FILE.read_text(encoding="utf-8"))
-    opposites = {first: second for pair in lists["opposites"] for first, second in (pair, pair[::-1])}
+    opposites: dict[str, list[str]] = {}
+    for first, second in lists["opposites"]:
+        opposites.setdefault(first, []).append(second)
+        opposites.setdefault(second, []).append(first)
     return ClosedClasses(
         values={name: tuple(map(_forms, values)) for name, values in lists["values"].items()},
         opposites=opposites,
-        broader={word: frozenset(wide) for wide_words in [lists["broader"]] for word, wide in wide_words.items()},
+        relations=lists["relations"],
+        styles=lists["styles"],
+        broader={word: frozenset(wide) for word, wide in lists["broader"].items()},
         genders={word: gender for gender, words in lists["genders"].items() for word in words},
         ranks={word: rank for rank, words in enumerate(lists["order"].values()) for word in words},
         singulars={many: one for one, many in lists["plurals"].items()},
@@ -59,7 +67,7 @@ def closed_classes() -> ClosedClasses:
         **{
             name: frozenset(word.strip() for word in lists[name])
             for name in (
-                "mass", "plural_only", "postnominal", "together", "needy", "picture_nouns", "style_leads",
+                "mass", "broad", "plural_only", "postnominal", "together", "needy", "picture_nouns", "style_leads",
             )
         },
     )  # fmt: skip

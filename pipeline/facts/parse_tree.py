@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,9 +53,8 @@ class ParseTree:
 
         for segment in segments:
             if segment.kind != "parse":
-                for i, start in enumerate(self.starts):
-                    if segment.start <= start < segment.end:
-                        self.tags[i] = ""
+                for i in range(bisect_left(self.starts, segment.start), bisect_left(self.starts, segment.end)):
+                    self.tags[i] = ""
 
     def __len__(self) -> int:
         return len(self.words)

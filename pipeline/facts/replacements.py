@@ -33,6 +33,9 @@ def replacement(tree: ParseTree, fact: Fact, other: Fact) -> list[Edit] | None:
     span = tokens(tree, fact.start, fact.end)
     if not span or (tree.starts[span[0]] != fact.start and fact.kind != "count"):
         return None
+    beside = tree.text[max(fact.start - 1, 0) : fact.start] + tree.text[fact.end : fact.end + 1]
+    if "-" in beside and fact.kind != "text":
+        return None
     match fact.kind:
         case "entity":
             return _entity(tree, span, other.of.lower() if other.of.islower() else other.of)
@@ -118,8 +121,9 @@ def _article_edits(tree: ParseTree, noun: int, new: str, new_plural: bool) -> li
         if tree.lower[lead] not in ("a", "an") or lead + 1 >= len(tree):
             return None
         return [Edit(tree.starts[lead], tree.starts[lead + 1])]
-    alone = lead is None and number is None and tree.lower[noun] in classes.mass | classes.plural_only
-    if alone and not uncounted:
+    alone = (lead is None and number is None and not is_plural(tree, noun)) or tree.lower[noun] in classes.plural_only
+    written_out = tree.lower[noun] in classes.mass or any(word in ("a", "an", "the") for word in tree.lower)
+    if alone and written_out and not uncounted:
         return [Edit(tree.starts[phrase[0]], tree.starts[phrase[0]], "a ")]
     return []
 

@@ -101,6 +101,31 @@ def past(verb: str, participle: bool = False) -> str:
     return f"{_doubled(verb)}ed"
 
 
+@lru_cache(maxsize=4096)
+def as_gerund(verb: str) -> str | None:
+    """The present participle of a verb in any form ("rides", "rode", "ride" -> "riding"); None if it is none.
+
+    A word that could be the base of one verb and the past of another ("saw") is taken as the past.
+    """
+    if verb.endswith("ing"):
+        return verb if base(verb) else None
+    pasts = _verbs_of_pasts()
+    if verb in ("is", "are", "was", "were", "be", "has", "have", "had") or not verb.isalpha() or len(verb) < 2:
+        return None
+    if verb in pasts:
+        return gerund(pasts[verb])
+    if verb.endswith("ied"):
+        return f"{verb[:-3]}ying"
+    if verb.endswith("ed") and len(verb) > 4:
+        return f"{verb[:-2]}ing"
+    return gerund(plural_person(verb) or verb)
+
+
+@lru_cache(maxsize=1)
+def _verbs_of_pasts() -> dict[str, str]:
+    return {form: verb for verb, forms in closed_classes().irregular.items() for form in forms}
+
+
 def inflected(phrase: str, tag: str) -> str | None:
     """A phrase that begins with a present participle ("riding a horse") in another form, given as a Penn Treebank tag;
     None if it does not begin with one."""
