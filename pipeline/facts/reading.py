@@ -88,6 +88,8 @@ class Reading:
         if low in words.kinds or low in words.unseen or not things.is_thing(i):
             return
         if low in words.places and (dep == "pobj" or inner is not None):
+            if inner is None:  # "on a red background": no thing, and yet it has a colour
+                self._modifiers(i, [i])
             return
         negated = things.negated(i)
         aspect = "part" if low in words.parts else "whole"

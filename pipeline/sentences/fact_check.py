@@ -40,8 +40,9 @@ class FactChecker:
     """Checks many pictures together, so that parser and witnesses see few, large batches.
 
     ``read(texts)`` gives the facts of texts, ``others(fact, picture)`` what could be true in place of a fact, the
-    likeliest for the picture first; ``edited(sentence, fact, other)`` the sentence with another fact in place of one, or
-    for None without it; ``added(sentence, fact)`` with one more fact.
+    likeliest for the picture first; ``edited(sentence, fact, other)`` the sentence with another fact in place of one,
+    or for None without it; ``added(sentence, fact)`` with one more fact. ``people(sentences)``: where texts name people,
+    of whom no witness is asked.
     """
 
     def __init__(
@@ -156,7 +157,13 @@ class FactChecker:
         """Facts of other pictures in the place of facts on which a caption and the prompt agree."""
         count = 0
         for claim in list(texts.claims.values()):
-            if claim.origin != "both" or claim.sentence is None or claim.implied or claim.person or count == _FALSE_PER_PICTURE:
+            if (
+                claim.origin != "both"
+                or claim.sentence is None
+                or claim.implied
+                or claim.person
+                or count == _FALSE_PER_PICTURE
+            ):
                 continue
             sentence = self._sentences[claim.sentence]
             changed = self.rivals(sentence, claim.fact, texts.picture)

@@ -17,6 +17,7 @@ from surd.pipeline.sentences.claims import (
     fact_key,
     head,
     is_named,
+    new_words,
     slot,
     stated,
     with_its_thing,

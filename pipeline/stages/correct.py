@@ -171,7 +171,7 @@ def _revise(
     prompts = np.stack([pair.complex_vector for pair in pairs.values()]) if pairs else images
     targets = images + config.correct.prompt_weight * prompts
     groups = [group.values for group in lexicon.groups.values()]
-    alternatives = Alternatives(StatedValues().add(sentences), text_vectors(config.facts.similarity), groups)
+    alternatives = Alternatives(StatedValues().add(sentences), text_vectors(getattr(config.facts, "similarity", None)), groups)
     alternatives.prepare(fact for sentence in sentences for fact in sentence.facts)
     others = OtherValues(alternatives, models, config.correct, targets)
     witnesses = _witnesses(build, part, config, models, pairs, targets)
@@ -196,7 +196,9 @@ def _read(texts: Sequence[str], config: BuildConfig, lexicon: Lexicon) -> list[S
     if not config.correct.only_lexicon:
         return sentences
     return [
-        dataclasses.replace(one, facts=tuple(fact for fact in one.facts if lexicon.facts(one.text[fact.start : fact.end])))
+        dataclasses.replace(
+            one, facts=tuple(fact for fact in one.facts if lexicon.facts(one.text[fact.start : fact.end]))
+        )
         for one in sentences
     ]
 
