@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from surd.pipeline.facts.parse import Sentence
 
 _WORD = re.compile(r"[^\W_]+")
 _NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
-_NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split(" "))} | {
+_WORDS = _NUMBER_WORDS.split(" ")
+_NUMBERS = {word: str(number) for number, word in enumerate(_WORDS)} | {
     "a": "1", "an": "1", "single": "1", "pair": "2", "couple": "2", "dozen": "12",
 }  # fmt: skip
 _PREPOSITION = re.compile(r"\s(?:of|in|on|with|at|from|for)\s")
@@ -89,11 +91,21 @@ def head(phrase: str) -> str:
 
 
 def stated(sentence: Sentence) -> list[tuple[Fact, bool]]:
-    """The facts of a sentence, each with whether it is only implied: "a cat" means one cat."""
-    explicit = {head(fact.of) for fact in sentence.facts if fact.kind == "count"}
+    """The facts of a sentence, each with whether it is only implied: "a cat" means one cat.
+
+    What lies within the words of a style is no thing of its own: "art" in "pixel art".
+    """
+    styles = [(fact.start, fact.end) for fact in sentence.facts if fact.kind == "style" and fact.start >= 0]
+    facts = [
+        fact
+        for fact in sentence.facts
+        if fact.kind not in ("entity", "attribute")
+        or not any(start <= fact.start and fact.end <= end for start, end in styles)
+    ]
+    explicit = {head(fact.of) for fact in facts if fact.kind == "count"}
     return [
-        *((fact, False) for fact in sentence.facts),
-        *((fact, True) for fact in _implied_counts(sentence) if head(fact.of) not in explicit),
+        *((fact, False) for fact in facts),
+        *((fact, True) for fact in _implied_counts(sentence, facts) if head(fact.of) not in explicit),
     ]
 
 
@@ -102,6 +114,13 @@ def new_words(fact: Fact, text: str) -> bool:
     said = {_stem(word) for word in _WORD.findall(text.casefold())}
     words = {head(fact.of)} if fact.kind == "entity" else {head(fact.to)} if fact.to else set(_meaning(fact.value))
     return fact.kind == "count" or not words <= said
+
+
+def in_words(fact: Fact) -> Fact:
+    """A count as a sentence says it: "three" for the 3 of a prompt."""
+    if fact.kind != "count" or not fact.value.isdecimal() or int(fact.value) >= len(_WORDS):
+        return fact
+    return dataclasses.replace(fact, value=_WORDS[int(fact.value)])
 
 
 def is_named(thing: str, facts: Iterable[Fact]) -> bool:
@@ -119,12 +138,12 @@ def with_its_thing(fact: Fact, facts: Sequence[Fact]) -> Fact:
     return Fact(kind="relation", of=of, value="on", to=f"{fact.value} {fact.of}", plural=plural)
 
 
-def _implied_counts(sentence: Sentence) -> Iterable[Fact]:
+def _implied_counts(sentence: Sentence, facts: Iterable[Fact]) -> Iterable[Fact]:
     """A count of one for each thing that an article introduces."""
     if sentence.doc is None:
         return
     tokens = {token.idx + len(token): token for token in sentence.doc}
-    for fact in sentence.facts:
+    for fact in facts:
         token = tokens.get(fact.end) if fact.kind == "entity" and not fact.plural and fact.aspect != "part" else None
         if token is None or head(fact.of) in _PLACES:
             continue

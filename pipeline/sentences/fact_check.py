@@ -10,7 +10,7 @@ import numpy as np
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
 from surd.pipeline.facts.people import names_person
-from surd.pipeline.sentences.claims import Claim, Key, agree, exclusive, fact_key, slot, stated, with_its_thing
+from surd.pipeline.sentences.claims import Claim, Key, agree, exclusive, fact_key, in_words, slot, stated, with_its_thing
 from surd.pipeline.sentences.fact_calibration import FactCalibration, FactScores
 from surd.pipeline.sentences.witnesses import Witness
 
@@ -41,8 +41,8 @@ class FactChecker:
 
     ``read(texts)`` gives the facts of texts, ``others(fact, picture)`` what could be true in place of a fact, the
     likeliest for the picture first; ``edited(sentence, fact, other)`` the sentence with another fact in place of one,
-    or for None without it; ``added(sentence, fact)`` with one more fact. ``people(sentences)``: where texts name people,
-    of whom no witness is asked.
+    or for None without it; ``added(sentence, fact)`` with one more fact. ``people(sentences)``: where texts name
+    people, of whom no witness is asked.
     """
 
     def __init__(
@@ -86,6 +86,16 @@ class FactChecker:
         for texts in pictures:
             _exclude(list(texts.claims.values()), self._together)
 
+    def complete(self, sentences: Sequence[tuple[PictureTexts, Sentence]]) -> None:
+        """Ask of what only the prompt states and no sentence could be completed by so far."""
+        asked = []
+        for texts, sentence in sentences:
+            for key, claim in texts.claims.items():
+                if claim.origin == "prompt" and not claim.scores and not claim.sentence and self._needs_rivals:
+                    texts.claims[key] = self._prompted(texts, claim.fact, [sentence.text])
+                    asked.append(texts.claims[key])
+        self.judge(asked)
+
     def judge(self, claims: Sequence[Claim]) -> None:
         """Ask of further claims, and fill how probable each is."""
         self._ask(claims)
@@ -118,13 +128,14 @@ class FactChecker:
             sentence = self._sentences[text]
             for fact, implied in stated(sentence):
                 self.claim(texts, sentence, fact, implied)
-        for fact in self._sentences[texts.scene].facts:
+        for said, _ in stated(self._sentences[texts.scene]):
+            fact = in_words(said)
             if not any(agree(fact, claim.fact) for claim in texts.claims.values()):
-                texts.claims[fact_key(fact)] = self._prompted(texts, fact)
+                texts.claims[fact_key(fact)] = self._prompted(texts, fact, list(texts.candidates))
 
-    def _prompted(self, texts: PictureTexts, fact: Fact) -> Claim:
-        """A claim that only the prompt makes, in the first candidate that can be completed by it."""
-        for text in texts.candidates if self._needs_rivals else ():
+    def _prompted(self, texts: PictureTexts, fact: Fact, sentences: Sequence[str]) -> Claim:
+        """A claim that only the prompt makes, in the first of the sentences that can be completed by it."""
+        for text in sentences if self._needs_rivals else ():
             sentence = self._sentences[text]
             facts = [other for other, _ in stated(sentence)]
             if completed := self._added(sentence, with_its_thing(fact, facts)):

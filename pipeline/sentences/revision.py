@@ -25,6 +25,8 @@ from surd.pipeline.sentences.claims import (
 from surd.pipeline.sentences.fact_check import FactChecker, PictureTexts
 
 _MOST_WORDS = 60
+#: Facts that are tried for each that may be changed: some cannot be, and those are not tried again.
+_TRIES = 3
 #: Things before what is said of them: what is said of a thing that is not there has no meaning.
 _ORDER = ("entity", "count", "attribute", "action", "relation", "text", "style")
 #: What a fact adds to a sentence reads best in this order.
@@ -98,9 +100,9 @@ class Reviser:
         for one in revisions:
             one.checked = len(self._checker.sentence(one.text).facts)
         for step in (self._corrections, self._additions):
-            for _ in range(self._rounds):
+            for _ in range(_TRIES * self._rounds):
                 edits = step(revisions)
-                if not edits:
+                if edits is None:
                     break
                 self._checker.read(edit.text for edit in edits)
                 for edit in edits:
@@ -112,8 +114,11 @@ class Reviser:
 
     # What is wrong
 
-    def _corrections(self, revisions: Sequence[Revision]) -> list[_Edit]:
+    def _corrections(self, revisions: Sequence[Revision]) -> list[_Edit] | None:
+        """One edit of each sentence that has a fact which loses; None if none has."""
         losers = [(one, loser) for one, loser in zip(revisions, self._losers(revisions), strict=True) if loser]
+        if not losers:
+            return None
         options = [self._options(one, loser) for one, loser in losers]
         self._checker.judge([edit.new for of_one in options for edit in of_one if edit.new])
         edits = []
@@ -139,7 +144,7 @@ class Reviser:
             wrong = [
                 dataclasses.replace(claim, fact=fact)
                 for claim, fact in of_one
-                if claim.scores and claim.belief < self._least and fact_key(fact) not in one.left
+                if len(one.repairs) < self._rounds and claim.scores and claim.belief < self._least and fact_key(fact) not in one.left
             ]
             losers.append(
                 min(wrong, key=lambda claim: (_ORDER.index(claim.fact.kind), claim.belief), default=None)
@@ -155,7 +160,8 @@ class Reviser:
         said = [
             dataclasses.replace(fact, of=claim.fact.of if fact.kind == "entity" else fact.of, value=claim.fact.value)
             for claim in one.texts.claims.values()
-            if slot(claim.fact) == slot(fact) and not agree(claim.fact, fact) and claim.belief >= self._sure
+            if slot(claim.fact) == slot(fact) and not agree(claim.fact, fact)
+            if claim.belief >= self._sure or not claim.scores
         ]
         rivals = self._checker.rivals(sentence, fact, loser.picture, said)
         edits = []
@@ -174,11 +180,13 @@ class Reviser:
 
     # What is missing
 
-    def _additions(self, revisions: Sequence[Revision]) -> list[_Edit]:
+    def _additions(self, revisions: Sequence[Revision]) -> list[_Edit] | None:
+        """One edit of each sentence that lacks something sure; None if none does."""
         edits = []
+        self._checker.complete([(one.texts, self._checker.sentence(one.text)) for one in revisions])
         for one in revisions:
             sentence = self._checker.sentence(one.text)
-            if len(one.text.split()) >= _MOST_WORDS:
+            if len(one.repairs) >= 2 * self._rounds or len(one.text.split()) >= _MOST_WORDS:
                 continue
             facts = [fact for fact, _ in stated(sentence)]
             claims = [claim for claim in one.texts.claims.values() if self._is_missing(one, claim, facts)]
@@ -187,7 +195,7 @@ class Reviser:
                     edits.append(_Edit(one, text, None, claim))
                     break
                 one.left.add(fact_key(claim.fact))
-        return edits
+        return edits or None
 
     def _is_missing(self, one: Revision, claim: Claim, facts: Sequence[Fact]) -> bool:
         """Whether a claim is sure, new to a sentence that states ``facts``, and fits it."""
@@ -222,12 +230,13 @@ class Reviser:
 def _keeps_the_rest(before: Sentence, after: Sentence, old: Fact | None, new: Fact | None) -> bool:
     """Whether an edit changed the facts that it should, and no others."""
     changed = {head(fact.of) for fact in (old, new) if fact and fact.kind == "entity"}
-    for fact in before.facts:
-        lost = not any(agree(fact, other) for other in after.facts)
+    earlier, later = ([fact for fact, implied in stated(one) if not implied] for one in (before, after))
+    for fact in earlier:
+        lost = not any(agree(fact, other) for other in later)
         if lost and not (old and (agree(fact, old) or {head(fact.of), head(fact.to or "")} & changed)):
             return False
-    for fact in after.facts:
-        appeared = not any(agree(fact, other) for other in before.facts)
+    for fact in later:
+        appeared = not any(agree(fact, other) for other in earlier)
         if appeared and not (new and (agree(fact, new) or {head(fact.of), head(fact.to or "")} & _about(new))):
             return False
     return new is None or any(agree(new, fact) for fact, _ in stated(after))
