@@ -49,6 +49,10 @@ class ModelsConfig(Section):
     diffusion: str = Field(
         default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
     )
+    vqa: str = Field(
+        default="package:pipeline/demo/models/vqa",
+        description="transformers model that answers yes/no questions: BLIP-VQA, ViLT, or a chat VLM.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="For the LLM; auto: bfloat16 where the hardware computes in it, else float32."
