@@ -295,7 +295,7 @@ def _build(
         summary = run_build(request, terminal)
     finally:
         terminal.close()
-    if roles := demo_only_roles(config.models.model_dump(), config.source):
+    if roles := demo_only_roles(config):
         names = " and ".join(f"models.{role}" for role in roles)
         print(
             f"note: {names} are the demo's models: their output means nothing for images other than its emoji scenes;"

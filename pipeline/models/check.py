@@ -140,6 +140,21 @@ def _check_captioner(config: BuildConfig) -> None:
     _check_parts(files, *_TOKENIZERS)
 
 
+def _check_vqa(config: BuildConfig) -> None:
+    files = model_files("models.vqa", config.models.vqa)
+    kind = files.read_json("config.json").get("model_type")
+    if kind not in ("blip", "vilt"):
+        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as NAMES
+
+        if kind not in NAMES:
+            raise files.fault(f"it is a {kind!r}, which answers no questions about pictures; name one such as BLIP-VQA")
+    elif "QuestionAnswering" not in (made := str((files.read_json("config.json").get("architectures") or [""])[0])):
+        raise files.fault(f"it is a {made or kind!r}, which is not made to answer questions; name one such as BLIP-VQA")
+    _check_weights(files)
+    _check_parts(files, *_PROCESSORS)
+    _check_parts(files, *_TOKENIZERS)
+
+
 def _check_llm(config: BuildConfig, role: str = "llm") -> None:
     ref = config.models.ref(role)
     if server := server_ref(ref):
@@ -262,4 +277,5 @@ _CHECKS: dict[str, Callable[[BuildConfig], Any]] = {
     "embed_llm": _check_embed_llm,
     "diffusion": _check_diffusion,
     "vlm": _check_vlm,
+    "vqa": _check_vqa,
 }

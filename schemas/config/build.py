@@ -56,6 +56,10 @@ class ModelsConfig(Section):
     diffusion: str = Field(
         default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
     )
+    vqa: str = Field(
+        default="package:pipeline/demo/models/vqa",
+        description="transformers model that answers yes/no questions: BLIP-VQA, ViLT, or a chat VLM.",
+    )
     vlm: str | None = Field(
         default=None, description="Server with vision that says whether facts are true: openai:http://HOST/v1#MODEL."
     )
