@@ -55,7 +55,7 @@ def _entity(tree: ParseTree, noun: int) -> list[Edit] | None:
         return _conjunct(tree, noun)
     head = tree.heads[noun]
     if tree.deps[noun] == "pobj":
-        return _phrase(tree, _outermost(tree, head))
+        return _phrase(tree, outermost(tree, head))
     if tree.deps[noun] in ("dobj", "obj") and tree.tags[head] in VERBS:
         return _verb_phrase(tree, head, whole=True)
     return None
@@ -201,7 +201,7 @@ def _relation(tree: ParseTree, fact: Fact, span: range) -> list[Edit] | None:
             return None
         return _verb_phrase(tree, head, whole=True)
     first = min(span, key=lambda i: _depth(tree, i))
-    return _phrase(tree, _outermost(tree, first))
+    return _phrase(tree, outermost(tree, first))
 
 
 def _depth(tree: ParseTree, i: int) -> int:
@@ -211,7 +211,7 @@ def _depth(tree: ParseTree, i: int) -> int:
     return depth
 
 
-def _outermost(tree: ParseTree, preposition: int) -> int:
+def outermost(tree: ParseTree, preposition: int) -> int:
     """The word at which a prepositional phrase begins: "on" of "on top of", "next" of "next to", "to" of "to the
     left of"."""
     outer = preposition

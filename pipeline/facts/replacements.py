@@ -8,6 +8,7 @@ from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.inflection import many, one_of
 from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
 from surd.pipeline.facts.phrases import (
+    PARTS_OF_NAMES,
     Edit,
     cut,
     determiner,
@@ -31,7 +32,7 @@ _SOMEONE = ("someone", "somebody", "anyone", "anybody")
 def replacement(tree: ParseTree, fact: Fact, other: Fact) -> list[Edit] | None:
     """The edits that turn ``fact`` into ``other``; None if there are none that keep the sentence whole."""
     span = tokens(tree, fact.start, fact.end)
-    if not span or (tree.starts[span[0]] != fact.start and fact.kind != "count"):
+    if not span or (tree.starts[span[0]] != fact.start and fact.kind not in ("count", "text")):
         return None
     beside = tree.text[max(fact.start - 1, 0) : fact.start] + tree.text[fact.end : fact.end + 1]
     if "-" in beside and fact.kind != "text":
@@ -58,7 +59,7 @@ def replacement(tree: ParseTree, fact: Fact, other: Fact) -> list[Edit] | None:
 
 def _entity(tree: ParseTree, span: range, name: str) -> list[Edit] | None:
     noun = head_of(tree, span)
-    if noun is None or not name or noun != span[-1]:
+    if noun is None or not name or noun != span[-1] or tree.deps[noun] in PARTS_OF_NAMES:
         return None
     classes = closed_classes()
     last = name.split(" ")[-1]
