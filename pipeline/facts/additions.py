@@ -20,6 +20,7 @@ from surd.pipeline.facts.phrases import (
     main_noun,
     noun_phrase,
     shown,
+    starts_sentence,
     subtree,
 )
 from surd.pipeline.facts.replacements import ONE
@@ -138,8 +139,7 @@ def _attribute(tree: ParseTree, noun: int, value: str) -> list[Edit] | None:
 def _inserted(tree: ParseTree, before: int, words: str) -> Edit:
     """Words before a token; the capital letter of the sentence's first word goes to them."""
     start = tree.starts[before]
-    first = before == 0 or tree.sentence[before - 1] != tree.sentence[before]
-    if first and tree.words[before][:1].isupper() and tree.words[before][1:].islower():
+    if starts_sentence(tree, before) and tree.words[before][:1].isupper() and tree.words[before][1:].islower():
         proper = tree.tags[before] in ("NNP", "NNPS")
         letter = tree.text[start] if proper else tree.text[start].lower()
         return Edit(start, start + 1, f"{words[:1].upper()}{words[1:]} {letter}")

@@ -49,10 +49,10 @@ def omission(tree: ParseTree, fact: Fact) -> list[Edit] | None:
 
 
 def _entity(tree: ParseTree, noun: int) -> list[Edit] | None:
-    if noun == main_noun(tree):
-        return None
     if tree.kid(noun, "conj") is not None or tree.deps[noun] == "conj":
         return _conjunct(tree, noun)
+    if noun == main_noun(tree):
+        return None
     head = tree.heads[noun]
     if tree.deps[noun] == "pobj":
         return _phrase(tree, outermost(tree, head))
@@ -364,17 +364,17 @@ def _joined_verb(tree: ParseTree, verb: int) -> list[Edit] | None:
 
 def _text(tree: ParseTree, span: range) -> list[Edit] | None:
     """The phrase that says what is written somewhere: "that says ...", "with the text ...", "reading ..."."""
-    at = head_of(tree, span)
-    depth = 0
-    while at is not None and tree.heads[at] != at and depth < 8:
+    at = span[0] - 1  # the parser hangs a quotation anywhere; what it is called, or who says it, stands before it
+    for _ in range(8):
+        if at < 0 or tree.heads[at] == at:
+            return None
         head = tree.heads[at]
         if tree.deps[at] in ("acl", "relcl", "prep") and head < at and tree.tags[head] in NOUNS:
             whole = subtree(tree, at)
-            last = whole[-1]
-            if last + 1 < len(tree) and tree.text[tree.starts[last + 1]] in "\"'”’":
-                last += 1
-            return [_cut_apart(tree, range(whole[0], last + 1))]
-        at, depth = head, depth + 1
+            if any(tree.deps[k] == "prep" and k > span[-1] for k in tree.kids[at]):
+                return None
+            return [_cut_apart(tree, range(whole[0], max(whole[-1], span[-1]) + 1))]
+        at = head
     return None
 
 

@@ -97,6 +97,18 @@ def cut(tree: ParseTree, span: range) -> Edit:
     return Edit(tree.starts[0], end)
 
 
+def starts_sentence(tree: ParseTree, i: int) -> bool:
+    """Whether a token is the first of its sentence."""
+    return i == 0 or root_of(tree, i - 1) != root_of(tree, i)
+
+
+def root_of(tree: ParseTree, i: int) -> int:
+    """The token on which a whole sentence depends."""
+    while tree.heads[i] != i:
+        i = tree.heads[i]
+    return i
+
+
 def determiner(tree: ParseTree, noun: int) -> int | None:
     """The article, or what stands in its place, of a noun."""
     return tree.kid(noun, "det", "poss", "predet")

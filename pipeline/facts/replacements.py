@@ -17,6 +17,7 @@ from surd.pipeline.facts.phrases import (
     is_plural,
     noun_phrase,
     object_of,
+    starts_sentence,
     subtree,
     tokens,
 )
@@ -150,8 +151,7 @@ def _repetitions(tree: ParseTree, noun: int, new: str, plural: bool) -> list[Edi
 def _written(tree: ParseTree, span: range, new: str) -> Edit:
     """A span with new words, with a capital letter where it had one at the beginning of the sentence."""
     was = tree.text[tree.starts[span[0]]]
-    first_of_sentence = span[0] == 0 or tree.sentence[span[0] - 1] != tree.sentence[span[0]]
-    new = new[:1].upper() + new[1:] if was.isupper() and first_of_sentence else new
+    new = new[:1].upper() + new[1:] if was.isupper() and starts_sentence(tree, span[0]) else new
     return Edit(tree.starts[span[0]], tree.ends[span[-1]], new)
 
 
