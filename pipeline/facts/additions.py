@@ -6,7 +6,7 @@ from surd.pipeline.facts.agreement import pronoun_edits, verb_edits
 from surd.pipeline.facts.closed_classes import closed_classes
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.inflection import many, one_of, with_article
-from surd.pipeline.facts.omissions import object_end
+from surd.pipeline.facts.omissions import object_end, outermost
 from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
 from surd.pipeline.facts.phrases import (
     SUBJECTS,
@@ -20,12 +20,14 @@ from surd.pipeline.facts.phrases import (
     main_noun,
     noun_phrase,
     shown,
+    starts_sentence,
     subtree,
 )
 from surd.pipeline.facts.replacements import ONE
 from surd.pipeline.facts.style_phrases import apart, place, trailing
 from surd.pipeline.facts.verb_forms import base
 
+_GROUND = ("background", "backdrop")
 _PRONOUNS = ("someone", "somebody", "something")
 
 
@@ -68,9 +70,24 @@ def _style_start(tree: ParseTree, styles: list[int]) -> int:
     return -1
 
 
-def _at_end(tree: ParseTree, words: str, end: int) -> list[Edit] | None:
-    at = len(tree.text.rstrip(" .!?;,\n\t")) if words.startswith(", ") else clause_end(tree, end)
+def _at_end(tree: ParseTree, words: str, end: int, ground: bool = False) -> list[Edit] | None:
+    """Words at the end of the clause; before what it says of the background, unless they are about it (``ground``)."""
+    if words.startswith(", "):
+        at = len(tree.text.rstrip(" .!?;,\n\t"))
+    else:
+        at = clause_end(tree, end)
+        at = at if ground else _before_ground(tree, at)
     return [Edit(at, at, words)] if at > 0 else None
+
+
+def _before_ground(tree: ParseTree, end: int) -> int:
+    """Where "on a blue background" begins if a clause ends with it; else its end."""
+    last = max((i for i in range(len(tree)) if tree.ends[i] <= end), default=-1)
+    if last > 0 and tree.lower[last] in _GROUND and tree.deps[last] == "pobj":
+        first = outermost(tree, tree.heads[last])
+        if first > 0 and noun_phrase(tree, last)[0] - first <= 3:
+            return tree.ends[first - 1]
+    return end
 
 
 def named(tree: ParseTree, thing: str) -> str:
@@ -122,13 +139,10 @@ def _attribute(tree: ParseTree, noun: int, value: str) -> list[Edit] | None:
 def _inserted(tree: ParseTree, before: int, words: str) -> Edit:
     """Words before a token; the capital letter of the sentence's first word goes to them."""
     start = tree.starts[before]
-    if (
-        before == 0
-        and tree.words[0][:1].isupper()
-        and tree.words[0][1:].islower()
-        and tree.tags[0] not in ("NNP", "NNPS")
-    ):
-        return Edit(start, start + 1, f"{words} {tree.text[start].lower()}")
+    if starts_sentence(tree, before) and tree.words[before][:1].isupper() and tree.words[before][1:].islower():
+        proper = tree.tags[before] in ("NNP", "NNPS")
+        letter = tree.text[start] if proper else tree.text[start].lower()
+        return Edit(start, start + 1, f"{words[:1].upper()}{words[1:]} {letter}")
     return Edit(start, start, f"{words} ")
 
 
@@ -193,7 +207,7 @@ def _relation(tree: ParseTree, noun: int, fact: Fact, end: int) -> list[Edit] | 
         return None
     words = f" {fact.value.lower()} {named(tree, fact.to)}"
     if noun == main_noun(tree):
-        return _at_end(tree, words, end)
+        return _at_end(tree, words, end, fact.to.lower().split(" ")[-1] in _GROUND)
     if noun + 1 < len(tree) and tree.tags[noun + 1] == "POS":
         return None
     return [Edit(tree.ends[noun], tree.ends[noun], words)]
@@ -210,6 +224,7 @@ def _action(tree: ParseTree, noun: int, fact: Fact, end: int) -> list[Edit] | No
     if noun + 1 < len(tree) and tree.tags[noun + 1] == "POS":
         return None
     done = [k for k in (*tree.kids[noun], *tree.kids[subject]) if tree.deps[k] in ("acl", "relcl") and k > noun]
+    done = [k for k in done if tree.words[k - 1] != ","]
     done += [k for k in (noun + 1,) if k < len(tree) and tree.tags[k] == "VBG"]
     if tree.deps[subject] in SUBJECTS and tree.tags[governor] in VERBS:
         if "while" in tree.lower:
@@ -244,7 +259,7 @@ def _with_thing(tree: ParseTree, fact: Fact, end: int) -> list[Edit] | None:
         return None
     thing = many(fact.of) if fact.plural and one_of(fact.of) in (None, fact.of) else fact.of
     words = thing if fact.plural else named(tree, thing)
-    at = clause_end(tree, end)
+    at = _before_ground(tree, clause_end(tree, end))
     last = max((i for i in range(len(tree)) if tree.ends[i] <= at), default=-1)
     if last > 0 and tree.tags[last] in NOUNS and tree.deps[last] == "pobj":
         phrase = noun_phrase(tree, last)

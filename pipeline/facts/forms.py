@@ -11,7 +11,7 @@ from typing import Any, Literal
 from surd.pipeline.facts.vocabulary import vocabulary
 from surd.pipeline.prompts.words import prompt_words
 
-SegmentKind = Literal["parse", "style", "quality", "markup"]
+PartKind = Literal["parse", "style", "quality", "markup"]
 
 # Characters that no word holds: controls and joints of tags. Each becomes one space, so that no place moves.
 _BLANKS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x200B, 0x2028, 0x2029, 0xFEFF), " ")
@@ -59,13 +59,13 @@ _CLAUSE = frozenset(
 
 
 @dataclass(frozen=True)
-class Segment:
+class TextPart:
     """The characters of a part of the text, and how it is to be read. ``apart``: the parser must not join it to what
     stands before. ``count``: the characters of a number behind the tag, as in "apple x3"."""
 
     start: int
     end: int
-    kind: SegmentKind = "parse"
+    kind: PartKind = "parse"
     apart: bool = True
     count: tuple[int, int] | None = None
 
@@ -76,7 +76,7 @@ class Form:
 
     plain: str
     tags: bool
-    segments: list[Segment]
+    parts: list[TextPart]
     quotes: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -86,15 +86,15 @@ def form_of(text: str) -> Form:
     quotes = [match.span() for match in _QUOTED.finditer(plain) if _is_wording(match)]
     parts = list(_parts(plain, quotes))
     tags = _is_tag_list(text, plain, parts)
-    segments: list[Segment] = []
+    texts: list[TextPart] = []
     apart = True
     for start, end, ends_sentence in parts:
         quoted = any(start < last and first < end for first, last in quotes)
-        for segment in _segments(plain, start, end, tags, apart, quoted):
-            segments.append(segment)
-            apart = tags or segment.kind != "parse"
+        for text_part in _parts_of(plain, start, end, tags, apart, quoted):
+            texts.append(text_part)
+            apart = tags or text_part.kind != "parse"
         apart = apart or ends_sentence
-    return Form(plain=plain, tags=tags, segments=segments, quotes=quotes)
+    return Form(plain=plain, tags=tags, parts=texts, quotes=quotes)
 
 
 def _is_wording(match: re.Match[str]) -> bool:
@@ -130,35 +130,39 @@ def _is_tag_list(text: str, plain: str, parts: list[tuple[int, int, bool]]) -> b
     return (styles >= 1 and share >= 0.5 and not stop) or (share >= 0.65 and len(parts) >= 3 and not stop)
 
 
-def _segments(plain: str, start: int, end: int, tags: bool, apart: bool, quoted: bool) -> Iterator[Segment]:
-    """The part as one segment, or around markup as several."""
-    part = plain[start:end]
-    if (tags or start) and len(part) <= 80:
-        kind = prompt_words().classify(part)
-        if kind != "subject":
-            yield Segment(start, end, kind)
-            return
+def _parts_of(plain: str, start: int, end: int, tags: bool, apart: bool, quoted: bool) -> Iterator[TextPart]:
+    """A part between separators as one, or around markup as several."""
     if quoted:
-        yield Segment(start, end, "parse", apart)
+        yield TextPart(start, end, "parse", apart)
         return
     last = start
     for match in _MARKUP.finditer(plain, start, end):
-        if plain[last : match.start()].strip():
-            yield Segment(last, match.start(), "parse", apart)
-        yield Segment(match.start(), match.end(), "markup")
+        yield from _unmarked(plain, last, match.start(), tags, apart)
+        yield TextPart(match.start(), match.end(), "markup")
         last, apart = match.end(), True
-    maker = _MAKER.search(plain, last, end) if tags or _is_picture(plain[last:end]) else None
-    if maker is not None and plain[last : maker.start(1)].strip() and not _is_passive(plain[last : maker.start(1)]):
-        yield Segment(last, maker.start(1), "parse", apart)
-        yield Segment(maker.start(1), end, "style")
-    elif plain[last:end].strip():
-        times = _TIMES.search(plain[last:end].rstrip()) if tags else None
-        if times is None:
-            yield Segment(last, end, "parse", apart)
-        else:
-            cut = last + times.start()
-            yield Segment(last, cut, "parse", apart, (last + times.start(1), last + times.end(1)))
-            yield Segment(cut, end, "markup")
+    yield from _unmarked(plain, last, end, tags, apart)
+
+
+def _unmarked(plain: str, start: int, end: int, tags: bool, apart: bool) -> Iterator[TextPart]:
+    """A part without markup: praise and style by the word lists of prompts, what stands before "by ..." and "x3"."""
+    part = plain[start:end]
+    if not part.strip():
+        return
+    if (tags or start) and len(part) <= 80:
+        kind = prompt_words().classify(part)
+        if kind != "subject":
+            yield TextPart(start, end, kind)
+            return
+    maker = _MAKER.search(plain, start, end) if tags or _is_picture(part) else None
+    if maker is not None and plain[start : maker.start(1)].strip() and not _is_passive(plain[start : maker.start(1)]):
+        yield TextPart(start, maker.start(1), "parse", apart)
+        yield TextPart(maker.start(1), end, "style")
+    elif tags and (times := _TIMES.search(part.rstrip())) is not None:
+        cut = start + times.start()
+        yield TextPart(start, cut, "parse", apart, (start + times.start(1), start + times.end(1)))
+        yield TextPart(cut, end, "markup")
+    else:
+        yield TextPart(start, end, "parse", apart)
 
 
 def _is_passive(before: str) -> bool:
@@ -176,9 +180,10 @@ def make_doc(nlp: Any, form: Form) -> Any:
     sentences that the parser has to keep."""
     from spacy.attrs import IDX
 
-    if not form.quotes and not form.tags:  # most texts: several times as fast
+    marked = any(part.kind == "markup" for part in form.parts)
+    if not form.quotes and not form.tags and not marked:  # most texts: several times as fast
         doc = nlp.tokenizer(form.plain)
-        apart = [segment.start for segment in form.segments if segment.apart][1:]
+        apart = [part.start for part in form.parts if part.apart][1:]
         if apart:
             places = doc.to_array([IDX]).tolist()
             for start in apart:
@@ -214,8 +219,8 @@ def _doc_of_pieces(nlp: Any, form: Form) -> Any:
         places.append(at)
         at += len(word) + space
     starts: list[bool | None] = [False if form.tags else None] * len(words)
-    for segment in form.segments:
-        if segment.apart and (i := _token_at(places, segment.start)) < len(words):
+    for part in form.parts:
+        if part.apart and (i := _token_at(places, part.start)) < len(words):
             starts[i] = True
     return Doc(nlp.vocab, words=words, spaces=spaces, sent_starts=starts)
 
@@ -226,12 +231,15 @@ def _token_at(places: list[int], char: int) -> int:
 
 
 def _pieces(form: Form) -> Iterator[tuple[str, bool]]:
-    """The text in pieces, and whether each is quoted."""
+    """The text in pieces that no token crosses, and whether each is one token: quoted words and markup."""
+    marked = [(part.start, part.end) for part in form.parts if part.kind == "markup"]
     last = 0
-    for start, end in form.quotes:
+    for start, end in sorted([*form.quotes, *marked]):
+        if start < last:
+            continue
         if start > last:
             yield form.plain[last:start], False
-        yield form.plain[start:end], True
+        yield form.plain[start:end], (start, end) in form.quotes
         last = end
     if last < len(form.plain):
         yield form.plain[last:], False

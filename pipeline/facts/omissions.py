@@ -49,13 +49,13 @@ def omission(tree: ParseTree, fact: Fact) -> list[Edit] | None:
 
 
 def _entity(tree: ParseTree, noun: int) -> list[Edit] | None:
-    if noun == main_noun(tree):
-        return None
     if tree.kid(noun, "conj") is not None or tree.deps[noun] == "conj":
         return _conjunct(tree, noun)
+    if noun == main_noun(tree):
+        return None
     head = tree.heads[noun]
     if tree.deps[noun] == "pobj":
-        return _phrase(tree, _outermost(tree, head))
+        return _phrase(tree, outermost(tree, head))
     if tree.deps[noun] in ("dobj", "obj") and tree.tags[head] in VERBS:
         return _verb_phrase(tree, head, whole=True)
     return None
@@ -201,7 +201,7 @@ def _relation(tree: ParseTree, fact: Fact, span: range) -> list[Edit] | None:
             return None
         return _verb_phrase(tree, head, whole=True)
     first = min(span, key=lambda i: _depth(tree, i))
-    return _phrase(tree, _outermost(tree, first))
+    return _phrase(tree, outermost(tree, first))
 
 
 def _depth(tree: ParseTree, i: int) -> int:
@@ -211,7 +211,7 @@ def _depth(tree: ParseTree, i: int) -> int:
     return depth
 
 
-def _outermost(tree: ParseTree, preposition: int) -> int:
+def outermost(tree: ParseTree, preposition: int) -> int:
     """The word at which a prepositional phrase begins: "on" of "on top of", "next" of "next to", "to" of "to the
     left of"."""
     outer = preposition
@@ -364,17 +364,17 @@ def _joined_verb(tree: ParseTree, verb: int) -> list[Edit] | None:
 
 def _text(tree: ParseTree, span: range) -> list[Edit] | None:
     """The phrase that says what is written somewhere: "that says ...", "with the text ...", "reading ..."."""
-    at = head_of(tree, span)
-    depth = 0
-    while at is not None and tree.heads[at] != at and depth < 8:
+    at = span[0] - 1  # the parser hangs a quotation anywhere; what it is called, or who says it, stands before it
+    for _ in range(8):
+        if at < 0 or tree.heads[at] == at:
+            return None
         head = tree.heads[at]
         if tree.deps[at] in ("acl", "relcl", "prep") and head < at and tree.tags[head] in NOUNS:
             whole = subtree(tree, at)
-            last = whole[-1]
-            if last + 1 < len(tree) and tree.text[tree.starts[last + 1]] in "\"'”’":
-                last += 1
-            return [_cut_apart(tree, range(whole[0], last + 1))]
-        at, depth = head, depth + 1
+            if any(tree.deps[k] == "prep" and k > span[-1] for k in tree.kids[at]):
+                return None
+            return [_cut_apart(tree, range(whole[0], max(whole[-1], span[-1]) + 1))]
+        at = head
     return None
 
 

@@ -12,6 +12,8 @@ from surd.pipeline.facts.parse_tree import ADJECTIVES, NOUNS, ParseTree
 from surd.pipeline.facts.vocabulary import vocabulary
 
 BEFORE_NOUN = ("det", "amod", "nummod", "compound", "poss", "nmod", "advmod", "quantmod", "predet")
+#: What makes a noun a part of another's name: "fire" of "fire hydrant".
+PARTS_OF_NAMES = ("compound", "nmod", "amod", "npadvmod")
 SUBJECTS = ("nsubj", "nsubjpass")
 _ARTICLE = re.compile(r"\b(an?)(\s+[\"'(]?)(\w[\w-]*)", re.IGNORECASE)
 _DOUBLE_COMMA = re.compile(r"\s*,(?=\s*[,.;!?])")
@@ -95,6 +97,18 @@ def cut(tree: ParseTree, span: range) -> Edit:
     return Edit(tree.starts[0], end)
 
 
+def starts_sentence(tree: ParseTree, i: int) -> bool:
+    """Whether a token is the first of its sentence."""
+    return i == 0 or root_of(tree, i - 1) != root_of(tree, i)
+
+
+def root_of(tree: ParseTree, i: int) -> int:
+    """The token on which a whole sentence depends."""
+    while tree.heads[i] != i:
+        i = tree.heads[i]
+    return i
+
+
 def determiner(tree: ParseTree, noun: int) -> int | None:
     """The article, or what stands in its place, of a noun."""
     return tree.kid(noun, "det", "poss", "predet")
@@ -123,9 +137,8 @@ def find(tree: ParseTree, phrase: str) -> int | None:
 
 def is_thing(tree: ParseTree, i: int) -> bool:
     """Whether a token names a thing and is not part of the name of another."""
-    return (tree.tags[i] in NOUNS or tree.lower[i] in ("someone", "somebody", "something")) and tree.deps[
-        i
-    ] != "compound"
+    named = tree.tags[i] in NOUNS or tree.lower[i] in ("someone", "somebody", "something")
+    return named and tree.deps[i] not in PARTS_OF_NAMES
 
 
 def is_plural(tree: ParseTree, noun: int) -> bool:

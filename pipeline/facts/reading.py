@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from surd.pipeline.facts.fact import Fact, Kind
-from surd.pipeline.facts.forms import Form, Segment
+from surd.pipeline.facts.forms import Form, TextPart
 from surd.pipeline.facts.parse_tree import ADJECTIVES, NOUNS, VERBS, ParseTree
+from surd.pipeline.facts.repairs import GERUND_NOUNS
 from surd.pipeline.facts.things import SUBJECTS, Things
 from surd.pipeline.prompts.words import prompt_words
 
@@ -27,6 +28,7 @@ class Reading:
         self.facts: list[Fact] = []
         self._keys: set[tuple[object, ...]] = set()
         self._styles: list[tuple[int, int]] = []
+        self._backgrounds: list[int] = []
         self._bearers: dict[int, list[tuple[int, int]]] = {}
 
     def read(self) -> list[Fact]:
@@ -34,7 +36,10 @@ class Reading:
         tree = self.tree
         if self.form.quotes:
             self._find_quotes()
+        lone = self._take_lone_tags() if self.form.tags else []
         for i, tag in enumerate(tree.tags):
+            if i in lone:
+                continue
             if tag in NOUNS:
                 if self.things.is_noun(i):
                     self._noun(i)
@@ -43,8 +48,23 @@ class Reading:
         for bearer, quotes in self._bearers.items():
             for start, end in quotes:
                 self._add_span("text", bearer if bearer >= 0 else None, start, end)
-        self._segments()
+        self._read_parts()
         self._add_styles()
+        shown = self._shown()
+        for i in lone:
+            kind: Kind = "action" if tree.tags[i] == "VBG" else "attribute"
+            self._add(kind, shown, i, i, aspect=self.words.aspects.get(tree.lower[i], ""))
+        for i in self._backgrounds:
+            self.facts.append(
+                Fact(
+                    kind="attribute",
+                    of="background",
+                    value=tree.words[i],
+                    start=tree.starts[i],
+                    end=tree.ends[i],
+                    aspect="colour",
+                )
+            )
         return self.facts
 
     # What is found
@@ -302,6 +322,8 @@ class Reading:
                 self._prepositions(i, things.meant(objects))
             return
         subjects = things.subjects(i)
+        if not subjects and self.form.tags and tree.heads[i] == i and (shown := self._shown()) is not None:
+            subjects = [shown]  # a tag such as "riding a horse"
         negated = any(tree.deps[k] == "neg" for k in tree.kids[i])
         if low in _BE:
             self._copula(i, subjects, negated)
@@ -409,22 +431,46 @@ class Reading:
         before = [i for i in range(quote) if things.is_noun(i)]
         return before[-1] if before else next((i for i in range(quote, len(tree)) if things.is_noun(i)), -1)
 
-    def _segments(self) -> None:
+    def _read_parts(self) -> None:
         """Styles among the tags, and counts behind them."""
-        for segment in self.form.segments:
-            if segment.kind == "style":
-                part = self.form.plain[segment.start : segment.end]
-                start = segment.start + len(part) - len(part.lstrip())
-                self._styles.append((start, start + len(part.strip())))
-            elif segment.count and (nouns := [i for i in self._inside(segment) if self.things.is_noun(i)]):
-                self._add_span("count", nouns[-1], *segment.count)
+        for part in self.form.parts:
+            if part.kind == "style":
+                words = self.form.plain[part.start : part.end]
+                start = part.start + len(words) - len(words.lstrip())
+                self._styles.append((start, start + len(words.strip())))
+            elif part.count and (nouns := [i for i in self._inside(part) if self.things.is_noun(i)]):
+                self._add_span("count", nouns[-1], *part.count)
+
+    def _take_lone_tags(self) -> list[int]:
+        """The tokens of tags such as "holding" or "happy", which say something of the thing that is shown."""
+        lone = []
+        for part in self.form.parts:
+            if part.kind != "parse":
+                continue
+            inside = [i for i in self._inside(part) if any(char.isalnum() for char in self.tree.words[i])]
+            if len(inside) == 1:
+                i, low = inside[0], self.tree.lower[inside[0]]
+                deed = low.endswith("ing") and len(low) > 5 and low not in GERUND_NOUNS
+                if deed or self.tree.tags[i] in ("JJ", "VBN", "VBD"):
+                    self.tree.tags[i] = "VBG" if deed else "JJ"
+                    lone.append(i)
+            elif len(inside) == 2 and self.tree.lower[inside[0]] in ("on", "in"):
+                colour = inside[1]
+                if self.words.aspects.get(self.tree.lower[colour]) == "colour":  # "on blue": so is the background
+                    self._backgrounds.append(colour)
+                    self.tree.tags[colour] = ""
+        return lone
+
+    def _shown(self) -> int | None:
+        """The first thing shown."""
+        shown = next((fact for fact in self.facts if fact.kind == "entity" and not fact.negated), None)
+        return None if shown is None else bisect_left(self.tree.starts, shown.of_start)
 
     def _add_styles(self) -> None:
         """A style is said of the first thing shown."""
-        shown = next((fact for fact in self.facts if fact.kind == "entity" and not fact.negated), None)
-        of = None if shown is None else bisect_left(self.tree.starts, shown.of_start)
+        of = self._shown()
         for start, end in sorted(self._styles):
             self._add_span("style", of, start, end)
 
-    def _inside(self, segment: Segment) -> list[int]:
-        return [i for i, start in enumerate(self.tree.starts) if segment.start <= start < segment.end]
+    def _inside(self, part: TextPart) -> list[int]:
+        return [i for i, start in enumerate(self.tree.starts) if part.start <= start < part.end]

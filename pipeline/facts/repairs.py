@@ -12,7 +12,7 @@ _ARTICLES = frozenset(("a", "an"))
 #: "standing next to": the preposition belongs to the adverb.
 _BESIDE = frozenset(("next", "close", "adjacent", "left", "right", "far", "away", "out", "outside", "inside"))
 #: Nouns that look like participles.
-_GERUND_NOUNS = frozenset(
+GERUND_NOUNS = frozenset(
     (
         "building", "ceiling", "railing", "painting", "clothing", "awning", "wedding", "evening", "morning", "frosting",
         "topping", "icing", "lighting", "covering", "crossing", "carving", "flooring", "siding", "bedding", "string",
@@ -45,7 +45,7 @@ def repair(words: list[str], tags: list[str], deps: list[str], heads: list[int])
         elif tag in NOUN_TAGS:
             if deps[i] == "npadvmod":
                 _lost_subject(i, tags, deps, heads)
-            elif words[i].endswith("ing") and words[i] not in _GERUND_NOUNS:
+            elif words[i].endswith("ing") and words[i] not in GERUND_NOUNS:
                 _nominal_participle(i, words, tags, deps, heads)
 
 
@@ -76,7 +76,7 @@ def _bare_verb(i: int, words: list[str], tags: list[str], deps: list[str], heads
 
 def _participle(i: int, words: list[str], tags: list[str], deps: list[str], heads: list[int]) -> None:
     """ "with a blue dress sitting in a chair": the noun before the participle belongs to the preposition."""
-    if words[i] == "building" or (words[i] in _GERUND_NOUNS and i and tags[i - 1] in ("DT", "JJ")):
+    if words[i] == "building" or (words[i] in GERUND_NOUNS and i and tags[i - 1] in ("DT", "JJ")):
         tags[i] = "NN"
     elif i and deps[i] in ("pcomp", "pobj") and heads[i - 1] == i and deps[i - 1] in ("compound", "nsubj"):
         if tags[i - 1] not in NOUN_TAGS:

@@ -8,6 +8,7 @@ from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.inflection import many, one_of
 from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
 from surd.pipeline.facts.phrases import (
+    PARTS_OF_NAMES,
     Edit,
     cut,
     determiner,
@@ -16,6 +17,7 @@ from surd.pipeline.facts.phrases import (
     is_plural,
     noun_phrase,
     object_of,
+    starts_sentence,
     subtree,
     tokens,
 )
@@ -31,7 +33,7 @@ _SOMEONE = ("someone", "somebody", "anyone", "anybody")
 def replacement(tree: ParseTree, fact: Fact, other: Fact) -> list[Edit] | None:
     """The edits that turn ``fact`` into ``other``; None if there are none that keep the sentence whole."""
     span = tokens(tree, fact.start, fact.end)
-    if not span or (tree.starts[span[0]] != fact.start and fact.kind != "count"):
+    if not span or (tree.starts[span[0]] != fact.start and fact.kind not in ("count", "text")):
         return None
     beside = tree.text[max(fact.start - 1, 0) : fact.start] + tree.text[fact.end : fact.end + 1]
     if "-" in beside and fact.kind != "text":
@@ -58,7 +60,7 @@ def replacement(tree: ParseTree, fact: Fact, other: Fact) -> list[Edit] | None:
 
 def _entity(tree: ParseTree, span: range, name: str) -> list[Edit] | None:
     noun = head_of(tree, span)
-    if noun is None or not name or noun != span[-1]:
+    if noun is None or not name or noun != span[-1] or tree.deps[noun] in PARTS_OF_NAMES:
         return None
     classes = closed_classes()
     last = name.split(" ")[-1]
@@ -149,8 +151,7 @@ def _repetitions(tree: ParseTree, noun: int, new: str, plural: bool) -> list[Edi
 def _written(tree: ParseTree, span: range, new: str) -> Edit:
     """A span with new words, with a capital letter where it had one at the beginning of the sentence."""
     was = tree.text[tree.starts[span[0]]]
-    first_of_sentence = span[0] == 0 or tree.sentence[span[0] - 1] != tree.sentence[span[0]]
-    new = new[:1].upper() + new[1:] if was.isupper() and first_of_sentence else new
+    new = new[:1].upper() + new[1:] if was.isupper() and starts_sentence(tree, span[0]) else new
     return Edit(tree.starts[span[0]], tree.ends[span[-1]], new)
 
 

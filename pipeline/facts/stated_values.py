@@ -13,8 +13,8 @@ from surd.pipeline.facts.verb_forms import as_gerund, base
 
 #: Nouns that name the place of things in a picture, or the picture, and are no alternatives of things.
 _NO_THINGS = frozenset((
-    "background", "backdrop", "foreground", "front", "back", "side", "left", "right", "top", "bottom", "middle", "center",
-    "view", "scene", "way", "one", "group", "couple", "pair", "bunch", "row", "number", "lot", "kind", "type", "sort",
+    "background", "backdrop", "foreground", "front", "back", "side", "left", "right", "top", "bottom", "middle",
+    "center", "view", "scene", "way", "one", "group", "couple", "pair", "bunch", "row", "number", "lot", "kind", "type", "sort",
     "style", "art", "text",
 ))  # fmt: skip
 _ENOUGH = 100

@@ -215,6 +215,13 @@ class FactsConfig(Section):
     template: str | None = Field(
         default=None, description="YAML file of the chat that asks the LLM for facts; null: the shipped one."
     )
+    similarity: str | None = Field(
+        default="package:all_minilm_l6_v2",
+        description="Text encoder that tells which other values are near a fact's and which mean the same: "
+        "package:all_minilm_l6_v2 (where that package is not installed, as null), the folder or the repository of a "
+        "sentence-transformers model with mean pooling; null: other values come in the order of how often the build "
+        "states them.",
+    )
 
 
 class CorrectConfig(Section):
