@@ -29,16 +29,24 @@ Scope = Literal["source", "partition", "build", "shard"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extra:
+    """What a stage reads only where a config ``field`` is set: other stages, and other fields."""
+
+    field: str
+    reads: tuple[str, ...]
+    config_fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage, as data. Its marker holds a fingerprint of everything named here.
 
     ``scope`` is its unit of work: ``partition`` and ``shard`` stages are maps over those; ``source`` and ``build``
     stages run once over everything (collect makes the partitions; dedup, select, pack and report reduce them).
     ``config_fields`` are sections (``dedup``) or fields (``fetch.max_pixels``) of BuildConfig; the stage reads no
-    other. ``reads_with``: what it reads only where the config field before the colon is set (what shipped caption
-    templates ask holds nothing of the prompt, so another CLIP, which clean counts tokens for, makes no new captions).
-    ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
+    other. ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
     the user's file named there takes its place. ``safety_models``: it depends on the files of the safety classifiers.
+    ``also``: what it depends on besides in some builds.
     """
 
     name: str
@@ -46,7 +54,7 @@ class Stage:
     scope: Scope
     row: type[Row] | None = None
     reads: tuple[str, ...] = ()
-    reads_with: tuple[str, ...] = ()
+    also: Extra | None = None
     model_roles: tuple[str, ...] = ()
     config_fields: tuple[str, ...]
     data_files: tuple[str, ...] = ()
@@ -147,7 +155,9 @@ STAGES: tuple[Stage, ...] = (
         scope="partition",
         row=Captioned,
         reads=("fetch", "safety"),
-        reads_with=("caption.templates:clean",),
+        # What the shipped templates ask holds nothing of the prompt: another CLIP, for which clean counts tokens, then
+        # makes no new captions.
+        also=Extra(field="caption.templates", reads=("clean",), config_fields=("facts.parser", "facts.max_chars")),
         model_roles=("captioner",),
         config_fields=("caption",),
         data_files=("caption.templates:sentences/caption_templates.yaml",),
