@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from surd.pipeline.models.captioner_families import UNPROMPTED
+from surd.pipeline.models.captioner_check import captioner_files, check_captioner_kind
 from surd.pipeline.models.model_files import ModelFiles, model_files
 from surd.pipeline.models.nsfw import image_model_file, unsafe_columns
 from surd.schemas import BuildConfig, SurdError, resolve_model
@@ -123,18 +123,8 @@ def _check_captioner(config: BuildConfig) -> None:
 
         check_server(server, "captioner")
         return
-    files = model_files("models.captioner", config.models.captioner)
-    kind = files.read_json("config.json").get("model_type")
-    if kind not in UNPROMPTED:
-        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as NAMES
-
-        if kind not in NAMES:
-            raise files.fault(f"it is a {kind!r}, which is no image-to-text model; name one such as BLIP")
-        if not config.caption.prompt:
-            raise files.fault(
-                f"a {kind!r} captions only with a prompt; set caption.prompt to what the model is to be asked, such as"
-                " 'Describe the picture in one sentence.', or name one that needs none, such as BLIP"
-            )
+    files = captioner_files(config)
+    check_captioner_kind(files, config)
     _check_weights(files)
     _check_parts(files, *_PROCESSORS)
     _check_parts(files, *_TOKENIZERS)

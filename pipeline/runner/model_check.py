@@ -24,6 +24,10 @@ def check_models(config: BuildConfig, build: Build) -> None:
             continue
         try:
             check_role(role, config)
+            if role == "captioner":
+                from surd.pipeline.stages.caption import check_questions
+
+                check_questions(config)
         except SurdError:
             pending = unfinished(config, build) if pending is None else pending
             if pending.intersection(stages):

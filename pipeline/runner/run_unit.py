@@ -185,6 +185,8 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
         "models": {role: models.revision(role) for role in stage.roles(config)},
         "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in inputs(stage, config)},
     }
+    if stage.also and _field(config, stage.also.field):
+        basis["also"] = declared_values(config, stage.also.config_fields)
     if files := _data_files(stage, config):
         basis["data"] = [_file_hash(file) for file in files]
     if stage.scope == "source":
@@ -196,8 +198,7 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
 
 def inputs(stage: Stage, config: BuildConfig) -> tuple[str, ...]:
     """The stages that a stage reads under this config."""
-    with_fields = [entry.partition(":")[::2] for entry in stage.reads_with]
-    return (*stage.reads, *(read for field, read in with_fields if _field(config, field)))
+    return (*stage.reads, *stage.also.reads) if stage.also and _field(config, stage.also.field) else stage.reads
 
 
 def declared_values(config: BuildConfig, fields: Iterable[str]) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from surd.pipeline.prompts.language import LANGUAGES
+from surd.pipeline.sentences.caption_text import MAX_WORDS
 from surd.pipeline.sentences.rewrite_template import shortened
 from surd.pipeline.sentences.yaml_file import read_yaml
 from surd.schemas import SurdError
@@ -57,7 +58,7 @@ class CaptionTemplate(_Model):
     """One question, and the limits of its answer."""
 
     ask: str = Field(min_length=1)
-    max_words: int = Field(default=100, ge=3)
+    max_words: int = Field(default=MAX_WORDS, ge=3)
     max_new_tokens: int | None = Field(default=None, ge=1)
 
     @field_validator("ask")

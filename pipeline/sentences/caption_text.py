@@ -40,6 +40,8 @@ _CHATTER = re.compile(
 )
 _END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s|$)|[。！？]++[」』”]*+")
 _ABBREVIATION = re.compile(r"(?:\b(?:mr|mrs|ms|dr|st|no|vs|approx|e\.g|i\.e|u\.s|jr)|\b[A-Z])\.$", re.IGNORECASE)
+#: Of an answer whose template names no number of its own.
+MAX_WORDS = 100
 _WORD = re.compile(r"\w+")
 #: So often in a row a word, or a phrase of up to so many words, is a model in a loop: "very, very" is English.
 _LOOP_OF_WORDS, _LOOP_OF_PHRASES, _LONGEST_PHRASE = 4, 3, 12
@@ -50,7 +52,7 @@ class InvalidCaption(Exception):
 
 
 def usable_caption(
-    answer: str, *, cut: bool = False, max_words: int = 100, language: str | None = None, asked: bool = True
+    answer: str, *, cut: bool = False, max_words: int = MAX_WORDS, language: str | None = None, asked: bool = True
 ) -> str:
     """The caption in a captioner's answer, on one line.
 

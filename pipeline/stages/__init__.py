@@ -30,17 +30,25 @@ Scope = Literal["source", "partition", "build", "shard"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extra:
+    """What a stage reads only where a config ``field`` is set: other stages, and other fields."""
+
+    field: str
+    reads: tuple[str, ...]
+    config_fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage, as data. Its marker holds a fingerprint of everything named here.
 
     ``scope`` is its unit of work: ``partition`` and ``shard`` stages are maps over those; ``source`` and ``build``
     stages run once over everything (collect makes the partitions; dedup, select, pack and report reduce them).
     ``config_fields`` are sections (``dedup``) or fields (``fetch.max_pixels``) of BuildConfig; the stage reads no
-    other. ``reads_with``: what it reads only where the config field before the colon is set (what shipped caption
-    templates ask holds nothing of the prompt, so another CLIP, which clean counts tokens for, makes no new captions).
-    ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
+    other. ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
     the user's file named there takes its place. ``witness_roles``: further models, where ``correct.witnesses`` has
-    them. ``safety_models``: it depends on the files of the safety classifiers.
+    them. ``safety_models``: it depends on the files of the safety classifiers. ``also``: what it depends on besides in
+    some builds.
     """
 
     name: str
@@ -48,7 +56,7 @@ class Stage:
     scope: Scope
     row: type[Row] | None = None
     reads: tuple[str, ...] = ()
-    reads_with: tuple[str, ...] = ()
+    also: Extra | None = None
     model_roles: tuple[str, ...] = ()
     witness_roles: tuple[str, ...] = ()
     config_fields: tuple[str, ...]
@@ -154,7 +162,9 @@ STAGES: tuple[Stage, ...] = (
         scope="partition",
         row=Captioned,
         reads=("fetch", "safety"),
-        reads_with=("caption.templates:clean",),
+        # What the shipped templates ask holds nothing of the prompt: another CLIP, for which clean counts tokens, then
+        # makes no new captions.
+        also=Extra(field="caption.templates", reads=("clean",), config_fields=("facts.parser", "facts.max_chars")),
         model_roles=("captioner",),
         config_fields=("caption",),
         data_files=("caption.templates:sentences/caption_templates.yaml",),

@@ -159,16 +159,14 @@ class ScoreConfig(Section):
 class CaptionConfig(Section):
     """Captions of the image."""
 
-    k: int = Field(
-        default=3, ge=1, description="Captions per image and template: one by beam search, the rest sampled."
-    )
+    k: int = Field(default=3, ge=1, description="Captions per image, of each template: one by beams, others sampled.")
     batch_size: int = Field(default=32, ge=1)
     num_beams: int = Field(default=3, ge=1)
     max_new_tokens: int = Field(default=40, ge=1, description="Of answers whose template names no number of its own.")
     seed: int = Field(default=0, description="Of the sampled captions.")
     templates: str | None = Field(
         default=None,
-        description="YAML file of what a captioner is asked that needs it (LLaVA, Qwen-VL, Florence-2), one named caption"
+        description="YAML file of what a captioner is asked that needs it (LLaVA, Qwen-VL, Florence-2), a named caption"
         " for each template; null: the shipped one (short, medium, long).",
     )
     names: list[str] | None = Field(
@@ -182,7 +180,7 @@ class CaptionConfig(Section):
     max_side: int = Field(
         default=1024,
         ge=64,
-        description="Of a larger picture a captioner that is asked sees a copy of this longer side.",
+        description="Longer side of what a captioner that is asked sees of a larger picture, pixels.",
     )
 
 
