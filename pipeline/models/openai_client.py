@@ -154,7 +154,7 @@ class OpenAIClient(Generic[A]):
             if not (question.picture and isinstance(error, Refused) and is_about_picture(error)):
                 silent.append(why)
             return self._answers.missing(f"the server gave no answer: {why}")
-        await cache.write(key, self._answers.dump(answer))
+        cache.write(key, self._answers.dump(answer))
         return answer
 
     async def _ask(self, client: httpx.AsyncClient, question: Question) -> A:
