@@ -60,8 +60,10 @@ class SentPicture:
         if self._encoded is None and isinstance(self._source, bytes) and not self._is_examined:
             self._is_examined = True
             with suppress(*UNDECODABLE):
-                if kind := self._kind_as_stored(self._source):
-                    self._encoded = (self.longest, _data_url(kind, strip_metadata(self._source)))
+                plain = strip_metadata(self._source)
+                is_upright = plain is self._source or orientation(self._source) == 1
+                if is_upright and (kind := self._kind_as_stored(plain)):
+                    self._encoded = (self.longest, _data_url(kind, plain))
         return self._encoded[1] if self._encoded and self._encoded[0] == self.longest else None
 
     def encoded_url(self) -> bytes:
@@ -95,7 +97,7 @@ class SentPicture:
             self._sides = image.size
             kind = image.format or ""
             plain = image.mode in _SENT_AS_STORED.get(kind, ()) and "transparency" not in image.info
-            alike = plain and getattr(image, "n_frames", 1) == 1 and orientation(data) == 1
+            alike = plain and getattr(image, "n_frames", 1) == 1
             return kind.lower() if alike and max(image.size) <= self.longest else None
 
 
