@@ -47,6 +47,11 @@ class CaptionModel(ABC):
     def prompted(self) -> bool:
         """Whether it has to be asked: a chat model, a server. Others caption when they are asked nothing."""
 
+    @property
+    def family(self) -> str:
+        """The ``model_type`` of an architecture of transformers, which tells what tasks it knows; "" of a server."""
+        return ""
+
     @abstractmethod
     def caption(
         self,

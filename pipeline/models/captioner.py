@@ -37,9 +37,9 @@ class Captioner(CaptionModel):
 
     def __init__(self, ref: str, device: str, dtype: str = "auto") -> None:
         kind = AutoConfig.from_pretrained(ref).model_type
-        self._prompted = kind not in UNPROMPTED
+        self._kind = kind
         if dtype == "auto":
-            dtype = "bfloat16" if self._prompted and computes_bfloat16(device) else "float32"
+            dtype = "bfloat16" if self.prompted and computes_bfloat16(device) else "float32"
         model = load_weights(AutoModelForImageTextToText, ref, dtype=getattr(torch, dtype))
         self._model, self._device = model.to(device).eval(), device
         self._inputs = CaptionInputs(ref, kind, encoder_decoder=bool(model.config.is_encoder_decoder))
@@ -47,7 +47,11 @@ class Captioner(CaptionModel):
 
     @property
     def prompted(self) -> bool:
-        return self._prompted
+        return self._kind not in UNPROMPTED
+
+    @property
+    def family(self) -> str:
+        return self._kind
 
     def caption(
         self,

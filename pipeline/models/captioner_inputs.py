@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
-from surd.pipeline.models.captioner_families import PLACES_PICTURE, TEXTLESS
+from surd.pipeline.models.captioner_families import BY_TASK, PLACES_PICTURE, TEXTLESS
 
 #: What processors give for training alone.
 _UNREAD = ("labels",)
@@ -29,7 +29,7 @@ class CaptionInputs:
         else:
             self._processor = AutoProcessor.from_pretrained(ref)
             self.tokenizer = self._processor.tokenizer
-        self._template = getattr(self._processor, "chat_template", None) or self.tokenizer.chat_template
+        self._template = None if kind in BY_TASK else _chat_template(self._processor, self.tokenizer)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         if not encoder_decoder:
@@ -64,6 +64,13 @@ class CaptionInputs:
         if self._kind in PLACES_PICTURE or not isinstance(place, str) or not place or place in text:
             return text
         return f"{place}{text}"
+
+
+def _chat_template(*owners: Any) -> str | None:
+    """The template of the first that has one; of several the default one."""
+    templates = (getattr(owner, "chat_template", None) for owner in owners)
+    template = next((one for one in templates if one), None)
+    return template.get("default") if isinstance(template, dict) else template
 
 
 def _chat(picture: Image.Image, text: str) -> list[dict[str, Any]]:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from surd.pipeline.models.captioner_families import UNPROMPTED
+from surd.pipeline.models.captioner_check import captioner_files, check_captioner_kind
 from surd.pipeline.models.model_files import ModelFiles, model_files
 from surd.pipeline.models.nsfw import image_model_file, unsafe_columns
 from surd.schemas import BuildConfig, SurdError, resolve_model
 from surd.schemas.clip_ref import HUB_PREFIX, clip_ref
+from surd.schemas.config import ModelsConfig
 from surd.schemas.errors import one_line
 from surd.schemas.model_ref import existing_path, server_ref, shown
 
@@ -46,7 +47,7 @@ def check_role(role: str, config: BuildConfig) -> None:
 
     No weights are read or downloaded; a model that is on the hub alone is looked up there, once.
     """
-    _check_device(config.models.device)
+    _check_device(role, config.models)
     _CHECKS[role](config)
 
 
@@ -61,7 +62,12 @@ def is_local(role: str, config: BuildConfig) -> bool:
     return not server_ref(ref) and existing_path(resolve_model(ref)) is not None
 
 
-def _check_device(device: str) -> None:
+def _check_device(role: str, config: ModelsConfig) -> None:
+    field, device = "models.device", config.device
+    for name in (role, "llm") if role == "embed_llm" and config.embed_llm is None else (role,):
+        if name in config.devices:
+            field, device = f"models.devices.{name}", config.devices[name]
+            break
     if device in ("auto", "cpu"):  # and torch, which takes a second to load, is not asked
         return
     import torch
@@ -69,7 +75,7 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(1, device=device)
     except Exception as error:  # a wrong name, no driver, no such card: each another type
-        raise SurdError(f"models.device is {device!r}: {one_line(error, 120)}; use auto, cpu or cuda") from None
+        raise SurdError(f"{field} is {device!r}: {one_line(error, 120)}; use auto, cpu or cuda") from None
 
 
 def _check_clip(config: BuildConfig) -> None:
@@ -117,18 +123,8 @@ def _check_captioner(config: BuildConfig) -> None:
 
         check_server(server, "captioner")
         return
-    files = model_files("models.captioner", config.models.captioner)
-    kind = files.read_json("config.json").get("model_type")
-    if kind not in UNPROMPTED:
-        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as NAMES
-
-        if kind not in NAMES:
-            raise files.fault(f"it is a {kind!r}, which is no image-to-text model; name one such as BLIP")
-        if not config.caption.prompt:
-            raise files.fault(
-                f"a {kind!r} captions only with a prompt; set caption.prompt to what the model is to be asked, such as"
-                " 'Describe the picture in one sentence.', or name one that needs none, such as BLIP"
-            )
+    files = captioner_files(config)
+    check_captioner_kind(files, config)
     _check_weights(files)
     _check_parts(files, *_PROCESSORS)
     _check_parts(files, *_TOKENIZERS)
@@ -182,7 +178,7 @@ def _gguf_depth(field: str, ref: str, file: Path, config: BuildConfig) -> int:
     from surd.pipeline.models.gguf import depth
 
     try:
-        return depth(file, Models(config.models).dtype)
+        return depth(file, Models(config.models).dtype_of("embed_llm"))
     except Exception as error:  # a damaged file makes the reader raise all sorts
         raise SurdError(f"{field} is {shown(ref)}: it is not a valid GGUF file ({one_line(error)})") from None
 

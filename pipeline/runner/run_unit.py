@@ -183,8 +183,10 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
         "version": stage.version,
         "settings": declared_values(config, stage.config_fields),
         "models": {role: models.revision(role) for role in stage.model_roles},
-        "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in stage.reads},
+        "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in inputs(stage, config)},
     }
+    if stage.also and _field(config, stage.also.field):
+        basis["also"] = declared_values(config, stage.also.config_fields)
     if files := _data_files(stage, config):
         basis["data"] = [_file_hash(file) for file in files]
     if stage.scope == "source":
@@ -192,6 +194,11 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
 
         basis["source"] = open_source(config).fingerprint()
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+def inputs(stage: Stage, config: BuildConfig) -> tuple[str, ...]:
+    """The stages that a stage reads under this config."""
+    return (*stage.reads, *stage.also.reads) if stage.also and _field(config, stage.also.field) else stage.reads
 
 
 def declared_values(config: BuildConfig, fields: Iterable[str]) -> Mapping[str, Any]:
@@ -220,10 +227,14 @@ def _data_files(stage: Stage, config: BuildConfig) -> list[Path]:
     files = []
     for entry in stage.data_files:
         configurable, _, shipped = entry.rpartition(":")
-        section, _, name = configurable.partition(".")
-        own = getattr(getattr(config, section), name) if configurable else None
+        own = _field(config, configurable) if configurable else None
         files.append(absolute(own) if own else _PIPELINE / shipped)
     return [*files, *safety_files(config.safety)] if stage.safety_models else files
+
+
+def _field(config: BuildConfig, path: str) -> Any:
+    section, _, name = path.partition(".")
+    return getattr(getattr(config, section), name)
 
 
 def _file_hash(file: Path) -> str:

@@ -29,6 +29,15 @@ Scope = Literal["source", "partition", "build", "shard"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extra:
+    """What a stage reads only where a config ``field`` is set: other stages, and other fields."""
+
+    field: str
+    reads: tuple[str, ...]
+    config_fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage, as data. Its marker holds a fingerprint of everything named here.
 
@@ -37,6 +46,7 @@ class Stage:
     ``config_fields`` are sections (``dedup``) or fields (``fetch.max_pixels``) of BuildConfig; the stage reads no
     other. ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
     the user's file named there takes its place. ``safety_models``: it depends on the files of the safety classifiers.
+    ``also``: what it depends on besides in some builds.
     """
 
     name: str
@@ -44,6 +54,7 @@ class Stage:
     scope: Scope
     row: type[Row] | None = None
     reads: tuple[str, ...] = ()
+    also: Extra | None = None
     model_roles: tuple[str, ...] = ()
     config_fields: tuple[str, ...]
     data_files: tuple[str, ...] = ()
@@ -144,8 +155,12 @@ STAGES: tuple[Stage, ...] = (
         scope="partition",
         row=Captioned,
         reads=("fetch", "safety"),
+        # What the shipped templates ask holds nothing of the prompt: another CLIP, for which clean counts tokens, then
+        # makes no new captions.
+        also=Extra(field="caption.templates", reads=("clean",), config_fields=("facts.parser", "facts.max_chars")),
         model_roles=("captioner",),
         config_fields=("caption",),
+        data_files=("caption.templates:sentences/caption_templates.yaml",),
     ),
     Stage(
         name="rewrite",

