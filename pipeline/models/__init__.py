@@ -127,6 +127,8 @@ class Models:
         Raises SurdError when the string names a path or package that is not there, or a server where none can serve.
         """
         weights, dtype = self.weights(role), self._dtype_setting(role)
+        if not weights:
+            return ""
         has_dtype = role in _LLMS or (dtype != "auto" and role not in FLOAT32_ROLES)
         return f"{weights} {dtype}" if has_dtype and not server_ref(self.config.ref(role)) else weights
 

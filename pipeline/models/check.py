@@ -28,6 +28,7 @@ def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
     """What is loaded in a build of this config -> the stages that load it."""
     safety, embed = config.safety, config.embed
     fuses = config.correct.rule == "facts" and config.correct.fuse
+    witnesses = config.correct.witnesses if config.correct.rule == "facts" else ()
     llm = (("rewrite", config.rewrite.enabled), ("correct", fuses))
     needed = {
         "safety.image_model": ("safety",) if safety.enabled else (),
@@ -37,7 +38,8 @@ def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
         "llm": tuple(stage for stage, wanted in llm if wanted),
         "embed_llm": ("embed",) if embed.layers else (),
         "diffusion": ("embed",) if embed.columns else (),
-        "vlm": ("correct",) if config.models.vlm else (),
+        "vqa": ("correct",) if "vqa" in witnesses else (),
+        "vlm": ("correct",) if "vlm" in witnesses else (),
     }
     return {role: stages for role, stages in needed.items() if stages}
 

@@ -92,10 +92,14 @@ class OpenAIClient(Generic[A]):
         silent: list[str] = []  # why the server itself failed a question, in the order it did
         slots = asyncio.Semaphore(self._settings.concurrency)
 
-        async def one(key: str, question: Question) -> None:
+        idle: list[httpx.AsyncClient] = []
+        clients = self._clients()
+
+        async def one(client: httpx.AsyncClient, key: str, question: Question) -> None:
             try:
                 found[key] = await self._answer(client, cache, key, question, silent)
             finally:
+                idle.append(client)
                 slots.release()
 
         async with self._cache.open() as cache, AsyncExitStack() as connections:
@@ -108,11 +112,10 @@ class OpenAIClient(Generic[A]):
                         found |= await self._kept(cache, new)
                         for key, question in new.items():
                             if key not in found:
-                                if not under_way:
-                                    client = await connections.enter_async_context(self._client())
                                 under_way.add(key)
                                 await slots.acquire()
-                                tasks.create_task(one(key, question))
+                                client = idle.pop() if idle else await connections.enter_async_context(next(clients))
+                                tasks.create_task(one(client, key, question))
             except ExceptionGroup as group:
                 raise group.exceptions[0] from None
         self._raise_if_silent(silent, len(under_way))
@@ -126,11 +129,14 @@ class OpenAIClient(Generic[A]):
         answers = {key: self._answers.load(document) for key, document in documents.items()}
         return {key: answer for key, answer in answers.items() if answer is not None}
 
-    def _client(self) -> httpx.AsyncClient:
+    def _clients(self) -> Iterator[httpx.AsyncClient]:
+        """Clients of one connection each. A pool looks at all of its connections for every request: 64 requests at once
+        took 2.6 times as long through one pool as through 64 clients."""
         settings = client_settings(self._settings.timeout)
         settings["headers"] |= _authorization()
-        most = self._settings.concurrency
-        return httpx.AsyncClient(**settings, limits=httpx.Limits(max_connections=most, max_keepalive_connections=most))
+        tls = httpx.create_ssl_context()  # the certificates are read once
+        while True:
+            yield httpx.AsyncClient(**settings, verify=tls, limits=httpx.Limits(max_connections=1))
 
     async def _answer(
         self, client: httpx.AsyncClient, cache: OpenAnswers, key: str, question: Question, silent: list[str]
@@ -148,7 +154,7 @@ class OpenAIClient(Generic[A]):
             if not (question.picture and isinstance(error, Refused) and is_about_picture(error)):
                 silent.append(why)
             return self._answers.missing(f"the server gave no answer: {why}")
-        await cache.write(key, self._answers.dump(answer))
+        cache.write(key, self._answers.dump(answer))
         return answer
 
     async def _ask(self, client: httpx.AsyncClient, question: Question) -> A:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import threading
+from contextlib import suppress
 
 from PIL import Image
 
@@ -43,7 +44,7 @@ class SentPicture:
         self.name = f"sha256:{digest.hexdigest()}@{longest}"
         self._encoding = threading.Lock()
         self._encoded: tuple[int, bytes] | None = None
-        self._is_halved = False
+        self._is_examined = self._is_halved = False
         self._sides = (0, 0)  # width and height, once it was encoded
 
     def halve(self) -> bool:
@@ -54,8 +55,22 @@ class SentPicture:
         self.longest, self._is_halved = half, True
         return True
 
-    def data_url(self) -> bytes:
-        """The picture as a data URL; encoded once for each size. Raises UnreadablePicture."""
+    def stored_url(self) -> bytes | None:
+        """The data URL if it is at hand or made in less than a millisecond, of a file that is sent as it is stored."""
+        if self._encoded is None and isinstance(self._source, bytes) and not self._is_examined:
+            self._is_examined = True
+            with suppress(*UNDECODABLE):
+                plain = strip_metadata(self._source)
+                is_upright = plain is self._source or orientation(self._source) == 1
+                if is_upright and (kind := self._kind_as_stored(plain)):
+                    self._encoded = (self.longest, _data_url(kind, plain))
+        return self._encoded[1] if self._encoded and self._encoded[0] == self.longest else None
+
+    def encoded_url(self) -> bytes:
+        """The data URL of a JPEG; encoded once for each size, by whichever thread comes first.
+
+        Raises UnreadablePicture.
+        """
         with self._encoding:
             if self._encoded is None or self._encoded[0] != self.longest:
                 try:
@@ -65,8 +80,6 @@ class SentPicture:
             return self._encoded[1]
 
     def _encode(self) -> bytes:
-        if isinstance(self._source, bytes) and (kind := self._kind_as_stored(self._source)):
-            return _data_url(kind, strip_metadata(self._source))
         picture = to_rgb(self._source) if isinstance(self._source, bytes) else self._source.convert("RGB")
         self._sides = picture.size
         if max(picture.size) > self.longest:
@@ -84,7 +97,7 @@ class SentPicture:
             self._sides = image.size
             kind = image.format or ""
             plain = image.mode in _SENT_AS_STORED.get(kind, ()) and "transparency" not in image.info
-            alike = plain and getattr(image, "n_frames", 1) == 1 and orientation(data) == 1
+            alike = plain and getattr(image, "n_frames", 1) == 1
             return kind.lower() if alike and max(image.size) <= self.longest else None
 
 

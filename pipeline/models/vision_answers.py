@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -71,7 +70,7 @@ class VisionAnswers(AnswerFormat[VisionAnswer]):
         return VisionAnswer(why=why)
 
     def dump(self, answer: VisionAnswer) -> str:
-        return json.dumps(dataclasses.asdict(answer), ensure_ascii=True, separators=(",", ":"))
+        return json.dumps(vars(answer), ensure_ascii=True, separators=(",", ":"))
 
     def load(self, document: str) -> VisionAnswer | None:
         try:

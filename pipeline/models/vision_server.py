@@ -8,11 +8,11 @@ from typing import Any
 
 from PIL import Image
 
-from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel, CaptionPrompt
+from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel, CaptionPrompt, caption_answer
 from surd.pipeline.models.openai_client import OpenAIClient
 from surd.pipeline.models.openai_request import Question
 from surd.pipeline.models.sent_picture import SentPicture
-from surd.pipeline.models.vision_answers import TOP_LOGPROBS, VisionAnswers, YesNo, yes_no
+from surd.pipeline.models.vision_answers import TOP_LOGPROBS, VisionAnswer, VisionAnswers, YesNo, yes_no
 from surd.schemas import SurdError
 from surd.schemas.config import ServerConfig
 from surd.schemas.model_ref import ServerRef
@@ -48,19 +48,21 @@ class VisionServer(CaptionModel):
         max_new_tokens: int,
         seed: int,
         prompts: Sequence[Sequence[CaptionPrompt]] | None = None,
+        max_side: int | None = None,
     ) -> list[list[CaptionAnswer]]:
         """See CaptionModel. ``images`` are drawn one after another, as requests get under way: give all at once.
 
-        There is no beam search here: the first answer is greedy. Raises SurdError if a prompt is empty, and as
-        OpenAIClient does.
+        There is no beam search here: the first answer is greedy. ``max_side``: pixels, if pictures are to be sent
+        smaller than ``server.image_size``. Raises SurdError if a prompt is empty, and as OpenAIClient does.
         """
+        size = min(self._size, max_side or self._size)
         asked: list[list[CaptionPrompt]] = []
 
         def questions() -> Iterator[Question]:
             of_each = iter(prompts) if prompts is not None else None
             for image in images:
                 asked.append([CaptionPrompt()] if of_each is None else list(next(of_each)))
-                picture = SentPicture(image, self._size)
+                picture = SentPicture(image, size)
                 for prompt in asked[-1]:
                     for number in range(k):
                         yield self._caption_question(picture, prompt, max_new_tokens, seed, number)
@@ -69,7 +71,7 @@ class VisionServer(CaptionModel):
         found: list[list[CaptionAnswer]] = []
         for of_one in asked:
             named = ((prompt.name, next(answers)) for prompt in of_one for _ in range(k))
-            found.append([CaptionAnswer(name=name, text=one.text, why=one.why, cut=one.cut) for name, one in named])
+            found.append([_caption_answer(name, answer) for name, answer in named])
         return found
 
     def probabilities(
@@ -133,3 +135,9 @@ class VisionServer(CaptionModel):
         return Question(
             payload={"model": self._ref.model, "messages": messages, "stream": False, **fields}, picture=picture
         )
+
+
+def _caption_answer(name: str, answer: VisionAnswer) -> CaptionAnswer:
+    if answer.text is None:
+        return CaptionAnswer(name=name, why=answer.why)
+    return caption_answer(name, answer.text, cut=answer.cut)
