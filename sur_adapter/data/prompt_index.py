@@ -58,7 +58,7 @@ class PromptIndex:
         """
         if self._table is None:
             raise SurdError(f"{self.name}: is missing, and only it lists the captions of every sample; {REMEDY}")
-        if not self._caption_columns:
+        if CAPTIONS not in self._table.schema_arrow.names:
             return
         with self._damage("its captions"):
             columns = ["shard", "simple", *self._caption_columns]
@@ -70,10 +70,13 @@ class PromptIndex:
 
     @property
     def _caption_columns(self) -> list[str]:
-        """The paths in Parquet of names and texts of captions; empty if there are none."""
+        """The paths in Parquet of names and texts of captions."""
         schema = self._table.schema
         paths = [schema.column(number).path for number in range(len(schema))]
-        return [path for path in paths if path.split(".")[0] == CAPTIONS and path.split(".")[-1] in ("name", "text")]
+        paths = [path for path in paths if path.split(".")[0] == CAPTIONS and path.split(".")[-1] in ("name", "text")]
+        if len(paths) != 2:
+            raise ValueError("they are not lists of name and text")
+        return paths
 
     @contextmanager
     def _damage(self, what: str) -> Iterator[None]:
