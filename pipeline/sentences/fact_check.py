@@ -10,7 +10,17 @@ import numpy as np
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
 from surd.pipeline.facts.people import names_person
-from surd.pipeline.sentences.claims import Claim, Key, agree, exclusive, fact_key, in_words, slot, stated, with_its_thing
+from surd.pipeline.sentences.claims import (
+    Claim,
+    Key,
+    agree,
+    exclusive,
+    fact_key,
+    in_words,
+    slot,
+    stated,
+    with_its_thing,
+)
 from surd.pipeline.sentences.fact_calibration import FactCalibration, FactScores
 from surd.pipeline.sentences.witnesses import Witness
 

@@ -144,7 +144,10 @@ class Reviser:
             wrong = [
                 dataclasses.replace(claim, fact=fact)
                 for claim, fact in of_one
-                if len(one.repairs) < self._rounds and claim.scores and claim.belief < self._least and fact_key(fact) not in one.left
+                if len(one.repairs) < self._rounds
+                and claim.scores
+                and claim.belief < self._least
+                and fact_key(fact) not in one.left
             ]
             losers.append(
                 min(wrong, key=lambda claim: (_ORDER.index(claim.fact.kind), claim.belief), default=None)
