@@ -482,7 +482,9 @@ class Reading:
             inside = [i for i in self._inside(part) if any(char.isalnum() for char in self.tree.words[i])]
             if len(inside) == 1:
                 i, low = inside[0], self.tree.lower[inside[0]]
-                if self.tree.tags[i] in ("VB", "VBP", "VBZ") or (self.tree.tags[i] == "JJ" and low.endswith(_AGENTS)):
+                if self.tree.tags[i] in ("VB", "VBP", "VBZ", "UH", "FW") or (
+                    self.tree.tags[i] == "JJ" and low.endswith(_AGENTS)
+                ):
                     self.tree.tags[i] = "NNS" if low.endswith("s") else "NN"
                 deed = low.endswith("ing") and len(low) > 5 and low not in GERUND_NOUNS
                 if deed or self.tree.tags[i] in ("JJ", "VBN", "VBD"):

@@ -58,6 +58,9 @@ def _counted(i: int, tags: list[str], deps: list[str], heads: list[int]) -> None
     noun = i + 1
     if deps[i] not in ("pobj", "dobj", "attr", "ROOT", "nsubj", "meta", "conj", "appos") or noun >= len(tags):
         return
+    if tags[noun] in ("VBP", "VBZ") and heads[i] == noun and deps[i] == "nsubj":
+        tags[noun], deps[i] = "NN", "nummod"
+        return
     if tags[noun] not in ("JJ", "RB", "NN", "NNS") or heads[noun] > noun:
         return
     if tags[noun] in ("NN", "NNS") and heads[noun] != i:
@@ -74,7 +77,11 @@ def _counted(i: int, tags: list[str], deps: list[str], heads: list[int]) -> None
 def _side(i: int, tags: list[str], deps: list[str], heads: list[int]) -> None:
     """ "a dog left of a cat", "cat right of tractor": the side belongs to the thing before it."""
     noun, of = i - 1, i + 1
-    if not i or tags[noun] not in NOUN_TAGS:
+    if not i:
+        return
+    if tags[noun] == "JJ" and heads[noun] == i:
+        tags[noun] = "NN"
+    if tags[noun] not in NOUN_TAGS:
         return
     if heads[noun] == i or heads[i] == i:
         above = (noun, "ROOT") if heads[i] == i else (heads[i], deps[i])
