@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from surd.pipeline.facts.closed_classes import closed_classes
 from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.inflection import many, one_of
 from surd.pipeline.facts.similarity import TextVectors
-from surd.pipeline.facts.stated_values import StatedValues, ranked, thing_name
+from surd.pipeline.facts.stated_values import StatedValues, ranked, said_with_object, thing_name
 from surd.pipeline.facts.style_phrases import trailing
 from surd.pipeline.facts.verb_forms import as_gerund
 
@@ -77,6 +78,8 @@ class Alternatives:
         value = " ".join((thing_name(fact) or fact.of.lower() if fact.kind == "entity" else fact.value.lower()).split())
         if not value or fact.kind == "text":
             return []
+        if fact.kind == "entity" and any(said_with_object(other) and other.to == fact.of for other in stated):
+            return []  # "bath" of "taking a bath"
         others = self._grouped(value)
         if others is not None and fact.kind != "relation":
             return self._facts(fact, others, stated, most)
@@ -98,13 +101,21 @@ class Alternatives:
     def _facts(self, fact: Fact, others: Iterable[str], stated: Sequence[Fact], most: int) -> list[Fact]:
         if fact.kind == "entity":
             taken = {thing_name(other) for other in stated if other.kind == "entity"}
-            return [replace(fact, of=other, value="") for other in others if other not in taken][:most]
+            chosen = list(islice((other for other in others if other not in taken), most))
+            return [replace(fact, of=many(other) if fact.plural else other) for other in chosen]
         taken = {
             other.value.lower()
             for other in stated
             if other.kind == fact.kind and other.of_start == fact.of_start and other.to == fact.to
         }
-        return [replace(fact, value=other) for other in others if other not in taken][:most]
+        chosen = list(islice((other for other in others if other not in taken), most))
+        if fact.kind == "count":
+            single = one_of(fact.of) or fact.of if fact.plural else fact.of
+            return [
+                replace(fact, value=other, of=single if other == "one" else many(single), plural=other != "one")
+                for other in chosen
+            ]
+        return [replace(fact, value=other) for other in chosen]
 
     def _grouped(self, value: str) -> list[str] | None:
         """The values of the user's group that a value belongs to; None if it belongs to none."""
@@ -183,7 +194,9 @@ class Alternatives:
         if fact.to is None:
             return [replace(fact, value=other) for other in self._nearest("action", deed)][:most]
         whole = f"{deed} {fact.to.lower()}"
-        instead, verbs = self._nearest("action", whole), self._nearest("verb", deed)
+        instead = self._nearest("action", whole)
+        verbs = [] if deed in closed_classes().light else self._nearest("verb", deed)
+        verbs = [other for other in verbs if other not in closed_classes().light]
         found = []
         for number in range(max(len(instead), len(verbs))):
             found += [replace(fact, value=other, to=None) for other in instead[number : number + 1]]

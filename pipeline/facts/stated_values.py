@@ -14,8 +14,8 @@ from surd.pipeline.facts.verb_forms import as_gerund, base
 #: Nouns that name the place of things in a picture, or the picture, and are no alternatives of things.
 _NO_THINGS = frozenset((
     "background", "backdrop", "foreground", "front", "back", "side", "left", "right", "top", "bottom", "middle",
-    "center", "view", "scene", "way", "one", "group", "couple", "pair", "bunch", "row", "number", "lot", "kind", "type", "sort",
-    "style", "art", "text",
+    "center", "view", "scene", "way", "one", "group", "couple", "pair", "bunch", "row", "number", "lot", "kind", "type",
+    "sort", "style", "art", "text",
 ))  # fmt: skip
 _ENOUGH = 100
 
@@ -39,8 +39,11 @@ class StatedValues:
     def add(self, sentences: Iterable[Sentence]) -> StatedValues:
         """Count what these texts state, facts that they deny left out."""
         for sentence in sentences:
+            end = style_start(sentence)
+            things = {fact.to for fact in sentence.facts if said_with_object(fact)}
             for fact in sentence.facts:
-                if not fact.negated:
+                idle = (fact.kind != "style" and fact.start >= end) or (fact.kind == "entity" and fact.of in things)
+                if not fact.negated and not idle:
                     self._count(sentence, fact)
         return self
 
@@ -81,6 +84,24 @@ class StatedValues:
             self.whole_deeds[f"{deed} {with_article(to)}"] += 1
         elif behind.strip().startswith(to):
             self.whole_deeds[f"{deed} {to}"] += 1
+
+
+def style_start(sentence: Sentence) -> int:
+    """The character from which on a text speaks of its style ("..., drawn as a pencil sketch"); its length if it does
+    not. The nouns there name nothing in the picture."""
+    text = sentence.text
+    comma = text.rfind(",")
+    words = text[comma + 1 :].lower().split(maxsplit=1)
+    if comma > 0 and words and words[0] in closed_classes().style_leads:
+        styles = [fact for fact in sentence.facts if fact.kind == "style" and fact.start > comma]
+        if styles or words[0] in ("as", "drawn", "painted", "sketched", "printed", "rendered"):
+            return comma
+    return len(text)
+
+
+def said_with_object(fact: Fact) -> bool:
+    """Whether an action is a verb that says little without its object: "taking a bath", "playing golf"."""
+    return fact.kind == "action" and fact.to is not None and as_gerund(fact.value.lower()) in closed_classes().light
 
 
 def thing_name(fact: Fact) -> str:
