@@ -70,7 +70,7 @@ class StatedValues:
     def _deed(self, sentence: Sentence, fact: Fact, value: str) -> None:
         verb, space, rest = value.partition(" ")
         deed = as_gerund(verb)
-        if deed is None or verb.endswith("ed") or verb in closed_classes().needy:
+        if deed is None or verb.endswith("ed") or (verb in closed_classes().needy and verb != deed):
             return  # a past participle says what is done to a thing, not what it does
         deed = f"{deed}{space}{rest}"
         if fact.to is None:
