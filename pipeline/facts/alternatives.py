@@ -26,7 +26,7 @@ from surd.pipeline.facts.inflection import many, one_of
 from surd.pipeline.facts.similarity import TextVectors
 from surd.pipeline.facts.stated_values import StatedValues, ranked, said_with_object, thing_name
 from surd.pipeline.facts.style_phrases import trailing
-from surd.pipeline.facts.verb_forms import as_gerund
+from surd.pipeline.facts.verb_forms import as_gerund, deed_and_place
 
 #: Cosines from which on two values mean the same, in the frames below: of 44 pairs of synonyms and 50 of sister terms
 #: among the things of captions 4 fall on the wrong side ("sailboat" and "ship"), of 18 and 24 among deeds 2.
@@ -166,14 +166,19 @@ class Alternatives:
         return None
 
     def _relations(self, fact: Fact, value: str) -> list[str]:
-        verb, _, rest = value.partition(" ")
-        if (deed := as_gerund(verb) if rest and value not in self._prepositions else None) is not None:
-            if verb != deed:
-                return []
-            return [f"{other} {rest}" for other in self._nearest("action", deed) if " " not in other]
+        if value not in self._prepositions and (placed := deed_and_place(value)):
+            return self._in_place(fact, *placed)
         if (fact.to or "").lower().split(" ")[-1] in _GROUND or value not in self._prepositions:
             return []
         return list(closed_classes().relations[self._prepositions[value]])
+
+    def _in_place(self, fact: Fact, deed: str, place: str) -> list[str]:
+        """Another deed in the same place, and after three of those the same deed elsewhere."""
+        deeds = [f"{other} {place}" for other in self._nearest("action", deed)]
+        places: list[str] = []
+        if place in self._prepositions and (fact.to or "").lower().split(" ")[-1] not in _GROUND:
+            places = [f"{deed} {other}" for other in closed_classes().relations[self._prepositions[place]]]
+        return [*deeds[:3], *places[:2], *deeds[3:], *places[2:]]
 
     @cached_property
     def _prepositions(self) -> dict[str, str]:
@@ -186,6 +191,8 @@ class Alternatives:
 
     def _deeds(self, fact: Fact, value: str, most: int) -> list[Fact]:
         """Other verbs with the same object, and verbs, or verbs with an object of their own, in place of both."""
+        if fact.to is not None and (placed := deed_and_place(value)):
+            return [replace(fact, value=other) for other in self._in_place(fact, *placed)][:most]
         verb, space, rest = value.partition(" ")
         deed = as_gerund(verb)
         if deed is None:

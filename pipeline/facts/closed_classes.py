@@ -10,7 +10,18 @@ import yaml
 
 CLOSED_CLASSES_FILE = Path(__file__).with_name("closed_classes.yaml")
 
-_LISTS = ("mass", "broad", "plural_only", "postnominal", "together", "needy", "light", "picture_nouns", "style_leads")
+_LISTS = (
+    "mass",
+    "broad",
+    "plural_only",
+    "postnominal",
+    "together",
+    "needy",
+    "light",
+    "places",
+    "picture_nouns",
+    "style_leads",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +32,7 @@ class ClosedClasses:
     opposites: dict[str, list[str]]
     relations: dict[str, list[str]]
     styles: list[str]
+    places: frozenset[str]
     broader: dict[str, frozenset[str]]
     genders: dict[str, str]
     mass: frozenset[str]

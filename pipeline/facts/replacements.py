@@ -229,7 +229,7 @@ def _action(tree: ParseTree, fact: Fact, span: range, other: Fact) -> list[Edit]
             return None
         if any(k > target and (tree.lower[k] == "of" or tree.deps[k] in ("relcl", "acl")) for k in tree.kids[target]):
             return None
-    elif (fact.to and len(words) > 2) or (
+    elif (fact.to and len(words) > 2 and not any(other.value.endswith(f" {p}") for p in closed_classes().places)) or (
         not fact.to
         and any(tree.deps[k] in ("dobj", "xcomp", "ccomp", "pobj", "oprd") for i in (verb, *span) for k in tree.kids[i])
     ):

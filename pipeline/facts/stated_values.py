@@ -9,7 +9,7 @@ from surd.pipeline.facts.closed_classes import closed_classes
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.inflection import one_of, with_article
 from surd.pipeline.facts.parse import Sentence
-from surd.pipeline.facts.verb_forms import as_gerund, base
+from surd.pipeline.facts.verb_forms import as_gerund, deed_and_place
 
 #: Nouns that name the place of things in a picture, or the picture, and are no alternatives of things.
 _NO_THINGS = frozenset((
@@ -59,9 +59,8 @@ class StatedValues:
             case "action":
                 self._deed(sentence, fact, value)
             case "relation":
-                verb, _, preposition = value.partition(" ")
-                if preposition and " " not in preposition and verb.endswith("ing") and base(verb):
-                    self.deeds[verb] += 1
+                if value.partition(" ")[0].endswith("ing") and (placed := deed_and_place(value)):
+                    self.deeds[placed[0]] += 1
             case "style" if value:
                 self.styles[value] += 1
             case _:
@@ -72,6 +71,9 @@ class StatedValues:
         deed = as_gerund(verb)
         if deed is None or verb.endswith("ed") or (verb in closed_classes().needy and verb != deed):
             return  # a past participle says what is done to a thing, not what it does
+        if placed := deed_and_place(value):
+            self.deeds[placed[0]] += 1
+            return
         deed = f"{deed}{space}{rest}"
         if fact.to is None:
             self.deeds[deed] += 1

@@ -96,6 +96,13 @@ def test_a_deed_with_its_object_can_be_another_deed_altogether(values):
     )
 
 
+def test_a_deed_in_a_place_can_be_another_deed_there(values):
+    (sentence,) = extract(["A dog runs on grass."])
+    fact = next(fact for fact in sentence.facts if fact.kind in ("action", "relation"))
+    found = {swap(sentence, fact, other) for other in Alternatives(values).of(fact, sentence.facts, 99)}
+    assert {"A dog swims on grass.", "A dog plays golf on grass.", "A dog runs under grass."} <= found
+
+
 def test_a_users_groups_come_before_what_the_build_states(values):
     groups = [[["dog", "puppy"], ["dragon"], ["unicorn"]], [["one", "1"], ["two"], ["three"]]]
     alternatives = Alternatives(values, groups=groups)
