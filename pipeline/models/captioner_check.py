@@ -40,6 +40,9 @@ def check_captioner_kind(files: ModelFiles, config: BuildConfig) -> None:
         raise files.fault(f"it is a {has[0]!r}, which writes no captions; name a {needed}")
     if kind in TEXTLESS and config.caption.prompt:
         raise files.fault(f"a {kind!r} takes no text; set caption.prompt to null, or name a captioner that takes one")
+    most = _most_tokens(settings)
+    if kind in UNPROMPTED and most and config.caption.max_new_tokens > most:
+        raise files.fault(f"it writes at most {most} tokens; set caption.max_new_tokens to that or less")
     if kind not in UNPROMPTED and kind not in BY_TASK:
         _check_chat_template(files, str(kind), config)
 
@@ -65,6 +68,15 @@ def _check_chat_template(files: ModelFiles, kind: str, config: BuildConfig) -> N
     if with_picture == without or _PROBE not in with_picture:
         left_out = "question" if _PROBE not in with_picture else "picture"
         raise files.fault(f"its chat template leaves out the {left_out}; name a model that sees, or another template")
+
+
+def _most_tokens(settings: Mapping[str, Any]) -> int | None:
+    """How many positions the decoder of a promptless model has, which is the most tokens that it can write."""
+    for part in (settings.get("text_config"), settings.get("decoder"), settings):
+        for name in ("max_position_embeddings", "n_positions"):
+            if isinstance(part, Mapping) and isinstance(part.get(name), int):
+                return int(part[name])
+    return None
 
 
 def _rendered(template: str, content: list[dict[str, str]]) -> str:
