@@ -35,7 +35,7 @@ def check_captioner_kind(files: ModelFiles, config: BuildConfig) -> None:
     kind = settings.get("model_type")
     if kind not in NAMES:
         raise files.fault(f"it is a {kind!r}, which is no image-to-text model; name one such as BLIP")
-    has, needed = settings.get("architectures"), NAMES[kind]
+    has, needed = settings.get("architectures"), NAMES[str(kind)]
     if isinstance(has, list) and has and isinstance(needed, str) and needed not in has:
         raise files.fault(f"it is a {has[0]!r}, which writes no captions; name a {needed}")
     if kind in TEXTLESS and config.caption.prompt:
@@ -83,8 +83,8 @@ def _rendered(template: str, content: list[dict[str, str]]) -> str:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     chats: Any = [[{"role": "user", "content": content}]]
-    rendered, _ = render_jinja_template(chats, chat_template=template, add_generation_prompt=True)
-    return rendered[0]
+    rendered: Any = render_jinja_template(chats, chat_template=template, add_generation_prompt=True)[0]
+    return str(rendered[0])
 
 
 def chat_template(files: ModelFiles) -> str | None:
