@@ -10,7 +10,7 @@ PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Installing) [ $$n -eq 0 ] || echo "  installing $$n packages, which takes a minute or two";; esac; done
 
 .PHONY: help env demo test test-fuzz test-slow bench bench-curation bench-effect bench-embed bench-fetch bench-files bench-hostile
-.PHONY: bench-metadata bench-shards bench-stages bench-train lint clean
+.PHONY: bench-metadata bench-shards bench-stages bench-train bench-vision lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -84,6 +84,11 @@ bench-shards: env  ## how fast shards are written and read beside tarfile and we
 bench-train: STEPS ?= 20
 bench-train: env  ## what columns save a training, and what the trainer costs beside the mathematics: STEPS=20
 	@$(BIN)/python -m tests.bench.train --steps $(STEPS)
+
+bench-vision: SEED ?= 10001
+bench-vision: SIZE ?= 1000
+bench-vision: env  ## the client of vision servers beside bare httpx, and killed 20 times (a few minutes): SEED=10001 SIZE=1000
+	@$(BIN)/python -m tests.bench.vision --seed $(SEED) --size $(SIZE)
 
 lint: env  ## ruff and mypy, as pre-commit runs them
 	@$(PIP) --quiet --editable '.[dev]'

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.clip_ref import clip_ref
-from surd.schemas.config import FLOAT32_ROLES, ModelsConfig, ServerConfig
+from surd.schemas.config import FLOAT32_ROLES, BuildConfig, ModelsConfig, ServerConfig
 from surd.schemas.errors import one_line
 from surd.schemas.model_ref import ServerRef, check_model_folder, existing_path, server_ref, shown
 from surd.schemas.model_ref import content_hash as _content_hash
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from surd.pipeline.models.diffusion import DiffusionEncoders
     from surd.pipeline.models.llm import LLM
     from surd.pipeline.models.shelf import Shelf
+    from surd.pipeline.models.vision_server import VisionServer
+    from surd.pipeline.models.vqa import VqaModel
 
 T = TypeVar("T")
-ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion")
+ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion", "vqa", "vlm")
 _LLMS = ("llm", "embed_llm")
 _KINDS = {
     "clip": "Clip",
@@ -31,14 +33,20 @@ _KINDS = {
     "llm": "LLM",
     "embed_llm": "LLM",
     "diffusion": "DiffusionEncoders",
+    "vqa": "VqaModel",
+    "vlm": "VisionServer",
 }
 
 
-def demo_only_roles(refs: Mapping[str, str], source: str) -> list[str]:
-    """Which of ``clip`` and ``captioner`` were trained on the demo world alone, where the pictures come from another
-    source: their scores are meaningless there. ``refs``: role -> model string."""
-    named = [role for role in ("clip", "captioner") if refs.get(role, "").startswith("package:pipeline/demo/")]
-    return named if source != "demo" else []
+def demo_only_roles(config: BuildConfig) -> list[str]:
+    """Which of ``clip``, ``captioner`` and ``vqa`` are in use and were trained on the demo world alone, where the
+    pictures come from another source: what they say is meaningless there."""
+    from surd.pipeline.models.check import roles_needed
+
+    if config.source == "demo":
+        return []
+    used = [role for role in ("clip", "captioner", "vqa") if role in roles_needed(config)]
+    return [role for role in used if config.models.ref(role).startswith("package:pipeline/demo/")]
 
 
 class Models:
@@ -55,7 +63,9 @@ class Models:
 
     @property
     def captioner(self) -> CaptionModel:
-        """What describes pictures."""
+        """What describes pictures: in process, or behind a server."""
+        if server := server_ref(self.config.captioner):
+            return _vision_server(server, self.config.server.model_dump_json(), "captioner")
         from surd.pipeline.models.captioner import Captioner
 
         return self._loaded(Captioner, "captioner")
@@ -71,6 +81,11 @@ class Models:
     def embed_llm(self) -> LLM:
         """What gives hidden states. Raises SurdError when that would be a server: those give none."""
         return self._in_process("embed_llm")
+
+    @property
+    def vlm(self) -> VisionServer:
+        """The witness behind a server. Raises SurdError when models.vlm is not set, or is no server."""
+        return _vision_server(vlm_server(self.config.ref("vlm")), self.config.server.model_dump_json(), "vlm")
 
     @property
     def device(self) -> str:
@@ -97,22 +112,36 @@ class Models:
 
         return self._loaded(DiffusionEncoders, "diffusion")
 
+    @property
+    def vqa(self) -> VqaModel:
+        """What answers yes/no questions about pictures in process."""
+        from surd.pipeline.models.vqa import load_vqa
+
+        return self._loaded(load_vqa, "vqa")
+
     def revision(self, role: str) -> str:
         """What identifies a role's weights: a content hash for local files, the string itself for a hub id or server,
-        and the dtype that the config asks for; of what is no LLM only one that is not left to the loader.
+        and the dtype that the config asks for; of what is no LLM only one that is not left to the loader. "" for a role
+        without a model.
 
         Raises SurdError when the string names a path or package that is not there, or a server where none can serve.
         """
         weights, dtype = self.weights(role), self._dtype_setting(role)
+        if not weights:
+            return ""
         has_dtype = role in _LLMS or (dtype != "auto" and role not in FLOAT32_ROLES)
         return f"{weights} {dtype}" if has_dtype and not server_ref(self.config.ref(role)) else weights
 
     def weights(self, role: str) -> str:
         """``revision`` without the dtype. The diffusion model's UNet is left out: no column depends on it."""
         ref = self.config.ref(role)
+        if getattr(self.config, role) is None and not ref:
+            return ""
+        if role == "vlm":
+            vlm_server(ref)
         if server_ref(ref):
             _refuse_server(role, ref)
-            return ref
+            return f"{ref} {self.config.server.image_size}px" if role in ("captioner", "vlm") else ref
         resolved = model_path(role, ref)
         if resolved is None:
             return ref
@@ -187,9 +216,21 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def _refuse_server(role: str, ref: str) -> None:
-    if server_ref(ref) and role != "llm":
+    if server_ref(ref) and role not in ("llm", "captioner", "vlm"):
         why = "embed needs hidden states, which servers do not give: " if role == "embed_llm" else ""
         raise SurdError(f"model {shown(ref)} is a server; {why}set models.{role} to a local model or hub id")
+
+
+def vlm_server(ref: str) -> ServerRef:
+    """The server of the vlm role. Raises SurdError when the string names none."""
+    if server := server_ref(ref):
+        return server
+    written = "write it as openai:http://HOST:PORT/v1#MODEL"
+    if not ref:
+        raise SurdError(f"models.vlm is not set: a witness needs it; {written}")
+    raise SurdError(
+        f"models.vlm is {shown(ref)}: this role takes servers only; {written}, or name a model for models.vqa"
+    )
 
 
 @cache
@@ -219,3 +260,10 @@ def _server(server: ServerRef, settings: str) -> ChatModel:
     from surd.pipeline.models.llm_server import LLMServer
 
     return LLMServer(server, ServerConfig.model_validate_json(settings))
+
+
+@lru_cache(maxsize=8)
+def _vision_server(server: ServerRef, settings: str, role: str) -> VisionServer:
+    from surd.pipeline.models.vision_server import VisionServer
+
+    return VisionServer(server, ServerConfig.model_validate_json(settings), role)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
@@ -10,13 +10,15 @@ from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.models import Models
-from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel
+from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel, CaptionPrompt
 from surd.pipeline.models.captioner_check import captioner_family
+from surd.pipeline.models.vision_server import VisionServer
 from surd.pipeline.sentences.caption_context import contexts
 from surd.pipeline.sentences.caption_questions import CaptionQuestions
 from surd.pipeline.sentences.caption_templates import Context
 from surd.pipeline.sentences.caption_text import InvalidCaption
 from surd.schemas import BuildConfig, Captioned, Cleaned, Pair, Safe
+from surd.schemas.config import CaptionConfig
 from surd.schemas.shard_format.pixels import to_rgb
 
 _WINDOW = 8  # whole pictures decoded ahead of the model: more would only hold memory
@@ -36,26 +38,16 @@ def caption(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     pairs = captioned.of_kept(build.read_rows("fetch", part, Pair))
     questions = CaptionQuestions(settings, models.captioner.prompted, models.captioner.family)
     told = _contexts(build, part, config, captioned, questions)
-    pictures = prefetch(to_rgb, build.images(part, pairs), _WINDOW)
-    for batch in batched(zip(captioned.kept, told, pictures, strict=True), settings.batch_size):
-        asked = [questions.of(context) for _, context, _ in batch]
-        shown = [_shown(picture, models.captioner, settings.max_side) for *_, picture in batch]
-        answers = models.captioner.caption(
-            shown,
-            k=settings.k,
-            num_beams=settings.num_beams,
-            max_new_tokens=settings.max_new_tokens,
-            seed=settings.seed,
-            prompts=[prompts for prompts, _ in asked],
+    asked = [questions.of(context) for context in told]
+    answers = _answers(models.captioner, build.images(part, pairs), [prompts for prompts, _ in asked], settings)
+    for at, (_, unasked), of_picture in zip(captioned.kept, asked, answers, strict=True):
+        captions, reasons = _checked(of_picture, questions)
+        captioned.set(
+            at,
+            captions=[text for text, _ in captions] or None,
+            caption_names=[name for _, name in captions] or None,
+            caption_dropped="; ".join(dict.fromkeys([*unasked, *reasons]))[:_MOST_REASONS] or None,
         )
-        for (at, *_), (_, unasked), of_picture in zip(batch, asked, answers, strict=True):
-            captions, reasons = _checked(of_picture, questions)
-            captioned.set(
-                at,
-                captions=[text for text, _ in captions] or None,
-                caption_names=[name for _, name in captions] or None,
-                caption_dropped="; ".join(dict.fromkeys([*unasked, *reasons]))[:_MOST_REASONS] or None,
-            )
     return captioned.rows
 
 
@@ -72,6 +64,20 @@ def _contexts(
         return [Context()] * len(captioned.kept)
     rows = captioned.of_kept(build.read_rows("clean", part, Cleaned))
     return contexts(rows, questions.placeholders, config.facts)
+
+
+def _answers(
+    captioner: CaptionModel, files: Iterator[bytes], prompts: Sequence[list[CaptionPrompt]], settings: CaptionConfig
+) -> Iterator[list[CaptionAnswer]]:
+    """The answers about each picture. A server draws the files itself, as its requests get under way: in batches it
+    would wait for the slowest of each."""
+    how = {name: getattr(settings, name) for name in ("k", "num_beams", "max_new_tokens", "seed")}
+    if isinstance(captioner, VisionServer):
+        yield from captioner.caption(files, **how, prompts=prompts, max_side=settings.max_side)
+        return
+    for batch in batched(zip(prefetch(to_rgb, files, _WINDOW), prompts, strict=True), settings.batch_size):
+        shown = [_shown(picture, captioner, settings.max_side) for picture, _ in batch]
+        yield from captioner.caption(shown, **how, prompts=[of_picture for _, of_picture in batch])
 
 
 def _shown(picture: Image.Image, captioner: CaptionModel, max_side: int) -> Image.Image:

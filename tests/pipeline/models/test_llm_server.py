@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
 from surd.pipeline.models.chat import Reply
-from surd.pipeline.models.llm_server import UnusableAnswer, read_reply
+from surd.pipeline.models.openai_answers import UnusableAnswer, read_reply
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.rewrite import rewrite
 from surd.schemas import Cleaned, SurdError, load_config
