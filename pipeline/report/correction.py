@@ -50,7 +50,9 @@ def parse_repair(repair: str) -> tuple[str, str, str, str]:
     """``count: two -> three (0.712 -> 0.834)`` as fact group, old and new word, and scores; a text of another shape as
     it is."""
     found = _REPAIR.fullmatch(repair)
-    return (found["group"], found["old"], found["new"], found["scores"] or "") if found else ("other", repair[:60], "", "")
+    if found is None:
+        return "other", repair[:60], "", ""
+    return found["group"], found["old"], found["new"], found["scores"] or ""
 
 
 def mark_changes(before: str, after: str) -> tuple[Words, Words]:

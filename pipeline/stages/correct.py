@@ -173,9 +173,7 @@ def _revise(
     prompts = np.stack([pair.complex_vector for pair in pairs.values()]) if pairs else images
     targets = images + config.correct.prompt_weight * prompts
     groups = [group.values for group in lexicon.groups.values()]
-    alternatives = Alternatives(
-        StatedValues().add(sentences), text_vectors(config.facts.similarity), groups
-    )
+    alternatives = Alternatives(StatedValues().add(sentences), text_vectors(config.facts.similarity), groups)
     alternatives.prepare(fact for sentence in sentences for fact in sentence.facts)
     others = OtherValues(alternatives, models, config.correct, targets)
     witnesses = _witnesses(build, part, config, models, pairs, targets)
