@@ -35,9 +35,9 @@ class Reading:
     def read(self) -> list[Fact]:
         """The facts: of each noun and verb in the order of the text, then quoted words and styles."""
         tree = self.tree
+        lone = self._take_lone_tags() if self.form.tags else []
         if self.form.quotes:
             self._find_quotes()
-        lone = self._take_lone_tags() if self.form.tags else []
         for i, tag in enumerate(tree.tags):
             if i in lone:
                 continue

@@ -9,6 +9,8 @@ from __future__ import annotations
 NOUN_TAGS = frozenset(("NN", "NNS", "NNP", "NNPS"))
 _BARE = frozenset(("VB", "VBP"))
 _ARTICLES = frozenset(("a", "an"))
+#: Tags that no repair begins at.
+_SOUND = frozenset(("DT", "IN", "CC", ".", ",", "PRP", "PRP$", "TO", "WDT", "MD", "POS", "WP", "EX", ":", "HYPH"))
 #: "standing next to": the preposition belongs to the adverb.
 _BESIDE = frozenset(("next", "close", "adjacent", "left", "right", "far", "away", "out", "outside", "inside"))
 #: Nouns that look like participles.
@@ -25,6 +27,8 @@ GERUND_NOUNS = frozenset(
 def repair(words: list[str], tags: list[str], deps: list[str], heads: list[int]) -> None:
     """Mend tags and arcs in place. ``words`` in lower case."""
     for i, tag in enumerate(tags):
+        if tag in _SOUND:
+            continue
         if words[i] in ("left", "right") and words[i + 1 : i + 2] == ["of"]:
             _side(i, tags, deps, heads)
         elif tag == "CD":
