@@ -136,6 +136,8 @@ class Reading:
         first = min([i, *before, *(t for k in before for t in tree.conjuncts(k))])
         named = inner is None and prompt_words().classify(tree.span(first, i)) == "subject"
         if named and (thing := self._depicted(min(things.first(i), first), i)) is not None:
+            if low in ("scene", "view"):
+                thing = i  # "city scene"
             self._add("entity", thing, things.first(thing), thing, aspect="whole")
             for kid in before:
                 if tree.deps[kid] == "nummod":

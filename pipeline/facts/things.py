@@ -55,7 +55,7 @@ class Things:
             return False
         low = self.tree.lower[i]
         if self.words.aspects.get(low) == "colour":
-            return any(kid < i for kid in self.tree.kids[i])
+            return self.tree.deps[i] == "conj" or any(kid < i for kid in self.tree.kids[i])
         return low not in self.words.unseen or self.first(i) < i
 
     def first(self, i: int) -> int:
