@@ -101,13 +101,15 @@ class Things:
         """Nouns that only their modifiers tell apart, and where those begin."""
         tree = self.tree
         nouns: dict[str, list[int]] = {}
-        for i, low in enumerate(tree.lower):
-            if tree.tags[i] in NOUNS and self.is_noun(i):
+        for i, tag in enumerate(tree.tags):
+            if tag in NOUNS:
+                low = tree.lower[i]
                 nouns.setdefault(_PEOPLE.get(low, low.removesuffix("s")), []).append(i)
         twins: dict[int, int] = {}
-        for same in nouns.values():
-            if len(same) < 2:
+        for several in nouns.values():
+            if len(several) < 2:
                 continue
+            same = [i for i in several if self.is_noun(i)]
             begins = {i: self._modifiers_from(i) for i in same if not self._is_definite(i)}
             if len({tree.span(first, i).lower() for i, first in begins.items()}) == len(same):
                 twins.update({i: first for i, first in begins.items() if first < self.first(i)})

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,7 +70,7 @@ class OpenAnswers:
 
     async def read(self, keys: Sequence[str]) -> dict[str, str]:
         """The cached documents of ``keys``."""
-        return await self._run(lambda table: dict(_rows(table, keys)))
+        return await self._run(partial(_read, keys))
 
     def write(self, key: str, document: str) -> None:
         """Keep a document, JSON in one line of ASCII: after this no kill loses it."""
@@ -96,7 +97,7 @@ class OpenAnswers:
     async def _write_waiting(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            await self._run(lambda table, batch=batch: _insert(table, batch))
+            await self._run(partial(_insert, batch))
         if self._log is not None:
             with _explained(self._path):
                 os.ftruncate(self._log, 0)
@@ -121,7 +122,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     if log.exists() and log.stat().st_size:
         lines = log.read_text("ascii", "replace").splitlines()
         with connection as table:
-            _insert(table, [(match[1], match[2]) for line in lines if (match := _LINE.fullmatch(line))])
+            _insert([(match[1], match[2]) for line in lines if (match := _LINE.fullmatch(line))], table)
         os.truncate(log, 0)
     return connection
 
@@ -130,15 +131,13 @@ def _log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.log")
 
 
-def _insert(table: sqlite3.Connection, rows: Sequence[tuple[str, str]]) -> None:
+def _insert(rows: Sequence[tuple[str, str]], table: sqlite3.Connection) -> None:
     table.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
 
 
-def _rows(table: sqlite3.Connection, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for key in dict.fromkeys(keys):
-        row = table.execute("SELECT reply FROM answers WHERE key = ?", (key,)).fetchone()
-        if row and isinstance(row[0], str):
-            yield key, row[0]
+def _read(keys: Sequence[str], table: sqlite3.Connection) -> dict[str, str]:
+    found = ((key, table.execute("SELECT reply FROM answers WHERE key = ?", (key,)).fetchone()) for key in set(keys))
+    return {key: row[0] for key, row in found if row and isinstance(row[0], str)}
 
 
 @contextmanager

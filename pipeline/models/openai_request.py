@@ -67,7 +67,9 @@ class Request:
             return document
         # Texts cannot hold this mark: their quotes are escaped.
         before, _, after = document.partition(f'"url":"{question.picture.name}"'.encode())
-        url = question.picture.stored_url() or await asyncio.to_thread(question.picture.encoded_url)
+        url = question.picture.stored_url()
+        if url is None:
+            url = await asyncio.to_thread(question.picture.encoded_url)
         return b"".join((before, b'"url":"', url, b'"', after))
 
     def change(self, error: Refused, question: Question) -> bool:

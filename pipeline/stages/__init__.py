@@ -188,7 +188,13 @@ STAGES: tuple[Stage, ...] = (
         model_roles=("clip", "llm"),
         witness_roles=("vqa", "vlm"),
         config_fields=("correct", "facts"),
-        data_files=("correct.lexicon:sentences/lexicon.yaml", "correct.wordings:sentences/wordings.yaml"),
+        data_files=(
+            "correct.lexicon:sentences/lexicon.yaml",
+            "correct.wordings:sentences/wordings.yaml",
+            "facts.template:facts/llm_template.yaml",
+            "facts/vocabulary.yaml",
+            "facts/closed_classes.yaml",
+        ),
     ),
     Stage(
         name="select",
