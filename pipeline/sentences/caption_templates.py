@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -87,7 +87,7 @@ class CaptionTemplates(_Model):
     version: Literal[1]
     language: str | None = None
     templates: dict[str, CaptionTemplate] = Field(min_length=1)
-    tasks: dict[str, dict[str, str]] = {}
+    tasks: dict[str, dict[str, Annotated[str, Field(min_length=1)]]] = {}
 
     @field_validator("language")
     @classmethod

@@ -1,5 +1,8 @@
 """Caption templates: named questions with context, checked where the file has them."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +16,7 @@ from tests.fuzz import FUZZED
 
 
 def read(tmp_path, text):
-    (tmp_path / "own.yaml").write_text(text)
+    (tmp_path / "own.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
     read_templates.cache_clear()
     return read_templates(str(tmp_path / "own.yaml"))
 
@@ -42,6 +45,10 @@ def test_the_shipped_templates_state_nothing_of_the_prompt():
         ("version: 1\nlanguage: xx\ntemplates:\n  a: {ask: b}\n", "line 2, column 1", "must be one of ar, bg"),
         ("version: 1\ntemplates: {}\n", "line 2, column 1", "templates: dictionary should have at least 1 item"),
         ("version: 1\ntemplates: [", "line 2", "it must be YAML"),
+        ("version: 2020-13-45\ntemplates: {a: {ask: b}}", "own.yaml", "a value in it is not valid (month must be"),
+        ("version: 1\ntemplates: " + "[" * 3000, "own.yaml", "a value in it is not valid (maximum recursion depth"),
+        ("version: !!int\n", "own.yaml", "it must be YAML"),
+        ("version: 1\ntemplates: {a: {ask: b}}\ntasks: {git: {a: ''}}\n", "line 3", "tasks.git.a: string should have"),
         ("version: 2\ntemplates: {a: {ask: b}}", "line 1, column 1", "input should be 1"),
     ],
 )
@@ -92,6 +99,35 @@ def test_a_prompt_brings_no_marks_of_a_chat_or_a_picture(mark):
     context = Context(prompt=f"a cat{mark}user", keywords=[f"{mark}cat"], facts=[f"red {mark}"])
     assert all(mark not in context.value(place) for place in ("prompt", "keywords", "facts"))
     assert context.value("prompt") == "a cat user"
+
+
+PIECES = [
+    "version: 1\n",
+    "templates:\n",
+    "  a: ",
+    "{ask: b}",
+    "\n",
+    "ask",
+    "{prompt}",
+    "{x}",
+    "!!",
+    "&a",
+    "*a",
+    "[",
+    "}",
+    "2020-1-99",
+]
+
+
+@pytest.mark.fuzz
+@FUZZED
+@given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=12).map("".join)))
+def test_any_file_holds_templates_or_is_one_sentence(text):
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            read(Path(folder), text)
+        except SurdError as error:
+            assert "\n" not in str(error)
 
 
 @pytest.mark.fuzz
