@@ -41,13 +41,14 @@ class _Chat:
         self._log, self._delay = log.open("a", buffering=1), delay
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        name = hashlib.sha256(await request.read()).hexdigest()
-        port = request.transport.get_extra_info("peername")[1] if request.transport else 0
-        self._note("asked", name, port)
-        await asyncio.sleep(self._delay)
-        body = answer(name)
-        response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(body))})
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
         with suppress(ConnectionResetError):  # the client was killed
+            name = hashlib.sha256(await request.read()).hexdigest()
+            port = request.transport.get_extra_info("peername")[1] if request.transport else 0
+            self._note("asked", name, port)
+            await asyncio.sleep(self._delay)
+            body = answer(name)
+            response.content_length = len(body)
             await response.prepare(request)
             await response.write(body)
             await response.write_eof()
