@@ -216,7 +216,9 @@ class Caption(BaseModel):
     text: str
     score: float | None = Field(default=None, description="Cosine of image and text; null: not measured.")
     model: str | None = Field(default=None, description="The captioner or LLM it is from; null: not known.")
-    dropped: list[str] = Field(default=[], description="Facts that were taken out or exchanged, and why.")
+    dropped: list[str] = Field(
+        default=[], fail_fast=True, description="Facts that were taken out or exchanged, and why."
+    )
 
 
 class Sample(BaseModel):

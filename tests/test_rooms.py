@@ -31,7 +31,7 @@ PIPELINE = {
     "models": {"net", "batching", "untrusted_json"},
     "prompts": {"models", "metadata"},
     "facts": {"models", "prompts"},
-    "sentences": {"models", "prompts", "facts"},
+    "sentences": {"models", "prompts", "facts", "untrusted_json"},
     "build": set(),
     "report": {"build", "models", "net"},
     "selection": {"build", "deduplication"},

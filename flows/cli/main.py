@@ -12,6 +12,7 @@ from rich.table import Table
 
 from surd.flows.cli import columns as columns_cli
 from surd.flows.cli import dataset as dataset_cli
+from surd.flows.cli import facts as facts_cli
 from surd.flows.cli.dataset import OVERWRITE_HELP
 from surd.schemas.console import PlainConsole
 from surd.schemas.errors import FULL, NothingKept, SurdError
@@ -247,6 +248,7 @@ app.add_typer(columns_cli.app, name="columns")
 app.command()(dataset_cli.verify)
 app.command()(dataset_cli.export)
 app.command("import")(dataset_cli.import_)
+app.command()(facts_cli.facts)
 
 
 def main() -> None:
@@ -295,7 +297,7 @@ def _build(
         summary = run_build(request, terminal)
     finally:
         terminal.close()
-    if roles := demo_only_roles(config.models.model_dump(), config.source):
+    if roles := demo_only_roles(config):
         names = " and ".join(f"models.{role}" for role in roles)
         print(
             f"note: {names} are the demo's models: their output means nothing for images other than its emoji scenes;"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.forms import form_of, make_doc
+from surd.pipeline.facts.llm_extractor import ask_for_facts, read_facts_template
 from surd.pipeline.facts.parse_tree import ParseTree
 from surd.pipeline.facts.reading import Reading
+from surd.pipeline.models.chat import ChatModel
 from surd.schemas.config import FactsConfig
 from surd.schemas.errors import SurdError, one_line
 
@@ -22,24 +24,44 @@ _UNUSED = ("ner", "senter", "lemmatizer", "attribute_ruler", "textcat", "entity_
 class Sentence:
     """A text and what it states. ``doc``: its parse (spaCy's Doc; tags and arcs, no lemmas), where a parser read it.
 
-    The characters of each fact are those of ``text``. ``cut``: the text was longer than ``facts.max_chars``, and what
-    lies beyond was not read.
+    The characters of each fact are those of ``text``. ``cut``: the text is longer than ``facts.max_chars``, and what
+    lies beyond was not read. ``why``: why the parser read it although the LLM was asked to.
     """
 
     text: str
     facts: tuple[Fact, ...]
     doc: Any = None
     cut: bool = False
+    why: str | None = None
 
 
-def extract(texts: Sequence[str], config: FactsConfig | None = None) -> list[Sentence]:
+def extract(texts: Sequence[str], config: FactsConfig | None = None, llm: ChatModel | None = None) -> list[Sentence]:
     """The facts of each text, in the texts' order. The parser is loaded once per process, when it is first needed.
 
-    Raises SurdError if ``facts.parser`` is missing or is not a spaCy pipeline with a tagger and a parser.
+    Where ``config.extractor`` is ``llm``, the ``llm`` is asked, and the parser reads what it cannot answer. Raises
+    SurdError if ``facts.parser`` is missing or is not a spaCy pipeline with a tagger and a parser, if
+    ``facts.template`` cannot be read, or if there is no LLM to ask.
     """
     config = config or FactsConfig()
     once = list(dict.fromkeys(texts))
-    read = dict(zip(once, _read(once, config), strict=True))
+    read: dict[str, Sentence] = {}
+    reasons: dict[str, str] = {}
+    if config.extractor == "llm":
+        if llm is None:
+            raise SurdError(
+                "facts.extractor is 'llm': there is no LLM to ask; set models.llm, or facts.extractor=parser"
+            )
+        template = read_facts_template(config.template)
+        spoken = [text for text in once if text.strip()]
+        for text, found in zip(spoken, ask_for_facts(spoken, llm, template), strict=True):
+            if isinstance(found, str):
+                reasons[text] = found
+            else:
+                read[text] = Sentence(text=text, facts=found)
+    left = [text for text in once if text not in read]
+    for sentence in _read(left, config) if left else ():
+        reason = reasons.get(sentence.text)
+        read[sentence.text] = sentence if reason is None else replace(sentence, why=reason)
     return [read[text] for text in texts]
 
 
@@ -48,7 +70,7 @@ def _read(texts: list[str], config: FactsConfig) -> Iterator[Sentence]:
     forms = [form_of(text[: config.max_chars]) for text in texts]
     docs = (make_doc(nlp, form) for form in forms)
     for text, form, doc in zip(texts, forms, nlp.pipe(docs, batch_size=128), strict=True):
-        facts = Reading(ParseTree(doc, form.segments), form).read()
+        facts = Reading(ParseTree(doc, form.parts), form).read()
         yield Sentence(text=text, facts=tuple(facts), doc=doc, cut=len(text) > config.max_chars)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from surd.pipeline.facts.forms import Segment
+from surd.pipeline.facts.forms import TextPart
+from surd.pipeline.facts.repairs import repair
 
 NOUNS = frozenset(("NN", "NNS", "NNP", "NNPS"))
 ADJECTIVES = frozenset(("JJ", "JJR", "JJS"))
@@ -15,17 +17,16 @@ VERBS = frozenset(("VB", "VBD", "VBG", "VBN", "VBP", "VBZ"))
 class ParseTree:
     """Words, tags (Penn Treebank) and arcs (ClearNLP labels) of one text; a token is its number.
 
-    ``kids[i]``: the tokens that depend on token i, in order. ``starts``, ``ends``: characters. ``root[i]``: the first
-    token of i's sentence, which tells sentences apart.
+    ``kids[i]``: the tokens that depend on token i, in order. ``starts``, ``ends``: characters.
     """
 
-    __slots__ = ("deps", "ends", "heads", "kids", "lower", "sentence", "starts", "tags", "text", "words")
+    __slots__ = ("deps", "ends", "heads", "kids", "lower", "starts", "tags", "text", "words")
 
-    def __init__(self, doc: Any, segments: Sequence[Segment] = ()) -> None:
-        from spacy.attrs import DEP, HEAD, IDX, LENGTH, SENT_START, TAG
+    def __init__(self, doc: Any, parts: Sequence[TextPart] = ()) -> None:
+        from spacy.attrs import DEP, HEAD, IDX, LENGTH, TAG
 
         strings = doc.vocab.strings
-        table = doc.to_array([TAG, DEP, HEAD, IDX, LENGTH, SENT_START]).astype("int64").tolist()
+        table = doc.to_array([TAG, DEP, HEAD, IDX, LENGTH]).astype("int64").tolist()
         names: dict[int, str] = {}
         for row in table:
             for key in row[:2]:
@@ -39,20 +40,15 @@ class ParseTree:
         self.ends = [row[3] + row[4] for row in table]
         self.words = [self.text[row[3] : row[3] + row[4]] for row in table]
         self.lower = [word.lower() for word in self.words]
+        repair(self.lower, self.tags, self.deps, self.heads)
         self.kids: list[list[int]] = [[] for _ in table]
         for i, head in enumerate(self.heads):
             if head != i:
                 self.kids[head].append(i)
-        self.sentence, number = [], 0
-        for row in table:
-            number += row[5] == 1
-            self.sentence.append(number)
-
-        for segment in segments:
-            if segment.kind != "parse":
-                for i, start in enumerate(self.starts):
-                    if segment.start <= start < segment.end:
-                        self.tags[i] = ""
+        for part in parts:
+            if part.kind != "parse":
+                for i in range(bisect_left(self.starts, part.start), bisect_left(self.starts, part.end)):
+                    self.tags[i] = ""
 
     def __len__(self) -> int:
         return len(self.words)

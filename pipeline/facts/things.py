@@ -9,6 +9,7 @@ SUBJECTS = ("nsubj", "nsubjpass")
 _QUOTES = frozenset("\"'“‘")
 _MODIFYING = frozenset(("colour", "material", "size", "state", "pattern", "texture", "shape"))
 _PLURALS = frozenset(("people", "men", "women", "children", "sheep", "feet", "teeth", "geese", "mice"))
+_PEOPLE = {"men": "man", "women": "woman", "people": "person", "children": "child"}
 _PLURAL_PRONOUNS = frozenset(("they", "them", "themselves"))
 _NEUTER_PRONOUNS = frozenset(("it", "itself"))
 
@@ -21,6 +22,7 @@ class Things:
         self.words = vocabulary()
         self._first: dict[int, int] = {}
         self._mentioned: list[int] = []
+        self._twins: dict[int, int] | None = None
 
     def is_noun(self, i: int) -> bool:
         """Whether the token is the noun of a phrase, not a part of a compound and not quoted."""
@@ -44,7 +46,9 @@ class Things:
         if not self.is_noun(i):
             return False
         low = self.tree.lower[i]
-        return low not in self.words.unseen and not (self.words.aspects.get(low) == "colour")
+        if self.words.aspects.get(low) == "colour":
+            return any(kid < i for kid in self.tree.kids[i])
+        return low not in self.words.unseen or self.first(i) < i
 
     def first(self, i: int) -> int:
         """The token at which the name of a thing begins: "fire" of "fire hydrant"."""
@@ -69,11 +73,56 @@ class Things:
     def modifies(self, i: int) -> bool:
         """Whether a word before a noun is of a closed class that describes: a colour, a material; or "color" itself."""
         low = self.tree.lower[i]
+        if self.tree.tags[i] == "NNP" and not self.tree.words[i].islower():
+            return False
         return self.words.aspects.get(low) in _MODIFYING or low in self.words.kinds
+
+    def negated(self, i: int) -> bool:
+        """Whether the text says that the thing is not there: "no hat", "without a hat"."""
+        tree = self.tree
+        if tree.deps[i] == "pobj" and tree.lower[tree.heads[i]] == "without":
+            return True
+        if tree.deps[i] == "conj" and tree.heads[i] != i and tree.heads[i] < i and self.negated(tree.heads[i]):
+            return True
+        return any(tree.deps[kid] == "det" and tree.lower[kid] in ("no", "neither") for kid in tree.kids[i])
 
     def name(self, i: int) -> str:
         """The noun with its compounds: "fire hydrant"; of names also what follows "of": "Statue of Liberty"."""
         return self.tree.span(self.first(i), self.last(i))
+
+    def full_name(self, i: int) -> str:
+        """The name, with adjectives and numbers where the text speaks of two things of one name: "white goat" beside
+        "black goats"."""
+        if self._twins is None:
+            self._twins = self._find_twins()
+        return self.tree.span(self._twins[i], self.last(i)) if i in self._twins else self.name(i)
+
+    def _find_twins(self) -> dict[int, int]:
+        """Nouns that only their modifiers tell apart, and where those begin."""
+        tree = self.tree
+        nouns: dict[str, list[int]] = {}
+        for i, low in enumerate(tree.lower):
+            if tree.tags[i] in NOUNS and self.is_noun(i):
+                nouns.setdefault(_PEOPLE.get(low, low.removesuffix("s")), []).append(i)
+        twins: dict[int, int] = {}
+        for same in nouns.values():
+            if len(same) < 2:
+                continue
+            begins = {i: self._modifiers_from(i) for i in same if not self._is_definite(i)}
+            if len({tree.span(first, i).lower() for i, first in begins.items()}) == len(same):
+                twins.update({i: first for i, first in begins.items() if first < self.first(i)})
+        return twins
+
+    def _modifiers_from(self, i: int) -> int:
+        tree, first = self.tree, self.first(i)
+        for kid in reversed(tree.kids[i]):
+            if kid == first - 1 and tree.deps[kid] in ("amod", "nummod", "compound", "nmod"):
+                first = kid
+        return first
+
+    def _is_definite(self, i: int) -> bool:
+        tree = self.tree
+        return any(tree.deps[kid] == "poss" or tree.lower[kid] in ("the", "this", "that") for kid in tree.kids[i])
 
     def last(self, i: int) -> int:
         tree = self.tree

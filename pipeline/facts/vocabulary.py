@@ -20,6 +20,7 @@ class Vocabulary:
     pictures: frozenset[str]
     mediums: frozenset[str]
     styles: frozenset[str]
+    manners: frozenset[str]
     places: frozenset[str]
     collectives: frozenset[str]
     kinds: frozenset[str]
@@ -35,6 +36,7 @@ class Vocabulary:
     unseen: frozenset[str]
     worn: frozenset[str]
     deeds: frozenset[str]
+    where: frozenset[str]
 
 
 @cache

@@ -70,7 +70,7 @@ def _sentence(build: Build, config: BuildConfig, groups: dict[Reason, _Group]) -
         example = f"{group.key}: {group.detail}" if group.detail else group.key
         lines.append(f"  {count} {reason.value}: {reason.meaning} (for example {example})")
     remedies = dict.fromkeys(_TRY[reason] for reason, _ in counts.most_common(_SHOWN) if reason in _TRY)
-    if roles := demo_only_roles(config.models.model_dump(), config.source):
+    if roles := demo_only_roles(config):
         names = " and ".join(f"models.{role}" for role in roles)
         remedies[f"use real models, for example with --profile small: {names} know only the demo's emoji scenes"] = None
     remedies[f"look at one record: surd inspect {_BUILD} KEY"] = None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.clip_ref import clip_ref
-from surd.schemas.config import FLOAT32_ROLES, ModelsConfig, ServerConfig
+from surd.schemas.config import FLOAT32_ROLES, BuildConfig, ModelsConfig, ServerConfig
 from surd.schemas.errors import one_line
 from surd.schemas.model_ref import ServerRef, check_model_folder, existing_path, server_ref, shown
 from surd.schemas.model_ref import content_hash as _content_hash
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from surd.pipeline.models.llm import LLM
     from surd.pipeline.models.shelf import Shelf
     from surd.pipeline.models.vision_server import VisionServer
+    from surd.pipeline.models.vqa import VqaModel
 
 T = TypeVar("T")
-ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion", "vlm")
+ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion", "vqa", "vlm")
 _LLMS = ("llm", "embed_llm")
 _KINDS = {
     "clip": "Clip",
@@ -32,15 +33,20 @@ _KINDS = {
     "llm": "LLM",
     "embed_llm": "LLM",
     "diffusion": "DiffusionEncoders",
+    "vqa": "VqaModel",
     "vlm": "VisionServer",
 }
 
 
-def demo_only_roles(refs: Mapping[str, str], source: str) -> list[str]:
-    """Which of ``clip`` and ``captioner`` were trained on the demo world alone, where the pictures come from another
-    source: their scores are meaningless there. ``refs``: role -> model string."""
-    named = [role for role in ("clip", "captioner") if refs.get(role, "").startswith("package:pipeline/demo/")]
-    return named if source != "demo" else []
+def demo_only_roles(config: BuildConfig) -> list[str]:
+    """Which of ``clip``, ``captioner`` and ``vqa`` are in use and were trained on the demo world alone, where the
+    pictures come from another source: what they say is meaningless there."""
+    from surd.pipeline.models.check import roles_needed
+
+    if config.source == "demo":
+        return []
+    used = [role for role in ("clip", "captioner", "vqa") if role in roles_needed(config)]
+    return [role for role in used if config.models.ref(role).startswith("package:pipeline/demo/")]
 
 
 class Models:
@@ -105,6 +111,13 @@ class Models:
         from surd.pipeline.models.diffusion import DiffusionEncoders
 
         return self._loaded(DiffusionEncoders, "diffusion")
+
+    @property
+    def vqa(self) -> VqaModel:
+        """What answers yes/no questions about pictures in process."""
+        from surd.pipeline.models.vqa import load_vqa
+
+        return self._loaded(load_vqa, "vqa")
 
     def revision(self, role: str) -> str:
         """What identifies a role's weights: a content hash for local files, the string itself for a hub id or server,

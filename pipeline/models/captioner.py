@@ -21,6 +21,7 @@ from surd.pipeline.models.captioner_families import UNPROMPTED
 from surd.pipeline.models.captioner_inputs import CaptionInputs
 from surd.pipeline.models.pretrained import load_weights
 from surd.pipeline.models.sampling import SeededSampling, row_seed
+from surd.schemas.errors import one_line
 
 _TOP_P = 0.9
 _SAMPLED = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "num_beams": 1}
@@ -95,10 +96,19 @@ class Captioner(CaptionModel):
         seeds: Sequence[int],
     ) -> list[list[CaptionAnswer]]:
         """For each picture and its prompt one answer by beam search and ``samples`` sampled ones."""
-        inputs = self._inputs.of(pictures, [prompt.text for prompt in prompts])
+        try:
+            inputs = self._inputs.of(pictures, [prompt.text for prompt in prompts])
+        except ValueError as error:  # a picture that is too long and thin for its processor; then which one?
+            if len(pictures) > 1:
+                rows = [
+                    self._answers([one], [prompt], num_beams, max_new_tokens, samples, seeds[at * samples :][:samples])
+                    for at, (one, prompt) in enumerate(zip(pictures, prompts, strict=True))
+                ]
+                return [row for of_one in rows for row in of_one]
+            return [[CaptionAnswer(name=prompts[0].name, why=f"the model does not take it ({one_line(error, 120)})")]]
         surest, sampled = self._generate(inputs, num_beams, max_new_tokens, samples, seeds)
-        firsts = self._texts(surest, inputs)
-        others = [] if sampled is None else self._texts(sampled, inputs)
+        firsts = self._texts(surest, inputs, max_new_tokens)
+        others = [] if sampled is None else self._texts(sampled, inputs, max_new_tokens)
         return [
             [
                 caption_answer(prompt.name, text, cut=cut)
@@ -107,7 +117,9 @@ class Captioner(CaptionModel):
             for at, prompt in enumerate(prompts)
         ]
 
-    def _texts(self, tokens: torch.Tensor, inputs: dict[str, torch.Tensor]) -> list[tuple[str, bool]]:
+    def _texts(
+        self, tokens: torch.Tensor, inputs: dict[str, torch.Tensor], max_new_tokens: int
+    ) -> list[tuple[str, bool]]:
         """The new text of each row, and whether it was cut; a decoder alone gives back what it was asked before it."""
         asked = inputs.get("input_ids")
         if asked is not None and tokens.shape[1] >= asked.shape[1]:
@@ -115,9 +127,11 @@ class Captioner(CaptionModel):
             if torch.equal(tokens[:, : asked.shape[1]], asked):
                 tokens = tokens[:, asked.shape[1] :]
         texts = self._inputs.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        # A row that ended is filled up with padding; one that was still writing ends with a word.
-        lasts = [row[-1] if row else None for row in tokens.tolist()]
-        return [(text, last not in self._ends) for text, last in zip(texts, lasts, strict=True)]
+        # A row that ended is filled up with padding; one that was still writing ends with a word. BART (Florence-2)
+        # writes an end mark at the limit, whatever it was about to say: the place before it tells, too.
+        last = -1 if self._model.generation_config.forced_eos_token_id is None else -2
+        lasts = [row[last] if len(row) > max_new_tokens + last else None for row in tokens.tolist()]
+        return [(text, token not in self._ends) for text, token in zip(texts, lasts, strict=True)]
 
     @torch.inference_mode()
     def _generate(

@@ -35,11 +35,14 @@ def check_captioner_kind(files: ModelFiles, config: BuildConfig) -> None:
     kind = settings.get("model_type")
     if kind not in NAMES:
         raise files.fault(f"it is a {kind!r}, which is no image-to-text model; name one such as BLIP")
-    has, needed = settings.get("architectures"), NAMES[kind]
+    has, needed = settings.get("architectures"), NAMES[str(kind)]
     if isinstance(has, list) and has and isinstance(needed, str) and needed not in has:
         raise files.fault(f"it is a {has[0]!r}, which writes no captions; name a {needed}")
     if kind in TEXTLESS and config.caption.prompt:
         raise files.fault(f"a {kind!r} takes no text; set caption.prompt to null, or name a captioner that takes one")
+    most = _most_tokens(settings)
+    if kind in UNPROMPTED and most and config.caption.max_new_tokens > most:
+        raise files.fault(f"it writes at most {most} tokens; set caption.max_new_tokens to that or less")
     if kind not in UNPROMPTED and kind not in BY_TASK:
         _check_chat_template(files, str(kind), config)
 
@@ -67,12 +70,21 @@ def _check_chat_template(files: ModelFiles, kind: str, config: BuildConfig) -> N
         raise files.fault(f"its chat template leaves out the {left_out}; name a model that sees, or another template")
 
 
+def _most_tokens(settings: Mapping[str, Any]) -> int | None:
+    """How many positions the decoder of a promptless model has, which is the most tokens that it can write."""
+    for part in (settings.get("text_config"), settings.get("decoder"), settings):
+        for name in ("max_position_embeddings", "n_positions"):
+            if isinstance(part, Mapping) and isinstance(part.get(name), int):
+                return int(part[name])
+    return None
+
+
 def _rendered(template: str, content: list[dict[str, str]]) -> str:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     chats: Any = [[{"role": "user", "content": content}]]
-    rendered, _ = render_jinja_template(chats, chat_template=template, add_generation_prompt=True)
-    return rendered[0]
+    rendered: Any = render_jinja_template(chats, chat_template=template, add_generation_prompt=True)[0]
+    return str(rendered[0])
 
 
 def chat_template(files: ModelFiles) -> str | None:

@@ -28,6 +28,7 @@ def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
     """What is loaded in a build of this config -> the stages that load it."""
     safety, embed = config.safety, config.embed
     fuses = config.correct.rule == "facts" and config.correct.fuse
+    witnesses = config.correct.witnesses if config.correct.rule == "facts" else ()
     llm = (("rewrite", config.rewrite.enabled), ("correct", fuses))
     needed = {
         "safety.image_model": ("safety",) if safety.enabled else (),
@@ -37,7 +38,8 @@ def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
         "llm": tuple(stage for stage, wanted in llm if wanted),
         "embed_llm": ("embed",) if embed.layers else (),
         "diffusion": ("embed",) if embed.columns else (),
-        "vlm": ("correct",) if config.models.vlm else (),
+        "vqa": ("correct",) if "vqa" in witnesses else (),
+        "vlm": ("correct",) if "vlm" in witnesses else (),
     }
     return {role: stages for role, stages in needed.items() if stages}
 
@@ -125,6 +127,21 @@ def _check_captioner(config: BuildConfig) -> None:
         return
     files = captioner_files(config)
     check_captioner_kind(files, config)
+    _check_weights(files)
+    _check_parts(files, *_PROCESSORS)
+    _check_parts(files, *_TOKENIZERS)
+
+
+def _check_vqa(config: BuildConfig) -> None:
+    files = model_files("models.vqa", config.models.vqa)
+    kind = files.read_json("config.json").get("model_type")
+    if kind not in ("blip", "vilt"):
+        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as NAMES
+
+        if kind not in NAMES:
+            raise files.fault(f"it is a {kind!r}, which answers no questions about pictures; name one such as BLIP-VQA")
+    elif "QuestionAnswering" not in (made := str((files.read_json("config.json").get("architectures") or [""])[0])):
+        raise files.fault(f"it is a {made or kind!r}, which is not made to answer questions; name one such as BLIP-VQA")
     _check_weights(files)
     _check_parts(files, *_PROCESSORS)
     _check_parts(files, *_TOKENIZERS)
@@ -252,4 +269,5 @@ _CHECKS: dict[str, Callable[[BuildConfig], Any]] = {
     "embed_llm": _check_embed_llm,
     "diffusion": _check_diffusion,
     "vlm": _check_vlm,
+    "vqa": _check_vqa,
 }

@@ -182,7 +182,7 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
         "stage": stage.name,
         "version": stage.version,
         "settings": declared_values(config, stage.config_fields),
-        "models": {role: models.revision(role) for role in stage.model_roles},
+        "models": {role: models.revision(role) for role in stage.roles(config)},
         "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in inputs(stage, config)},
     }
     if stage.also and _field(config, stage.also.field):

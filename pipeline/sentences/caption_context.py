@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import extract
-from surd.pipeline.sentences.caption_templates import Context
+from surd.pipeline.sentences.caption_templates import Context, without_markup
 from surd.schemas import Cleaned
 from surd.schemas.config import FactsConfig
 
@@ -16,7 +16,7 @@ def contexts(rows: Sequence[Cleaned], placeholders: Collection[str], config: Fac
 
     Raises SurdError if ``facts.parser`` is missing where facts are needed.
     """
-    texts = [row.complex or "" for row in rows]
+    texts = [without_markup(row.complex or "") for row in rows]
     facts: Sequence[tuple[Fact, ...]] = [()] * len(rows)
     if "facts" in placeholders:
         facts = [sentence.facts for sentence in extract(texts, config)]

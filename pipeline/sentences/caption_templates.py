@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TAKEN = ("caption", "rewrite", "fusion", "simple", "mixed")
 #: Possible marks of a chat's structure, and of a picture's place in it: ``<|im_end|>``, ``<image>``, ``[INST]``,
 #: ``[IMG]``. A prompt of the web that holds one would be read as another turn, or as a second picture.
-_MARKUP = re.compile(r"[<>]|\[/?(?:INST|IMG)[A-Z_]*\]", re.IGNORECASE)
+_MARKUP = re.compile(r"<[^<>\s]{1,40}>|[<>]|\[/?(?:INST|IMG)[A-Z_]*\]", re.IGNORECASE)
 _FACTS = 30  # a longer list would be most of the question
 
 
@@ -47,7 +47,7 @@ class Context:
             "keywords": ", ".join(self.keywords),
             "facts": "; ".join(self.facts[:_FACTS]),
         }
-        return " ".join(shortened(_MARKUP.sub(" ", values[placeholder])).split())
+        return shortened(without_markup(values[placeholder]))
 
 
 class _Model(BaseModel):
@@ -87,7 +87,7 @@ class CaptionTemplates(_Model):
     version: Literal[1]
     language: str | None = None
     templates: dict[str, CaptionTemplate] = Field(min_length=1)
-    tasks: dict[str, dict[str, str]] = {}
+    tasks: dict[str, dict[str, Annotated[str, Field(min_length=1)]]] = {}
 
     @field_validator("language")
     @classmethod
@@ -129,6 +129,11 @@ class CaptionTemplates(_Model):
                 f" {', '.join(tasks)}, or list a task for it in a file of your own: caption.templates"
             )
         return tasks[name]
+
+
+def without_markup(text: str) -> str:
+    """A text of the web on one line, without what may be marks of a chat or of a picture."""
+    return " ".join(_MARKUP.sub(" ", text).split())
 
 
 @lru_cache(maxsize=4)

@@ -71,7 +71,7 @@ def report(build: Build, config: BuildConfig, models: Models) -> list[list[Selec
         shards=_document(build, "shards/manifest.json", ShardManifest),
         columns=[column for column in columns if column],
         made_by=made_by,
-        demo_only_roles=demo_only_roles(made_by.models, made_by.config.get("source", "")) if made_by else [],
+        demo_only_roles=demo_only_roles(config) if made_by else [],
         config=yaml.safe_dump(made_by.config, sort_keys=False, allow_unicode=True) if made_by else "",
     )
     build.write_bytes("report.html", html.encode())

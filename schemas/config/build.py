@@ -56,6 +56,10 @@ class ModelsConfig(Section):
     diffusion: str = Field(
         default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
     )
+    vqa: str = Field(
+        default="package:pipeline/demo/models/vqa",
+        description="transformers model that answers yes/no questions: BLIP-VQA, ViLT, or a chat VLM.",
+    )
     vlm: str | None = Field(
         default=None, description="Server with vision that says whether facts are true: openai:http://HOST/v1#MODEL."
     )
@@ -185,6 +189,7 @@ class RewriteConfig(Section):
 
     enabled: bool = Field(default=True, description="False: captions are the only candidates.")
     k: int = Field(default=1, ge=1, le=16, description="Sentences per prompt: the LLM's surest, the rest sampled.")
+    caption: bool = Field(default=True, description="Show the LLM the surest caption beside the prompt.")
     template: str | None = Field(default=None, description="YAML file of the chat to ask with; null: the shipped one.")
     temperature: float = Field(default=0.7, gt=0, le=2, description="Of sampled sentences and of second tries.")
     seed: int = Field(default=0, ge=0, description="Of sampled sentences and of second tries.")
@@ -208,6 +213,13 @@ class FactsConfig(Section):
     template: str | None = Field(
         default=None, description="YAML file of the chat that asks the LLM for facts; null: the shipped one."
     )
+    similarity: str | None = Field(
+        default="package:all_minilm_l6_v2",
+        description="Text encoder that tells which other values are near a fact's and which mean the same: "
+        "package:all_minilm_l6_v2 (where that package is not installed, as null), the folder or the repository of a "
+        "sentence-transformers model with mean pooling; null: other values come in the order of how often the build "
+        "states them.",
+    )
 
 
 class CorrectConfig(Section):
@@ -217,6 +229,23 @@ class CorrectConfig(Section):
         default="facts",
         description="facts: check each fact and repair it; paper: keep a pair whose simple prompt fits the image at "
         "least as well as its complex prompt, unchanged (arXiv 2305.05189).",
+    )
+    witnesses: list[Literal["clip", "vqa", "vlm"]] = Field(
+        default=["clip"],
+        min_length=1,
+        description="Who says whether a fact is true of the picture: clip compares sentences, vqa (models.vqa) and vlm "
+        "(models.vlm, a server) are asked about one fact alone.",
+    )
+    false_fact_rate: float | None = Field(
+        default=0.02,
+        gt=0,
+        lt=0.5,
+        description="Share of the facts of the simple prompts that may be false: the least probable go first, and no "
+        "more than needed. Measured on the build itself; with too few pictures, or null: by evidence.",
+    )
+    only_lexicon: bool = Field(default=False, description="Check only facts that the lexicon names.")
+    add: bool = Field(
+        default=True, description="Add what the prompt or another caption states and the witnesses are sure of."
     )
     tolerance: float = Field(
         default=0.05,
@@ -238,7 +267,8 @@ class CorrectConfig(Section):
     )
     alternatives: int = Field(default=4, ge=1, description="Likeliest alternatives tried for each fact.")
     fuse: bool = Field(
-        default=True, description="Let the LLM join two sentences of a pair when each states what the other leaves out."
+        default=False,
+        description="Let the LLM join two sentences of a pair when each states what the other leaves out.",
     )
     lexicon: str | None = Field(default=None, description="YAML file of facts and alternatives; null: the shipped one.")
     vary: bool = Field(

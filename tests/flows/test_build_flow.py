@@ -70,7 +70,7 @@ def test_the_build_records_what_it_was_made_with(built):
     out, _ = built
     record = BuildRecord.model_validate_json((out / "build.json").read_bytes())
     assert record.config["partition_size"] == 3
-    assert set(record.models) == {"clip", "captioner", "llm", "embed_llm", "diffusion"}
+    assert set(record.models) == {"clip", "captioner", "llm", "embed_llm", "diffusion", "vqa"}
     assert record.versions["prefect"] == sys.modules["prefect"].__version__
 
 

@@ -5,6 +5,7 @@ import logging
 import math
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +62,22 @@ def processor(vocabulary: Path) -> Any:
     return BlipProcessor(images, tokenizer)
 
 
+def vision_config() -> dict[str, Any]:
+    """BLIP's settings for a vision tower of the shape of the embedded CLIP's."""
+    eye = train_clip.MODEL_CFG["vision_cfg"]
+    return {
+        "hidden_size": eye["width"], "intermediate_size": 4 * eye["width"], "num_hidden_layers": eye["layers"],
+        "num_attention_heads": eye["width"] // eye["head_width"], "image_size": 64, "patch_size": 8,
+        "hidden_act": "gelu",
+    }  # fmt: skip
+
+
 def build(words: int) -> Any:
     """The untrained BlipForConditionalGeneration; its vision tower has the shape of the embedded CLIP's."""
     torch.manual_seed(0)
     eye = train_clip.MODEL_CFG["vision_cfg"]
     config = BlipConfig(
-        vision_config={
-            "hidden_size": eye["width"], "intermediate_size": 4 * eye["width"], "num_hidden_layers": eye["layers"],
-            "num_attention_heads": eye["width"] // eye["head_width"], "image_size": 64, "patch_size": 8,
-            "hidden_act": "gelu",
-        },
+        vision_config=vision_config(),
         text_config={
             "vocab_size": words, "hidden_size": 192, "encoder_hidden_size": eye["width"], "intermediate_size": 768,
             "num_hidden_layers": 3, "num_attention_heads": 3, "max_position_embeddings": LONGEST,
@@ -118,11 +125,31 @@ def train(work: Path, steps: int, stop: float) -> None:
     prepare = processor(vocabulary)
     model = build(len(prepare.tokenizer))
     if not FOLDER.exists():
-        export(model, prepare, card(0, 0, 0.0))
-    model.vision_model.requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.text_decoder.parameters(), RATE)
-    first, extra = checkpoint.resume(work / "captioner.safetensors", model, optimizer)
+        export(model, prepare, card(0, 0, 0.0), FOLDER)
     load_vision_tower(model, work / "eye.safetensors")
+
+    def finish(step: int, seconds: float, count: int) -> None:
+        share = all_facts_right(model, prepare, count)
+        log.info("all facts right after %d: %.3f", step, share)
+        export(model, prepare, card(step, seconds, share), FOLDER)
+
+    # One wording for each scene, so that only the facts are left to learn.
+    fit(model, prepare, work, "captioner", (steps, stop), lambda one, _: narrative(one, FirstChoice()), finish)
+
+
+def fit(
+    model: Any, prepare: Any, work: Path, name: str, budget: tuple[int, float],
+    caption: Callable[[Scene, random.Random], str], finish: Callable[[int, float, int], None], rate: float = RATE,
+) -> None:  # fmt: skip
+    """Train the decoder to the budget (steps, seconds), whichever is used up first, from the last checkpoint of this
+    name. `caption`: the sentence for a scene; `finish`: exports the model after some steps and seconds, measured on so
+    many scenes."""
+    model.vision_model.requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.text_decoder.parameters(), rate)
+    tower = {key: value.clone() for key, value in model.vision_model.state_dict().items()}
+    path, (steps, stop) = work / f"{name}.safetensors", budget
+    first, extra = checkpoint.resume(path, model, optimizer)
+    model.vision_model.load_state_dict(tower)
     clock = checkpoint.TrainingClock(float(extra.get("seconds", 0)))
     table = pictures(work, TRAIN_SEED, SCENES)
     for step, indices in batches(TRAIN_SEED + 3, SCENES, BATCH, first):
@@ -131,9 +158,9 @@ def train(work: Path, steps: int, stop: float) -> None:
             break
         for group in optimizer.param_groups:
             falling = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
-            group["lr"] = RATE * min(1, (step + 1) / 100) * falling
-        # One wording for each scene, so that only the facts are left to learn.
-        texts = [narrative(scene(TRAIN_SEED, index), FirstChoice()) for index in indices]
+            group["lr"] = rate * min(1, (step + 1) / 100) * falling
+        rng = random.Random(f"captions:{TRAIN_SEED}:{step}")
+        texts = [caption(scene(TRAIN_SEED, index), rng) for index in indices]
         loss = _loss(model, prepare, table[indices], texts)
         optimizer.zero_grad()
         loss.backward()
@@ -142,15 +169,10 @@ def train(work: Path, steps: int, stop: float) -> None:
         if step % 50 == 0:
             log.info("step %d, loss %.3f, %.0f s", step, loss.item(), clock.seconds)
         if step % 500 == 499:
-            seconds = torch.tensor(clock.seconds)
-            checkpoint.save(work / "captioner.safetensors", step + 1, model, optimizer, seconds=seconds)
-            share = all_facts_right(model, prepare, 100)
-            log.info("all facts right after %d: %.3f", step + 1, share)
-            export(model, prepare, card(step + 1, clock.seconds, share))
-    checkpoint.save(work / "captioner.safetensors", step, model, optimizer, seconds=torch.tensor(clock.seconds))
-    share = all_facts_right(model, prepare, 500)
-    log.info("all facts right at the end, %d steps: %.3f", step, share)
-    export(model, prepare, card(step, clock.seconds, share))
+            checkpoint.save(path, step + 1, model, optimizer, seconds=torch.tensor(clock.seconds))
+            finish(step + 1, clock.seconds, 100)
+    checkpoint.save(path, step, model, optimizer, seconds=torch.tensor(clock.seconds))
+    finish(step, clock.seconds, 500)
 
 
 def _loss(model: Any, prepare: Any, images: np.ndarray, texts: list[str]) -> torch.Tensor:
@@ -202,8 +224,8 @@ def all_facts_right(model: Any, prepare: Any, count: int) -> float:
     return sum(map(states_all, captions, scenes)) / count
 
 
-def export(model: Any, prepare: Any, text: str) -> None:
-    """Write the whole folder anew: fp16 weights that load as fp32, processor, tokenizer, model card."""
+def export(model: Any, prepare: Any, text: str, target: Path) -> None:
+    """Write the whole folder `target` anew: fp16 weights that load as fp32, processor, tokenizer, model card."""
 
     def write(folder: Path) -> None:
         half = build(model.config.text_config.vocab_size)
@@ -217,7 +239,7 @@ def export(model: Any, prepare: Any, text: str) -> None:
         prepare.save_pretrained(folder)
         (folder / "README.md").write_text(text)
 
-    checkpoint.export(FOLDER, write)
+    checkpoint.export(target, write)
 
 
 def card(steps: int, seconds: float, share: float) -> str:

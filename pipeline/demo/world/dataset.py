@@ -105,7 +105,7 @@ def training_text(one: Scene, rng: random.Random) -> tuple[str, Scene | None, tu
     if rng.random() < 0.35:
         parts = text.split(" ")
         for _ in range(rng.randint(1, 5)):
-            parts.insert(rng.randint(0, len(parts)), rng.choice(_unrelated_words()))
+            parts.insert(rng.randint(0, len(parts)), rng.choice(unrelated_words()))
         text = " ".join(parts)
     return text, one, stated
 
@@ -113,7 +113,7 @@ def training_text(one: Scene, rng: random.Random) -> tuple[str, Scene | None, tu
 def _nonsense(rng: random.Random) -> str:
     kind = rng.randrange(4)
     if kind == 0:
-        return " ".join(rng.choices(_unrelated_words(), k=rng.randint(3, 25)))
+        return " ".join(rng.choices(unrelated_words(), k=rng.randint(3, 25)))
     if kind == 1:
         return ", ".join(rng.sample(QUALITY + FILLER, rng.randint(2, 12)))
     low, high = rng.choice(((0x4E00, 0x9FFF), (0x430, 0x44F), (0x3041, 0x3096), (97, 122), (97, 122), (33, 126)))
@@ -121,7 +121,7 @@ def _nonsense(rng: random.Random) -> str:
 
 
 @lru_cache(maxsize=1)
-def _unrelated_words() -> tuple[str, ...]:
+def unrelated_words() -> tuple[str, ...]:
     """General English words that state no fact of the demo world."""
     facts = set(re.findall("[a-z]+", " ".join((
         *(word for one, (many, _) in (SUBJECTS | TINTABLE).items() for word in (one, many)), *NUMBERS, *TINTS,

@@ -25,11 +25,11 @@ def clip():
     return model, preprocess, open_clip.get_tokenizer(f"local-dir:{MODELS / 'clip'}")
 
 
-def test_together_they_stay_under_60_megabytes_in_safetensors_with_a_card_each():
+def test_together_they_stay_under_82_megabytes_in_safetensors_with_a_card_each():
     files = [path for path in MODELS.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 60_000_000
+    assert sum(path.stat().st_size for path in files) < 82_000_000
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
-    for role in ("clip", "captioner", "diffusion", "judge"):
+    for role in ("clip", "captioner", "diffusion", "judge", "vqa"):
         assert f"python -m surd.pipeline.demo.train {role}" in (MODELS / role / "README.md").read_text()
 
 

@@ -1,6 +1,7 @@
 """Models are checked before the first stage, by their config files: kind, abilities, what is missing."""
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -280,3 +281,17 @@ def test_a_finished_build_is_skipped_without_its_models_and_an_unfinished_one_is
         check_models(load_config(built.config.model_dump(), {"caption.seed": 5}), built.build)
     with pytest.raises(SurdError, match=r"safety\.image_model"):
         check_models(built.config, Build(str(built.root) + "-none"))
+
+
+def test_what_a_captioner_cannot_be_asked_is_said_before_the_first_stage(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("version: 1\ntemplates: {short: {ask: 'Describe {it}.'}}\n")
+    llava = model_folder(tmp_path / "llava", {"model_type": "llava"}, *PARTS)
+    build = Build(str(tmp_path / "build"))
+    for values, why in (
+        ({"caption.names": ["short"]}, "'blip', which answers no question"),
+        ({"models.captioner": llava}, "is no chat template"),
+        ({"models.captioner": llava, "caption.templates": str(own)}, "unknown placeholder {it}"),
+    ):
+        with pytest.raises(SurdError, match=re.escape(why)):
+            check_models(load_config({}, values), build)

@@ -1,0 +1,135 @@
+"""Repairs of parses that captions are known to get: fragments are rare in what parsers learn from.
+
+Each is a rule on tags and arcs, never on a particular thing. Measured on captions of DSG-1k: without them 2.4% of the
+things are lost.
+"""
+
+from __future__ import annotations
+
+NOUN_TAGS = frozenset(("NN", "NNS", "NNP", "NNPS"))
+_BARE = frozenset(("VB", "VBP"))
+_ARTICLES = frozenset(("a", "an"))
+#: "standing next to": the preposition belongs to the adverb.
+_BESIDE = frozenset(("next", "close", "adjacent", "left", "right", "far", "away", "out", "outside", "inside"))
+#: Nouns that look like participles.
+GERUND_NOUNS = frozenset(
+    (
+        "building", "ceiling", "railing", "painting", "clothing", "awning", "wedding", "evening", "morning", "frosting",
+        "topping", "icing", "lighting", "covering", "crossing", "carving", "flooring", "siding", "bedding", "string",
+        "ring", "king", "wing", "thing", "drawing", "writing", "swing", "engraving", "marking", "stuffing", "seasoning",
+        "dressing", "filling", "opening", "pudding", "spring", "wiring", "rigging", "scaffolding", "offspring",
+    )
+)  # fmt: skip
+
+
+def repair(words: list[str], tags: list[str], deps: list[str], heads: list[int]) -> None:
+    """Mend tags and arcs in place. ``words`` in lower case."""
+    for i, tag in enumerate(tags):
+        if tag in _BARE:
+            _bare_verb(i, words, tags, deps, heads)
+        elif words[i] in _BESIDE:
+            if words[i + 1 : i + 2] in (["to"], ["of"]) and deps[i + 1] == "prep" and deps[i] in ("advmod", "acomp"):
+                heads[i + 1] = i
+        elif tag == "VBD":
+            if words[i] == "shot" and words[i + 1 : i + 2] == ["of"]:  # "studio shot of a box"
+                tags[i] = "NN"
+                if i and heads[i - 1] == i and deps[i - 1] == "nsubj":
+                    deps[i - 1] = "compound"
+        elif tag == "JJ":
+            if deps[i] in ("pobj", "dobj") and i and words[i - 1] in ("a", "an", "the"):
+                tags[i] = "NN"
+        elif tag == "VBG":
+            _participle(i, words, tags, deps, heads)
+        elif tag == "NNS":
+            _third_person(i, words, tags, deps, heads)
+        elif tag in NOUN_TAGS:
+            if deps[i] == "npadvmod":
+                _lost_subject(i, tags, deps, heads)
+            elif words[i].endswith("ing") and words[i] not in GERUND_NOUNS:
+                _nominal_participle(i, words, tags, deps, heads)
+
+
+def _bare_verb(i: int, words: list[str], tags: list[str], deps: list[str], heads: list[int]) -> None:
+    """ "tie near person", "a shirt and tie", "next to vase in a room": nouns that were read as infinitives."""
+    following = tags[i + 1] if i + 1 < len(tags) else ""
+    before = words[i - 1] if i else "."
+    if deps[i] == "ROOT" and following == "IN" and (not i or before in (".", ";", ",")):
+        tags[i] = "NN"
+    elif (
+        deps[i] == "conj" and i >= 2 and tags[i - 1] == "CC" and tags[i - 2] in NOUN_TAGS and tags[heads[i]] != tags[i]
+    ):
+        tags[i], heads[i] = "NN", i - 2
+    elif before == "to" and i >= 2 and words[i - 2] in ("next", "close") and deps[i - 2] in ("advmod", "amod", "acomp"):
+        tags[i], deps[i] = "NN", "pobj"
+        heads[i], heads[i - 1], deps[i - 1] = i - 1, i - 2, "prep"
+    elif deps[i] in ("ROOT", "conj") and following in NOUN_TAGS and heads[i + 1] == i and deps[i + 1] == "dobj":
+        if deps[i] == "conj" and tags[heads[i]] not in NOUN_TAGS:
+            return
+        if any(heads[k] == i and deps[k] in ("nsubj", "aux") for k in range(max(0, i - 8), i)):
+            return
+        noun = i + 1
+        tags[i], heads[noun], deps[noun] = "NN", noun if deps[i] == "ROOT" else heads[i], deps[i]
+        heads[i], deps[i] = noun, "compound"
+    elif before in _ARTICLES and deps[i] in ("pobj", "dobj", "nsubj", "attr"):
+        tags[i] = "NN"
+
+
+def _participle(i: int, words: list[str], tags: list[str], deps: list[str], heads: list[int]) -> None:
+    """ "with a blue dress sitting in a chair": the noun before the participle belongs to the preposition."""
+    if words[i] == "building" or (words[i] in GERUND_NOUNS and i and tags[i - 1] in ("DT", "JJ")):
+        tags[i] = "NN"
+    elif i and deps[i] in ("pcomp", "pobj") and heads[i - 1] == i and deps[i - 1] in ("compound", "nsubj"):
+        if tags[i - 1] not in NOUN_TAGS:
+            return
+        noun, prep = i - 1, heads[i]
+        _hand_over(i, noun, tags, deps, heads)
+        heads[noun], deps[noun], heads[i], deps[i] = prep, "pobj", noun, "acl"
+
+
+def _third_person(i: int, words: list[str], tags: list[str], deps: list[str], heads: list[int]) -> None:
+    """ "a coin floats on water", "a man with a racket waits": a plural behind "a" is a verb."""
+    if not i or heads[i - 1] != i or deps[i - 1] != "compound" or tags[i - 1] not in NOUN_TAGS:
+        return
+    article = next((k for k in range(i - 1, max(-1, i - 7), -1) if heads[k] == i and deps[k] == "det"), None)
+    if article is None or words[article] not in _ARTICLES or deps[i] not in ("ROOT", "pobj"):
+        return
+    noun = i - 1
+    _hand_over(i, noun, tags, deps, heads)
+    tags[i] = "VBZ"
+    if deps[i] == "ROOT":
+        heads[noun], deps[noun] = i, "nsubj"
+    else:
+        prep = heads[i]
+        heads[noun], deps[noun] = prep, "pobj"
+        heads[i], deps[i] = heads[prep], "relcl"
+
+
+def _lost_subject(i: int, tags: list[str], deps: list[str], heads: list[int]) -> None:
+    """ "wolf wearing a shirt", "sky above person": a noun before a participle or preposition is its subject."""
+    head = heads[i]
+    if head <= i:
+        return
+    if tags[head] == "IN" and deps[head] == "ROOT":
+        heads[i], deps[i], heads[head], deps[head] = i, "ROOT", i, "prep"
+    elif tags[head] in ("VBG", "VBZ", "VBP", "VB", "VBD") and deps[head] in ("ROOT", "conj", "ccomp"):
+        deps[i] = "nsubj"
+
+
+def _nominal_participle(i: int, words: list[str], tags: list[str], deps: list[str], heads: list[int]) -> None:
+    """ "a whale swimming in the river" read as a kind of swimming."""
+    if not i or heads[i - 1] != i or deps[i - 1] != "compound" or tags[i - 1] not in NOUN_TAGS:
+        return
+    if i + 1 >= len(tags) or heads[i + 1] != i or deps[i + 1] not in ("prep", "dobj") or words[i + 1] == "of":
+        return
+    noun = i - 1
+    _hand_over(i, noun, tags, deps, heads)
+    tags[i] = "VBG"
+    heads[noun], deps[noun] = (noun, "ROOT") if heads[i] == i else (heads[i], deps[i])
+    heads[i], deps[i] = noun, "acl"
+
+
+def _hand_over(i: int, noun: int, tags: list[str], deps: list[str], heads: list[int]) -> None:
+    """Give what stands before ``noun`` and hangs on ``i`` to ``noun``."""
+    for k in range(max(0, noun - 8), noun):
+        if heads[k] == i and deps[k] in ("det", "amod", "compound", "nummod", "poss", "nmod"):
+            heads[k] = noun

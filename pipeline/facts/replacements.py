@@ -1,0 +1,344 @@
+"""Another value in place of a fact's: the places of a sentence that change with it."""
+
+from __future__ import annotations
+
+from surd.pipeline.facts.agreement import gender, pronoun_edits, verb_edits
+from surd.pipeline.facts.closed_classes import closed_classes
+from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.inflection import many, one_of
+from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
+from surd.pipeline.facts.phrases import (
+    PARTS_OF_NAMES,
+    Edit,
+    cut,
+    determiner,
+    group_of,
+    head_of,
+    is_plural,
+    noun_phrase,
+    object_of,
+    starts_sentence,
+    subtree,
+    tokens,
+)
+from surd.pipeline.facts.style_phrases import restyled
+from surd.pipeline.facts.verb_forms import inflected
+from surd.pipeline.facts.vocabulary import vocabulary
+
+#: Words for exactly one.
+ONE = ("one", "a", "an", "a single", "single", "lone", "1")
+_SOMEONE = ("someone", "somebody", "anyone", "anybody")
+
+
+def replacement(tree: ParseTree, fact: Fact, other: Fact) -> list[Edit] | None:
+    """The edits that turn ``fact`` into ``other``; None if there are none that keep the sentence whole."""
+    span = tokens(tree, fact.start, fact.end)
+    if not span or (tree.starts[span[0]] != fact.start and fact.kind not in ("count", "text")):
+        return None
+    beside = tree.text[max(fact.start - 1, 0) : fact.start] + tree.text[fact.end : fact.end + 1]
+    if "-" in beside and fact.kind != "text":
+        return None
+    match fact.kind:
+        case "entity":
+            return _entity(tree, span, other.of.lower() if other.of.islower() else other.of)
+        case "count":
+            return _count(tree, fact, span, other.value.lower())
+        case "attribute":
+            return _attribute(tree, fact, span, other.value)
+        case "relation":
+            return _relation(tree, fact, span, other)
+        case "action":
+            return _action(tree, fact, span, other)
+        case "text":
+            return [Edit(fact.start, fact.end, other.value)]
+        case "style":
+            return restyled(tree, span, other.value)
+
+
+# Things
+
+
+def _entity(tree: ParseTree, span: range, name: str) -> list[Edit] | None:
+    noun = head_of(tree, span)
+    if noun is None or not name or noun != span[-1] or tree.deps[noun] in PARTS_OF_NAMES:
+        return None
+    classes = closed_classes()
+    last = name.split(" ")[-1]
+    plural = is_plural(tree, noun)
+    new_plural = (plural and last not in classes.mass) or last in classes.plural_only
+    new = many(name) if plural else name
+    edits = [] if new_plural == plural else verb_edits(tree, noun, new_plural)
+    if edits is None:
+        return None
+    if tree.lower[noun] in _SOMEONE:
+        edits.append(_written(tree, span, name if new_plural or last in classes.mass else f"a {name}"))
+    else:
+        article = _article_edits(tree, noun, last, new_plural)
+        if article is None:
+            return None
+        edits += [*article, _written(tree, span, new)]
+    if new_plural != plural or gender(one_of(new) or new if plural else new, new_plural) != _gender_of(tree, noun):
+        pronouns = pronoun_edits(tree, noun, new, new_plural)
+        if pronouns is None:
+            return None
+        edits += pronouns
+    repeated = _repetitions(tree, noun, new, plural)
+    if repeated is None:
+        return None
+    if noun + 1 < len(tree) and tree.tags[noun + 1] == "POS":
+        suffix = "'" if new_plural and new.endswith("s") else "'s"
+        edits.append(Edit(tree.starts[noun + 1], tree.ends[noun + 1], suffix))
+    return edits + repeated
+
+
+def _gender_of(tree: ParseTree, noun: int) -> str:
+    return gender(tree.lower[noun], is_plural(tree, noun))
+
+
+def _article_edits(tree: ParseTree, noun: int, new: str, new_plural: bool) -> list[Edit] | None:
+    """ "a" goes before what is not counted or is plural, and comes before what is counted where something that is not
+    stood alone."""
+    classes = closed_classes()
+    phrase = noun_phrase(tree, noun)
+    lead = determiner(tree, noun)
+    number = tree.kid(noun, "nummod")
+    uncounted = new_plural or new in classes.mass
+    if (number is not None and (new in classes.mass or new_plural != is_plural(tree, noun))) or (
+        new in classes.mass and group_of(tree, noun) is not None
+    ):
+        return None
+    if lead is not None and tree.lower[lead] in (
+        "a",
+        "an",
+        "another",
+        "each",
+        "every",
+        "this",
+        "that",
+        "these",
+        "those",
+    ):
+        if not uncounted or (is_plural(tree, noun) and new_plural):
+            return []
+        if tree.lower[lead] not in ("a", "an") or lead + 1 >= len(tree):
+            return None
+        return [Edit(tree.starts[lead], tree.starts[lead + 1])]
+    alone = (lead is None and number is None and not is_plural(tree, noun)) or tree.lower[noun] in classes.plural_only
+    written_out = tree.lower[noun] in classes.mass or any(word in ("a", "an", "the") for word in tree.lower)
+    if alone and written_out and not uncounted:
+        return [Edit(tree.starts[phrase[0]], tree.starts[phrase[0]], "a ")]
+    return []
+
+
+def _repetitions(tree: ParseTree, noun: int, new: str, plural: bool) -> list[Edit] | None:
+    """The same thing named again ("the dog") changes with it; None where another of its kind is spoken of."""
+    edits = []
+    for i, word in enumerate(tree.lower):
+        if i == noun or word != tree.lower[noun] or tree.tags[i] not in NOUNS:
+            continue
+        lead = determiner(tree, i)
+        said = tree.lower[lead] if lead is not None else ""
+        if said in ("another", "other") or any(tree.lower[k] in ("other", "second") for k in tree.kids[i]):
+            return None
+        if said in ("the", "this", "that", "these", "those") and i > noun and tree.kid(i, "compound") is None:
+            edits.append(Edit(tree.starts[i], tree.ends[i], new))
+    lead = determiner(tree, noun)
+    if lead is not None and tree.lower[lead] == "another":
+        return None if any(w == tree.lower[noun] for i, w in enumerate(tree.lower) if i != noun) else edits
+    return edits
+
+
+def _written(tree: ParseTree, span: range, new: str) -> Edit:
+    """A span with new words, with a capital letter where it had one at the beginning of the sentence."""
+    was = tree.text[tree.starts[span[0]]]
+    new = new[:1].upper() + new[1:] if was.isupper() and starts_sentence(tree, span[0]) else new
+    return Edit(tree.starts[span[0]], tree.ends[span[-1]], new)
+
+
+# Counts
+
+
+def _count(tree: ParseTree, fact: Fact, span: range, value: str) -> list[Edit] | None:
+    of_span = tokens(tree, fact.of_start, fact.of_end)
+    noun = head_of(tree, of_span)
+    if not value:
+        return None
+    if noun is None:
+        return None
+    if tree.lower[noun] in _SOMEONE and span[-1] == noun:
+        if value in ONE:
+            return None
+        verbs = verb_edits(tree, noun, True)
+        pronouns = pronoun_edits(tree, noun, "people", True)
+        return (
+            None if verbs is None or pronouns is None else [*verbs, *pronouns, _written(tree, span, f"{value} people")]
+        )
+    number = _number_span(tree, span, noun)
+    if number is None:
+        return None
+    single, was_single = value in ONE, not is_plural(tree, noun)
+    grouped = group_of(tree, noun)
+    if grouped is not None and grouped not in number and single:
+        return None
+    partitive = number[-1] + 1 < len(tree) and tree.lower[number[-1] + 1] == "of"
+    word = "one" if partitive else "a" if single else value
+    edits: list[Edit] = []
+    if single != was_single:
+        changed = _renumbered(tree, noun, noun if grouped not in number else grouped, single, partitive)
+        if changed is None:
+            return None
+        edits += changed
+    lead = determiner(tree, noun)
+    if lead is not None and lead < number[0] and lead not in number:
+        if not single:
+            edits.append(_written(tree, number, value))
+        else:
+            before = {"these": "this", "those": "that"}.get(tree.lower[lead])
+            if before:
+                edits.append(_written(tree, range(lead, lead + 1), before))
+            edits.append(cut(tree, number))
+        return edits
+    return [*edits, _written(tree, number, word)]
+
+
+def _number_span(tree: ParseTree, span: range, noun: int) -> range | None:
+    """The words of a number with the article and the "of" that belong to it: "a couple of", "a single"."""
+    first, last = span[0], span[-1]
+    if last >= noun or tree.text[tree.ends[last] : tree.ends[last] + 1] == "-":
+        return None
+    if tree.text[tree.starts[first] - 1 : tree.starts[first]] == "-":
+        return None
+    if tree.lower[last] in vocabulary().collectives and tree.lower[last + 1] == "of":
+        last += 1
+    if (
+        first > 0
+        and tree.lower[first - 1] in ("a", "an")
+        and (last > span[-1] or tree.lower[first] in ("single", "lone", "dozen", "few"))
+    ):
+        first -= 1
+    if last > span[-1] and first > 0 and tree.deps[first - 1] in ("amod", "det", "poss", "nummod"):
+        return None
+    if last == span[-1] and not (tree.heads[last] == noun or noun in subtree(tree, last)):
+        return None
+    return range(first, last + 1)
+
+
+def _renumbered(tree: ParseTree, noun: int, subject: int, single: bool, partitive: bool) -> list[Edit] | None:
+    """The noun, and what agrees with it (``subject``: with "couple of" before it), made singular or plural; None if
+    something speaks of several."""
+    if single and any(
+        word in closed_classes().together for i, word in enumerate(tree.lower) if not _counts(tree, i, noun)
+    ):
+        return None
+    if any(tree.deps[kid] in ("conj", "appos") for kid in tree.kids[noun]) or tree.deps[noun] == "conj":
+        return None
+    edits = verb_edits(tree, subject, not single)
+    name = one_of(tree.words[noun]) if single else many(tree.words[noun])
+    if edits is None or name is None or (not single and tree.lower[noun] in closed_classes().mass):
+        return None
+    if partitive:
+        return edits
+    pronouns = pronoun_edits(tree, noun, name, not single)
+    if pronouns is None:
+        return None
+    return [*edits, *pronouns, _written(tree, range(noun, noun + 1), name)]
+
+
+def _counts(tree: ParseTree, i: int, noun: int) -> bool:
+    """Whether a token is a number or word before the noun itself, or a pronoun (which is changed with it)."""
+    return (tree.heads[i] == noun and i < noun) or tree.tags[i] in ("PRP", "PRP$")
+
+
+# What is said of things
+
+
+def _attribute(tree: ParseTree, fact: Fact, span: range, value: str) -> list[Edit] | None:
+    head = head_of(tree, span)
+    if not value or head is None or tree.tags[head] in ("JJR", "JJS"):
+        return None
+    around = (
+        tree.text[tree.starts[span[0]] - 1 : tree.starts[span[0]]]
+        + tree.text[tree.ends[span[-1]] : tree.ends[span[-1]] + 1]
+    )
+    if "-" in around:
+        return None
+    if value.lower() in (tree.lower[i] for i in tree.conjuncts(head) if i not in span):
+        return None
+    first = tree.heads[head] if tree.deps[head] == "conj" else head
+    if first != head and value.lower() == tree.lower[first]:
+        return None
+    if tree.tags[head] in NOUNS and tree.deps[head] == "attr":
+        return _entity(tree, span, value)
+    after_noun = tree.heads[head] != head and head > tree.heads[head]
+    if not after_noun and value.lower() in closed_classes().postnominal:
+        return None
+    if not after_noun and " " in value and any(word in ("in", "of", "with", "by", "on") for word in value.split()):
+        return None
+    return [_written(tree, span, value)]
+
+
+def _relation(tree: ParseTree, fact: Fact, span: range, other: Fact) -> list[Edit] | None:
+    value = other.value.lower()
+    if not value:
+        return None
+    first = span[0]
+    if tree.tags[first] in VERBS:
+        return _verbal_relation(tree, span, value)
+    if tree.lower[first] in ("left", "right", "top", "front", "side"):
+        while first > 0 and tree.lower[first - 1] in ("the", "to", "on", "at", "in"):
+            first -= 1
+    if tree.lower[span[-1]] in ("left", "right", "front", "side", "top") and span[-1] + 1 < len(tree):
+        return None
+    if tree.deps[span[-1]] == "prt" or any(tree.deps[k] == "pcomp" for k in tree.kids[span[-1]]):
+        return None
+    edits = [_written(tree, range(first, span[-1] + 1), value)]
+    if other.to and fact.to and other.to.lower() != fact.to.lower():
+        target = object_of(tree, span[-1])
+        if target is None:
+            return None
+        moved = _entity(tree, range(target, target + 1), other.to)
+        if moved is None or tree.kid(target, "compound") is not None:
+            return None
+        edits += moved
+    return edits
+
+
+def _verbal_relation(tree: ParseTree, span: range, value: str) -> list[Edit] | None:
+    """A verb with its preposition ("looking at" -> "walking towards"); a lone preposition replaces the preposition."""
+    tag = tree.tags[span[0]]
+    if value.split(" ")[0].endswith("ing"):
+        form = inflected(value, tag)
+        return [_written(tree, span, form)] if form and tag != "VBN" else None
+    if len(span) < 2 or value.split(" ")[0].endswith("ed"):
+        return [_written(tree, span, value)] if tag == "VBN" and value.split(" ")[0].endswith("ed") else None
+    return [_written(tree, span[1:], value)] if tag == "VBG" else None
+
+
+def _action(tree: ParseTree, fact: Fact, span: range, other: Fact) -> list[Edit] | None:
+    verb = head_of(tree, span)
+    if verb is None or tree.tags[verb] not in VERBS or not other.value:
+        return None
+    passive = tree.kid(verb, "auxpass", "nsubjpass") is not None or (
+        tree.tags[verb] == "VBN" and tree.kid(verb, "aux") is None
+    )
+    form = inflected(other.value, tree.tags[verb]) if not passive else None
+    if form is None:
+        return None
+    words = other.value.split(" ")
+    last = span[-1]
+    if other.to is None and fact.to:
+        target = tree.kid(verb, "dobj", "dative") or object_of(tree, last)
+        if target is None or target < verb or tree.kid(target, "conj") is not None:
+            return None
+        last = noun_phrase(tree, target)[-1]
+        kept = noun_phrase(tree, target)[0]
+        if any(i not in range(kept, last + 1) for i in range(span[-1] + 1, last + 1)):
+            return None
+        if any(k > target and (tree.lower[k] == "of" or tree.deps[k] in ("relcl", "acl")) for k in tree.kids[target]):
+            return None
+    elif (fact.to and len(words) > 2) or (
+        not fact.to
+        and any(tree.deps[k] in ("dobj", "xcomp", "ccomp", "pobj", "oprd") for i in (verb, *span) for k in tree.kids[i])
+    ):
+        return None
+    return [_written(tree, range(span[0], last + 1), form)]
