@@ -18,7 +18,9 @@ def scores(truths, origin="caption", bias=2.0, spread=2.0, kinds=("entity", "col
 
 
 def together(*groups):
-    return FactScores(*(np.concatenate([getattr(one, name) for one in groups]) for name in ("scores", "kinds", "origins")))
+    return FactScores(
+        *(np.concatenate([getattr(one, name) for one in groups]) for name in ("scores", "kinds", "origins"))
+    )
 
 
 def fitted(true_share=0.8, facts=4000):
