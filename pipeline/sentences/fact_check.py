@@ -16,6 +16,7 @@ from surd.pipeline.sentences.claims import (
     agree,
     exclusive,
     fact_key,
+    head,
     in_words,
     slot,
     stated,
