@@ -22,8 +22,9 @@ CAPTIONS = "captions.json"
 MAX_CAPTIONS, MAX_BYTES = 64, 1 << 18
 MAX_NAME = 100  # characters
 _LIST = TypeAdapter(Annotated[list[Caption], Field(max_length=MAX_CAPTIONS, fail_fast=True)])
-#: Control characters of ASCII and Latin-1, which a terminal may obey. Tabs and line ends belong to prose.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: ASCII's control characters, which terminals obey, but for tabs and line ends, which belong to prose. Those of Latin-1
+#: may stay, as in prompts: they come of wrongly decoded text, which can be repaired by them.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def dump_captions(captions: Sequence[Caption]) -> str:

@@ -66,7 +66,7 @@ class CaptionCounts:
         """Raise SurdError if no sample has such a caption."""
         if self.served:
             return
-        present = ", ".join(sorted(self.names)[:20])
+        present = ", ".join(name[:40] for name in sorted(self.names)[:20])
         problem = f"has captions of other names ({present})" if present else "has no sample with several captions"
         remedy = f"name one of those, or {MIXED}" if present else f"leave the flag out, or give {SIMPLE}"
         raise SurdError(f"--caption: {self.choice!r}, but {where} {problem}; {remedy}")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from surd.pipeline.untrusted_json import without_controls
 from surd.schemas.records import Caption
 from surd.schemas.shard_format.captions import MAX_BYTES, MAX_CAPTIONS, dump_captions, parse_captions
 from tests.fuzz import FUZZED
@@ -30,6 +31,11 @@ def test_what_is_written_is_read_and_has_one_form():
     assert parse_captions(json.dumps(json.loads(text), indent=2).encode()) == TWO
 
 
+def test_every_text_that_scraped_prose_may_be_can_be_stored():
+    text = without_controls("".join(map(chr, range(0x3000))))
+    assert parse_captions(dump_captions([Caption(name="long", text=text)]).encode())[0].text == text
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -47,7 +53,7 @@ def test_what_is_written_is_read_and_has_one_form():
         (json.dumps([row(score=float("nan"))]).encode(), "0.score: it is not a finite number"),
         (b'[{"name":"a","text":"b","score":1e999}]', "0.score: it is not a finite number"),
         (json.dumps([row(text="a \x1b[31mcat")]).encode(), "0.text: it holds a control character"),
-        (json.dumps([row(dropped=["a \x9b31mcat"])]).encode(), "0.dropped: it holds a control character"),
+        (json.dumps([row(dropped=["a \x1b[31mcat"])]).encode(), "0.dropped: it holds a control character"),
         (json.dumps([row(model="a\0")]).encode(), "0.model: it holds a control character"),
         (json.dumps([row(text=" \n")]).encode(), "0.text: it is empty"),
         (json.dumps([row(name="")]).encode(), "0.name: it is not one line of 1 to 100 characters"),
