@@ -12,6 +12,7 @@ from typing import Any
 
 from surd.pipeline.facts.additions import addition
 from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.forms import form_of
 from surd.pipeline.facts.omissions import omission
 from surd.pipeline.facts.parse import Sentence
 from surd.pipeline.facts.parse_tree import ParseTree
@@ -80,4 +81,4 @@ def _tree(sentence: Sentence) -> ParseTree | None:
 
 @lru_cache(maxsize=64)
 def _tree_of(doc: Any) -> ParseTree:
-    return ParseTree(doc)
+    return ParseTree(doc, form_of(doc.text))

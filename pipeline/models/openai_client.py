@@ -79,7 +79,7 @@ class OpenAIClient(Generic[A]):
 
     def ask(self, questions: Iterable[Question]) -> list[A]:
         """The answers, in order. Equal questions are asked once. ``questions`` are drawn as their turn comes, in
-        another thread: of pictures only those of about ``server.concurrency`` questions are held.
+        another thread: of pictures only those of ``server.concurrency`` questions and 64 more are held.
 
         Raises SurdError when the server cannot be reached, refuses the key or the model, or answers nothing at all.
         """
@@ -105,13 +105,14 @@ class OpenAIClient(Generic[A]):
         async with self._cache.open() as cache, AsyncExitStack() as connections:
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    drawn = iter(questions)
-                    while chunk := await asyncio.to_thread(self._draw, drawn):
-                        order += [key for key, _ in chunk]
-                        new = {key: question for key, question in chunk if key not in found and key not in under_way}
-                        found |= await self._kept(cache, new)
-                        for key, question in new.items():
-                            if key not in found:
+                    source = iter(questions)
+                    following = tasks.create_task(self._draw(source, cache))
+                    while drawn := await following:
+                        following = tasks.create_task(self._draw(source, cache))  # while these are asked
+                        order += [key for key, *_ in drawn]
+                        found |= {key: kept for key, _, kept in drawn if kept is not None}
+                        for key, question, _ in drawn:
+                            if key not in found and key not in under_way:
                                 under_way.add(key)
                                 await slots.acquire()
                                 client = idle.pop() if idle else await connections.enter_async_context(next(clients))
@@ -121,13 +122,15 @@ class OpenAIClient(Generic[A]):
         self._raise_if_silent(silent, len(under_way))
         return [found[key] for key in order]
 
-    def _draw(self, questions: Iterator[Question]) -> list[tuple[str, Question]]:
-        return [(self._cache.key(self._url, one.payload), one) for one in islice(questions, _CHUNK)]
-
-    async def _kept(self, cache: OpenAnswers, keys: Iterable[str]) -> dict[str, A]:
-        documents = await cache.read(list(keys))
+    async def _draw(self, questions: Iterator[Question], cache: OpenAnswers) -> list[tuple[str, Question, A | None]]:
+        """The next questions with their keys, and with their answers if the cache has them."""
+        chunk = await asyncio.to_thread(self._keyed, questions)
+        documents = await cache.read([key for key, _ in chunk])
         answers = {key: self._answers.load(document) for key, document in documents.items()}
-        return {key: answer for key, answer in answers.items() if answer is not None}
+        return [(key, question, answers.get(key)) for key, question in chunk]
+
+    def _keyed(self, questions: Iterator[Question]) -> list[tuple[str, Question]]:
+        return [(self._cache.key(self._url, question.payload), question) for question in islice(questions, _CHUNK)]
 
     def _clients(self) -> Iterator[httpx.AsyncClient]:
         """Clients of one connection each. A pool looks at all of its connections for every request: 64 requests at once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 from PIL import Image
@@ -56,14 +57,14 @@ class VisionServer(CaptionModel):
         smaller than ``server.image_size``. Raises SurdError if a prompt is empty, and as OpenAIClient does.
         """
         size = min(self._size, max_side or self._size)
-        asked: list[list[CaptionPrompt]] = []
+        asked: list[Sequence[CaptionPrompt]] = []
 
         def questions() -> Iterator[Question]:
-            of_each = iter(prompts) if prompts is not None else None
-            for image in images:
-                asked.append([CaptionPrompt()] if of_each is None else list(next(of_each)))
+            of_each = repeat([CaptionPrompt()]) if prompts is None else prompts
+            for image, of_one in zip(images, of_each, strict=prompts is not None):
+                asked.append(of_one)
                 picture = SentPicture(image, size)
-                for prompt in asked[-1]:
+                for prompt in of_one:
                     for number in range(k):
                         yield self._caption_question(picture, prompt, max_new_tokens, seed, number)
 

@@ -1,7 +1,7 @@
 """A local server that speaks the protocol of chat completions, in a process of its own: it waits, answers and notes.
 
 ``python -m tests.bench.chat_server PORT_FILE LOG DELAY``: what was asked is a line in LOG as it comes (``asked``) and
-when its answer is handed to the system (``answered``): the SHA-256 of the body, the client's port, the time.
+when its answer is handed to the system (``answered``): SHA-256 of the body, API key, port of the client, time.
 """
 
 from __future__ import annotations
@@ -41,21 +41,23 @@ class _Chat:
         self._log, self._delay = log.open("a", buffering=1), delay
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        name = hashlib.sha256(await request.read()).hexdigest()
-        port = request.transport.get_extra_info("peername")[1] if request.transport else 0
-        self._note("asked", name, port)
-        await asyncio.sleep(self._delay)
-        body = answer(name)
-        response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(body))})
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
         with suppress(ConnectionResetError):  # the client was killed
+            name = hashlib.sha256(await request.read()).hexdigest()
+            port = request.transport.get_extra_info("peername")[1] if request.transport else 0
+            what = f"{name} {request.headers.get('Authorization', 'Bearer -').split()[-1]} {port}"
+            self._note(f"asked {what}")
+            await asyncio.sleep(self._delay)
+            body = answer(name)
+            response.content_length = len(body)
             await response.prepare(request)
             await response.write(body)
             await response.write_eof()
-            self._note("answered", name, port)
+            self._note(f"answered {what}")
         return response
 
-    def _note(self, what: str, name: str, port: int) -> None:
-        self._log.write(f"{what} {name} {port} {time.monotonic():.6f}\n")
+    def _note(self, what: str) -> None:
+        self._log.write(f"{what} {time.monotonic():.6f}\n")
 
 
 async def _serve(port_file: Path, log: Path, delay: float) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from surd.pipeline.models.caption_model import CaptionPrompt
+from surd.pipeline.models.openai_answers import KEY_VARIABLE
 from surd.pipeline.models.vision_server import VisionServer
 from surd.schemas.config import ServerConfig
 from surd.schemas.model_ref import ServerRef
@@ -31,7 +33,8 @@ class Killed:
     """``questions``: different ones. ``asked``: requests. ``again``: requests of a question that came before.
 
     ``twice``: those among them that the client had an answer to. It asks the next question over a connection when the
-    answer before is kept, so these are the questions that were not the last of their connection when it was killed.
+    answer before is kept, so these are the questions that were not the last of a connection. Lives are told apart by
+    the API key.
     ``answered``: those of ``again`` whose answer the server had already sent, at most ``age`` seconds before the kill.
     """
 
@@ -52,7 +55,7 @@ def killed(folder: Path, kills: int, size: int, seed: int, delay: float) -> Kill
         each, ends = size * (1 + len(_QUESTIONS)) // (kills + 1), []
         for life in range(kills + 1):
             known = _asked(log)
-            with subprocess.Popen(command) as program:
+            with subprocess.Popen(command, env={**os.environ, KEY_VARIABLE: str(life)}) as program:
                 if life < kills:
                     _wait(program, log, known + chance.randint(1, each))
                     time.sleep(chance.uniform(0, 2 * delay))
@@ -77,30 +80,29 @@ def _wait(program: subprocess.Popen[bytes], log: Path, count: int) -> None:
 
 
 def _summary(lines: list[str], ends: list[float]) -> Killed:
-    last: dict[str, str] = {}  # connection -> the question asked last over it
-    names: set[str] = set()
-    sent: dict[str, float] = {}
-    under_way: set[str] = set()
-    again = twice = answered = 0
-    age, kills = 0.0, iter([*ends, float("inf")])
-    end, ended = next(kills), 0.0
+    """``ends``: when each life but the last was killed."""
+    asked: dict[tuple[int, str], list[str]] = {}  # life, connection -> its questions in order
+    lives: dict[str, list[int]] = {}  # question -> the lives that asked it
+    sent: dict[tuple[str, int], float] = {}
     for line in lines:
-        what, name, port, at = line.split()
-        if float(at) > end and what == "asked":
-            under_way, last, ended, end = set(last.values()), {}, end, next(kills)
+        what, name, life, port, at = line.split()
         if what == "answered":
-            sent[name] = float(at)
+            sent[name, int(life)] = float(at)
             continue
-        if name in names:
-            again += 1
-            twice += name not in under_way
-            if sent.get(name, ended) < ended:
-                answered, age = answered + 1, max(age, ended - sent[name])
-        names.add(name)
-        last[port] = name
-    asked = sum(line.startswith("asked") for line in lines)
+        asked.setdefault((int(life), port), []).append(name)
+        lives.setdefault(name, []).append(int(life))
+    kept = {(name, life) for (life, _), names in asked.items() for name in names[:-1]}
+    again = [(name, life) for name, of_one in lives.items() for life in of_one[:-1]]
+    before = [ends[life] - sent[name, life] for name, life in again if (name, life) in sent]
+    ages = [age for age in before if age > 0]
     return Killed(
-        kills=len(ends), questions=len(names), asked=asked, again=again, twice=twice, answered=answered, age=age
+        kills=len(ends),
+        questions=len(lives),
+        asked=sum(map(len, lives.values())),
+        again=len(again),
+        twice=sum(one in kept for one in again),
+        answered=len(ages),
+        age=max(ages, default=0.0),
     )
 
 

@@ -251,4 +251,4 @@ def test_pictures_are_drawn_as_their_turn_comes(serve, models):
     captioner = models(server.url, concurrency=4).captioner
     captions = captioner.caption(images(), k=1, num_beams=1, max_new_tokens=9, seed=0, prompts=[[SHORT]] * 300)
     assert len(captions) == len(server.requests) == 300
-    assert most[0] <= 40, "not all 300 at once"
+    assert most[0] <= 80, "not all 300 at once"
