@@ -187,7 +187,8 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
         "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in inputs(stage, config)},
     }
     if stage.also and _field(config, stage.also.field):
-        basis["also"] = declared_values(config, stage.also.config_fields)
+        data = [_file_hash(_PIPELINE / file) for file in stage.also.data_files]
+        basis["also"] = {"settings": declared_values(config, stage.also.config_fields), "data": data}
     if "facts" in stage.config_fields:
         basis["similarity"] = installed(
             config.facts.similarity
