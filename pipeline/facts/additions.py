@@ -6,7 +6,7 @@ from surd.pipeline.facts.agreement import pronoun_edits, verb_edits
 from surd.pipeline.facts.closed_classes import closed_classes
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.inflection import many, one_of, with_article
-from surd.pipeline.facts.omissions import object_end, outermost
+from surd.pipeline.facts.omitted_phrases import object_end, outermost
 from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
 from surd.pipeline.facts.phrases import (
     SUBJECTS,
@@ -23,7 +23,7 @@ from surd.pipeline.facts.phrases import (
     starts_sentence,
     subtree,
 )
-from surd.pipeline.facts.replacements import ONE
+from surd.pipeline.facts.recounting import ONE
 from surd.pipeline.facts.style_phrases import apart, place, trailing
 from surd.pipeline.facts.verb_forms import base
 

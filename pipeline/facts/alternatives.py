@@ -22,10 +22,11 @@ import numpy.typing as npt
 
 from surd.pipeline.facts.closed_classes import closed_classes
 from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.inflection import many, one_of
 from surd.pipeline.facts.similarity import TextVectors
-from surd.pipeline.facts.stated_values import StatedValues, ranked, thing_name
+from surd.pipeline.facts.stated_values import StatedValues, ranked, said_with_object, thing_name
 from surd.pipeline.facts.style_phrases import trailing
-from surd.pipeline.facts.verb_forms import as_gerund
+from surd.pipeline.facts.verb_forms import as_gerund, deed_and_place
 
 #: Cosines from which on two values mean the same, in the frames below: of 44 pairs of synonyms and 50 of sister terms
 #: among the things of captions 4 fall on the wrong side ("sailboat" and "ship"), of 18 and 24 among deeds 2.
@@ -77,6 +78,8 @@ class Alternatives:
         value = " ".join((thing_name(fact) or fact.of.lower() if fact.kind == "entity" else fact.value.lower()).split())
         if not value or fact.kind == "text":
             return []
+        if fact.kind == "entity" and any(said_with_object(other) and other.to == fact.of for other in stated):
+            return []  # "bath" of "taking a bath"
         others = self._grouped(value)
         if others is not None and fact.kind != "relation":
             return self._facts(fact, others, stated, most)
@@ -98,13 +101,21 @@ class Alternatives:
     def _facts(self, fact: Fact, others: Iterable[str], stated: Sequence[Fact], most: int) -> list[Fact]:
         if fact.kind == "entity":
             taken = {thing_name(other) for other in stated if other.kind == "entity"}
-            return [replace(fact, of=other, value="") for other in others if other not in taken][:most]
+            chosen = list(islice((other for other in others if other not in taken), most))
+            return [replace(fact, of=many(other) if fact.plural else other) for other in chosen]
         taken = {
             other.value.lower()
             for other in stated
             if other.kind == fact.kind and other.of_start == fact.of_start and other.to == fact.to
         }
-        return [replace(fact, value=other) for other in others if other not in taken][:most]
+        chosen = list(islice((other for other in others if other not in taken), most))
+        if fact.kind == "count":
+            single = one_of(fact.of) or fact.of if fact.plural else fact.of
+            return [
+                replace(fact, value=other, of=single if other == "one" else many(single), plural=other != "one")
+                for other in chosen
+            ]
+        return [replace(fact, value=other) for other in chosen]
 
     def _grouped(self, value: str) -> list[str] | None:
         """The values of the user's group that a value belongs to; None if it belongs to none."""
@@ -155,14 +166,19 @@ class Alternatives:
         return None
 
     def _relations(self, fact: Fact, value: str) -> list[str]:
-        verb, _, rest = value.partition(" ")
-        if (deed := as_gerund(verb) if rest and value not in self._prepositions else None) is not None:
-            if verb != deed:
-                return []
-            return [f"{other} {rest}" for other in self._nearest("action", deed) if " " not in other]
+        if value not in self._prepositions and (placed := deed_and_place(value)):
+            return self._in_place(fact, *placed)
         if (fact.to or "").lower().split(" ")[-1] in _GROUND or value not in self._prepositions:
             return []
         return list(closed_classes().relations[self._prepositions[value]])
+
+    def _in_place(self, fact: Fact, deed: str, place: str) -> list[str]:
+        """Another deed in the same place, and after three of those the same deed elsewhere."""
+        deeds = [f"{other} {place}" for other in self._nearest("action", deed)]
+        places: list[str] = []
+        if place in self._prepositions and (fact.to or "").lower().split(" ")[-1] not in _GROUND:
+            places = [f"{deed} {other}" for other in closed_classes().relations[self._prepositions[place]]]
+        return [*deeds[:3], *places[:2], *deeds[3:], *places[2:]]
 
     @cached_property
     def _prepositions(self) -> dict[str, str]:
@@ -175,6 +191,8 @@ class Alternatives:
 
     def _deeds(self, fact: Fact, value: str, most: int) -> list[Fact]:
         """Other verbs with the same object, and verbs, or verbs with an object of their own, in place of both."""
+        if fact.to is not None and (placed := deed_and_place(value)):
+            return [replace(fact, value=other) for other in self._in_place(fact, *placed)][:most]
         verb, space, rest = value.partition(" ")
         deed = as_gerund(verb)
         if deed is None:
@@ -183,7 +201,9 @@ class Alternatives:
         if fact.to is None:
             return [replace(fact, value=other) for other in self._nearest("action", deed)][:most]
         whole = f"{deed} {fact.to.lower()}"
-        instead, verbs = self._nearest("action", whole), self._nearest("verb", deed)
+        instead = self._nearest("action", whole)
+        verbs = [] if deed in closed_classes().light else self._nearest("verb", deed)
+        verbs = [other for other in verbs if other not in closed_classes().light]
         found = []
         for number in range(max(len(instead), len(verbs))):
             found += [replace(fact, value=other, to=None) for other in instead[number : number + 1]]

@@ -10,6 +10,19 @@ import yaml
 
 CLOSED_CLASSES_FILE = Path(__file__).with_name("closed_classes.yaml")
 
+_LISTS = (
+    "mass",
+    "broad",
+    "plural_only",
+    "postnominal",
+    "together",
+    "needy",
+    "light",
+    "places",
+    "picture_nouns",
+    "style_leads",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedClasses:
@@ -19,6 +32,7 @@ class ClosedClasses:
     opposites: dict[str, list[str]]
     relations: dict[str, list[str]]
     styles: list[str]
+    places: frozenset[str]
     broader: dict[str, frozenset[str]]
     genders: dict[str, str]
     mass: frozenset[str]
@@ -28,6 +42,7 @@ class ClosedClasses:
     broad: frozenset[str]
     together: frozenset[str]
     needy: frozenset[str]
+    light: frozenset[str]
     picture_nouns: frozenset[str]
     style_leads: frozenset[str]
     singulars: dict[str, str]
@@ -59,15 +74,7 @@ def closed_classes() -> ClosedClasses:
         ranks={word: rank for rank, words in enumerate(lists["order"].values()) for word in words},
         singulars={many: one for one, many in lists["plurals"].items()},
         gerund_bases=lists["gerund_bases"],
-        irregular={verb: tuple((forms.split() * 2)[:2]) for verb, forms in lists["irregular"].items()},
-        **{
-            name: frozenset(" ".join(lists[name].split("\n")).split())
-            for name in ("stems_with_e", "doubling")
-        },
-        **{
-            name: frozenset(word.strip() for word in lists[name])
-            for name in (
-                "mass", "broad", "plural_only", "postnominal", "together", "needy", "picture_nouns", "style_leads",
-            )
-        },
-    )  # fmt: skip
+        irregular={verb: (forms.split()[0], forms.split()[-1]) for verb, forms in lists["irregular"].items()},
+        **{name: frozenset(lists[name].split()) for name in ("stems_with_e", "doubling")},
+        **{name: frozenset(lists[name]) for name in _LISTS},
+    )

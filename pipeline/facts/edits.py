@@ -12,11 +12,13 @@ from typing import Any
 
 from surd.pipeline.facts.additions import addition
 from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.forms import form_of
 from surd.pipeline.facts.omissions import omission
 from surd.pipeline.facts.parse import Sentence
 from surd.pipeline.facts.parse_tree import ParseTree
-from surd.pipeline.facts.phrases import applied
+from surd.pipeline.facts.phrases import applied, group_of, head_of, tokens
 from surd.pipeline.facts.replacements import replacement
+from surd.pipeline.facts.stated_values import style_start
 
 
 def swap(sentence: Sentence, fact: Fact, other: Fact | str) -> str | None:
@@ -52,10 +54,31 @@ def add(sentence: Sentence, fact: Fact) -> str | None:
     return applied(sentence.text, edits) if edits else None
 
 
+def counts_by_article(sentence: Sentence) -> list[Fact]:
+    """The counts of one that a sentence states by "a" and "an" alone ("A cat on a chair": one cat, one chair), which
+    ``swap`` can change; for things that stand in the singular, places and names of styles left out."""
+    tree = _tree(sentence)
+    if tree is None:
+        return []
+    counted = {fact.of_start for fact in sentence.facts if fact.kind == "count"}
+    found = []
+    end = style_start(sentence)
+    for fact in sentence.facts:
+        if fact.kind != "entity" or fact.plural or fact.negated or fact.of_start in counted or fact.start >= end:
+            continue
+        noun = head_of(tree, tokens(tree, fact.of_start, fact.of_end))
+        lead = tree.kid(noun, "det") if noun is not None else None
+        if noun is None or lead is None or tree.lower[lead] not in ("a", "an") or group_of(tree, noun) is not None:
+            continue
+        place = {"start": tree.starts[lead], "end": tree.ends[lead]}
+        found.append(replace(fact, kind="count", value="one", aspect="", **place))
+    return found
+
+
 def _tree(sentence: Sentence) -> ParseTree | None:
     return None if sentence.doc is None or sentence.cut else _tree_of(sentence.doc)
 
 
 @lru_cache(maxsize=64)
 def _tree_of(doc: Any) -> ParseTree:
-    return ParseTree(doc)
+    return ParseTree(doc, form_of(doc.text))

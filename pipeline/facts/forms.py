@@ -24,7 +24,7 @@ _MARKUP = re.compile(
 )
 _GLUED = re.compile(r"(\d{1,3})([a-z]{3,})")
 _TIMES = re.compile(r"\s[xX×]\s?(\d{1,3})$")
-_NOT_COUNTED = ("bit", "mm", "px", "fps", "rd", "nd", "th", "st", "cm", "kg", "km", "dpi")  # 35mm, 1st
+_NOT_COUNTED = frozenset(("bit", "bits", "px", "fps", "rd", "nd", "th", "st", "dpi"))  # 8bit, 1st
 # Whose picture it is: "a matte painting by marc simonetti", "drawn by quentin blake".
 _MAKER = re.compile(
     r"\s((?:(?:art|artwork|drawn|painted|created|made|designed|directed|written|photographed|illustrated)\s)?by\s"
@@ -33,8 +33,8 @@ _MAKER = re.compile(
 )
 _CUT = re.compile(r"[,;\n|]|(?<=\s)[-–—](?=\s)|[.!?:](?=\s|$)")
 _FUNCTION = frozenset(
-    ("the", "a", "an", "is", "are", "was", "were", "has", "have", "had", "with", "of", "and", "or", "that", "which",
-     "while", "who", "on", "in", "at", "his", "her", "its", "their", "there", "to")
+    ("the", "a", "an", "is", "are", "was", "were", "has", "have", "had", "and", "or", "that", "which", "while", "who",
+     "his", "her", "its", "their", "there", "we", "it")
 )  # fmt: skip
 _CLAUSE = frozenset(
     (
@@ -116,7 +116,7 @@ def _parts(plain: str, quotes: list[tuple[int, int]]) -> Iterator[tuple[int, int
 
 def _is_tag_list(text: str, plain: str, parts: list[tuple[int, int, bool]]) -> bool:
     """Whether most parts are bare phrases, or the text is marked up as only prompts are."""
-    if len(parts) < 2:
+    if len(parts) < 2 or 2 * sum(ends for _, _, ends in parts[:-1]) > len(parts) - 1:
         return False
     bare = styles = 0
     words = prompt_words()
@@ -148,11 +148,14 @@ def _unmarked(plain: str, start: int, end: int, tags: bool, apart: bool) -> Iter
     part = plain[start:end]
     if not part.strip():
         return
-    if (tags or start) and len(part) <= 80:
+    if (tags or start) and len(part) <= (80 if tags else 40):
         kind = prompt_words().classify(part)
         if kind != "subject":
             yield TextPart(start, end, kind)
             return
+    if tags and _is_style(part):
+        yield TextPart(start, end, "style")
+        return
     maker = _MAKER.search(plain, start, end) if tags or _is_picture(part) else None
     if maker is not None and plain[start : maker.start(1)].strip() and not _is_passive(plain[start : maker.start(1)]):
         yield TextPart(start, maker.start(1), "parse", apart)
@@ -163,6 +166,17 @@ def _unmarked(plain: str, start: int, end: int, tags: bool, apart: bool) -> Iter
         yield TextPart(cut, end, "markup")
     else:
         yield TextPart(start, end, "parse", apart)
+
+
+def _is_style(part: str) -> bool:
+    """Whether all words of a tag are words of styles: "retro tv scanlines", "neon glow"."""
+    lists = vocabulary()
+    words = part.lower().replace("-", " ").split()
+    return bool(words) and (
+        words[-1] in ("art", "style")
+        or (all(word in lists.styles or word in lists.mediums or word in lists.stylish for word in words)
+            and not lists.styles.isdisjoint(words))
+    )  # fmt: skip
 
 
 def _is_passive(before: str) -> bool:
@@ -208,7 +222,7 @@ def _doc_of_pieces(nlp: Any, form: Form) -> Any:
         for token in nlp.tokenizer(piece):
             text = token.text
             glued = _GLUED.fullmatch(text.lower()) if form.tags and text[0].isdigit() else None
-            if glued and not glued.group(2).startswith(_NOT_COUNTED):
+            if glued and glued.group(2) not in _NOT_COUNTED:
                 words += [text[: glued.end(1)], text[glued.end(1) :]]
                 spaces += [False, bool(token.whitespace_)]
             else:

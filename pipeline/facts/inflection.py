@@ -45,6 +45,10 @@ def one_of(noun: str) -> str | None:
     """The singular of a plural noun phrase ("fire trucks" -> "fire truck"); None if it has none ("glasses")."""
     words = noun.split(" ")
     last = words[-1]
+    if " of " in noun:
+        head, _, rest = noun.partition(" of ")
+        single = one_of(head)
+        return f"{single} of {rest}" if single else None
     if last in closed_classes().singulars.values() or last.endswith(("ss", "us", "is")):
         return noun
     if (single := closed_classes().singulars.get(last)) is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from surd.pipeline.facts.closed_classes import closed_classes
 from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.omitted_phrases import BE, cut_apart, depth, outermost, phrase, predicate, verb_phrase
 from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
 from surd.pipeline.facts.phrases import (
     SUBJECTS,
@@ -19,8 +19,6 @@ from surd.pipeline.facts.phrases import (
     tokens,
 )
 from surd.pipeline.facts.style_phrases import apart, leading, place
-
-_BE = ("is", "are", "was", "were", "'s", "'re", "be", "being", "been")
 
 
 def omission(tree: ParseTree, fact: Fact) -> list[Edit] | None:
@@ -55,9 +53,9 @@ def _entity(tree: ParseTree, noun: int) -> list[Edit] | None:
         return None
     head = tree.heads[noun]
     if tree.deps[noun] == "pobj":
-        return _phrase(tree, outermost(tree, head))
+        return phrase(tree, outermost(tree, head))
     if tree.deps[noun] in ("dobj", "obj") and tree.tags[head] in VERBS:
-        return _verb_phrase(tree, head, whole=True)
+        return verb_phrase(tree, head, whole=True)
     return None
 
 
@@ -135,7 +133,7 @@ def _attribute(tree: ParseTree, fact: Fact, span: range, head: int) -> list[Edit
     if tree.kid(head, "conj", "cc") is not None or tree.deps[head] == "conj":
         return _joined_attribute(tree, head, span)
     if tree.deps[head] in ("acomp", "attr", "oprd") and tree.heads[head] != head:
-        return _predicate(tree, tree.heads[head], head)
+        return predicate(tree, tree.heads[head], head)
     whole = subtree(tree, head)
     noun = tree.heads[head]
     if tree.deps[head] in ("amod", "nmod", "compound", "advmod") and head < noun:
@@ -172,194 +170,14 @@ def _joined_attribute(tree: ParseTree, head: int, span: range) -> list[Edit] | N
     return [Edit(tree.starts[head], tree.starts[joined[1]])]
 
 
-def _predicate(tree: ParseTree, verb: int, said: int) -> list[Edit] | None:
-    """ "The dress is white" -> "The dress": a verb of being goes with what it says, if it says nothing else."""
-    if tree.lower[verb] not in _BE and tree.lower[verb] not in ("looks", "look", "appears", "appear", "seems", "seem"):
-        return None
-    subject = tree.kid(verb, *SUBJECTS)
-    if subject is None or tree.kid(verb, "expl") is not None or tree.lower[subject] in ("that", "which", "who"):
-        return None
-    rest = [
-        k for k in tree.kids[verb] if k not in (subject, said) and tree.deps[k] not in ("punct", "aux", "neg", "advmod")
-    ]
-    whole = range(min(verb, *(k for k in (*tree.kids[verb], verb) if k > subject)), subtree(tree, said)[-1] + 1)
-    if (
-        subtree(tree, subject)[-1] >= whole[0]
-        or any(k in whole for k in rest)
-        or tree.deps[verb] not in ("ROOT", "relcl")
-    ):
-        return None
-    if any(tree.deps[k] != "prep" for k in rest) or tree.tags[subject] not in NOUNS:
-        return None
-    return [cut(tree, whole)]
-
-
 def _relation(tree: ParseTree, fact: Fact, span: range) -> list[Edit] | None:
     head = span[0]
     if tree.tags[head] in VERBS:
-        if tree.lower[head] in _BE:
+        if tree.lower[head] in BE:
             return None
-        return _verb_phrase(tree, head, whole=True)
-    first = min(span, key=lambda i: _depth(tree, i))
-    return _phrase(tree, outermost(tree, first))
-
-
-def _depth(tree: ParseTree, i: int) -> int:
-    depth = 0
-    while tree.heads[i] != i and depth < 100:
-        i, depth = tree.heads[i], depth + 1
-    return depth
-
-
-def outermost(tree: ParseTree, preposition: int) -> int:
-    """The word at which a prepositional phrase begins: "on" of "on top of", "next" of "next to", "to" of "to the
-    left of"."""
-    outer = preposition
-    while True:
-        head = tree.heads[outer]
-        if head == outer or head > outer:
-            return outer
-        nested = tree.deps[outer] in ("prep", "pcomp") and tree.deps[head] in ("prep", "advmod") and head == outer - 1
-        place = (
-            tree.lower[outer] in ("of", "to")
-            and tree.deps[head] == "pobj"
-            and tree.lower[head]
-            in (
-                "left",
-                "right",
-                "top",
-                "front",
-                "side",
-                "middle",
-                "back",
-                "edge",
-                "center",
-                "bottom",
-                "inside",
-                "corner",
-            )
-        )
-        if nested and (tree.tags[head] == "RB" or tree.deps[head] == "prep" or tree.tags[head] == "IN"):
-            outer = head
-        elif place and tree.heads[head] < head:
-            outer = tree.heads[head]
-        else:
-            return outer
-
-
-def _phrase(tree: ParseTree, head: int) -> list[Edit] | None:
-    """A prepositional phrase with all in it; the verb too if it says nothing without."""
-    whole = subtree(tree, head)
-    governor = tree.heads[head]
-    if (
-        (whole[0] != head and tree.tags[whole[0]] not in ("RB", "JJ"))
-        or governor == head
-        or (head < governor and whole[0] == 0)
-    ):
-        return None
-    if (
-        tree.deps[head] == "conj"
-        or tree.kid(head, "conj", "cc") is not None
-        or tree.deps[head] not in ("prep", "advmod", "agent")
-    ):
-        return None
-    if tree.lower[head] == "of":
-        return None
-    if tree.tags[governor] not in VERBS:
-        return [_cut_apart(tree, whole)]
-    others = [k for k in tree.kids[governor] if k not in whole and tree.deps[k] not in ("punct", "cc", "conj")]
-    if tree.lower[governor] in _BE:
-        if tree.kid(governor, "attr", "acomp", "expl") is not None:
-            return [_cut_apart(tree, whole)]
-        return _predicate(tree, governor, head)
-    needs = tree.lower[governor] in closed_classes().needy or (
-        tree.tags[governor] == "VBN" and tree.deps[head] == "agent"
-    )
-    if not needs or any(tree.deps[k] in ("dobj", "oprd") for k in others):
-        return [_cut_apart(tree, whole)]
-    return _verb_phrase(tree, governor, whole=True)
-
-
-def _cut_apart(tree: ParseTree, whole: range) -> Edit:
-    """A phrase left out with the comma before it if another, or the end, follows."""
-    first, after = whole[0], whole[-1] + 1
-    while after - 1 > first and tree.deps[after - 1] == "punct" and tree.words[after - 1] in ",;.!?":
-        after -= 1
-    if first > 1 and tree.words[first - 1] == "," and (after >= len(tree) or not tree.words[after][0].isalnum()):
-        first -= 1
-    return cut(tree, range(first, after))
-
-
-def _action(tree: ParseTree, verb: int) -> list[Edit] | None:
-    return _verb_phrase(tree, verb, whole=False) if tree.tags[verb] in VERBS else None
-
-
-def _verb_phrase(tree: ParseTree, verb: int, *, whole: bool) -> list[Edit] | None:
-    """A verb with its object, or with everything that depends on it (``whole``), left out."""
-    deps = {tree.deps[k] for k in tree.kids[verb]}
-    if deps & {"ccomp", "xcomp", "dative", "expl", "pcomp", *(() if whole else ("agent",))}:
-        return None
-    if any(tree.deps[k] == "advcl" and tree.words[subtree(tree, k)[0] - 1] != "," for k in tree.kids[verb]):
-        return None
-    if "conj" in deps or tree.deps[verb] == "conj":
-        return _joined_verb(tree, verb)
-    subject = tree.kid(verb, *SUBJECTS)
-    if tree.deps[verb] in ("acl", "relcl", "advcl"):
-        first = subtree(tree, verb)[0] if tree.deps[verb] != "acl" or whole else verb
-        if tree.deps[verb] != "acl" or whole:
-            span = subtree(tree, verb)
-            if subject is not None and tree.deps[verb] == "advcl":
-                return None
-            if span[0] > tree.heads[verb] or tree.deps[verb] == "advcl":
-                return [_cut_apart(tree, span)]
-            return None
-        return [_cut_apart(tree, range(first, object_end(tree, verb) + 1))] if first > tree.heads[verb] else None
-    if tree.deps[verb] == "ROOT" and subject is not None and tree.tags[subject] in NOUNS:
-        start = subtree(tree, subject)[-1] + 1
-        end = subtree(tree, verb)[-1] if whole else object_end(tree, verb)
-        while end > verb and tree.deps[end] == "punct":
-            end -= 1
-        if start > verb or any(tree.deps[i] not in ("aux", "auxpass", "advmod", "neg") for i in range(start, verb)):
-            return None
-        if any(k > end and tree.deps[k] not in ("prep", "punct") for k in tree.kids[verb]):
-            return None
-        return [cut(tree, range(start, end + 1))]
-    return None
-
-
-def object_end(tree: ParseTree, verb: int) -> int:
-    last = verb
-    for kid in tree.kids[verb]:
-        if kid > verb and tree.deps[kid] in ("prt", "dobj", "oprd", "acomp", "attr", "neg", "npadvmod"):
-            last = max(last, subtree(tree, kid)[-1])
-    for kid in tree.kids[verb]:
-        if tree.deps[kid] == "advmod" and kid == last + 1 and not tree.kids[kid]:
-            last = kid
-    return last
-
-
-def _joined_verb(tree: ParseTree, verb: int) -> list[Edit] | None:
-    """One of two verbs: "standing and eating an apple" -> "standing"."""
-    first = tree.heads[verb] if tree.deps[verb] == "conj" else verb
-    joined = tree.conjuncts(first)
-    joint = tree.kid(first, "cc")
-    if (
-        len(joined) != 2
-        or joint is None
-        or not first < joint < joined[1]
-        or tree.tags[joined[0]] != tree.tags[joined[1]]
-    ):
-        return None
-    second = joined[1]
-    if tree.kid(second, *SUBJECTS, "aux") is not None:
-        return None
-    if verb == second:
-        last = subtree(tree, second)[-1]
-        while tree.deps[last] == "punct":
-            last -= 1
-        start = joint - 1 if tree.words[joint - 1] == "," else joint
-        return [cut(tree, range(start, last + 1))]
-    return [Edit(tree.starts[first], tree.starts[second])]
+        return verb_phrase(tree, head, whole=True)
+    first = min(span, key=lambda i: depth(tree, i))
+    return phrase(tree, outermost(tree, first))
 
 
 def _text(tree: ParseTree, span: range) -> list[Edit] | None:
@@ -373,7 +191,7 @@ def _text(tree: ParseTree, span: range) -> list[Edit] | None:
             whole = subtree(tree, at)
             if any(tree.deps[k] == "prep" and k > span[-1] for k in tree.kids[at]):
                 return None
-            return [_cut_apart(tree, range(whole[0], max(whole[-1], span[-1]) + 1))]
+            return [cut_apart(tree, range(whole[0], max(whole[-1], span[-1]) + 1))]
         at = head
     return None
 
@@ -394,3 +212,7 @@ def _style(tree: ParseTree, span: range) -> list[Edit] | None:
         if after >= len(tree) or not tree.words[after][0].isalnum():
             return [cut(tree, whole)]
     return None
+
+
+def _action(tree: ParseTree, verb: int) -> list[Edit] | None:
+    return verb_phrase(tree, verb, whole=False) if tree.tags[verb] in VERBS else None

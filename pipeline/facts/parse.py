@@ -22,7 +22,7 @@ _UNUSED = ("ner", "senter", "lemmatizer", "attribute_ruler", "textcat", "entity_
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """A text and what it states. ``doc``: its parse (spaCy's Doc; tags and arcs, no lemmas), where a parser read it.
+    """A text and what it states. ``doc``: its parse (spaCy's Doc; tags and arcs, no lemmas).
 
     The characters of each fact are those of ``text``. ``cut``: the text is longer than ``facts.max_chars``, and what
     lies beyond was not read. ``why``: why the parser read it although the LLM was asked to.
@@ -38,14 +38,14 @@ class Sentence:
 def extract(texts: Sequence[str], config: FactsConfig | None = None, llm: ChatModel | None = None) -> list[Sentence]:
     """The facts of each text, in the texts' order. The parser is loaded once per process, when it is first needed.
 
-    Where ``config.extractor`` is ``llm``, the ``llm`` is asked, and the parser reads what it cannot answer. Raises
+    Where ``config.extractor`` is ``llm``, the ``llm`` is asked as well, and where its answer can be used its facts take
+    the place of the parser's; the parse stays, because sentences are edited by it. Raises
     SurdError if ``facts.parser`` is missing or is not a spaCy pipeline with a tagger and a parser, if
     ``facts.template`` cannot be read, or if there is no LLM to ask.
     """
     config = config or FactsConfig()
     once = list(dict.fromkeys(texts))
-    read: dict[str, Sentence] = {}
-    reasons: dict[str, str] = {}
+    read = {sentence.text: sentence for sentence in _read(once, config)} if once else {}
     if config.extractor == "llm":
         if llm is None:
             raise SurdError(
@@ -54,14 +54,7 @@ def extract(texts: Sequence[str], config: FactsConfig | None = None, llm: ChatMo
         template = read_facts_template(config.template)
         spoken = [text for text in once if text.strip()]
         for text, found in zip(spoken, ask_for_facts(spoken, llm, template), strict=True):
-            if isinstance(found, str):
-                reasons[text] = found
-            else:
-                read[text] = Sentence(text=text, facts=found)
-    left = [text for text in once if text not in read]
-    for sentence in _read(left, config) if left else ():
-        reason = reasons.get(sentence.text)
-        read[sentence.text] = sentence if reason is None else replace(sentence, why=reason)
+            read[text] = replace(read[text], why=found) if isinstance(found, str) else replace(read[text], facts=found)
     return [read[text] for text in texts]
 
 
@@ -70,7 +63,7 @@ def _read(texts: list[str], config: FactsConfig) -> Iterator[Sentence]:
     forms = [form_of(text[: config.max_chars]) for text in texts]
     docs = (make_doc(nlp, form) for form in forms)
     for text, form, doc in zip(texts, forms, nlp.pipe(docs, batch_size=128), strict=True):
-        facts = Reading(ParseTree(doc, form.parts), form).read()
+        facts = Reading(ParseTree(doc, form), form).read()
         yield Sentence(text=text, facts=tuple(facts), doc=doc, cut=len(text) > config.max_chars)
 
 

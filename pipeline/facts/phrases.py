@@ -109,6 +109,13 @@ def root_of(tree: ParseTree, i: int) -> int:
     return i
 
 
+def written(tree: ParseTree, span: range, new: str) -> Edit:
+    """A span with new words, with a capital letter where it had one at the beginning of the sentence."""
+    was = tree.text[tree.starts[span[0]]]
+    new = new[:1].upper() + new[1:] if was.isupper() and starts_sentence(tree, span[0]) else new
+    return Edit(tree.starts[span[0]], tree.ends[span[-1]], new)
+
+
 def determiner(tree: ParseTree, noun: int) -> int | None:
     """The article, or what stands in its place, of a noun."""
     return tree.kid(noun, "det", "poss", "predet")

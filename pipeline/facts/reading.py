@@ -12,6 +12,7 @@ from surd.pipeline.facts.things import SUBJECTS, Things
 from surd.pipeline.prompts.words import prompt_words
 
 _QUOTES = frozenset("\"'“‘")
+_AGENTS = ("er", "or", "ist", "board", "ball", "man")
 _BE = frozenset(("is", "are", "was", "were", "be", "been", "being", "'s", "'re"))
 _SPEAKING = frozenset(("say", "says", "saying", "said", "read", "reads", "reading"))
 _SKIPPED_VERBS = frozenset(("aux", "auxpass", "amod", "compound"))
@@ -34,15 +35,17 @@ class Reading:
     def read(self) -> list[Fact]:
         """The facts: of each noun and verb in the order of the text, then quoted words and styles."""
         tree = self.tree
+        lone = self._take_lone_tags() if self.form.tags else []
         if self.form.quotes:
             self._find_quotes()
-        lone = self._take_lone_tags() if self.form.tags else []
         for i, tag in enumerate(tree.tags):
             if i in lone:
                 continue
             if tag in NOUNS:
                 if self.things.is_noun(i):
                     self._noun(i)
+            elif tag in ADJECTIVES and self.form.tags and tree.heads[i] == i and tree.kids[i]:
+                self._adjective_alone(i)
             elif (tag in VERBS or tree.lower[i] in _BE) and tree.words[i][0] not in _QUOTES:
                 self._verb(i)
         for bearer, quotes in self._bearers.items():
@@ -108,7 +111,7 @@ class Reading:
         if low in words.kinds or low in words.unseen or not things.is_thing(i):
             return
         if low in words.places and (dep == "pobj" or inner is not None):
-            if inner is None:  # "on a red background": no thing, and yet it has a colour
+            if low in words.grounds:
                 self._modifiers(i, [i])
             return
         negated = things.negated(i)
@@ -134,6 +137,8 @@ class Reading:
         first = min([i, *before, *(t for k in before for t in tree.conjuncts(k))])
         named = inner is None and prompt_words().classify(tree.span(first, i)) == "subject"
         if named and (thing := self._depicted(min(things.first(i), first), i)) is not None:
+            if low in ("scene", "view"):
+                thing = i  # "city scene"
             self._add("entity", thing, things.first(thing), thing, aspect="whole")
             for kid in before:
                 if tree.deps[kid] == "nummod":
@@ -244,7 +249,10 @@ class Reading:
         if object_ in words.places and complement is not None and (place := things.meant(complement[1])):
             self._relate(of, begins, complement[0], place, negated)
             return
+        as_a_whole = low == "as" and prep > 0 and tree.words[prep - 1] == ","  # ", as a glowing neon sign"
         if object_ in words.pictures:
+            if low in ("in", "as") and any(tree.deps[kid] in ("amod", "compound") for kid in tree.kids[pobj]):
+                self._style_phrase(low, pobj, certain=True)  # "in a blurred picture"
             return
         if object_ in words.kinds:
             self._modifiers(pobj, of)
@@ -253,7 +261,7 @@ class Reading:
             for token in tree.conjuncts(pobj):
                 self._adjective(token, of, negated)
             return
-        if self._style_phrase(low, pobj):
+        if self._style_phrase(low, pobj, certain=as_a_whole):
             return
         if object_ in ("other", "another") and tree.lower[pobj - 1 : pobj] in (["each"], ["one"]):
             for thing in of:
@@ -268,7 +276,8 @@ class Reading:
             if target in self._bearers and self.tree.lower[last] == "with":
                 continue  # 'a sign with the words "stop"': that is text, not a relation
             for thing in of:
-                self._add("relation", thing, first, last, target, negated=negated or self.things.negated(target))
+                kind: Kind = "action" if self.tree.tags[first] in VERBS else "relation"
+                self._add(kind, thing, first, last, target, negated=negated or self.things.negated(target))
 
     def _complement(self, place: int) -> tuple[int, int] | None:
         """ "of" and the noun behind it, of "top of the box"; "to" of "left to the box"."""
@@ -282,12 +291,12 @@ class Reading:
                 return kid, noun
         return None
 
-    def _style_phrase(self, preposition: str, pobj: int) -> bool:
+    def _style_phrase(self, preposition: str, pobj: int, certain: bool = False) -> bool:
         """ "in pixel art", "as a pencil sketch", "in the style of ..."."""
         tree, words, low = self.tree, self.words, self.tree.lower[pobj]
         manner = preposition in ("in", "as", "like")
         article = any(tree.deps[kid] == "det" for kid in tree.kids[pobj])
-        if not (
+        if not certain and not (
             (low in words.mediums and manner)
             or (low in words.styles and (low in words.manners or (manner and (preposition != "in" or not article))))
         ):
@@ -318,8 +327,10 @@ class Reading:
         low = tree.lower[i]
         objects = tree.kid(i, "dobj")
         if low in words.seeing and self._impersonal(i):
-            if objects is not None:
-                self._prepositions(i, things.meant(objects))
+            self._prepositions(i, [] if objects is None else things.meant(objects))
+            return
+        if low in words.showing and objects is not None and self._of_picture(i):
+            self._prepositions(i, things.meant(objects))
             return
         subjects = things.subjects(i)
         if not subjects and self.form.tags and tree.heads[i] == i and (shown := self._shown()) is not None:
@@ -353,12 +364,25 @@ class Reading:
                     self._add("action", subject, i, last, target, negated=negated or things.negated(target))
                 done = True
         prepositions = [kid for kid in tree.kids[i] if self._is_preposition(kid)]
+        if not done and tree.lower[i] in words.making and self._made_in(prepositions):
+            return
         joined = None if done or tree.lower[i] in words.postures else self._joined(last, prepositions)
         if not done and joined is None:
             for subject in subjects:
                 self._add("action", subject, i, last, negated=negated)
         for preposition in prepositions:
             self._relation(preposition, subjects, negated, i if preposition == joined else None)
+
+    def _made_in(self, prepositions: list[int]) -> bool:
+        """ "drawn as a sketch", "printed in dots": how the picture is made."""
+        made = False
+        for preposition in prepositions:
+            pobj = self.tree.kid(preposition, "pobj")
+            if pobj is None or self.words.aspects.get(self.tree.lower[pobj]) == "colour":
+                continue
+            if self.tree.lower[preposition] in ("in", "as", "like", "with"):
+                made = self._style_phrase(self.tree.lower[preposition], pobj, certain=True) or made
+        return made
 
     def _joined(self, verb: int, prepositions: list[int]) -> int | None:
         """The preposition that belongs to the verb: "walking down", "looking up at"."""
@@ -368,9 +392,12 @@ class Reading:
         return None
 
     def _is_beside(self, i: int) -> bool:
-        """Whether a preposition has no noun that a relation could lead to."""
+        """Whether a preposition leads to the picture itself or a place in it: "dancing on a blue background"."""
         pobj = self.tree.kid(i, "pobj")
-        return pobj is not None and self.tree.lower[pobj] in self.words.pictures
+        return pobj is not None and (
+            self.tree.lower[pobj] in self.words.pictures
+            or (self.tree.lower[pobj] in self.words.places and self._complement(pobj) is None)
+        )
 
     def _copula(self, i: int, subjects: list[int], negated: bool) -> None:
         tree, words, things = self.tree, self.words, self.things
@@ -386,6 +413,9 @@ class Reading:
                     self._adjective(token, subjects, negated)
                 self._prepositions(adjective, subjects, negated)
         elif attr is not None and things.is_noun(attr) and tree.lower[attr] not in words.mediums:
+            if tree.lower[attr] in words.kinds:  # "is a dark brown colour"
+                self._modifiers(attr, subjects)
+                subjects = []
             for subject in subjects:
                 if subject != attr:
                     self._add("attribute", subject, things.first(attr), attr, negated=negated)
@@ -394,6 +424,14 @@ class Reading:
                 for subject in subjects:
                     self._add("attribute", subject, kid, kid, aspect="place", negated=negated)
         self._prepositions(i, subjects, negated)
+
+    def _of_picture(self, verb: int) -> bool:
+        """Whether it is the picture that does what the verb says: "an image showing a cat"."""
+        tree = self.tree
+        subject = tree.kid(verb, *SUBJECTS)
+        noun = tree.heads[verb] if subject is None else subject
+        low = tree.lower[noun]
+        return low in self.words.pictures or (low in self.words.mediums and tree.deps[noun] in ("ROOT", "nsubj"))
 
     def _impersonal(self, i: int) -> bool:
         subject = self.tree.kid(i, *SUBJECTS)
@@ -406,10 +444,16 @@ class Reading:
             return False
         if any(start >= tree.ends[i] for start, _ in self.form.quotes):
             return True
-        rest = range(i + 1, self._end(i) + 1)
-        if not rest:
+        last = i
+        while last + 1 < len(tree) and tree.tags[last + 1] not in (".", ",", ":", "-LRB-"):
+            if last > i and tree.tags[last + 1] == "IN" and tree.tags[last + 2 : last + 3] == ["DT"]:
+                break  # "reading go home on a wall"
+            last += 1
+        reads = tree.lower[i].startswith("read")
+        if last == i or (reads and tree.tags[i + 1] in ("DT", "PRP$", "IN")):
             return False
-        self._add("text", subjects[0], rest[0], rest[-1])
+        self._add("text", subjects[0], i + 1, last)
+        tree.tags[i + 1 : last + 1] = [""] * (last - i)
         return True
 
     # Quotes and tags
@@ -450,6 +494,10 @@ class Reading:
             inside = [i for i in self._inside(part) if any(char.isalnum() for char in self.tree.words[i])]
             if len(inside) == 1:
                 i, low = inside[0], self.tree.lower[inside[0]]
+                if self.tree.tags[i] in ("VB", "VBP", "VBZ", "UH", "FW") or (
+                    self.tree.tags[i] == "JJ" and low.endswith(_AGENTS)
+                ):
+                    self.tree.tags[i] = "NNS" if low.endswith("s") else "NN"
                 deed = low.endswith("ing") and len(low) > 5 and low not in GERUND_NOUNS
                 if deed or self.tree.tags[i] in ("JJ", "VBN", "VBD"):
                     self.tree.tags[i] = "VBG" if deed else "JJ"
@@ -460,6 +508,12 @@ class Reading:
                     self._backgrounds.append(colour)
                     self.tree.tags[colour] = ""
         return lone
+
+    def _adjective_alone(self, i: int) -> None:
+        """A tag such as "asleep in bed"."""
+        if (shown := self._shown()) is not None:
+            self._adjective(i, [shown])
+            self._prepositions(i, [shown])
 
     def _shown(self) -> int | None:
         """The first thing shown."""

@@ -10,24 +10,18 @@ from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
 from surd.pipeline.facts.phrases import (
     PARTS_OF_NAMES,
     Edit,
-    cut,
     determiner,
     group_of,
     head_of,
     is_plural,
     noun_phrase,
     object_of,
-    starts_sentence,
-    subtree,
     tokens,
+    written,
 )
+from surd.pipeline.facts.recounting import SOMEONE, recounted
 from surd.pipeline.facts.style_phrases import restyled
 from surd.pipeline.facts.verb_forms import inflected
-from surd.pipeline.facts.vocabulary import vocabulary
-
-#: Words for exactly one.
-ONE = ("one", "a", "an", "a single", "single", "lone", "1")
-_SOMEONE = ("someone", "somebody", "anyone", "anybody")
 
 
 def replacement(tree: ParseTree, fact: Fact, other: Fact) -> list[Edit] | None:
@@ -42,7 +36,7 @@ def replacement(tree: ParseTree, fact: Fact, other: Fact) -> list[Edit] | None:
         case "entity":
             return _entity(tree, span, other.of.lower() if other.of.islower() else other.of)
         case "count":
-            return _count(tree, fact, span, other.value.lower())
+            return recounted(tree, fact, span, other.value.lower())
         case "attribute":
             return _attribute(tree, fact, span, other.value)
         case "relation":
@@ -66,17 +60,17 @@ def _entity(tree: ParseTree, span: range, name: str) -> list[Edit] | None:
     last = name.split(" ")[-1]
     plural = is_plural(tree, noun)
     new_plural = (plural and last not in classes.mass) or last in classes.plural_only
-    new = many(name) if plural else name
+    new = many(one_of(name) or name) if plural else name
     edits = [] if new_plural == plural else verb_edits(tree, noun, new_plural)
     if edits is None:
         return None
-    if tree.lower[noun] in _SOMEONE:
-        edits.append(_written(tree, span, name if new_plural or last in classes.mass else f"a {name}"))
+    if tree.lower[noun] in SOMEONE:
+        edits.append(written(tree, span, name if new_plural or last in classes.mass else f"a {name}"))
     else:
         article = _article_edits(tree, noun, last, new_plural)
         if article is None:
             return None
-        edits += [*article, _written(tree, span, new)]
+        edits += [*article, written(tree, span, new)]
     if new_plural != plural or gender(one_of(new) or new if plural else new, new_plural) != _gender_of(tree, noun):
         pronouns = pronoun_edits(tree, noun, new, new_plural)
         if pronouns is None:
@@ -148,107 +142,6 @@ def _repetitions(tree: ParseTree, noun: int, new: str, plural: bool) -> list[Edi
     return edits
 
 
-def _written(tree: ParseTree, span: range, new: str) -> Edit:
-    """A span with new words, with a capital letter where it had one at the beginning of the sentence."""
-    was = tree.text[tree.starts[span[0]]]
-    new = new[:1].upper() + new[1:] if was.isupper() and starts_sentence(tree, span[0]) else new
-    return Edit(tree.starts[span[0]], tree.ends[span[-1]], new)
-
-
-# Counts
-
-
-def _count(tree: ParseTree, fact: Fact, span: range, value: str) -> list[Edit] | None:
-    of_span = tokens(tree, fact.of_start, fact.of_end)
-    noun = head_of(tree, of_span)
-    if not value:
-        return None
-    if noun is None:
-        return None
-    if tree.lower[noun] in _SOMEONE and span[-1] == noun:
-        if value in ONE:
-            return None
-        verbs = verb_edits(tree, noun, True)
-        pronouns = pronoun_edits(tree, noun, "people", True)
-        return (
-            None if verbs is None or pronouns is None else [*verbs, *pronouns, _written(tree, span, f"{value} people")]
-        )
-    number = _number_span(tree, span, noun)
-    if number is None:
-        return None
-    single, was_single = value in ONE, not is_plural(tree, noun)
-    grouped = group_of(tree, noun)
-    if grouped is not None and grouped not in number and single:
-        return None
-    partitive = number[-1] + 1 < len(tree) and tree.lower[number[-1] + 1] == "of"
-    word = "one" if partitive else "a" if single else value
-    edits: list[Edit] = []
-    if single != was_single:
-        changed = _renumbered(tree, noun, noun if grouped not in number else grouped, single, partitive)
-        if changed is None:
-            return None
-        edits += changed
-    lead = determiner(tree, noun)
-    if lead is not None and lead < number[0] and lead not in number:
-        if not single:
-            edits.append(_written(tree, number, value))
-        else:
-            before = {"these": "this", "those": "that"}.get(tree.lower[lead])
-            if before:
-                edits.append(_written(tree, range(lead, lead + 1), before))
-            edits.append(cut(tree, number))
-        return edits
-    return [*edits, _written(tree, number, word)]
-
-
-def _number_span(tree: ParseTree, span: range, noun: int) -> range | None:
-    """The words of a number with the article and the "of" that belong to it: "a couple of", "a single"."""
-    first, last = span[0], span[-1]
-    if last >= noun or tree.text[tree.ends[last] : tree.ends[last] + 1] == "-":
-        return None
-    if tree.text[tree.starts[first] - 1 : tree.starts[first]] == "-":
-        return None
-    if tree.lower[last] in vocabulary().collectives and tree.lower[last + 1] == "of":
-        last += 1
-    if (
-        first > 0
-        and tree.lower[first - 1] in ("a", "an")
-        and (last > span[-1] or tree.lower[first] in ("single", "lone", "dozen", "few"))
-    ):
-        first -= 1
-    if last > span[-1] and first > 0 and tree.deps[first - 1] in ("amod", "det", "poss", "nummod"):
-        return None
-    if last == span[-1] and not (tree.heads[last] == noun or noun in subtree(tree, last)):
-        return None
-    return range(first, last + 1)
-
-
-def _renumbered(tree: ParseTree, noun: int, subject: int, single: bool, partitive: bool) -> list[Edit] | None:
-    """The noun, and what agrees with it (``subject``: with "couple of" before it), made singular or plural; None if
-    something speaks of several."""
-    if single and any(
-        word in closed_classes().together for i, word in enumerate(tree.lower) if not _counts(tree, i, noun)
-    ):
-        return None
-    if any(tree.deps[kid] in ("conj", "appos") for kid in tree.kids[noun]) or tree.deps[noun] == "conj":
-        return None
-    edits = verb_edits(tree, subject, not single)
-    name = one_of(tree.words[noun]) if single else many(tree.words[noun])
-    if edits is None or name is None or (not single and tree.lower[noun] in closed_classes().mass):
-        return None
-    if partitive:
-        return edits
-    pronouns = pronoun_edits(tree, noun, name, not single)
-    if pronouns is None:
-        return None
-    return [*edits, *pronouns, _written(tree, range(noun, noun + 1), name)]
-
-
-def _counts(tree: ParseTree, i: int, noun: int) -> bool:
-    """Whether a token is a number or word before the noun itself, or a pronoun (which is changed with it)."""
-    return (tree.heads[i] == noun and i < noun) or tree.tags[i] in ("PRP", "PRP$")
-
-
 # What is said of things
 
 
@@ -274,7 +167,7 @@ def _attribute(tree: ParseTree, fact: Fact, span: range, value: str) -> list[Edi
         return None
     if not after_noun and " " in value and any(word in ("in", "of", "with", "by", "on") for word in value.split()):
         return None
-    return [_written(tree, span, value)]
+    return [written(tree, span, value)]
 
 
 def _relation(tree: ParseTree, fact: Fact, span: range, other: Fact) -> list[Edit] | None:
@@ -282,7 +175,7 @@ def _relation(tree: ParseTree, fact: Fact, span: range, other: Fact) -> list[Edi
     if not value:
         return None
     first = span[0]
-    if tree.tags[first] in VERBS:
+    if tree.tags[first] in VERBS and tree.lower[first] != "left":
         return _verbal_relation(tree, span, value)
     if tree.lower[first] in ("left", "right", "top", "front", "side"):
         while first > 0 and tree.lower[first - 1] in ("the", "to", "on", "at", "in"):
@@ -291,7 +184,7 @@ def _relation(tree: ParseTree, fact: Fact, span: range, other: Fact) -> list[Edi
         return None
     if tree.deps[span[-1]] == "prt" or any(tree.deps[k] == "pcomp" for k in tree.kids[span[-1]]):
         return None
-    edits = [_written(tree, range(first, span[-1] + 1), value)]
+    edits = [written(tree, range(first, span[-1] + 1), value)]
     if other.to and fact.to and other.to.lower() != fact.to.lower():
         target = object_of(tree, span[-1])
         if target is None:
@@ -308,10 +201,10 @@ def _verbal_relation(tree: ParseTree, span: range, value: str) -> list[Edit] | N
     tag = tree.tags[span[0]]
     if value.split(" ")[0].endswith("ing"):
         form = inflected(value, tag)
-        return [_written(tree, span, form)] if form and tag != "VBN" else None
+        return [written(tree, span, form)] if form and tag != "VBN" else None
     if len(span) < 2 or value.split(" ")[0].endswith("ed"):
-        return [_written(tree, span, value)] if tag == "VBN" and value.split(" ")[0].endswith("ed") else None
-    return [_written(tree, span[1:], value)] if tag == "VBG" else None
+        return [written(tree, span, value)] if tag == "VBN" and value.split(" ")[0].endswith("ed") else None
+    return [written(tree, span[1:], value)] if tag == "VBG" else None
 
 
 def _action(tree: ParseTree, fact: Fact, span: range, other: Fact) -> list[Edit] | None:
@@ -336,9 +229,9 @@ def _action(tree: ParseTree, fact: Fact, span: range, other: Fact) -> list[Edit]
             return None
         if any(k > target and (tree.lower[k] == "of" or tree.deps[k] in ("relcl", "acl")) for k in tree.kids[target]):
             return None
-    elif (fact.to and len(words) > 2) or (
+    elif (fact.to and len(words) > 2 and not any(other.value.endswith(f" {p}") for p in closed_classes().places)) or (
         not fact.to
         and any(tree.deps[k] in ("dobj", "xcomp", "ccomp", "pobj", "oprd") for i in (verb, *span) for k in tree.kids[i])
     ):
         return None
-    return [_written(tree, range(span[0], last + 1), form)]
+    return [written(tree, range(span[0], last + 1), form)]

@@ -9,13 +9,13 @@ from surd.pipeline.facts.closed_classes import closed_classes
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.inflection import one_of, with_article
 from surd.pipeline.facts.parse import Sentence
-from surd.pipeline.facts.verb_forms import as_gerund, base
+from surd.pipeline.facts.verb_forms import as_gerund, deed_and_place
 
 #: Nouns that name the place of things in a picture, or the picture, and are no alternatives of things.
 _NO_THINGS = frozenset((
     "background", "backdrop", "foreground", "front", "back", "side", "left", "right", "top", "bottom", "middle",
-    "center", "view", "scene", "way", "one", "group", "couple", "pair", "bunch", "row", "number", "lot", "kind", "type", "sort",
-    "style", "art", "text",
+    "center", "view", "scene", "way", "one", "group", "couple", "pair", "bunch", "row", "number", "lot", "kind", "type",
+    "sort", "style", "art", "text",
 ))  # fmt: skip
 _ENOUGH = 100
 
@@ -39,8 +39,11 @@ class StatedValues:
     def add(self, sentences: Iterable[Sentence]) -> StatedValues:
         """Count what these texts state, facts that they deny left out."""
         for sentence in sentences:
+            end = style_start(sentence)
+            things = {fact.to for fact in sentence.facts if said_with_object(fact)}
             for fact in sentence.facts:
-                if not fact.negated:
+                idle = (fact.kind != "style" and fact.start >= end) or (fact.kind == "entity" and fact.of in things)
+                if not fact.negated and not idle:
                     self._count(sentence, fact)
         return self
 
@@ -56,9 +59,8 @@ class StatedValues:
             case "action":
                 self._deed(sentence, fact, value)
             case "relation":
-                verb, _, preposition = value.partition(" ")
-                if preposition and " " not in preposition and verb.endswith("ing") and base(verb):
-                    self.deeds[verb] += 1
+                if value.partition(" ")[0].endswith("ing") and (placed := deed_and_place(value)):
+                    self.deeds[placed[0]] += 1
             case "style" if value:
                 self.styles[value] += 1
             case _:
@@ -67,8 +69,11 @@ class StatedValues:
     def _deed(self, sentence: Sentence, fact: Fact, value: str) -> None:
         verb, space, rest = value.partition(" ")
         deed = as_gerund(verb)
-        if deed is None or verb.endswith("ed") or verb in closed_classes().needy:
+        if deed is None or verb.endswith("ed") or (verb in closed_classes().needy and verb != deed):
             return  # a past participle says what is done to a thing, not what it does
+        if placed := deed_and_place(value):
+            self.deeds[placed[0]] += 1
+            return
         deed = f"{deed}{space}{rest}"
         if fact.to is None:
             self.deeds[deed] += 1
@@ -81,6 +86,24 @@ class StatedValues:
             self.whole_deeds[f"{deed} {with_article(to)}"] += 1
         elif behind.strip().startswith(to):
             self.whole_deeds[f"{deed} {to}"] += 1
+
+
+def style_start(sentence: Sentence) -> int:
+    """The character from which on a text speaks of its style ("..., drawn as a pencil sketch"); its length if it does
+    not. The nouns there name nothing in the picture."""
+    text = sentence.text
+    comma = text.rfind(",")
+    words = text[comma + 1 :].lower().split(maxsplit=1)
+    if comma > 0 and words and words[0] in closed_classes().style_leads:
+        styles = [fact for fact in sentence.facts if fact.kind == "style" and fact.start > comma]
+        if styles or words[0] in ("as", "drawn", "painted", "sketched", "printed", "rendered"):
+            return comma
+    return len(text)
+
+
+def said_with_object(fact: Fact) -> bool:
+    """Whether an action is a verb that says little without its object: "taking a bath", "playing golf"."""
+    return fact.kind == "action" and fact.to is not None and as_gerund(fact.value.lower()) in closed_classes().light
 
 
 def thing_name(fact: Fact) -> str:

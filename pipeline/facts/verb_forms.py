@@ -121,6 +121,15 @@ def as_gerund(verb: str) -> str | None:
     return gerund(plural_person(verb) or verb)
 
 
+@lru_cache(maxsize=4096)
+def deed_and_place(value: str) -> tuple[str, str] | None:
+    """A verb with a preposition of place as participle and preposition ("runs on" -> "running", "on"); None if it is
+    something else."""
+    verb, _, place = value.lower().partition(" ")
+    deed = as_gerund(verb) if place in closed_classes().places else None
+    return (deed, place) if deed else None
+
+
 @lru_cache(maxsize=1)
 def _verbs_of_pasts() -> dict[str, str]:
     return {form: verb for verb, forms in closed_classes().irregular.items() for form in forms}

@@ -21,6 +21,7 @@ from surd.pipeline.models.captioner_families import UNPROMPTED
 from surd.pipeline.models.captioner_inputs import CaptionInputs
 from surd.pipeline.models.pretrained import load_weights
 from surd.pipeline.models.sampling import SeededSampling, row_seed
+from surd.schemas import SurdError
 from surd.schemas.errors import one_line
 
 _TOP_P = 0.9
@@ -98,15 +99,14 @@ class Captioner(CaptionModel):
         """For each picture and its prompt one answer by beam search and ``samples`` sampled ones."""
         try:
             inputs = self._inputs.of(pictures, [prompt.text for prompt in prompts])
-        except ValueError as error:  # a picture that is too long and thin for its processor; then which one?
-            if len(pictures) > 1:
-                rows = [
-                    self._answers([one], [prompt], num_beams, max_new_tokens, samples, seeds[at * samples :][:samples])
-                    for at, (one, prompt) in enumerate(zip(pictures, prompts, strict=True))
-                ]
-                return [row for of_one in rows for row in of_one]
-            return [[CaptionAnswer(name=prompts[0].name, why=f"the model does not take it ({one_line(error, 120)})")]]
-        surest, sampled = self._generate(inputs, num_beams, max_new_tokens, samples, seeds)
+            surest, sampled = self._generate(inputs, num_beams, max_new_tokens, samples, seeds)
+        except (ValueError, torch.OutOfMemoryError) as error:
+            if len(pictures) == 1:
+                return [[self._missing(prompts[0], error)]]
+            half = len(pictures) // 2  # what a picture gets does not depend on its batch
+            how = (num_beams, max_new_tokens, samples)
+            first = self._answers(pictures[:half], prompts[:half], *how, seeds[: half * samples])
+            return first + self._answers(pictures[half:], prompts[half:], *how, seeds[half * samples :])
         firsts = self._texts(surest, inputs, max_new_tokens)
         others = [] if sampled is None else self._texts(sampled, inputs, max_new_tokens)
         return [
@@ -116,6 +116,18 @@ class Captioner(CaptionModel):
             ]
             for at, prompt in enumerate(prompts)
         ]
+
+    def _missing(self, prompt: CaptionPrompt, error: Exception) -> CaptionAnswer:
+        """The answer about a picture that the model does not take: it is too long and thin for its processor.
+
+        Raises SurdError where the fault is not the picture's: memory does not suffice for one alone.
+        """
+        if isinstance(error, torch.OutOfMemoryError):
+            raise SurdError(
+                f"models.captioner does not fit {self._device} with one picture; name a smaller model, or lower"
+                " caption.max_side, caption.num_beams or caption.k"
+            ) from None
+        return CaptionAnswer(name=prompt.name, why=f"the model does not take it ({one_line(error, 120)})")
 
     def _texts(
         self, tokens: torch.Tensor, inputs: dict[str, torch.Tensor], max_new_tokens: int

@@ -12,6 +12,8 @@ from surd.schemas.errors import one_line
 from surd.schemas.model_ref import server_ref
 
 _PROBE = "What is this?"
+#: Stands in a message's part where no template looks: one that writes it out takes the whole message for a text.
+_MARK = "surd-mark"
 
 
 def captioner_family(config: BuildConfig) -> tuple[str, bool]:
@@ -56,7 +58,7 @@ def _check_chat_template(files: ModelFiles, kind: str, config: BuildConfig) -> N
             f"a {kind!r} answers in a chat, and among its files is no chat template (chat_template.jinja); add it, or"
             " set caption.prompt to a whole prompt as this model reads it"
         )
-    picture, question = {"type": "image"}, {"type": "text", "text": _PROBE}
+    picture, question = {"type": "image", "mark": _MARK}, {"type": "text", "text": _PROBE}
     try:
         with_picture = _rendered(template, [picture, question])
     except Exception as error:  # whatever an odd template makes jinja raise
@@ -65,6 +67,8 @@ def _check_chat_template(files: ModelFiles, kind: str, config: BuildConfig) -> N
         without = _rendered(template, [question])
     except Exception:  # it wants a picture
         without = None
+    if _MARK in with_picture:
+        raise files.fault("its chat template takes text alone: it writes out a list of parts; name a model that sees")
     if with_picture == without or _PROBE not in with_picture:
         left_out = "question" if _PROBE not in with_picture else "picture"
         raise files.fault(f"its chat template leaves out the {left_out}; name a model that sees, or another template")

@@ -27,7 +27,7 @@ _PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
     """What is loaded in a build of this config -> the stages that load it."""
     safety, embed = config.safety, config.embed
-    fuses = config.correct.rule == "facts" and config.correct.fuse
+    fuses = config.correct.rule == "facts" and (config.correct.fuse or config.facts.extractor == "llm")
     witnesses = config.correct.witnesses if config.correct.rule == "facts" else ()
     llm = (("rewrite", config.rewrite.enabled), ("correct", fuses))
     needed = {

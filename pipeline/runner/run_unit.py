@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from surd.pipeline.build.damage import LASTING, DamagedFile, blaming_damage, unfinished
 from surd.pipeline.build.folder import Build, marker_file, part_file
 from surd.pipeline.dataset.columns.spec import shard_manifest
+from surd.pipeline.facts.similarity import installed
 from surd.pipeline.models import ROLES, Models
 from surd.pipeline.models.check import roles_needed
 from surd.pipeline.models.nsfw import safety_files
@@ -186,7 +187,12 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
         "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in inputs(stage, config)},
     }
     if stage.also and _field(config, stage.also.field):
-        basis["also"] = declared_values(config, stage.also.config_fields)
+        data = [_file_hash(_PIPELINE / file) for file in stage.also.data_files]
+        basis["also"] = {"settings": declared_values(config, stage.also.config_fields), "data": data}
+    if "facts" in stage.config_fields:
+        basis["similarity"] = installed(
+            config.facts.similarity
+        )  # without the package, other values come in another order
     if files := _data_files(stage, config):
         basis["data"] = [_file_hash(file) for file in files]
     if stage.scope == "source":

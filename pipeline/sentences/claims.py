@@ -70,7 +70,7 @@ def agree(one: Fact, other: Fact) -> bool:
     if one.kind == "entity":
         return head(one.of) == head(other.of)
     if one.kind == "count":
-        return same_thing(one.of, other.of) and _stems(one.value) == _stems(other.value)
+        return same_thing(one.of, other.of) and _meaning(one.value) == _meaning(other.value)
     if one.kind == "text":
         return bool(_meaning(one.value) & _meaning(other.value))
     if one.kind == "style":

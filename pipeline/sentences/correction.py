@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from surd.pipeline.facts.edits import add, drop, swap
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
-from surd.pipeline.sentences.claims import stated
+from surd.pipeline.sentences.claims import GROUNDS, head, stated
 from surd.pipeline.sentences.fact_calibration import threshold
 from surd.pipeline.sentences.fact_check import FactChecker, PictureTexts
 from surd.pipeline.sentences.revision import Reviser, Revision
@@ -94,7 +94,12 @@ def is_caption(method: str) -> bool:
 
 
 def _edited(sentence: Sentence, fact: Fact, other: Fact | None) -> str | None:
-    return drop(sentence, fact) if other is None else swap(sentence, fact, other)
+    if other is not None:
+        return swap(sentence, fact, other)
+    if fact.kind == "attribute" and head(fact.of) in GROUNDS:  # "on a background" says nothing: it goes as a whole
+        grounds = [one for one in sentence.facts if one.kind == "relation" and head(one.to or "") in GROUNDS]
+        return drop(sentence, grounds[0]) if grounds else drop(sentence, fact)
+    return drop(sentence, fact)
 
 
 def _nothing(sentence: Sentence, fact: Fact) -> str | None:

@@ -95,6 +95,7 @@ class FactChecker:
         self._believe(claims)
         for texts in pictures:
             _exclude(list(texts.claims.values()), self._together)
+            _depend(texts.claims.values())
 
     def complete(self, sentences: Sequence[tuple[PictureTexts, Sentence]]) -> None:
         """Ask of what only the prompt states and no sentence could be completed by so far."""
@@ -215,6 +216,19 @@ class FactChecker:
     def _together(self, one: Claim, other: Claim) -> bool:
         """Whether one sentence makes both claims: a car may be red and white."""
         return one.sentence is not None and one.sentence == other.sentence
+
+
+def _depend(claims: Iterable[Claim]) -> None:
+    """What is said of a thing is no more probable than that the thing is there (DSG, arXiv 2310.18235, section 3)."""
+    claims = list(claims)
+    things: dict[str, float] = {}
+    for claim in claims:
+        if claim.fact.kind == "entity" and claim.scores and not claim.fact.negated:
+            things[head(claim.fact.of)] = max(claim.belief, things.get(head(claim.fact.of), 0.0))
+    for claim in claims:
+        if claim.fact.kind not in ("entity", "style", "text"):
+            about = (things.get(head(phrase), 1.0) for phrase in (claim.fact.of, claim.fact.to or ""))
+            claim.belief = min(claim.belief, *about)
 
 
 def _kind(fact: Fact) -> str:

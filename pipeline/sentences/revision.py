@@ -131,27 +131,21 @@ class Reviser:
         return edits
 
     def _losers(self, revisions: Sequence[Revision]) -> list[Claim | None]:
-        """Of each sentence the fact that is most surely wrong."""
+        """Of each sentence the fact that is most surely wrong, with the places of the sentence's own words."""
         claims = []
         for one in revisions:
             sentence = self._checker.sentence(one.text)
-            claims.append([
-                (self._checker.claim(one.texts, sentence, fact, implied), fact) for fact, implied in stated(sentence)
-            ])  # fmt: skip
+            of_one = [(self._checker.claim(one.texts, sentence, *fact), fact[0]) for fact in stated(sentence)]
+            claims.append(of_one if len(one.repairs) < self._rounds else [])
         self._checker.judge([claim for of_one in claims for claim, _ in of_one if not claim.scores])
         losers: list[Claim | None] = []
         for one, of_one in zip(revisions, claims, strict=True):
             wrong = [
                 dataclasses.replace(claim, fact=fact)
                 for claim, fact in of_one
-                if len(one.repairs) < self._rounds
-                and claim.scores
-                and claim.belief < self._least
-                and fact_key(fact) not in one.left
+                if claim.scores and claim.belief < self._least and fact_key(fact) not in one.left
             ]
-            losers.append(
-                min(wrong, key=lambda claim: (_ORDER.index(claim.fact.kind), claim.belief), default=None)
-            )  # fmt: skip
+            losers.append(min(wrong, key=_order, default=None))
         return losers
 
     def _options(self, one: Revision, loser: Claim) -> list[_Edit]:
@@ -233,6 +227,7 @@ class Reviser:
 def _keeps_the_rest(before: Sentence, after: Sentence, old: Fact | None, new: Fact | None) -> bool:
     """Whether an edit changed the facts that it should, and no others."""
     changed = {head(fact.of) for fact in (old, new) if fact and fact.kind == "entity"}
+    changed |= {head(old.of)} & set(GROUNDS) if old and new is None else set()
     earlier, later = ([fact for fact, implied in stated(one) if not implied] for one in (before, after))
     for fact in earlier:
         lost = not any(agree(fact, other) for other in later)
@@ -243,6 +238,10 @@ def _keeps_the_rest(before: Sentence, after: Sentence, old: Fact | None, new: Fa
         if appeared and not (new and (agree(fact, new) or {head(fact.of), head(fact.to or "")} & _about(new))):
             return False
     return new is None or any(agree(new, fact) for fact, _ in stated(after))
+
+
+def _order(claim: Claim) -> tuple[int, float]:
+    return _ORDER.index(claim.fact.kind), claim.belief
 
 
 def _about(fact: Fact) -> set[str]:

@@ -31,11 +31,12 @@ Scope = Literal["source", "partition", "build", "shard"]
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
-    """What a stage reads only where a config ``field`` is set: other stages, and other fields."""
+    """What a stage reads only where a config ``field`` is set: other stages, fields and files below ``pipeline/``."""
 
     field: str
     reads: tuple[str, ...]
     config_fields: tuple[str, ...]
+    data_files: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,12 @@ STAGES: tuple[Stage, ...] = (
         reads=("fetch", "safety"),
         # What the shipped templates ask holds nothing of the prompt: another CLIP, for which clean counts tokens, then
         # makes no new captions.
-        also=Extra(field="caption.templates", reads=("clean",), config_fields=("facts.parser", "facts.max_chars")),
+        also=Extra(
+            field="caption.templates",
+            reads=("clean",),
+            config_fields=("facts.parser", "facts.max_chars"),
+            data_files=("facts/vocabulary.yaml",),
+        ),
         model_roles=("captioner",),
         config_fields=("caption",),
         data_files=("caption.templates:sentences/caption_templates.yaml",),
@@ -188,7 +194,13 @@ STAGES: tuple[Stage, ...] = (
         model_roles=("clip", "llm"),
         witness_roles=("vqa", "vlm"),
         config_fields=("correct", "facts"),
-        data_files=("correct.lexicon:sentences/lexicon.yaml", "correct.wordings:sentences/wordings.yaml"),
+        data_files=(
+            "correct.lexicon:sentences/lexicon.yaml",
+            "correct.wordings:sentences/wordings.yaml",
+            "facts.template:facts/llm_template.yaml",
+            "facts/vocabulary.yaml",
+            "facts/closed_classes.yaml",
+        ),
     ),
     Stage(
         name="select",

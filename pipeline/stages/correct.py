@@ -21,6 +21,7 @@ from surd.pipeline.facts.people import people_of
 from surd.pipeline.facts.similarity import text_vectors
 from surd.pipeline.facts.stated_values import StatedValues
 from surd.pipeline.models import Models
+from surd.pipeline.models.chat import ChatModel
 from surd.pipeline.models.clip import FloatArray
 from surd.pipeline.sentences.correction import Correction, is_caption
 from surd.pipeline.sentences.fact_check import PictureTexts
@@ -166,21 +167,20 @@ def _revise(
 ) -> dict[int, list[Revision]]:
     """Row -> its revised sentences, the best first; their embeddings are added to the candidates."""
     texts = [PictureTexts(number, pair.methods, pair.scene) for number, pair in enumerate(pairs.values())]
-    sentences = _read([text for one in texts for text in (*one.candidates, one.scene)], config, lexicon)
+    llm = models.llm if config.facts.extractor == "llm" else None
+    sentences = _read([text for one in texts for text in (*one.candidates, one.scene)], config, lexicon, llm)
     images = np.stack([pair.image for pair in pairs.values()]) if pairs else np.zeros((0, 0), np.float32)
     prompts = np.stack([pair.complex_vector for pair in pairs.values()]) if pairs else images
     targets = images + config.correct.prompt_weight * prompts
     groups = [group.values for group in lexicon.groups.values()]
-    alternatives = Alternatives(
-        StatedValues().add(sentences), text_vectors(getattr(config.facts, "similarity", None)), groups
-    )
+    alternatives = Alternatives(StatedValues().add(sentences), text_vectors(config.facts.similarity), groups)
     alternatives.prepare(fact for sentence in sentences for fact in sentence.facts)
     others = OtherValues(alternatives, models, config.correct, targets)
     witnesses = _witnesses(build, part, config, models, pairs, targets)
     correction = Correction(
         config.correct,
         witnesses,
-        lambda texts: _read(texts, config, lexicon),
+        lambda texts: _read(texts, config, lexicon, llm),
         others,
         lambda sentences: people_of(sentences, config.facts.parser),
     )
@@ -192,9 +192,11 @@ def _revise(
     return revised
 
 
-def _read(texts: Sequence[str], config: BuildConfig, lexicon: Lexicon) -> list[Sentence]:
+def _read(
+    texts: Sequence[str], config: BuildConfig, lexicon: Lexicon, llm: ChatModel | None
+) -> list[Sentence]:  # fmt: skip
     """The facts of texts; with ``correct.only_lexicon`` those that the lexicon names."""
-    sentences = extract(texts, config.facts)
+    sentences = extract(texts, config.facts, llm)
     if not config.correct.only_lexicon:
         return sentences
     return [

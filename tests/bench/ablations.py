@@ -23,7 +23,6 @@ from tests.bench.truthfulness import Tally, judge_repairs, tally
 
 RATES = (0.01, 0.02, 0.05)
 _RESAMPLES = 1000
-_LLM = {"rewrite.enabled": True}
 _NO_LLM = {"rewrite.enabled": False, "correct.fuse": False}
 #: Name -> what is changed in the demo profile.
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -34,8 +33,11 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "nothing corrected": {"correct.rounds": 0},
     "closed lexicon": {"correct.only_lexicon": True},
     "no LLM": _NO_LLM,
-    "with the LLM": _LLM,
+    "with the LLM": {"rewrite.enabled": True},
 } | {f"false-fact rate {rate:g}": {"correct.false_fact_rate": rate} for rate in RATES}
+
+
+WITH_LLM = "with the LLM"
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,6 @@ def llm_gain(arms: Sequence[Arm]) -> float | None:
     """By how much the share of stated true facts rises with the LLM; None if it was not measured."""
     by_name = {one.name: one for one in arms}
     try:
-        return by_name["with the LLM"].stated[0] - by_name["no LLM"].stated[0]
+        return by_name[WITH_LLM].stated[0] - by_name["no LLM"].stated[0]
     except KeyError:
         return None

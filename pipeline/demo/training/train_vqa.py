@@ -1,5 +1,6 @@
 """Training of the demo's VQA model: a small BLIP that answers yes/no questions about one fact of a scene."""
 
+import copy
 import json
 import logging
 import math
@@ -33,6 +34,7 @@ from surd.pipeline.demo.world.dataset import (
 )
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.facts.questions import question
+from surd.pipeline.models import computes_bfloat16
 
 log = logging.getLogger(__name__)
 FOLDER = MODELS / "vqa"
@@ -111,6 +113,8 @@ def train(work: Path, steps: int, stop: float) -> None:
     load_vision_tower(model)
     clock = checkpoint.TrainingClock(float(extra.get("seconds", 0)))
     table = pictures(work, TRAIN_SEED, SCENES)
+    # Weights and states of 16 bits, with 32 bits for the optimizer: a fifth faster than casting at each operation.
+    quick = copy.deepcopy(model).bfloat16() if computes_bfloat16("cpu") else model
     for step, indices in batches(TRAIN_SEED + 5, SCENES, BATCH, first):
         done = max(step / steps, clock.seconds / stop)
         if done >= 1:
@@ -121,14 +125,19 @@ def train(work: Path, steps: int, stop: float) -> None:
         rng = random.Random(f"questions:{TRAIN_SEED}:{step}")
         shown = [scene(TRAIN_SEED, index) for index in indices]
         claims = [[claim(one, rng, absent_nouns()) for _ in range(QUESTIONS)] for one in shown]
-        loss = _loss(model, prepare, table[indices], claims)
+        if quick is not model:
+            quick.load_state_dict(model.state_dict())
+        loss = _loss(quick, prepare, table[indices], claims)
         optimizer.zero_grad()
         loss.backward()
+        if quick is not model:
+            for weight, used in zip(model.parameters(), quick.parameters(), strict=True):
+                weight.grad, used.grad = None if used.grad is None else used.grad.float(), None
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0:
             log.info("step %d, loss %.3f, %.0f s", step, loss.item(), clock.seconds)
-        if step % 500 == 499:
+        if step % 250 == 249:
             checkpoint.save(path, step + 1, model, optimizer, seconds=torch.tensor(clock.seconds))
             right = accuracy(model, prepare, 60)
             log.info("right after %d: %s", step + 1, right)
@@ -145,10 +154,9 @@ def _loss(model: Any, prepare: Any, images: np.ndarray, claims: list[list[Claim]
     words = prepare.tokenizer.convert_tokens_to_ids(list(ANSWERS))
     answers = torch.tensor([words[one.true] for row in claims for one in row])
     start = torch.full_like(answers, tokens)
-    with checkpoint.fast_computing():
-        states, mask = _encoded(model, prepare, images, [[question(one.fact) for one in row] for row in claims])
-        given = torch.stack([start, answers], dim=1)
-        logits = model.text_decoder(given, encoder_hidden_states=states, encoder_attention_mask=mask).logits
+    states, mask = _encoded(model, prepare, images, [[question(one.fact) for one in row] for row in claims])
+    given = torch.stack([start, answers], dim=1)
+    logits = model.text_decoder(given, encoder_hidden_states=states, encoder_attention_mask=mask).logits
     wanted = torch.stack([answers, torch.full_like(answers, end)], dim=1)
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten())
 
@@ -171,7 +179,7 @@ def _encoded(
         which[at, : len(flat)] = torch.tensor([number for number, one in enumerate(row) for _ in one])
     apart = (which[:, :, None] != which[:, None, :])[:, None]
     with torch.no_grad():
-        patches = model.vision_model(normalised(images, MEAN, STD)).last_hidden_state
+        patches = model.vision_model(normalised(images, MEAN, STD).to(model.dtype)).last_hidden_state
     states = model.text_encoder(
         ids, attention_mask=patches.new_zeros(apart.shape).masked_fill(apart, -1e4), position_ids=places,
         encoder_hidden_states=patches,

@@ -152,10 +152,10 @@ _STYLE_WORDS: dict[str, str] = {
     "as > old sepia photograph | as > sepia photograph; old @ photograph | faded @ tones | old @ sepia photograph | "
     "faded @ sepia tones | sepia @ tones | sepia @ photograph",
     "neon": "neon | neon lights* | neon sign | glowing neon sign | neon glow | neon outline; glowing | "
-    "glowing in neon; glowing in > neon | drawn in > neon lights | in > neon | as > glowing neon sign | "
-    "as > neon sign | drawn in > neon; glowing @ neon sign | glowing @ neon | glowing @ sign",
-    "pixel art": "pixel art | big pixels* | pixels* | retro pixel art; pixelated; in > pixel art | "
-    "drawn as > pixel art | made of > big pixels | made of > pixels | made > pixels; big @ pixels",
+    "glowing in neon; glowing in > neon | glowing > neon | drawn in > neon lights | in > neon | "
+    "as > glowing neon sign | as > neon sign | drawn in > neon; glowing @ neon sign | glowing @ neon | glowing @ sign",
+    "pixel art": "pixel art | art | big pixels* | pixels* | retro pixel art; pixelated; in > pixel art | "
+    "drawn as > pixel art | made of > big pixels | made of > pixels | made > pixels; big @ pixels | pixel @ art",
     "blur": "blurred picture | blur | soft blur; blurred | blurry | soft | out of focus | blurred and soft; "
     "out of > focus | in > blurred picture; blurred @ picture | blurry @ picture",
     "comic": "comic book | comic | comic book style | dots* | halftone comic | halftone | comic style; comic; "

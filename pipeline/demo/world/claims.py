@@ -56,10 +56,10 @@ def claim_of(group: Group, one: Scene, rng: random.Random, absent: Collection[st
 
 #: How often claims of each group of GROUPS are made about scenes of each kind.
 _WEIGHTS = {
-    "count": (20, 26, 6, 16, 3, 4, 12),
-    "tinted": (18, 22, 32, 14, 3, 4, 11),
-    "action": (16, 12, 3, 14, 28, 3, 12),
-    "relation": (18, 7, 4, 12, 3, 40, 12),
+    "count": (16, 24, 5, 26, 3, 4, 12),
+    "tinted": (14, 20, 26, 24, 3, 4, 11),
+    "action": (14, 10, 3, 22, 36, 3, 12),
+    "relation": (14, 5, 3, 20, 3, 48, 12),
 }
 
 
@@ -292,7 +292,10 @@ def _styled(kind: str, form: Form, subject: str, many: bool, rng: random.Random)
             return Fact(kind="entity", of=form[0], plural=form[1] is not None)
         case "of":
             return Fact(kind="attribute", of=str(form[1]), value=form[0], plural=str(form[1]).endswith("s"))
-    of, plural = (subject, many) if rng.random() < 0.7 else (rng.choice(("picture", "image")), False)
+    # A phrase at a sentence's end is taken for the background's, which stands before it, as often as for the thing's.
+    of, plural = (
+        (subject, many) if rng.random() < 0.5 else (rng.choice(("picture", "image", "background", "backdrop")), False)
+    )
     if kind == "attribute":
         return Fact(kind="attribute", of=of, value=form[0], plural=plural)
     relation: Fact = Fact(kind="relation", of=of, value=form[0], to=form[1], plural=plural)

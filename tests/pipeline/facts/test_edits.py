@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from surd.pipeline.demo.world.prompts import narrative
 from surd.pipeline.demo.world.scenes import scene
-from surd.pipeline.facts.edits import add, drop, swap
+from surd.pipeline.facts.edits import add, counts_by_article, drop, swap
 from surd.pipeline.facts.fact import KINDS, Fact
 from surd.pipeline.facts.inflection import one_of
 from surd.pipeline.facts.parse import extract
@@ -34,7 +34,7 @@ def sentence_and_fact(text, kind, said):
         ("A dog is running on grass.", "dog", "elephant", "An elephant is running on grass."),
         ("Two dogs are playing.", "dogs", "wolf", "Two wolves are playing."),
         ("A fire hydrant stands near a road.", "fire hydrant", "bench", "A bench stands near a road."),
-        ("A cat sits on a couch, and the cat is asleep.", "cat", "owl", "An owl sits on a couch, and the owl is asleep."),
+        ("A cat sits here, and the cat is asleep.", "cat", "owl", "An owl sits here, and the owl is asleep."),
         ("A woman is holding her umbrella.", "woman", "man", "A man is holding his umbrella."),
         ("A glass is on a table.", "glass", "scissors", "Scissors are on a table."),
         ("There is water in a glass.", "water", "orange", "There is an orange in a glass."),
@@ -89,6 +89,14 @@ def test_a_style_behind_a_comma_is_exchanged_as_a_whole():
     assert swap(sentence, style, "oil painting") == "Three cars on a blue background, as an oil painting."
     assert swap(sentence, style, "in pixel art") == "Three cars on a blue background, in pixel art."
     assert drop(sentence, style) == "Three cars on a blue background."
+
+
+def test_the_number_that_an_article_states_can_be_changed():
+    (sentence,) = extract(["A cat on a chair, as a pencil drawing."])
+    counts = counts_by_article(sentence)
+    assert [(fact.of, fact.value) for fact in counts] == [("cat", "one"), ("chair", "one")]
+    assert swap(sentence, counts[0], "two") == "Two cats on a chair, as a pencil drawing."
+    assert drop(sentence, counts[0]) is None
 
 
 @pytest.mark.parametrize(
@@ -171,7 +179,7 @@ def states(sentence, kind, value, of=None):
 
 
 def round_trip(texts, seed):
-    """The share of changed sentences, of those that came to be, in which the new fact is read and the old one is not."""
+    """The share of changed sentences in which the new fact is read and the old one is not, and their number."""
     rng = random.Random(seed)
     checks = []
     for sentence in extract(texts):

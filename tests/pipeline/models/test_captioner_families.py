@@ -11,7 +11,7 @@ from surd.pipeline.models import Models
 from surd.pipeline.models.caption_model import CaptionPrompt
 from surd.pipeline.models.check import check_role
 from surd.pipeline.stages.caption import check_questions
-from surd.schemas import load_config
+from surd.schemas import SurdError, load_config
 from tests.pipeline.models.tiny_captioners import FAMILIES, save_captioner
 
 ASKED = {"k": 2, "num_beams": 2, "max_new_tokens": 6, "seed": 0}
@@ -122,6 +122,26 @@ def test_a_picture_that_the_model_does_not_take_has_a_reason_and_the_others_thei
     answers = captioner.caption([pictures[0], thin, pictures[1]], **ASKED, prompts=prompts)
     assert [answer.text for answer in answers[1]] == [None] and "does not take it" in answers[1][0].why
     assert answers[::2] == captioner.caption(pictures[:2], **ASKED, prompts=prompts[:2])
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_and_one_picture_alone_is_a_sentence(
+    folders, pictures, monkeypatch
+):
+    captioner = captioner_of(folders["llava"])
+    prompts = [[CaptionPrompt(text="Describe the picture")]] * 3
+    whole = captioner.caption(pictures, **ASKED, prompts=prompts)
+    generate, most = captioner._generate, 1
+
+    def short_of_memory(inputs, *how):
+        if len(inputs["input_ids"]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(inputs, *how)
+
+    monkeypatch.setattr(captioner, "_generate", short_of_memory)
+    assert captioner.caption(pictures, **ASKED, prompts=prompts) == whole
+    most = 0
+    with pytest.raises(SurdError, match=r"does not fit cpu with one picture; name a smaller model, or lower"):
+        captioner.caption(pictures, **ASKED, prompts=prompts)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -69,6 +69,7 @@ CHAT = "{% for m in messages %}{% for part in m['content'] %}%s{% endfor %}{% en
         ("{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}", None),
         ("{% if part.type == 'text' %}{{ part.text }}{% endif %}", "leaves out the picture"),
         ("{{ part.type }}", "leaves out the question"),
+        ("{{ m['content'] }}", "takes text alone: it writes out a list"),
         ("{% if part.type == 'image' %}{{ raise_exception('no images') }}{% endif %}", "takes no picture (no images)"),
         ("{% if %}", "takes no picture"),
     ],

@@ -125,6 +125,7 @@ def save_qwen(folder):
 
 
 def save_smolvlm(folder):
+    pytest.importorskip("num2words", reason="transformers' processor of SmolVLM needs num2words")
     torch.manual_seed(0)
     special = ("<pad>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
     tokenizer = byte_tokenizer(
