@@ -134,6 +134,15 @@ def test_the_role_takes_servers_only(name, words):
         assert roles.revision("vlm") == ""
 
 
+def test_a_build_is_made_again_by_another_model_or_from_other_sizes_and_not_by_another_pace(models):  # noqa: F811
+    url = "http://127.0.0.1:9"
+    for role in ("captioner", "vlm"):
+        known = models(url).revision(role)
+        assert known == models(url, concurrency=64).revision(role)
+        assert known != models(url, image_size=512).revision(role)
+        assert known != models(f"{url}9").revision(role)
+
+
 @pytest.mark.fuzz
 @FUZZED
 @given(
