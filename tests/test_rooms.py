@@ -40,7 +40,7 @@ PIPELINE = {
     "demo": {"models", "facts", "untrusted_json"},
     "sources": {"net", "metadata", "demo", *LEAVES},
     "stages": STAGE,
-    "runner": {"stages", "build", "models", "dataset", "sources", "net"},
+    "runner": {"stages", "build", "facts", "models", "dataset", "sources", "net"},
     "inspection": {"runner", "stages", "dataset", "build", "models", "net"},
     "imports": {"runner", "stages", "dataset", "build", "sources", "selection", "models", *LEAVES},
 }

@@ -30,7 +30,7 @@ Key = tuple[str, str, str, str]
 
 
 @dataclass
-class Claim:
+class FactClaim:
     """A fact that is said of picture ``picture``, in ``sentence``; ``rivals``: the sentence with another value of the
     fact, or without it; ``origin``: who states it (see ``PRIORS``); ``scores``: the log odds of each witness;
     ``implied``: it follows from an article, and is not said in so many words; ``person``: it is of somebody named."""

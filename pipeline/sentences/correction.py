@@ -20,7 +20,7 @@ from surd.schemas.config import CorrectConfig
 _LEAD = 0.5
 
 
-class Correction:
+class FactCorrection:
     """Checks and revises the texts of many pictures; ``others(fact, picture)`` gives what could be true in
     place of a fact, the likeliest for the picture first."""
 

@@ -11,7 +11,7 @@ from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
 from surd.pipeline.facts.people import names_person
 from surd.pipeline.sentences.claims import (
-    Claim,
+    FactClaim,
     Key,
     agree,
     exclusive,
@@ -39,7 +39,7 @@ class PictureTexts:
     picture: int
     candidates: dict[str, str]
     scene: str
-    claims: dict[Key, Claim] = field(default_factory=dict)
+    claims: dict[Key, FactClaim] = field(default_factory=dict)
 
     @property
     def is_its_prompt(self) -> bool:
@@ -108,12 +108,12 @@ class FactChecker:
                     asked.append(texts.claims[key])
         self.judge(asked)
 
-    def judge(self, claims: Sequence[Claim]) -> None:
+    def judge(self, claims: Sequence[FactClaim]) -> None:
         """Ask of further claims, and fill how probable each is."""
         self._ask(claims)
         self._believe(claims)
 
-    def claim(self, texts: PictureTexts, sentence: Sentence, fact: Fact, implied: bool = False) -> Claim:
+    def claim(self, texts: PictureTexts, sentence: Sentence, fact: Fact, implied: bool = False) -> FactClaim:
         """The claim that a sentence makes by a fact; a new one if nobody made it before."""
         key = fact_key(fact)
         if key not in texts.claims:
@@ -145,7 +145,7 @@ class FactChecker:
             if not any(agree(fact, claim.fact) for claim in texts.claims.values()):
                 texts.claims[fact_key(fact)] = self._prompted(texts, fact, list(texts.candidates))
 
-    def _prompted(self, texts: PictureTexts, fact: Fact, sentences: Sequence[str]) -> Claim:
+    def _prompted(self, texts: PictureTexts, fact: Fact, sentences: Sequence[str]) -> FactClaim:
         """A claim that only the prompt makes, in the first of the sentences that can be completed by it."""
         for text in sentences if self._needs_rivals else ():
             sentence = self._sentences[text]
@@ -153,12 +153,12 @@ class FactChecker:
             if completed := self._added(sentence, with_its_thing(fact, facts)):
                 others = self._others(fact, texts.picture)
                 rivals = (self._added(sentence, with_its_thing(other, facts)) for other in others)
-                return Claim(
+                return FactClaim(
                     texts.picture, fact, completed, (text, *(rival for rival in rivals if rival)), origin="prompt"
                 )
-        return Claim(texts.picture, fact, origin="prompt")
+        return FactClaim(texts.picture, fact, origin="prompt")
 
-    def _new(self, texts: PictureTexts, sentence: Sentence, fact: Fact, implied: bool) -> Claim:
+    def _new(self, texts: PictureTexts, sentence: Sentence, fact: Fact, implied: bool) -> FactClaim:
         seen = any(
             agree(fact, other)
             for text, method in texts.candidates.items()
@@ -168,15 +168,15 @@ class FactChecker:
         prompted = any(agree(fact, other) for other in self._sentences[texts.scene].facts)
         origin = {(True, True): "both", (True, False): "caption", (False, True): "prompt"}.get((seen, prompted))
         if names_person(fact, self._people[sentence.text]):
-            return Claim(texts.picture, fact, sentence.text, origin=origin or "neither", person=True)
+            return FactClaim(texts.picture, fact, sentence.text, origin=origin or "neither", person=True)
         rivals = tuple(text for _, text in self.rivals(sentence, fact, texts.picture)) if self._needs_rivals else ()
-        return Claim(texts.picture, fact, sentence.text, rivals, origin or "neither", implied=implied)
+        return FactClaim(texts.picture, fact, sentence.text, rivals, origin or "neither", implied=implied)
 
     @property
     def _needs_rivals(self) -> bool:
         return any(witness.name == "clip" for witness in self.witnesses)
 
-    def _false_claims(self, texts: PictureTexts) -> Iterator[Claim]:
+    def _false_claims(self, texts: PictureTexts) -> Iterator[FactClaim]:
         """Facts of other pictures in the place of facts on which a caption and the prompt agree."""
         count = 0
         for claim in list(texts.claims.values()):
@@ -194,15 +194,15 @@ class FactChecker:
                 if fact is None or any(agree(fact, other.fact) for other in texts.claims.values()):
                     continue
                 rivals = (sentence.text, *(other for _, other in changed if other != text))
-                yield Claim(texts.picture, fact, text, rivals)
+                yield FactClaim(texts.picture, fact, text, rivals)
                 count += 1
                 break
 
-    def _ask(self, claims: Sequence[Claim]) -> None:
+    def _ask(self, claims: Sequence[FactClaim]) -> None:
         for witness in self.witnesses:
             witness.ask([claim for claim in claims if witness.name not in claim.scores and not claim.person])
 
-    def _scores(self, claims: Sequence[Claim]) -> FactScores:
+    def _scores(self, claims: Sequence[FactClaim]) -> FactScores:
         scores = [[claim.scores.get(one.name, np.nan) for one in self.witnesses] for claim in claims]
         return FactScores(
             np.array(scores, float).reshape(len(claims), len(self.witnesses)),
@@ -210,16 +210,16 @@ class FactChecker:
             np.array([claim.origin for claim in claims], str),
         )
 
-    def _believe(self, claims: Sequence[Claim]) -> None:
+    def _believe(self, claims: Sequence[FactClaim]) -> None:
         for claim, belief in zip(claims, self.calibration.probabilities(self._scores(claims)), strict=True):
             claim.belief = float(belief)
 
-    def _together(self, one: Claim, other: Claim) -> bool:
+    def _together(self, one: FactClaim, other: FactClaim) -> bool:
         """Whether one sentence makes both claims: a car may be red and white."""
         return one.sentence is not None and one.sentence == other.sentence
 
 
-def _depend(claims: Iterable[Claim]) -> None:
+def _depend(claims: Iterable[FactClaim]) -> None:
     """What is said of a thing is no more probable than that the thing is there (DSG, arXiv 2310.18235, section 3)."""
     claims = list(claims)
     things: dict[str, float] = {}
@@ -237,9 +237,9 @@ def _kind(fact: Fact) -> str:
     return fact.aspect if fact.kind == "attribute" and fact.aspect == "colour" else fact.kind
 
 
-def _exclude(claims: list[Claim], together: Callable[[Claim, Claim], bool]) -> None:
+def _exclude(claims: list[FactClaim], together: Callable[[FactClaim, FactClaim], bool]) -> None:
     """Divide the probability of claims that exclude each other: a picture of two cats does not show three."""
-    slots: dict[tuple[str, ...], list[Claim]] = {}
+    slots: dict[tuple[str, ...], list[FactClaim]] = {}
     for claim in claims:
         if exclusive(claim.fact) and not claim.fact.negated:
             slots.setdefault(slot(claim.fact), []).append(claim)

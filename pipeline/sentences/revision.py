@@ -10,7 +10,7 @@ from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
 from surd.pipeline.sentences.claims import (
     GROUNDS,
-    Claim,
+    FactClaim,
     Key,
     agree,
     exclusive,
@@ -56,8 +56,8 @@ class _Edit:
 
     one: Revision
     text: str
-    old: Claim | None
-    new: Claim | None
+    old: FactClaim | None
+    new: FactClaim | None
 
     def apply(self) -> None:
         claim = self.new or self.old
@@ -130,7 +130,7 @@ class Reviser:
                 one.left.add(fact_key(loser.fact))
         return edits
 
-    def _losers(self, revisions: Sequence[Revision]) -> list[Claim | None]:
+    def _losers(self, revisions: Sequence[Revision]) -> list[FactClaim | None]:
         """Of each sentence the fact that is most surely wrong, with the places of the sentence's own words."""
         claims = []
         for one in revisions:
@@ -138,7 +138,7 @@ class Reviser:
             of_one = [(self._checker.claim(one.texts, sentence, *fact), fact[0]) for fact in stated(sentence)]
             claims.append(of_one if len(one.repairs) < self._rounds else [])
         self._checker.judge([claim for of_one in claims for claim, _ in of_one if not claim.scores])
-        losers: list[Claim | None] = []
+        losers: list[FactClaim | None] = []
         for one, of_one in zip(revisions, claims, strict=True):
             wrong = [
                 dataclasses.replace(claim, fact=fact)
@@ -148,7 +148,7 @@ class Reviser:
             losers.append(min(wrong, key=_order, default=None))
         return losers
 
-    def _options(self, one: Revision, loser: Claim) -> list[_Edit]:
+    def _options(self, one: Revision, loser: FactClaim) -> list[_Edit]:
         """The sentence with each other value in the place of the loser's, and without it.
 
         A count that only an article implies gives way to a count that somebody states: "a man" may be one of many.
@@ -171,7 +171,7 @@ class Reviser:
             claim = next((known for known in one.texts.claims.values() if agree(known.fact, other)), None)
             if claim is None or not claim.scores:
                 rest = (sentence.text, *(rival for _, rival in rivals if rival != text))
-                claim = Claim(loser.picture, other, text, rest, origin=claim.origin if claim else "neither")
+                claim = FactClaim(loser.picture, other, text, rest, origin=claim.origin if claim else "neither")
             edits.append(_Edit(one, text, loser, dataclasses.replace(claim, fact=other)))
         return edits
 
@@ -194,7 +194,7 @@ class Reviser:
                 one.left.add(fact_key(claim.fact))
         return edits or None
 
-    def _is_missing(self, one: Revision, claim: Claim, facts: Sequence[Fact]) -> bool:
+    def _is_missing(self, one: Revision, claim: FactClaim, facts: Sequence[Fact]) -> bool:
         """Whether a claim is sure, new to a sentence that states ``facts``, and fits it."""
         fact = claim.fact
         if claim.belief < self._sure or not claim.scores or claim.origin == "neither" or fact.negated or claim.implied:
@@ -240,7 +240,7 @@ def _keeps_the_rest(before: Sentence, after: Sentence, old: Fact | None, new: Fa
     return new is None or any(agree(new, fact) for fact, _ in stated(after))
 
 
-def _order(claim: Claim) -> tuple[int, float]:
+def _order(claim: FactClaim) -> tuple[int, float]:
     return _ORDER.index(claim.fact.kind), claim.belief
 
 

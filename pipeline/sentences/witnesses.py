@@ -12,7 +12,7 @@ from scipy.special import logit, logsumexp
 from surd.pipeline.facts.questions import question
 from surd.pipeline.models import Models
 from surd.pipeline.models.clip import FloatArray
-from surd.pipeline.sentences.claims import Claim
+from surd.pipeline.sentences.claims import FactClaim
 from surd.schemas.config import CorrectConfig
 
 _SUREST = 1e-6
@@ -25,7 +25,7 @@ class Witness(ABC):
     name: str
 
     @abstractmethod
-    def ask(self, claims: Sequence[Claim]) -> None:
+    def ask(self, claims: Sequence[FactClaim]) -> None:
         """Judge claims, all at once so that models see large batches."""
 
 
@@ -42,7 +42,7 @@ class ClipWitness(Witness):
         self._models, self._settings, self._targets = models, settings, targets
         self._vectors: dict[str, FloatArray] = {}
 
-    def ask(self, claims: Sequence[Claim]) -> None:
+    def ask(self, claims: Sequence[FactClaim]) -> None:
         """See Witness."""
         judged = [claim for claim in claims if claim.sentence and claim.rivals]
         texts = {text for claim in judged for text in (claim.sentence, *claim.rivals) if text}
@@ -73,7 +73,7 @@ class YesNoWitness(Witness):
         self.name, self._probabilities, self._pictures = name, probabilities, pictures
         self._answers: dict[tuple[int, str], float | None] = {}
 
-    def ask(self, claims: Sequence[Claim]) -> None:
+    def ask(self, claims: Sequence[FactClaim]) -> None:
         """See Witness. Of a negated fact the opposite is asked."""
         asked = [(claim, question(claim.fact)) for claim in claims]
         open_questions: dict[int, list[str]] = {}

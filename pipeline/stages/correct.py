@@ -23,7 +23,7 @@ from surd.pipeline.facts.stated_values import StatedValues
 from surd.pipeline.models import Models
 from surd.pipeline.models.chat import ChatModel
 from surd.pipeline.models.clip import FloatArray
-from surd.pipeline.sentences.correction import Correction, is_caption
+from surd.pipeline.sentences.correction import FactCorrection, is_caption
 from surd.pipeline.sentences.fact_check import PictureTexts
 from surd.pipeline.sentences.fusion import fusions
 from surd.pipeline.sentences.lexicon import Lexicon, read_lexicon
@@ -177,7 +177,7 @@ def _revise(
     alternatives.prepare(fact for sentence in sentences for fact in sentence.facts)
     others = OtherValues(alternatives, models, config.correct, targets)
     witnesses = _witnesses(build, part, config, models, pairs, targets)
-    correction = Correction(
+    correction = FactCorrection(
         config.correct,
         witnesses,
         lambda texts: _read(texts, config, lexicon, llm),
