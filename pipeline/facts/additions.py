@@ -207,7 +207,7 @@ def _relation(tree: ParseTree, noun: int, fact: Fact, end: int) -> list[Edit] | 
         return None
     words = f" {fact.value.lower()} {named(tree, fact.to)}"
     if noun == main_noun(tree):
-        return _at_end(tree, words, end, fact.to.lower().split(" ")[-1] in _GROUND)
+        return _at_end(tree, words, end, (fact.to or "").lower().split(" ")[-1] in _GROUND)
     if noun + 1 < len(tree) and tree.tags[noun + 1] == "POS":
         return None
     return [Edit(tree.ends[noun], tree.ends[noun], words)]
