@@ -9,7 +9,7 @@ PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Downloading) size=$${rest\#\#*\(}; case "$$rest" in *" MB)") [ "$${size%%.*}" -lt 50 ] || echo "  downloading $$rest";; esac;; \
 	Installing) [ $$n -eq 0 ] || echo "  installing $$n packages, which takes a minute or two";; esac; done
 
-.PHONY: help env demo test test-fuzz test-slow bench bench-curation bench-effect bench-embed bench-fetch bench-files bench-hostile
+.PHONY: help env demo test test-fuzz test-slow bench bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-hostile
 .PHONY: bench-metadata bench-shards bench-stages bench-train lint clean
 
 help:  ## show this list
@@ -45,6 +45,11 @@ bench-curation: SEED ?= 9100
 bench-curation: SIZE ?= 1000
 bench-curation: env  ## how right curation is, on planted defects: SEED=9100 SIZE=1000
 	@$(BIN)/python -m tests.bench.curation --seed $(SEED) --size $(SIZE) --models
+
+bench-facts: DSG ?=
+bench-facts: SUGARCREPE ?=
+bench-facts: env  ## how well sentences are read as facts, on DSG-1k and SugarCrepe in ../shared/facts: DSG=file SUGARCREPE=file
+	@$(BIN)/python -m tests.bench.fact_extraction $(if $(DSG),--dsg $(DSG)) $(if $(SUGARCREPE),--sugarcrepe $(SUGARCREPE))
 
 bench-fetch: SIZE ?= 20000
 bench-fetch: env  ## how fast fetch is beside img2dataset and bare loops; needs nginx (about 15 minutes): SIZE=20000

@@ -148,7 +148,7 @@ def _unmarked(plain: str, start: int, end: int, tags: bool, apart: bool) -> Iter
     part = plain[start:end]
     if not part.strip():
         return
-    if (tags or start) and len(part) <= 80:
+    if (tags or start) and len(part) <= (80 if tags else 40):
         kind = prompt_words().classify(part)
         if kind != "subject":
             yield TextPart(start, end, kind)

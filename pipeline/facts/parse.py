@@ -70,7 +70,7 @@ def _read(texts: list[str], config: FactsConfig) -> Iterator[Sentence]:
     forms = [form_of(text[: config.max_chars]) for text in texts]
     docs = (make_doc(nlp, form) for form in forms)
     for text, form, doc in zip(texts, forms, nlp.pipe(docs, batch_size=128), strict=True):
-        facts = Reading(ParseTree(doc, form.parts), form).read()
+        facts = Reading(ParseTree(doc, form), form).read()
         yield Sentence(text=text, facts=tuple(facts), doc=doc, cut=len(text) > config.max_chars)
 
 

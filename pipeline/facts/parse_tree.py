@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from typing import Any
 
-from surd.pipeline.facts.forms import TextPart
+from surd.pipeline.facts.forms import Form
 from surd.pipeline.facts.repairs import repair
 
 NOUNS = frozenset(("NN", "NNS", "NNP", "NNPS"))
@@ -22,7 +21,7 @@ class ParseTree:
 
     __slots__ = ("deps", "ends", "heads", "kids", "lower", "starts", "tags", "text", "words")
 
-    def __init__(self, doc: Any, parts: Sequence[TextPart] = ()) -> None:
+    def __init__(self, doc: Any, form: Form) -> None:
         from spacy.attrs import DEP, HEAD, IDX, LENGTH, TAG
 
         strings = doc.vocab.strings
@@ -32,7 +31,7 @@ class ParseTree:
             for key in row[:2]:
                 if key not in names:
                     names[key] = strings[key & 0xFFFFFFFFFFFFFFFF]
-        self.text: str = doc.text
+        self.text = form.plain
         self.tags = [names[row[0]] for row in table]
         self.deps = [names[row[1]] for row in table]
         self.heads = [i + row[2] for i, row in enumerate(table)]
@@ -45,7 +44,7 @@ class ParseTree:
         for i, head in enumerate(self.heads):
             if head != i:
                 self.kids[head].append(i)
-        for part in parts:
+        for part in form.parts:
             if part.kind != "parse":
                 for i in range(bisect_left(self.starts, part.start), bisect_left(self.starts, part.end)):
                     self.tags[i] = ""

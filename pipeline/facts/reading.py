@@ -35,9 +35,9 @@ class Reading:
     def read(self) -> list[Fact]:
         """The facts: of each noun and verb in the order of the text, then quoted words and styles."""
         tree = self.tree
+        lone = self._take_lone_tags() if self.form.tags else []
         if self.form.quotes:
             self._find_quotes()
-        lone = self._take_lone_tags() if self.form.tags else []
         for i, tag in enumerate(tree.tags):
             if i in lone:
                 continue
@@ -111,7 +111,8 @@ class Reading:
         if low in words.kinds or low in words.unseen or not things.is_thing(i):
             return
         if low in words.places and (dep == "pobj" or inner is not None):
-            self._modifiers(i, [i])
+            if low in words.grounds:
+                self._modifiers(i, [i])
             return
         negated = things.negated(i)
         aspect = "part" if low in words.parts else "whole"
@@ -136,6 +137,8 @@ class Reading:
         first = min([i, *before, *(t for k in before for t in tree.conjuncts(k))])
         named = inner is None and prompt_words().classify(tree.span(first, i)) == "subject"
         if named and (thing := self._depicted(min(things.first(i), first), i)) is not None:
+            if low in ("scene", "view"):
+                thing = i  # "city scene"
             self._add("entity", thing, things.first(thing), thing, aspect="whole")
             for kid in before:
                 if tree.deps[kid] == "nummod":
@@ -410,6 +413,9 @@ class Reading:
                     self._adjective(token, subjects, negated)
                 self._prepositions(adjective, subjects, negated)
         elif attr is not None and things.is_noun(attr) and tree.lower[attr] not in words.mediums:
+            if tree.lower[attr] in words.kinds:  # "is a dark brown colour"
+                self._modifiers(attr, subjects)
+                subjects = []
             for subject in subjects:
                 if subject != attr:
                     self._add("attribute", subject, things.first(attr), attr, negated=negated)
@@ -438,10 +444,16 @@ class Reading:
             return False
         if any(start >= tree.ends[i] for start, _ in self.form.quotes):
             return True
-        rest = range(i + 1, self._end(i) + 1)
-        if not rest:
+        last = i
+        while last + 1 < len(tree) and tree.tags[last + 1] not in (".", ",", ":", "-LRB-"):
+            if last > i and tree.tags[last + 1] == "IN" and tree.tags[last + 2 : last + 3] == ["DT"]:
+                break  # "reading go home on a wall"
+            last += 1
+        reads = tree.lower[i].startswith("read")
+        if last == i or (reads and tree.tags[i + 1] in ("DT", "PRP$", "IN")):
             return False
-        self._add("text", subjects[0], rest[0], rest[-1])
+        self._add("text", subjects[0], i + 1, last)
+        tree.tags[i + 1 : last + 1] = [""] * (last - i)
         return True
 
     # Quotes and tags
@@ -482,7 +494,9 @@ class Reading:
             inside = [i for i in self._inside(part) if any(char.isalnum() for char in self.tree.words[i])]
             if len(inside) == 1:
                 i, low = inside[0], self.tree.lower[inside[0]]
-                if self.tree.tags[i] in ("VB", "VBP", "VBZ") or (self.tree.tags[i] == "JJ" and low.endswith(_AGENTS)):
+                if self.tree.tags[i] in ("VB", "VBP", "VBZ", "UH", "FW") or (
+                    self.tree.tags[i] == "JJ" and low.endswith(_AGENTS)
+                ):
                     self.tree.tags[i] = "NNS" if low.endswith("s") else "NN"
                 deed = low.endswith("ing") and len(low) > 5 and low not in GERUND_NOUNS
                 if deed or self.tree.tags[i] in ("JJ", "VBN", "VBD"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 NOUN_TAGS = frozenset(("NN", "NNS", "NNP", "NNPS"))
 _BARE = frozenset(("VB", "VBP"))
 _ARTICLES = frozenset(("a", "an"))
+#: Tags that no repair begins at.
+_SOUND = frozenset(("DT", "IN", "CC", ".", ",", "PRP", "PRP$", "TO", "WDT", "MD", "POS", "WP", "EX", ":", "HYPH"))
 #: "standing next to": the preposition belongs to the adverb.
 _BESIDE = frozenset(("next", "close", "adjacent", "left", "right", "far", "away", "out", "outside", "inside"))
 #: Nouns that look like participles.
@@ -25,6 +27,8 @@ GERUND_NOUNS = frozenset(
 def repair(words: list[str], tags: list[str], deps: list[str], heads: list[int]) -> None:
     """Mend tags and arcs in place. ``words`` in lower case."""
     for i, tag in enumerate(tags):
+        if tag in _SOUND:
+            continue
         if words[i] in ("left", "right") and words[i + 1 : i + 2] == ["of"]:
             _side(i, tags, deps, heads)
         elif tag == "CD":
@@ -34,13 +38,24 @@ def repair(words: list[str], tags: list[str], deps: list[str], heads: list[int])
         elif words[i] in _BESIDE:
             if words[i + 1 : i + 2] in (["to"], ["of"]) and deps[i + 1] == "prep" and deps[i] in ("advmod", "acomp"):
                 heads[i + 1] = i
+        elif tag == "RB":
+            if deps[i] == "appos" and i and tags[i - 1] in NOUN_TAGS and deps[i - 1] == "pobj":  # "a fire hydrant"
+                noun = i - 1
+                for k in range(max(0, i - 6), noun):
+                    if heads[k] == noun:
+                        heads[k] = i
+                tags[i], heads[i], deps[i] = "NN", heads[noun], "pobj"
+                heads[noun], deps[noun] = i, "compound"
+        elif tag == "VBZ":
+            if deps[i] == "conj" and i >= 2 and tags[i - 1] == "CC" and tags[heads[i]] == "NNS":
+                tags[i] = "NNS"  # "cats and dogs": behind a plural no verb ends in s
         elif tag == "VBD":
             if words[i] == "shot" and words[i + 1 : i + 2] == ["of"]:  # "studio shot of a box"
                 tags[i] = "NN"
                 if i and heads[i - 1] == i and deps[i - 1] == "nsubj":
                     deps[i - 1] = "compound"
         elif tag == "JJ":
-            if deps[i] in ("pobj", "dobj") and i and words[i - 1] in ("a", "an", "the"):
+            if deps[i] in ("pobj", "dobj", "ROOT", "conj", "nsubj") and _has_article(i, words, heads):
                 tags[i] = "NN"
         elif tag == "VBG":
             _participle(i, words, tags, deps, heads)
@@ -58,6 +73,9 @@ def _counted(i: int, tags: list[str], deps: list[str], heads: list[int]) -> None
     noun = i + 1
     if deps[i] not in ("pobj", "dobj", "attr", "ROOT", "nsubj", "meta", "conj", "appos") or noun >= len(tags):
         return
+    if tags[noun] in ("VBP", "VBZ") and heads[i] == noun and deps[i] == "nsubj":
+        tags[noun], deps[i] = "NN", "nummod"
+        return
     if tags[noun] not in ("JJ", "RB", "NN", "NNS") or heads[noun] > noun:
         return
     if tags[noun] in ("NN", "NNS") and heads[noun] != i:
@@ -74,7 +92,11 @@ def _counted(i: int, tags: list[str], deps: list[str], heads: list[int]) -> None
 def _side(i: int, tags: list[str], deps: list[str], heads: list[int]) -> None:
     """ "a dog left of a cat", "cat right of tractor": the side belongs to the thing before it."""
     noun, of = i - 1, i + 1
-    if not i or tags[noun] not in NOUN_TAGS:
+    if not i:
+        return
+    if tags[noun] == "JJ" and heads[noun] == i:
+        tags[noun] = "NN"
+    if tags[noun] not in NOUN_TAGS:
         return
     if heads[noun] == i or heads[i] == i:
         above = (noun, "ROOT") if heads[i] == i else (heads[i], deps[i])
@@ -92,6 +114,11 @@ def _side(i: int, tags: list[str], deps: list[str], heads: list[int]) -> None:
         deps[last], heads[last] = "pobj", of
 
 
+def _has_article(i: int, words: list[str], heads: list[int]) -> bool:
+    """Whether an article belongs to the token: "a deep dark void"."""
+    return any(heads[k] == i and words[k] in ("a", "an", "the") for k in range(max(0, i - 4), i))
+
+
 def _bare_verb(i: int, words: list[str], tags: list[str], deps: list[str], heads: list[int]) -> None:
     """ "tie near person", "a shirt and tie", "next to vase in a room": nouns that were read as infinitives."""
     following = tags[i + 1] if i + 1 < len(tags) else ""
@@ -102,6 +129,14 @@ def _bare_verb(i: int, words: list[str], tags: list[str], deps: list[str], heads
         deps[i] == "conj" and i >= 2 and tags[i - 1] == "CC" and tags[i - 2] in NOUN_TAGS and tags[heads[i]] != tags[i]
     ):
         tags[i], heads[i] = "NN", i - 2
+    elif (
+        deps[i] == "conj"
+        and before == ","
+        and following in (",", ".", "CC", "")
+        and i >= 2
+        and tags[i - 2] in NOUN_TAGS
+    ):
+        tags[i], heads[i] = "NN", i - 2  # "a food item, fork, in a plate"
     elif before == "to" and i >= 2 and words[i - 2] in ("next", "close") and deps[i - 2] in ("advmod", "amod", "acomp"):
         tags[i], deps[i] = "NN", "pobj"
         heads[i], heads[i - 1], deps[i - 1] = i - 1, i - 2, "prep"
@@ -119,7 +154,7 @@ def _bare_verb(i: int, words: list[str], tags: list[str], deps: list[str], heads
 
 def _participle(i: int, words: list[str], tags: list[str], deps: list[str], heads: list[int]) -> None:
     """ "with a blue dress sitting in a chair": the noun before the participle belongs to the preposition."""
-    if words[i] == "building" or (words[i] in GERUND_NOUNS and i and tags[i - 1] in ("DT", "JJ")):
+    if words[i] == "building" or (words[i] in GERUND_NOUNS and i and tags[i - 1] in ("DT", "JJ", "CC", ",")):
         tags[i] = "NN"
     elif i and deps[i] in ("pcomp", "pobj") and heads[i - 1] == i and deps[i - 1] in ("compound", "nsubj"):
         if tags[i - 1] not in NOUN_TAGS:

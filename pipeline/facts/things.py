@@ -21,13 +21,21 @@ class Things:
         self.tree = tree
         self.words = vocabulary()
         self._first: dict[int, int] = {}
+        self._nouns: dict[int, bool] = {}
+        self._names: dict[int, str] = {}
         self._mentioned: list[int] = []
         self._twins: dict[int, int] | None = None
 
     def is_noun(self, i: int) -> bool:
         """Whether the token is the noun of a phrase, not a part of a compound and not quoted."""
+        known = self._nouns.get(i)
+        if known is None:
+            known = self._nouns[i] = self.tree.tags[i] in NOUNS and self._heads_a_phrase(i)
+        return known
+
+    def _heads_a_phrase(self, i: int) -> bool:
         tree = self.tree
-        if tree.tags[i] not in NOUNS or tree.words[i][0] in _QUOTES:
+        if tree.words[i][0] in _QUOTES:
             return False
         head = tree.heads[i]
         if (
@@ -39,7 +47,7 @@ class Things:
         low = tree.lower[i]
         if i + 1 < len(tree) and tree.words[i + 1] == "-" and tree.ends[i] == tree.starts[i + 1]:
             return False
-        return low not in self.words.nobody and any(char.isalpha() for char in low)
+        return low not in self.words.nobody and (low.isalpha() or any(char.isalpha() for char in low))
 
     def is_thing(self, i: int) -> bool:
         """Whether the token is the noun of something that may be seen."""
@@ -47,7 +55,7 @@ class Things:
             return False
         low = self.tree.lower[i]
         if self.words.aspects.get(low) == "colour":
-            return any(kid < i for kid in self.tree.kids[i])
+            return self.tree.deps[i] == "conj" or any(kid < i for kid in self.tree.kids[i])
         return low not in self.words.unseen or self.first(i) < i
 
     def first(self, i: int) -> int:
@@ -88,7 +96,10 @@ class Things:
 
     def name(self, i: int) -> str:
         """The noun with its compounds: "fire hydrant"; of names also what follows "of": "Statue of Liberty"."""
-        return self.tree.span(self.first(i), self.last(i))
+        found = self._names.get(i)
+        if found is None:
+            found = self._names[i] = self.tree.span(self.first(i), self.last(i))
+        return found
 
     def full_name(self, i: int) -> str:
         """The name, with adjectives and numbers where the text speaks of two things of one name: "white goat" beside
@@ -101,13 +112,15 @@ class Things:
         """Nouns that only their modifiers tell apart, and where those begin."""
         tree = self.tree
         nouns: dict[str, list[int]] = {}
-        for i, low in enumerate(tree.lower):
-            if tree.tags[i] in NOUNS and self.is_noun(i):
+        for i, tag in enumerate(tree.tags):
+            if tag in NOUNS:
+                low = tree.lower[i]
                 nouns.setdefault(_PEOPLE.get(low, low.removesuffix("s")), []).append(i)
         twins: dict[int, int] = {}
-        for same in nouns.values():
-            if len(same) < 2:
+        for several in nouns.values():
+            if len(several) < 2:
                 continue
+            same = [i for i in several if self.is_noun(i)]
             begins = {i: self._modifiers_from(i) for i in same if not self._is_definite(i)}
             if len({tree.span(first, i).lower() for i, first in begins.items()}) == len(same):
                 twins.update({i: first for i, first in begins.items() if first < self.first(i)})

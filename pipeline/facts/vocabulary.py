@@ -25,6 +25,7 @@ class Vocabulary:
     making: frozenset[str]
     showing: frozenset[str]
     places: frozenset[str]
+    grounds: frozenset[str]
     collectives: frozenset[str]
     kinds: frozenset[str]
     quantities: frozenset[str]

@@ -36,7 +36,10 @@ def stated(one, text, facts):
         answers["tint"] = has("attribute", names, one.tint)
     answers["background"] = has("attribute", {"background", "backdrop"}, one.background)
     if one.action:
-        words = "|".join(re.escape(word) for word in {*ACTION_TAGS[one.action], *one.action.split()} if len(word) > 2)
+        phrases = " ".join([*ACTION_TAGS[one.action], one.action]).split()
+        words = "|".join(
+            re.escape(word) for word in phrases if len(word) > 4 or word in ("ski", "golf", "dance", "run")
+        )
         answers["action"] = any(
             k in ("action", "entity", "attribute") and re.search(words, f"{v} {o} {t}") for k, o, v, t in said
         )
