@@ -169,6 +169,7 @@ def _count(tree: ParseTree, noun: int, value: str) -> list[Edit] | None:
     if single == plural and (tree.deps[noun] == "conj" or tree.kid(noun, "conj", "appos") is not None):
         return None
     edits: list[Edit] = []
+    name: str | None = None
     if tree.lower[noun] in ("someone", "somebody"):
         verbs = verb_edits(tree, noun, True)
         if single or verbs is None:
@@ -196,7 +197,7 @@ def _count(tree: ParseTree, noun: int, value: str) -> list[Edit] | None:
             return None
         return [*edits, Edit(tree.ends[lead], tree.ends[lead], f" {value}")]
     word = "one" if single else value
-    if phrase[0] == noun and edits:
+    if phrase[0] == noun and edits and name:
         edits = [edit for edit in edits if edit.start != tree.starts[noun]]
         return [*edits, Edit(tree.starts[noun], tree.ends[noun], f"{word} {name.lower() if noun == 0 else name}")]
     return [*edits, _inserted(tree, phrase[0], word)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from surd.pipeline.facts.additions import addition
 from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.forms import form_of
 from surd.pipeline.facts.omissions import omission
 from surd.pipeline.facts.parse import Sentence
 from surd.pipeline.facts.parse_tree import ParseTree
@@ -80,9 +81,9 @@ def _changed(sentence: Sentence, edits: list[Edit] | None) -> str | None:
 
 
 def _tree(sentence: Sentence) -> ParseTree | None:
-    return None if sentence.doc is None or sentence.cut else _tree_of(sentence.doc)
+    return None if sentence.doc is None or sentence.cut else _tree_of(sentence.doc, sentence.text)
 
 
 @lru_cache(maxsize=64)
-def _tree_of(doc: Any) -> ParseTree:
-    return ParseTree(doc)
+def _tree_of(doc: Any, text: str) -> ParseTree:
+    return ParseTree(doc, form_of(text))
