@@ -122,7 +122,7 @@ def _article_edits(tree: ParseTree, noun: int, new: str, new_plural: bool) -> li
     alone = (lead is None and number is None and not is_plural(tree, noun)) or tree.lower[noun] in classes.plural_only
     first = starts_sentence(tree, phrase[0]) and tree.lower[noun] not in classes.mass  # "Truck on a road": a headline
     written_out = not first and (tree.lower[noun] in classes.mass or "a" in tree.lower or "an" in tree.lower)
-    if alone and written_out and not uncounted:
+    if alone and written_out and not uncounted and tree.deps[noun] != "conj":
         return [Edit(tree.starts[phrase[0]], tree.starts[phrase[0]], "a ")]
     return []
 
