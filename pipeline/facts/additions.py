@@ -169,6 +169,7 @@ def _count(tree: ParseTree, noun: int, value: str) -> list[Edit] | None:
     if single == plural and (tree.deps[noun] == "conj" or tree.kid(noun, "conj", "appos") is not None):
         return None
     edits: list[Edit] = []
+    name: str | None = None
     if tree.lower[noun] in ("someone", "somebody"):
         verbs = verb_edits(tree, noun, True)
         if single or verbs is None:
@@ -196,7 +197,7 @@ def _count(tree: ParseTree, noun: int, value: str) -> list[Edit] | None:
             return None
         return [*edits, Edit(tree.ends[lead], tree.ends[lead], f" {value}")]
     word = "one" if single else value
-    if phrase[0] == noun and edits:
+    if phrase[0] == noun and edits and name:
         edits = [edit for edit in edits if edit.start != tree.starts[noun]]
         return [*edits, Edit(tree.starts[noun], tree.ends[noun], f"{word} {name.lower() if noun == 0 else name}")]
     return [*edits, _inserted(tree, phrase[0], word)]
@@ -207,7 +208,7 @@ def _relation(tree: ParseTree, noun: int, fact: Fact, end: int) -> list[Edit] | 
         return None
     words = f" {fact.value.lower()} {named(tree, fact.to)}"
     if noun == main_noun(tree):
-        return _at_end(tree, words, end, fact.to.lower().split(" ")[-1] in _GROUND)
+        return _at_end(tree, words, end, (fact.to or "").lower().split(" ")[-1] in _GROUND)
     if noun + 1 < len(tree) and tree.tags[noun + 1] == "POS":
         return None
     return [Edit(tree.ends[noun], tree.ends[noun], words)]

@@ -203,7 +203,7 @@ class Alternatives:
         whole = f"{deed} {fact.to.lower()}"
         instead = self._nearest("action", whole)
         verbs = [] if deed in closed_classes().light else self._nearest("verb", deed)
-        verbs = [other for other in verbs if other not in closed_classes().light]
+        verbs = [other for other in verbs if other not in closed_classes().light | closed_classes().vague]
         found = []
         for number in range(max(len(instead), len(verbs))):
             found += [replace(fact, value=other, to=None) for other in instead[number : number + 1]]
@@ -270,8 +270,9 @@ def _counts(value: str) -> list[str]:
 
 def _without_object(values: StatedValues) -> Counter[str]:
     """Deeds that are told without an object, or with it as one phrase."""
-    alone = Counter({deed: n for deed, n in values.deeds.items() if n > values.deeds_with_object[deed]})
-    return alone + values.whole_deeds
+    vague = closed_classes().vague
+    alone = {deed: n for deed, n in values.deeds.items() if n > values.deeds_with_object[deed] and deed not in vague}
+    return Counter(alone) + values.whole_deeds
 
 
 def _not_another_thing(one: str, other: str) -> bool:

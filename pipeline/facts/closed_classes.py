@@ -19,6 +19,7 @@ _LISTS = (
     "needy",
     "light",
     "places",
+    "vague",
     "picture_nouns",
     "style_leads",
 )
@@ -43,6 +44,7 @@ class ClosedClasses:
     together: frozenset[str]
     needy: frozenset[str]
     light: frozenset[str]
+    vague: frozenset[str]
     picture_nouns: frozenset[str]
     style_leads: frozenset[str]
     singulars: dict[str, str]

@@ -16,7 +16,7 @@ from surd.pipeline.facts.forms import form_of
 from surd.pipeline.facts.omissions import omission
 from surd.pipeline.facts.parse import Sentence
 from surd.pipeline.facts.parse_tree import ParseTree
-from surd.pipeline.facts.phrases import applied, group_of, head_of, tokens
+from surd.pipeline.facts.phrases import Edit, applied, group_of, head_of, tokens
 from surd.pipeline.facts.replacements import replacement
 from surd.pipeline.facts.stated_values import style_start
 
@@ -32,16 +32,14 @@ def swap(sentence: Sentence, fact: Fact, other: Fact | str) -> str | None:
         other = replace(fact, of=other) if fact.kind == "entity" else replace(fact, value=other)
     tree = _tree(sentence)
     edits = replacement(tree, fact, other) if tree is not None and fact.start >= 0 else None
-    changed = applied(sentence.text, edits) if tree is not None and edits else None
-    return changed if changed != sentence.text else None
+    return _changed(sentence, edits)
 
 
 def drop(sentence: Sentence, fact: Fact) -> str | None:
     """``sentence`` without ``fact`` and what depends on it: a relation goes with the thing that it leads to."""
     tree = _tree(sentence)
     edits = omission(tree, fact) if tree is not None and fact.start >= 0 else None
-    changed = applied(sentence.text, edits) if tree is not None and edits else None
-    return changed if changed != sentence.text else None
+    return _changed(sentence, edits)
 
 
 def add(sentence: Sentence, fact: Fact) -> str | None:
@@ -51,7 +49,7 @@ def add(sentence: Sentence, fact: Fact) -> str | None:
         return None
     styles = [stated.start for stated in sentence.facts if stated.kind == "style" and stated.start >= 0]
     edits = addition(tree, fact, styles)
-    return applied(sentence.text, edits) if edits else None
+    return _changed(sentence, edits)
 
 
 def counts_by_article(sentence: Sentence) -> list[Fact]:
@@ -75,10 +73,17 @@ def counts_by_article(sentence: Sentence) -> list[Fact]:
     return found
 
 
+def _changed(sentence: Sentence, edits: list[Edit] | None) -> str | None:
+    changed = applied(sentence.text, edits) if edits else None
+    if changed is not None and sentence.text.isupper():
+        changed = changed.upper()
+    return changed if changed != sentence.text else None
+
+
 def _tree(sentence: Sentence) -> ParseTree | None:
-    return None if sentence.doc is None or sentence.cut else _tree_of(sentence.doc)
+    return None if sentence.doc is None or sentence.cut else _tree_of(sentence.doc, sentence.text)
 
 
 @lru_cache(maxsize=64)
-def _tree_of(doc: Any) -> ParseTree:
-    return ParseTree(doc, form_of(doc.text))
+def _tree_of(doc: Any, text: str) -> ParseTree:
+    return ParseTree(doc, form_of(text))

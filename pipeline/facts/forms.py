@@ -232,7 +232,7 @@ def _doc_of_pieces(nlp: Any, form: Form) -> Any:
     for word, space in zip(words, spaces, strict=True):
         places.append(at)
         at += len(word) + space
-    starts: list[bool | None] = [False if form.tags else None] * len(words)
+    starts: list[bool | int | None] = [False if form.tags else None] * len(words)
     for part in form.parts:
         if part.apart and (i := _token_at(places, part.start)) < len(words):
             starts[i] = True

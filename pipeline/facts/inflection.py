@@ -20,8 +20,8 @@ def _engine() -> Any:
 
 @lru_cache(maxsize=4096)
 def plural(noun: str) -> str:
-    """The plural of a singular noun."""
-    return str(_engine().plural_noun(noun))
+    """The plural of a singular noun; what has no letters is its own."""
+    return noun if not any(letter.isalpha() for letter in noun) else str(_engine().plural_noun(noun))
 
 
 @lru_cache(maxsize=4096)
@@ -55,6 +55,8 @@ def one_of(noun: str) -> str | None:
         return " ".join([*words[:-1], single])
     if not last or last in closed_classes().plural_only or last in closed_classes().mass:
         return None
+    if not any(letter.isalpha() for letter in last):
+        return noun
     single = _engine().singular_noun(last)
     if not single:
         return noun if plural(last) == last else None
@@ -64,7 +66,7 @@ def one_of(noun: str) -> str | None:
 @lru_cache(maxsize=4096)
 def article(word: str) -> str:
     """Which indefinite article a word needs."""
-    return str(_engine().a(word)).split(" ")[0]
+    return "a" if not any(letter.isalnum() for letter in word) else str(_engine().a(word)).split(" ")[0]
 
 
 def with_article(phrase: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from surd.pipeline.facts.closed_classes import closed_classes
 from surd.pipeline.facts.parse_tree import NOUNS, VERBS, ParseTree
 from surd.pipeline.facts.phrases import SUBJECTS, Edit, cut, subtree
+from surd.pipeline.facts.vocabulary import vocabulary
 
 BE = ("is", "are", "was", "were", "'s", "'re", "be", "being", "been")
 
@@ -49,25 +50,10 @@ def outermost(tree: ParseTree, preposition: int) -> int:
             return outer
         nested = tree.deps[outer] in ("prep", "pcomp") and tree.deps[head] in ("prep", "advmod") and head == outer - 1
         place = (
-            tree.lower[outer] in ("of", "to")
-            and tree.deps[head] == "pobj"
-            and tree.lower[head]
-            in (
-                "left",
-                "right",
-                "top",
-                "front",
-                "side",
-                "middle",
-                "back",
-                "edge",
-                "center",
-                "bottom",
-                "inside",
-                "corner",
-            )
+            tree.lower[outer] in ("of", "to") and tree.deps[head] == "pobj" and tree.lower[head] in vocabulary().places
         )
-        if nested and (tree.tags[head] == "RB" or tree.deps[head] == "prep" or tree.tags[head] == "IN"):
+        adverb = tree.tags[head] in ("RB", "IN") or tree.lower[head] in ("next", "close", "adjacent")
+        if nested and (adverb or tree.deps[head] == "prep"):
             outer = head
         elif place and tree.heads[head] < head:
             outer = tree.heads[head]
@@ -91,7 +77,7 @@ def phrase(tree: ParseTree, head: int) -> list[Edit] | None:
         or tree.deps[head] not in ("prep", "advmod", "agent")
     ):
         return None
-    if tree.lower[head] == "of":
+    if tree.lower[head] == "of" or tree.deps[whole[-1]] == "cc":
         return None
     if tree.tags[governor] not in VERBS:
         return [cut_apart(tree, whole)]

@@ -69,3 +69,11 @@ class ParseTree:
         for token in found:
             found.extend(kid for kid in self.kids[token] if self.deps[kid] == "conj")
         return found
+
+    def end(self, i: int) -> int:
+        """The last token of the phrase that hangs on token i."""
+        last = i
+        for kid in self.kids[i]:
+            if kid > last:
+                last = self.end(kid)
+        return last

@@ -30,7 +30,9 @@ class Edit(NamedTuple):
 def applied(text: str, edits: list[Edit]) -> str | None:
     """The sentence with all edits made: articles beside them agree, no comma is left before another, and it begins with
     a capital letter if it did. None if two edits are in each other's way or nothing is left."""
-    parts, changed, at, length = [], [], 0, 0
+    parts: list[str] = []
+    changed: list[tuple[int, int]] = []
+    at = length = 0
     for edit in sorted(set(edits)):
         if edit.start < at:
             return None

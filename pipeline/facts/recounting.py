@@ -52,7 +52,9 @@ def recounted(tree: ParseTree, fact: Fact, span: range, value: str) -> list[Edit
     word = "one" if partitive else "a" if single else value
     edits: list[Edit] = []
     if single != was_single:
-        changed = _renumbered(tree, noun, noun if grouped not in number else grouped, single, partitive)
+        changed = _renumbered(
+            tree, noun, noun if grouped is None or grouped not in number else grouped, single, partitive
+        )
         if changed is None:
             return None
         edits += changed

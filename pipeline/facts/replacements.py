@@ -16,6 +16,7 @@ from surd.pipeline.facts.phrases import (
     is_plural,
     noun_phrase,
     object_of,
+    starts_sentence,
     tokens,
     written,
 )
@@ -70,7 +71,8 @@ def _entity(tree: ParseTree, span: range, name: str) -> list[Edit] | None:
         article = _article_edits(tree, noun, last, new_plural)
         if article is None:
             return None
-        edits += [*article, written(tree, span, new)]
+        opens = any(edit.text == "a " for edit in article)  # then the capital letter is the article's
+        edits += [*article, Edit(tree.starts[span[0]], tree.ends[noun], new) if opens else written(tree, span, new)]
     if new_plural != plural or gender(one_of(new) or new if plural else new, new_plural) != _gender_of(tree, noun):
         pronouns = pronoun_edits(tree, noun, new, new_plural)
         if pronouns is None:
@@ -118,8 +120,9 @@ def _article_edits(tree: ParseTree, noun: int, new: str, new_plural: bool) -> li
             return None
         return [Edit(tree.starts[lead], tree.starts[lead + 1])]
     alone = (lead is None and number is None and not is_plural(tree, noun)) or tree.lower[noun] in classes.plural_only
-    written_out = tree.lower[noun] in classes.mass or any(word in ("a", "an", "the") for word in tree.lower)
-    if alone and written_out and not uncounted:
+    first = starts_sentence(tree, phrase[0]) and tree.lower[noun] not in classes.mass  # "Truck on a road": a headline
+    written_out = not first and (tree.lower[noun] in classes.mass or "a" in tree.lower or "an" in tree.lower)
+    if alone and written_out and not uncounted and tree.deps[noun] != "conj":
         return [Edit(tree.starts[phrase[0]], tree.starts[phrase[0]], "a ")]
     return []
 
@@ -147,7 +150,7 @@ def _repetitions(tree: ParseTree, noun: int, new: str, plural: bool) -> list[Edi
 
 def _attribute(tree: ParseTree, fact: Fact, span: range, value: str) -> list[Edit] | None:
     head = head_of(tree, span)
-    if not value or head is None or tree.tags[head] in ("JJR", "JJS"):
+    if not value or head is None or tree.tags[head] in ("JJR", "JJS") or tree.deps[head] in ("pobj", "dobj"):
         return None
     around = (
         tree.text[tree.starts[span[0]] - 1 : tree.starts[span[0]]]
@@ -211,9 +214,8 @@ def _action(tree: ParseTree, fact: Fact, span: range, other: Fact) -> list[Edit]
     verb = head_of(tree, span)
     if verb is None or tree.tags[verb] not in VERBS or not other.value:
         return None
-    passive = tree.kid(verb, "auxpass", "nsubjpass") is not None or (
-        tree.tags[verb] == "VBN" and tree.kid(verb, "aux") is None
-    )
+    done_to = tree.tags[verb] in ("VBN", "VBD") and tree.kid(verb, "aux", "nsubj") is None
+    passive = done_to or tree.kid(verb, "auxpass", "nsubjpass") is not None
     form = inflected(other.value, tree.tags[verb]) if not passive else None
     if form is None:
         return None

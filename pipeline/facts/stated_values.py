@@ -39,6 +39,8 @@ class StatedValues:
     def add(self, sentences: Iterable[Sentence]) -> StatedValues:
         """Count what these texts state, facts that they deny left out."""
         for sentence in sentences:
+            if sentence.text.isupper():
+                continue  # the parser takes capitals for names: "IS" would be a thing
             end = style_start(sentence)
             things = {fact.to for fact in sentence.facts if said_with_object(fact)}
             for fact in sentence.facts:

@@ -125,5 +125,4 @@ def test_the_packaged_encoder_knows_synonyms_from_sisters(values, tmp_path, monk
     alternatives = Alternatives(values, text_vectors.__wrapped__(PACKAGED))
     found = others(alternatives, "A cat on a couch.", "entity", "couch", most=99)
     assert "sofa" not in found
-    assert others(alternatives, "A taxi on a road.", "entity", "taxi")[0] == "car" or found
     assert others(alternatives, "A truck.", "entity", "truck")[0] in ("bus", "car")

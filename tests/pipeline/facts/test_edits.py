@@ -20,6 +20,13 @@ from tests.fuzz import FUZZED
 CAPTIONS = Path("/work/shared/facts/sugarcrepe_dev.jsonl")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _loaded():
+    """spaCy and inflect are loaded before the first example that has a deadline."""
+    extract(["a dog"])
+    one_of("dogs")
+
+
 def sentence_and_fact(text, kind, said):
     """The sentence, and its fact of a kind whose characters read ``said``."""
     (sentence,) = extract([text])

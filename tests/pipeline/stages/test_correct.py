@@ -83,12 +83,12 @@ def test_wrong_facts_are_repaired_one_or_more_at_once(tmp_path, wrong, right):
 
 
 def test_what_the_prompt_states_and_the_picture_shows_is_added(tmp_path):
-    shown = Scene("count", "cat", 1, "green", "sketch", 5)
-    row = corrected(tmp_path, shown, ["A cat."], prompt="1 cat, green background, pencil sketch, 8k")
-    assert is_true(row.simple, {"kind": "count", "subject": "cat", "count": 1, "background": "green", "style": "sketch",
-                                "tint": None, "action": None, "relation": None, "other": None})  # fmt: skip
-    assert "green background" in row.simple and "pencil sketch" in row.simple
+    shown = Scene("count", "cat", 1, "green", "none", 5)
+    row = corrected(tmp_path, shown, ["A cat."], prompt="1 cat, green background, 8k")
+    assert (row.simple, row.before) == ("A cat on a green background.", "A cat.")
     assert corrected(tmp_path, shown, ["A cat."], prompt="1 cat, green background", add=False).repairs == []
+    sketched = Scene("count", "cat", 1, "green", "sketch", 5)
+    assert "pencil sketch" in corrected(tmp_path, sketched, ["A cat."], prompt="1 cat, pencil sketch").simple
 
 
 def test_true_sentences_stay_as_they_are(tmp_path):
