@@ -72,8 +72,9 @@ class ParseTree:
 
     def end(self, i: int) -> int:
         """The last token of the phrase that hangs on token i."""
-        last = i
-        for kid in self.kids[i]:
-            if kid > last:
-                last = self.end(kid)
+        last, left = i, [i]
+        while left:
+            token = left.pop()
+            last = max(last, token)
+            left.extend(self.kids[token])
         return last

@@ -88,11 +88,14 @@ class Things:
     def negated(self, i: int) -> bool:
         """Whether the text says that the thing is not there: "no hat", "without a hat"."""
         tree = self.tree
-        if tree.deps[i] == "pobj" and tree.lower[tree.heads[i]] == "without":
-            return True
-        if tree.deps[i] == "conj" and tree.heads[i] != i and tree.heads[i] < i and self.negated(tree.heads[i]):
-            return True
-        return any(tree.deps[kid] == "det" and tree.lower[kid] in ("no", "neither") for kid in tree.kids[i])
+        while True:
+            if tree.deps[i] == "pobj" and tree.lower[tree.heads[i]] == "without":
+                return True
+            if any(tree.deps[kid] == "det" and tree.lower[kid] in ("no", "neither") for kid in tree.kids[i]):
+                return True
+            if tree.deps[i] != "conj" or tree.heads[i] >= i:
+                return False
+            i = tree.heads[i]
 
     def name(self, i: int) -> str:
         """The noun with its compounds: "fire hydrant"; of names also what follows "of": "Statue of Liberty"."""
