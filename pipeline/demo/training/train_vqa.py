@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 FOLDER = MODELS / "vqa"
 #: Pictures a step, and questions about each: the vision tower, which is not trained, then costs a third of a step.
 BATCH, QUESTIONS = 24, 12
-RATE, LONGEST = 1e-3, 64
+RATE, LONGEST = 1.6e-3, 64
 ANSWERS = ("no", "yes")
 
 
@@ -115,7 +115,9 @@ def train(work: Path, steps: int, stop: float) -> None:
     table = pictures(work, TRAIN_SEED, SCENES)
     # Weights and states of 16 bits, with 32 bits for the optimizer: a fifth faster than casting at each operation.
     quick = copy.deepcopy(model).bfloat16() if computes_bfloat16("cpu") else model
-    for step, indices in batches(TRAIN_SEED + 5, SCENES, BATCH, first):
+    order = _order()
+    for step, rows in batches(TRAIN_SEED + 5, len(order), BATCH, first):
+        indices = sorted(order[rows])
         done = max(step / steps, clock.seconds / stop)
         if done >= 1:
             break
@@ -146,6 +148,12 @@ def train(work: Path, steps: int, stop: float) -> None:
     right = accuracy(model, prepare, 600)
     log.info("right at the end, %d steps: %s", step, right)
     export(model, prepare, card(step, clock.seconds, right))
+
+
+def _order() -> np.ndarray:
+    """The scenes of an epoch: those with a relation, the hardest to learn, three times, which makes them half."""
+    kinds = np.array([scene(TRAIN_SEED, index).kind == "relation" for index in range(SCENES)])
+    return np.repeat(np.arange(SCENES), np.where(kinds, 3, 1))
 
 
 def _loss(model: Any, prepare: Any, images: np.ndarray, claims: list[list[Claim]]) -> torch.Tensor:

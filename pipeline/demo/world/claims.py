@@ -56,10 +56,10 @@ def claim_of(group: Group, one: Scene, rng: random.Random, absent: Collection[st
 
 #: How often claims of each group of GROUPS are made about scenes of each kind.
 _WEIGHTS = {
-    "count": (16, 24, 5, 26, 3, 4, 12),
-    "tinted": (14, 20, 26, 24, 3, 4, 11),
-    "action": (14, 10, 3, 22, 36, 3, 12),
-    "relation": (14, 5, 3, 20, 3, 48, 12),
+    "count": (16, 22, 5, 28, 3, 4, 14),
+    "tinted": (14, 18, 26, 24, 3, 4, 11),
+    "action": (14, 8, 3, 22, 38, 3, 12),
+    "relation": (4, 2, 2, 6, 2, 80, 4),
 }
 
 
