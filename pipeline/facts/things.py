@@ -40,7 +40,7 @@ class Things:
         head = tree.heads[i]
         if (
             i < head
-            and tree.deps[i] in ("compound", "nmod", "npadvmod", "amod")
+            and tree.deps[i] in ("compound", "npadvmod", "amod")
             and (tree.tags[head] in NOUNS or tree.deps[i] == "npadvmod")
         ):
             return False
