@@ -38,9 +38,11 @@ class Things:
         if tree.words[i][0] in _QUOTES:
             return False
         head = tree.heads[i]
+        if tree.deps[i] == "compound" and tree.tags[i] in ("NNS", "NNPS") and tree.kids[i]:
+            return tree.lower[i].isalpha()  # "three guitars vector image": a plural with words of its own is a thing
         if (
             i < head
-            and tree.deps[i] in ("compound", "nmod", "npadvmod", "amod")
+            and tree.deps[i] in ("compound", "npadvmod", "amod")
             and (tree.tags[head] in NOUNS or tree.deps[i] == "npadvmod")
         ):
             return False
