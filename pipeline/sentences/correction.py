@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 from collections.abc import Callable, Sequence
 
 from surd.pipeline.facts.edits import add, drop, swap
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
-from surd.pipeline.sentences.claims import GROUNDS, head, stated
+from surd.pipeline.sentences.claims import GROUNDS, head, same_thing, stated
 from surd.pipeline.sentences.fact_calibration import threshold
 from surd.pipeline.sentences.fact_check import FactChecker, PictureTexts
 from surd.pipeline.sentences.revision import Reviser, Revision
 from surd.pipeline.sentences.witnesses import Witness
 from surd.schemas.config import CorrectConfig
 
+_SIDE_BY_SIDE = re.compile(r" and ((?:(?:an?|one|the) )?)")
+_PAIRS = (
+    ("left of", "right of"), ("to the left of", "to the right of"), ("on the left of", "on the right of"),
+    ("above", "below"), ("over", "under"), ("on top of", "underneath"), ("in front of", "behind"),
+)  # fmt: skip
+#: What the second thing is to the first where the first is so to the second.
+_INVERSE = dict(_PAIRS) | {second: first for first, second in _PAIRS} | {"beneath": "on top of"} | {
+    same: same for same in ("next to", "beside", "near", "by")
+}  # fmt: skip
 #: By how many facts another sentence must be better than a caption to take its place: only captions are made from the
 #: picture.
 _LEAD = 0.5
@@ -33,7 +44,7 @@ class FactCorrection:
         people: Callable[[Sequence[Sentence]], list[list[tuple[int, int]]]],
     ) -> None:
         self._settings = settings
-        self.checker = FactChecker(witnesses, read, others, _edited, add, people)
+        self.checker = FactChecker(witnesses, read, others, _edited, completed, people)
 
     def revise(self, pictures: Sequence[PictureTexts]) -> list[list[Revision]]:
         """The finalists of each picture, revised, the best first: at most one caption of each name and one other."""
@@ -42,7 +53,11 @@ class FactCorrection:
         revisions = [one for of_picture in finalists for one in of_picture]
         least, sure = self.bounds([self._stated(one.texts, one.text) for one in revisions])
         reviser = Reviser(
-            self.checker, add if self._settings.add else _nothing, least=least, sure=sure, rounds=self._settings.rounds
+            self.checker,
+            completed if self._settings.add else _nothing,
+            least=least,
+            sure=sure,
+            rounds=self._settings.rounds,
         )
         reviser.revise(revisions)
         self._judge(revisions)
@@ -82,6 +97,9 @@ class FactCorrection:
             sentence = self.checker.sentence(one.text)
             claims += [self.checker.claim(one.texts, sentence, fact, implied) for fact, implied in stated(sentence)]
         self.checker.judge([claim for claim in claims if not claim.scores])
+        for one in revisions:
+            beliefs = self._stated(one.texts, one.text)
+            one.holds = min(beliefs, default=0.0) >= 0.5
 
     def _rank(self, one: Revision) -> tuple[float, str]:
         lead = _LEAD if is_caption(one.texts.candidates[one.before]) else 0.0
@@ -100,6 +118,26 @@ def _edited(sentence: Sentence, fact: Fact, other: Fact | None) -> str | None:
         grounds = [one for one in sentence.facts if one.kind == "relation" and head(one.to or "") in GROUNDS]
         return drop(sentence, grounds[0]) if grounds else drop(sentence, fact)
     return drop(sentence, fact)
+
+
+def completed(sentence: Sentence, fact: Fact) -> str | None:
+    """The sentence with one more fact; None if it cannot be added.
+
+    Two things that are named side by side are related in place: "a cat and a dog" -> "a cat left of a dog".
+    """
+    things = [one for one in sentence.facts if one.kind == "entity" and one.start >= 0]
+    own = next((one for one in things if same_thing(one.of, fact.of)), None)
+    other = next((one for one in things if fact.to and same_thing(one.of, fact.to)), None)
+    if fact.kind == "relation" and own and other:
+        first, second = sorted((own, other), key=lambda one: one.start)
+        value = fact.value if first is own else _INVERSE.get(fact.value)
+        between = _SIDE_BY_SIDE.fullmatch(sentence.text, first.end, second.start)
+        if value is None or between is None:
+            return None
+        return f"{sentence.text[: first.end]} {value} {between[1]}{sentence.text[second.start :]}"
+    if own is not None:
+        fact = dataclasses.replace(fact, of=own.of, plural=own.plural)
+    return add(sentence, fact)
 
 
 def _nothing(sentence: Sentence, fact: Fact) -> str | None:

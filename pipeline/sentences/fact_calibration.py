@@ -26,9 +26,9 @@ _LEAST_OF_ORIGIN = 20
 _FARTHEST = 8.0  # log odds beyond which a witness's certainty says nothing more
 _RIDGE = 1.0
 _ROUNDS = 100
-#: The share of true facts by who states them, where it is not measured; odds of 50 facts that were seen before.
+#: The share of true facts by who states them, where it is not measured; as if so many facts had been seen before.
 PRIORS = {"both": 0.97, "caption": 0.85, "prompt": 0.7, "neither": 0.03}
-_PRIOR_FACTS = 50.0
+_PRIOR_FACTS = 20.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class FactCalibration:
     kinds: list[str] = field(default_factory=list)
     weights: Array | None = None
     priors: dict[str, float] = field(default_factory=lambda: dict(PRIORS))
+    priors_of_kinds: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @property
     def fitted(self) -> bool:
@@ -72,10 +73,15 @@ class FactCalibration:
         for origin in PRIORS:
             if origin != "neither" and (of_origin := ratios[all_facts.origins == origin]).size >= _LEAST_OF_ORIGIN:
                 self.priors[origin] = _share_true(of_origin, PRIORS[origin])
+                for kind in self.kinds:  # a prompt names things that are there, and styles that nobody sees
+                    of_kind = ratios[(all_facts.origins == origin) & (all_facts.kinds == kind)]
+                    self.priors_of_kinds[origin, kind] = _share_true(of_kind, self.priors[origin])
 
     def probabilities(self, facts: FactScores) -> Array:
         """[facts]: how probable it is that each is true."""
-        prior = logit(np.array([self.priors[origin] for origin in facts.origins]))
+        names = zip(facts.origins.tolist(), facts.kinds.tolist(), strict=True)
+        priors = [self.priors_of_kinds.get((origin, kind), self.priors[origin]) for origin, kind in names]
+        prior = logit(np.array(priors))
         ratios: Array = expit(self._ratios(facts) + prior)
         return ratios
 

@@ -11,6 +11,7 @@ from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
 from surd.pipeline.facts.people import names_person
 from surd.pipeline.sentences.claims import (
+    GROUNDS,
     FactClaim,
     Key,
     agree,
@@ -142,12 +143,14 @@ class FactChecker:
                 self.claim(texts, sentence, fact, implied)
         for said, _ in stated(self._sentences[texts.scene]):
             fact = in_words(said)
+            if fact.kind == "entity" and head(fact.of) in GROUNDS:  # every picture has one
+                continue
             if not any(agree(fact, claim.fact) for claim in texts.claims.values()):
                 texts.claims[fact_key(fact)] = self._prompted(texts, fact, list(texts.candidates))
 
     def _prompted(self, texts: PictureTexts, fact: Fact, sentences: Sequence[str]) -> FactClaim:
         """A claim that only the prompt makes, in the first of the sentences that can be completed by it."""
-        for text in sentences if self._needs_rivals else ():
+        for text in sentences if self._needs_rivals and not fact.negated else ():
             sentence = self._sentences[text]
             facts = [other for other, _ in stated(sentence)]
             if completed := self._added(sentence, with_its_thing(fact, facts)):
@@ -224,7 +227,12 @@ def _depend(claims: Iterable[FactClaim]) -> None:
     claims = list(claims)
     things: dict[str, float] = {}
     for claim in claims:
-        if claim.fact.kind == "entity" and claim.scores and not claim.fact.negated:
+        if (
+            claim.fact.kind == "entity"
+            and claim.scores
+            and not claim.fact.negated
+            and head(claim.fact.of) not in GROUNDS
+        ):
             things[head(claim.fact.of)] = max(claim.belief, things.get(head(claim.fact.of), 0.0))
     for claim in claims:
         if claim.fact.kind not in ("entity", "style", "text"):

@@ -36,7 +36,8 @@ _ADDED = ("count", "attribute", "action", "relation", "entity", "text", "style")
 @dataclass
 class Revision:
     """A sentence on its way: ``text`` as it is now, ``before`` as it was. ``repairs`` says what was changed, with the
-    probabilities before and after; ``left`` are facts that could not be changed."""
+    probabilities before and after; ``left`` are facts that could not be changed; ``holds``: witnesses have judged it,
+    and hold each fact for more likely true than false."""
 
     texts: PictureTexts
     text: str
@@ -44,7 +45,7 @@ class Revision:
     repairs: list[str] = field(default_factory=list)
     left: set[Key] = field(default_factory=set)
     checked: int = 0
-    settled: bool = False
+    holds: bool = False
 
     def __post_init__(self) -> None:
         self.before = self.text
@@ -211,7 +212,9 @@ class Reviser:
             case "text":
                 return True
             case "entity":
-                return head(fact.of) in self._things and head(fact.of) not in GROUNDS
+                # What only another caption names may be what this one names otherwise.
+                is_prompted = claim.origin in ("both", "prompt")
+                return is_prompted and head(fact.of) in self._things and head(fact.of) not in GROUNDS
             case "attribute" if not fact.aspect:
                 return False
         if exclusive(fact) and any(slot(other) == slot(fact) for other in facts):

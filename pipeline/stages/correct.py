@@ -71,7 +71,8 @@ def correct(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     are asked which are true of the picture. What they mean is measured on facts of other pictures of the partition. The
     caption with most true facts, and the best other sentence, are then revised: facts that lose are exchanged or left
     out, until no more than ``correct.false_fact_rate`` of all are false, and what the witnesses are sure of is added.
-    A pair is rejected when its complex prompt fits the image better by more than ``correct.tolerance``.
+    A pair is rejected when its complex prompt fits the image better by more than ``correct.tolerance``, unless the
+    witnesses hold all facts of the sentence for true: then it only says less.
     Rule ``paper`` (arXiv 2305.05189): the candidate nearest to the image as it is, kept when it fits the image at least
     as well as the complex prompt. With ``correct.vary``, the kept sentences are then paraphrased.
     """
@@ -87,10 +88,11 @@ def correct(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     revised = _revise(build, part, config, models, nonempty, lexicon) if settings.rule == "facts" else {}
     for at, candidates in candidates_of.items():
         if at in revised:
-            corrected[at] = _decide(_revised_row(corrected[at], candidates, revised[at], config), settings)
+            row = _revised_row(corrected[at], candidates, revised[at], config)
+            corrected[at] = _decide(row, settings, holds=revised[at][0].holds)
         elif at in nonempty:
             row = corrected[at].model_copy(update=_columns(candidates, candidates.ranked()[0]) | {"repairs": []})
-            corrected[at] = _decide(row, settings)
+            corrected[at] = _decide(row, settings, holds=False)
         else:
             row = corrected[at].model_copy(update={"clip_complex": candidates.clip_complex, "decision": "reject"})
             corrected[at] = row.reject("correct", Reason.NO_CANDIDATE)
@@ -297,10 +299,12 @@ def _columns(candidates: Candidates, simple: str) -> dict[str, object]:
     }
 
 
-def _decide(row: Corrected, settings: CorrectConfig) -> Corrected:
+def _decide(row: Corrected, settings: CorrectConfig, holds: bool) -> Corrected:
+    """The verdict on a row. ``holds``: witnesses hold all that the sentence states for true; then that it states less
+    than the prompt does not count against it."""
     assert row.clip_simple is not None and row.clip_complex is not None
     tolerance = settings.tolerance if settings.rule == "facts" else 0.0
-    if row.clip_simple < row.clip_complex - tolerance:
+    if not holds and row.clip_simple < row.clip_complex - tolerance:
         row = row.model_copy(update={"decision": "reject"})
         return row.reject("correct", Reason.MISMATCH, f"simple {row.clip_simple:.3f}, complex {row.clip_complex:.3f}")
     return row.model_copy(update={"decision": "repair" if row.repairs else "keep"})

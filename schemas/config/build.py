@@ -250,7 +250,8 @@ class CorrectConfig(Section):
     tolerance: float = Field(
         default=0.05,
         ge=0,
-        description="Rule facts: reject when the best sentence's CLIP score is below the complex prompt's by more.",
+        description="Rule facts: reject when the best sentence's CLIP score is below the complex prompt's by more, and "
+        "the witnesses do not hold each of its facts for true.",
     )
     evidence: float = Field(
         default=0.95,

@@ -13,7 +13,6 @@ from surd.pipeline.demo.world.scenes import Scene, scene, variant
 from surd.pipeline.models import Models
 from surd.pipeline.stages.correct import correct
 from surd.schemas import BuildConfig, Captioned, Cleaned, Reason, Rewritten, Scored, load_config
-from tests.bench.facts import is_true
 
 MODELS = Models(BuildConfig().models)
 SEED = 8100
