@@ -38,9 +38,9 @@ from surd.pipeline.models import computes_bfloat16
 
 log = logging.getLogger(__name__)
 FOLDER = MODELS / "vqa"
-#: Pictures a step, and questions about each: the vision tower, which is not trained, then costs a third of a step.
+#: Pictures a step, and questions about each: the vision tower, which is not trained, then costs a sixth of a step.
 BATCH, QUESTIONS = 24, 12
-RATE, LONGEST = 1.6e-3, 64
+RATE, LONGEST = 1e-3, 64
 ANSWERS = ("no", "yes")
 
 

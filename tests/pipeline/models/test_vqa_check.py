@@ -23,7 +23,10 @@ def test_models_that_answer_questions_pass(tmp_path, config):
 @pytest.mark.parametrize(
     ("config", "why"),
     [
-        ({"model_type": "bert"}, "it is a 'bert', which answers no questions about pictures; name one such as BLIP-VQA"),
+        (
+            {"model_type": "bert"},
+            "it is a 'bert', which answers no questions about pictures; name one such as BLIP-VQA",
+        ),
         (
             {"model_type": "blip", "architectures": ["BlipForConditionalGeneration"]},
             "it is a 'BlipForConditionalGeneration', which is not made to answer questions; name one such as BLIP-VQA",
