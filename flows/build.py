@@ -31,6 +31,7 @@ from surd.schemas.config import (
     DedupConfig,
     DemoConfig,
     EmbedConfig,
+    FactsConfig,
     FetchConfig,
     LexicaConfig,
     ModelsConfig,
@@ -76,6 +77,7 @@ def make_flow(listener: Listener, request: BuildRequest | None = None) -> Flow[.
         score: ScoreConfig | None = None,
         caption: CaptionConfig | None = None,
         rewrite: RewriteConfig | None = None,
+        facts: FactsConfig | None = None,
         correct: CorrectConfig | None = None,
         select: SelectConfig | None = None,
         pack: PackConfig | None = None,
@@ -113,6 +115,7 @@ def make_flow(listener: Listener, request: BuildRequest | None = None) -> Flow[.
             score: CLIP scores.
             caption: Captions of the image.
             rewrite: The complex prompt as a plain sentence, by the LLM.
+            facts: How texts are read as facts.
             correct: Semantic correction.
             select: Thresholds on the score table: free to change.
             pack: Shards.
@@ -141,6 +144,7 @@ def make_flow(listener: Listener, request: BuildRequest | None = None) -> Flow[.
             "score": score,
             "caption": caption,
             "rewrite": rewrite,
+            "facts": facts,
             "correct": correct,
             "select": select,
             "pack": pack,

@@ -26,7 +26,9 @@ def build_record(request: BuildRequest) -> BuildRecord:
     config = request.config
     Build(request.out).check_writable()
     models = Models(config.models)
-    revisions = {role: f"{config.models.ref(role)} {models.revision(role)}" for role in ROLES}
+    revisions = {
+        role: f"{config.models.ref(role)} {models.revision(role)}" for role in ROLES if config.models.ref(role)
+    }
     redacted: list[str] = []
     return BuildRecord(
         config=without_secrets(config.model_dump(mode="json"), redacted),

@@ -20,6 +20,7 @@ from surd.schemas.manifest import (
 from surd.schemas.reason import Reason
 from surd.schemas.records import (
     RECORD_SCHEMA_VERSION,
+    Caption,
     Captioned,
     Cleaned,
     Corrected,
@@ -47,6 +48,7 @@ ROWS: tuple[type[BaseModel], ...] = (
     Corrected,
     Selected,
     Sample,
+    Caption,
 )
 DOCUMENTS: tuple[type[BaseModel], ...] = (
     BuildConfig,

@@ -161,7 +161,11 @@ class Scored(Row):
 class Captioned(Row):
     """What the captioner sees (stage *caption*)."""
 
-    captions: list[str] | None = None
+    captions: list[str] | None = Field(default=None, description="Texts, of each template the surest first.")
+    caption_names: list[str] | None = Field(
+        default=None, description="The template of each caption (short, medium ...); caption: of none."
+    )
+    caption_dropped: str | None = Field(default=None, description="Why answers of the captioner were not used.")
 
 
 class Rewritten(Row):
@@ -212,7 +216,9 @@ class Caption(BaseModel):
     text: str
     score: float | None = Field(default=None, description="Cosine of image and text; null: not measured.")
     model: str | None = Field(default=None, description="The captioner or LLM it is from; null: not known.")
-    dropped: list[str] = Field(default=[], description="Facts that were taken out or exchanged, and why.")
+    dropped: list[str] = Field(
+        default=[], fail_fast=True, description="Facts that were taken out or exchanged, and why."
+    )
 
 
 class Sample(BaseModel):

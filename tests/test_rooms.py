@@ -31,7 +31,7 @@ PIPELINE = {
     "models": {"net", "batching", "untrusted_json"},
     "prompts": {"models", "metadata"},
     "facts": {"models", "prompts"},
-    "sentences": {"models", "prompts", "facts"},
+    "sentences": {"models", "prompts", "facts", "untrusted_json"},
     "build": set(),
     "report": {"build", "models", "net"},
     "selection": {"build", "deduplication"},
@@ -40,7 +40,7 @@ PIPELINE = {
     "demo": {"models", "facts", "untrusted_json"},
     "sources": {"net", "metadata", "demo", *LEAVES},
     "stages": STAGE,
-    "runner": {"stages", "build", "models", "dataset", "sources", "net"},
+    "runner": {"stages", "build", "facts", "models", "dataset", "sources", "net"},
     "inspection": {"runner", "stages", "dataset", "build", "models", "net"},
     "imports": {"runner", "stages", "dataset", "build", "sources", "selection", "models", *LEAVES},
 }

@@ -157,4 +157,7 @@ def _short(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, dict) and {"name", "text", "score", "model", "dropped"} == value.keys():  # a Caption
+        score = "" if value["score"] is None else f" ({shortest(round(value['score'], 4))})"
+        return f"{value['name']}: {value['text']}{score}" + "".join(f"\n  {fact}" for fact in value["dropped"])
     return str(shortest(value)) if isinstance(value, float) else str(value)

@@ -24,8 +24,8 @@ class ModelLine:
 
 
 def model_lines(config: ModelsConfig) -> list[ModelLine]:
-    """One line per role. Nothing is loaded or downloaded; a missing model is a line, not an error."""
-    return [_line(role, config.ref(role)) for role in ROLES]
+    """One line per role that has a model. Nothing is loaded or downloaded; a missing model is a line, not an error."""
+    return [_line(role, config.ref(role)) for role in ROLES if config.ref(role) or getattr(config, role) is not None]
 
 
 def _line(role: str, ref: str) -> ModelLine:

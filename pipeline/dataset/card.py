@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import yaml
+from pydantic import BaseModel
 
 from surd.schemas import Sample, arrow_schema
+from surd.schemas.records import Caption
+from surd.schemas.shard_format.captions import CAPTIONS
 
 _DTYPES = {"double": "float64"}  # where datasets calls a type otherwise than Arrow
 
 
-def dataset_card(count: int, extensions: set[str]) -> str:
+def dataset_card(count: int, extensions: set[str], *, captions: int = 0) -> str:
     """The card of a build. Its YAML head names one image column for each kind of file that occurs.
+
+    ``captions``: how many samples have several; with none the card does not mention them.
 
     datasets would otherwise guess the columns from the first five samples, and lose images of another kind.
     """
-    record = [{"name": field.name, "dtype": _dtype(field.type)} for field in arrow_schema(Sample)]
-    features = [
+    features: list[dict[str, Any]] = [
         {"name": "__key__", "dtype": "string"},
         *({"name": extension, "dtype": "image"} for extension in sorted(extensions)),
         {"name": "simple.txt", "dtype": "string"},
         {"name": "complex.txt", "dtype": "string"},
-        {"name": "json", "struct": record},
+        {"name": "json", "struct": _features(Sample)},
     ]
+    several = ""
+    if captions:
+        features.append({"name": CAPTIONS, "list": _features(Caption)})
+        several = (
+            f"{captions:,} of them have several captions beside that sentence, the best first, in `{CAPTIONS}`: name,\n"
+            "text, CLIP score, model, and the facts that were taken out.\n\n"
+        )
     head = {
         "task_categories": ["text-to-image"],
         "configs": [{"config_name": "default", "data_files": "shards/*.tar"}],
@@ -34,8 +47,19 @@ def dataset_card(count: int, extensions: set[str]) -> str:
         " that says what it shows (`simple.txt`), made by surd. `shards/` are webdataset tars,\n"
         "`shards/index.parquet` has all scores, `columns/` has embeddings by the same keys. Load the images and texts\n"
         "with `datasets.load_dataset` and the path of this folder.\n\n"
+        f"{several}"
         "Licence and author of each image, where its source named them, are in `json`: check them before you publish.\n"
     )
+
+
+def _features(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """The fields of a model as the card writes them."""
+    return [
+        {"name": field.name, "list": _dtype(field.type.value_type)}
+        if pa.types.is_list(field.type)
+        else {"name": field.name, "dtype": _dtype(field.type)}
+        for field in arrow_schema(model)
+    ]
 
 
 def _dtype(kind: pa.DataType) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy.typing as npt
@@ -18,21 +19,32 @@ from surd.pipeline.build.folder import Build, marker_file
 from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.schemas import Sample, ShardInfo, ShardManifest, SurdError, arrow_schema
 from surd.schemas.errors import one_line
+from surd.schemas.records import Caption
+from surd.schemas.shard_format.captions import CAPTIONS, dump_captions, parse_captions
 from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
 from surd.schemas.shard_format.npy import read_npy
 from surd.schemas.shard_format.tar import InvalidTar, TarMember, TarReader
 
 _INDEX = "shards/index.parquet"
-_KNOWN = {"shard", "offset", "size", *Sample.model_fields}  # columns of the index that say nothing more of a sample
+_CAPTIONS = "captions"  # the column of the index with what CAPTIONS holds
+#: Columns of the index that say nothing more of a sample than its members do.
+_KNOWN = {"shard", "offset", "size", _CAPTIONS, *Sample.model_fields}
+#: The several captions of a sample in other layouts: the JSON text of its member. A column called captions would pass
+#: for one of prompts.
+CAPTIONS_FIELD = "captions_json"
 
 
 @dataclass(frozen=True)
 class StoredSample:
-    """One sample: what its JSON says, its scores by the index, and the original bytes of its image."""
+    """One sample: what its JSON says, its scores by the index, the original bytes of its image, and its captions.
+
+    ``captions`` are those that it has beside the simple prompt, the best first; mostly there are none.
+    """
 
     sample: Sample
     scores: dict[str, Any]
     image: bytes
+    captions: Sequence[Caption] = ()
 
     @property
     def file_name(self) -> str:
@@ -40,14 +52,22 @@ class StoredSample:
 
     def fields(self) -> dict[str, Any]:
         """All that is known of it but its prompts and its image, by name: enough to make the same sample again."""
-        return self.sample.model_dump(mode="json", exclude={"simple", "complex"}) | self.scores
+        fields = self.sample.model_dump(mode="json", exclude={"simple", "complex"}) | self.scores
+        return fields | ({CAPTIONS_FIELD: dump_captions(self.captions)} if self.captions else {})
 
 
 def fields_schema(build: Build) -> pa.Schema:
     """Of what ``StoredSample.fields`` gives."""
-    with reading(build, _INDEX), build.open(_INDEX) as file:
-        beyond = [field for field in pq.read_schema(file) if field.name not in _KNOWN]
+    index = _index_schema(build)
+    beyond = [field for field in index if field.name not in _KNOWN]
+    if _CAPTIONS in index.names:
+        beyond.append(pa.field(CAPTIONS_FIELD, pa.string()))
     return pa.schema([*(field for field in arrow_schema(Sample) if field.name not in ("simple", "complex")), *beyond])
+
+
+def _index_schema(build: Build) -> pa.Schema:
+    with reading(build, _INDEX), build.open(_INDEX) as file:
+        return pq.read_schema(file)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -70,15 +90,17 @@ def read_shard(build: Build, shard: ShardInfo, scores: pa.Table) -> Iterator[Sto
     """The samples of a shard, with ``read_scores``. Raises SurdError naming file and member where it is not sound."""
     file = f"shards/{shard.name}"
     of_key = _scores_of(scores, shard.name)
-    members: dict[str, TarMember] = {}
-    count = 0
-    for member in _members(build, file):
-        key, _, suffix = member.name.partition(".")
-        members["image" if suffix in IMAGE_SUFFIXES else suffix] = member
-        if suffix == "json":
-            yield _stored_sample(build, file, key, members, of_key)
-            members, count = {}, count + 1
-    if members or count != shard.count:
+    count, lists_captions = 0, False
+    for key, group in groupby(_members(build, file), lambda member: member.name.partition(".")[0]):
+        suffixes = ((member.name.partition(".")[2], member) for member in group)
+        members = {"image" if suffix in IMAGE_SUFFIXES else suffix: member for suffix, member in suffixes}
+        if CAPTIONS in members and not lists_captions:
+            lists_captions = _CAPTIONS in _index_schema(build).names
+            if not lists_captions:  # the other layouts have a column for them only where the index has one
+                raise DamagedFile(build, _INDEX, f"has no captions, and {shard.name} holds {members[CAPTIONS].name}")
+        yield _stored_sample(build, file, key, members, of_key)
+        count += 1
+    if count != shard.count:
         raise SurdError(f"{build.path(file)}: it holds {count:,} samples, not {shard.count:,}; {remedy(build, file)}")
 
 
@@ -118,15 +140,18 @@ def _stored_sample(
     try:
         sample = Sample.model_validate_json(members["json"].data)
         image = members["image"].data
+        captions = parse_captions(members[CAPTIONS].data) if CAPTIONS in members else []
     except (KeyError, ValidationError) as error:
         raise SurdError(
             f"{build.path(file)}: {key}: the sample is incomplete ({error.__class__.__name__}); {remedy(build, file)}"
         ) from None
+    except ValueError as error:
+        raise SurdError(f"{build.path(file)}: {key}.{CAPTIONS}: {error}; {remedy(build, file)}") from None
     if sample.key != key or hashlib.sha256(image).hexdigest() != sample.sha256:
         raise SurdError(
             f"{build.path(file)}: {key}: its image is not the one that its json names; {remedy(build, file)}"
         )
-    return StoredSample(sample, scores.get(key, {}), image)
+    return StoredSample(sample, scores.get(key, {}), image, captions)
 
 
 def read_scores(build: Build) -> pa.Table:

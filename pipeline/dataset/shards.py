@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from surd.pipeline.build.damage import DamagedFile
 from surd.pipeline.build.folder import Build, HashingFile, part_file
 from surd.pipeline.models import Models
-from surd.schemas import Cleaned, Corrected, Pair, Safe, Sample, Selected, ShardInfo, ShardManifest, SourceRecord
+from surd.schemas import (
+    Cleaned,
+    Corrected,
+    Pair,
+    Safe,
+    Sample,
+    Selected,
+    ShardInfo,
+    ShardManifest,
+    SourceRecord,
+    arrow_schema,
+)
 from surd.schemas.config import PackConfig
+from surd.schemas.records import Caption
+from surd.schemas.shard_format.captions import CAPTIONS, dump_captions, parse_captions
 from surd.schemas.shard_format.tar import add_member, tar_writer
 
 _SCORES = ("clip_simple", "clip_complex", "text_simple", "sharpness", "nsfw_image", "nsfw_text")
@@ -26,16 +40,19 @@ _INDEX = pa.schema(
         *((score, pa.float64()) for score in _SCORES),
     ]
 )
+#: The last column of the index where any sample has several captions; null of one that has none.
+_CAPTIONS = pa.field("captions", pa.list_(pa.struct([*arrow_schema(Caption)])))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A selected sample, its scores, and where its bytes lie."""
+    """A selected sample, its scores, its captions where it has several, and where its bytes lie."""
 
     part: int
     pair: Pair
     sample: Sample
     scores: dict[str, float | None]
+    captions: Sequence[Caption] = ()
 
 
 def planned_shards(build: Build, settings: PackConfig) -> Iterator[tuple[str, list[Planned]]]:
@@ -55,6 +72,8 @@ def write_samples(build: Build, file: HashingFile, name: str, group: list[Planne
             add_member(tar, f"{item.pair.key}.simple.txt", item.sample.simple.encode())
             add_member(tar, f"{item.pair.key}.complex.txt", item.sample.complex.encode())
             add_member(tar, f"{item.pair.key}.json", item.sample.model_dump_json().encode())
+            if item.captions:
+                add_member(tar, f"{item.pair.key}.{CAPTIONS}", dump_captions(item.captions).encode())
     return index
 
 
@@ -62,7 +81,8 @@ def describe_shards(
     build: Build, shards: list[ShardInfo], index: list[dict[str, object]], models: Models, folder: str = "shards"
 ) -> None:
     """Write ``index.parquet``, a row group a shard so that each can be read alone, and ``manifest.json``."""
-    table = pa.Table.from_pylist(index, schema=_INDEX)
+    has_captions = any(row.get(_CAPTIONS.name) for row in index)
+    table = pa.Table.from_pylist(index, schema=_INDEX.append(_CAPTIONS) if has_captions else _INDEX)
     build.write_table(f"{folder}/index.parquet", table, row_groups=[shard.count for shard in shards])
     count = sum(shard.count for shard in shards)
     manifest = ShardManifest(count=count, diffusion=models.config.diffusion, shards=shards)
@@ -96,7 +116,21 @@ def _selected(build: Build) -> Iterator[Planned]:
                     }
                 )
                 known = {**safe.model_dump(), "sharpness": sharpness, **corrected.model_dump()}
-                yield Planned(part=part, pair=pair, sample=sample, scores={name: known[name] for name in _SCORES})
+                yield Planned(
+                    part=part,
+                    pair=pair,
+                    sample=sample,
+                    scores={name: known[name] for name in _SCORES},
+                    captions=_captions(build, part, corrected),
+                )
+
+
+def _captions(build: Build, part: int, corrected: Corrected) -> list[Caption]:
+    try:
+        return parse_captions(corrected.captions.encode("utf-8", "surrogatepass")) if corrected.captions else []
+    except ValueError as error:
+        file = part_file("correct", part)
+        raise DamagedFile(build, file, f"is not valid (captions of {corrected.key}: {error})") from None
 
 
 def _quality(build: Build, part: int) -> list[float | None]:
@@ -131,4 +165,5 @@ def _read(build: Build, group: list[Planned]) -> Iterator[bytes]:
 
 def _index_row(item: Planned, shard: str, offset: int) -> dict[str, object]:
     where = {"shard": shard, "offset": offset, "size": item.pair.size}
-    return where | item.scores | item.sample.model_dump(include={"key", "sha256", "simple", "complex"})
+    row = where | item.scores | item.sample.model_dump(include={"key", "sha256", "simple", "complex"})
+    return row | {_CAPTIONS.name: [caption.model_dump() for caption in item.captions]} if item.captions else row

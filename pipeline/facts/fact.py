@@ -15,10 +15,11 @@ class Fact:
 
     ``of``: the thing spoken of, a noun phrase without article. ``value``: what is said of it ("" for an entity): a
     number word, an adjective, a preposition, a verb, quoted words, a style. ``to``: the second thing of a relation or
-    action. ``start`` to ``end``: the characters that state the value (of an entity: its noun, compounds included),
-    which is what another value would replace; ``of_start`` to ``of_end``: the noun of ``of``. Both are -1 where the
-    text has no such place. ``plural``: whether the noun of ``of`` is plural. ``aspect``: what an attribute is about
-    (colour, material, size, state, texture, shape ...), "part" or "whole" of an entity.
+    action. A style is ``of`` the first thing shown. ``start`` to ``end``: the characters that state the value (of an
+    entity: its noun, compounds included), which is what another value would replace; ``of_start`` to ``of_end``: the
+    noun of ``of``. Both are -1 where the text has no such place. ``plural``: whether the noun of ``of`` is plural.
+    ``aspect``: what an attribute is about (colour, material, size, state, texture, shape ...), "part" or "whole" of an
+    entity.
     """
 
     kind: Kind

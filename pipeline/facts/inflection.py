@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from surd.pipeline.facts.closed_classes import closed_classes
+
 _ARTICLE = re.compile(r"\b(an?)(\s+)(\w+)", re.IGNORECASE)
 
 
@@ -18,14 +20,53 @@ def _engine() -> Any:
 
 @lru_cache(maxsize=4096)
 def plural(noun: str) -> str:
-    """The plural of a singular noun."""
-    return str(_engine().plural_noun(noun))
+    """The plural of a singular noun; what has no letters is its own."""
+    return noun if not any(letter.isalpha() for letter in noun) else str(_engine().plural_noun(noun))
+
+
+@lru_cache(maxsize=4096)
+def many(noun: str) -> str:
+    """The plural of a singular noun phrase without article ("fire truck" -> "fire trucks"); nouns that are not counted,
+    and those that are plural as they stand, stay as they are."""
+    words = noun.split(" ")
+    last = words[-1]
+    if " of " in noun:
+        head, _, rest = noun.partition(" of ")
+        return f"{many(head)} of {rest}"
+    classes = closed_classes()
+    if not last or last in classes.mass or last in classes.plural_only or last in classes.singulars:
+        return noun
+    irregular = {one: more for more, one in closed_classes().singulars.items()}
+    return " ".join([*words[:-1], irregular.get(last) or plural(last)])
+
+
+@lru_cache(maxsize=4096)
+def one_of(noun: str) -> str | None:
+    """The singular of a plural noun phrase ("fire trucks" -> "fire truck"); None if it has none ("glasses")."""
+    words = noun.split(" ")
+    last = words[-1]
+    if " of " in noun:
+        head, _, rest = noun.partition(" of ")
+        single = one_of(head)
+        return f"{single} of {rest}" if single else None
+    if last in closed_classes().singulars.values() or last.endswith(("ss", "us", "is")):
+        return noun
+    if (single := closed_classes().singulars.get(last)) is not None:
+        return " ".join([*words[:-1], single])
+    if not last or last in closed_classes().plural_only or last in closed_classes().mass:
+        return None
+    if not any(letter.isalpha() for letter in last):
+        return noun
+    single = _engine().singular_noun(last)
+    if not single:
+        return noun if plural(last) == last else None
+    return " ".join([*words[:-1], str(single)])
 
 
 @lru_cache(maxsize=4096)
 def article(word: str) -> str:
     """Which indefinite article a word needs."""
-    return str(_engine().a(word)).split(" ")[0]
+    return "a" if not any(letter.isalnum() for letter in word) else str(_engine().a(word)).split(" ")[0]
 
 
 def with_article(phrase: str) -> str:

@@ -13,10 +13,12 @@ from typing import Any
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.dataset.reader import CAPTIONS_FIELD
 from surd.pipeline.selection.choose import SELECTION, Selection
 from surd.pipeline.sources.curated import exported_sample
 from surd.pipeline.stages import STAGES, Stage
-from surd.schemas import Calibration, Decoded, Marker, Pair, Row, Selected, SelectionRule, SourceRecord
+from surd.schemas import Calibration, Corrected, Decoded, Marker, Pair, Row, Selected, SelectionRule, SourceRecord
+from surd.schemas.shard_format.captions import dump_captions, parse_captions
 
 IMPORTED = "imported"
 _NAMES = [stage.name for stage in STAGES]
@@ -68,16 +70,35 @@ def _mark(build: Build, stage: Stage, number: int, parts: int, files: dict[str, 
 
 
 def _imported_fields(record: SourceRecord, pair: Pair) -> dict[str, Any]:
-    """The prompts of a record, and the scores it was exported with if its bytes have not changed since."""
+    """The texts of a record, and the scores it was exported with if its bytes have not changed since."""
     row = untrusted_json.parse(record.extra) if record.extra else {}
     prompts = {"simple": row.get("simple"), "complex": record.prompt, "method": IMPORTED}
     exported = exported_sample(row, prompts["simple"] or "", record.prompt or "")
-    if exported is None or exported.sha256 != pair.sha256:
-        return prompts
+    is_unchanged = exported is not None and exported.sha256 == pair.sha256
+    texts = prompts | _imported_captions(row.get(CAPTIONS_FIELD), keep_scores=is_unchanged)
+    if exported is None or not is_unchanged:
+        return texts
     scores = {name: value for name, value in row.items() if isinstance(value, float)}
-    return scores | prompts | {"method": exported.method}
+    return scores | texts | {"method": exported.method}
+
+
+def _imported_captions(value: Any, *, keep_scores: bool) -> dict[str, str]:
+    """``captions`` of a row that has them; the reason as ``detail`` where they are not valid."""
+    if value is None:
+        return {}
+    try:
+        if not isinstance(value, str):
+            raise ValueError(f"it is {type(value).__name__}, not the JSON text of a list")
+        captions = parse_captions(value.encode())
+    except ValueError as error:
+        return {"detail": f"{CAPTIONS_FIELD} is left out: {error}"}
+    if not keep_scores:
+        captions = [caption.model_copy(update={"score": None}) for caption in captions]
+    return {"captions": dump_captions(captions)} if captions else {}
 
 
 def _row(model: type[Row], decoded: Row, fields: dict[str, Any]) -> Row:
     own = {name: value for name, value in fields.items() if name in model.model_fields} if decoded.kept else {}
+    if model is not Corrected:  # Captioned has captions of its own, what a captioner saw
+        own.pop("captions", None)
     return model.model_validate(decoded.verdict() | own)

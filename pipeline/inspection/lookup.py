@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from surd.pipeline.build.folder import Build, marker_file, part_file, part_tar
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
+from surd.schemas.shard_format.captions import parse_captions
 
 INDEX = "shards/index.parquet"
 
@@ -69,6 +71,9 @@ def _row(build: Build, relative: str, key: str) -> dict[str, Any] | None:
         return None
     if rows[0].get("url"):
         rows[0]["url"] = redact_secrets(rows[0]["url"])
+    if isinstance(captions := rows[0].get("captions"), str):  # those of correct, in one JSON text
+        with suppress(ValueError):
+            rows[0]["captions"] = [caption.model_dump() for caption in parse_captions(captions.encode())]
     single = {field.name for field in table.schema if _is_single(field.type)}
     return {name: _shortest_of(value) if name in single else value for name, value in rows[0].items()}
 

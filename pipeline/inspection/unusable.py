@@ -25,7 +25,7 @@ class _Output:
 _OUTPUTS = {
     "caption": _Output(
         answers="captions",
-        reasons=None,
+        reasons="caption_dropped",
         reason="the captioner gave no text",
         unit="pictures got no caption",
         remedy="name another models.captioner",
@@ -48,9 +48,10 @@ def unusable_note(build: Build, stage: str) -> str | None:
     asked, reasons = 0, Counter[str]()
     columns = [name for name in ("status", output.answers, output.reasons) if name]
     for part in (name for name in build.listdir(stage) if name.endswith(".parquet")):
-        for row in build.read_table(f"{stage}/{part}", columns=columns).to_pylist():
+        table = build.read_table(f"{stage}/{part}")  # an older build may lack a column
+        for row in table.select([name for name in columns if name in table.column_names]).to_pylist():
             answers = row[output.answers]
-            if row["status"] != Status.KEPT or answers is None:
+            if row["status"] != Status.KEPT or (answers is None and not row.get(output.reasons or "")):
                 continue
             asked += 1
             if not answers:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.clip_ref import clip_ref
-from surd.schemas.config import BuildConfig, ModelsConfig, ServerConfig
+from surd.schemas.config import FLOAT32_ROLES, BuildConfig, ModelsConfig, ServerConfig
 from surd.schemas.errors import one_line
 from surd.schemas.model_ref import ServerRef, check_model_folder, existing_path, server_ref, shown
 from surd.schemas.model_ref import content_hash as _content_hash
 
 if TYPE_CHECKING:
-    from surd.pipeline.models.captioner import Captioner
+    from surd.pipeline.models.caption_model import CaptionModel
     from surd.pipeline.models.chat import ChatModel
     from surd.pipeline.models.clip import Clip
     from surd.pipeline.models.diffusion import DiffusionEncoders
     from surd.pipeline.models.llm import LLM
     from surd.pipeline.models.shelf import Shelf
+    from surd.pipeline.models.vision_server import VisionServer
     from surd.pipeline.models.vqa import VqaModel
 
 T = TypeVar("T")
-ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion", "vqa")
+ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion", "vqa", "vlm")
+_LLMS = ("llm", "embed_llm")
 _KINDS = {
     "clip": "Clip",
     "captioner": "Captioner",
@@ -32,6 +34,7 @@ _KINDS = {
     "embed_llm": "LLM",
     "diffusion": "DiffusionEncoders",
     "vqa": "VqaModel",
+    "vlm": "VisionServer",
 }
 
 
@@ -59,7 +62,10 @@ class Models:
         return self._loaded(load_clip, "clip")
 
     @property
-    def captioner(self) -> Captioner:
+    def captioner(self) -> CaptionModel:
+        """What describes pictures: in process, or behind a server."""
+        if server := server_ref(self.config.captioner):
+            return _vision_server(server, self.config.server.model_dump_json(), "captioner")
         from surd.pipeline.models.captioner import Captioner
 
         return self._loaded(Captioner, "captioner")
@@ -77,13 +83,28 @@ class Models:
         return self._in_process("embed_llm")
 
     @property
-    def device(self) -> str:
-        """The torch device: the config's, or the best one at hand for ``auto``."""
-        if self.config.device != "auto":
-            return self.config.device
-        import torch
+    def vlm(self) -> VisionServer:
+        """The witness behind a server. Raises SurdError when models.vlm is not set, or is no server."""
+        return _vision_server(vlm_server(self.config.ref("vlm")), self.config.server.model_dump_json(), "vlm")
 
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    @property
+    def device(self) -> str:
+        """The torch device of what has none of its own: the config's, or the best one at hand for ``auto``."""
+        return _device(self.config.device)
+
+    def device_of(self, role: str) -> str:
+        """The torch device of a role: its own, or the one of all."""
+        return _device(self._own(self.config.devices, role) or self.config.device)
+
+    def dtype_of(self, role: str) -> str:
+        """The dtype of a role's weights. ``auto`` is left to the loader, but of an LLM it is bfloat16 where this
+        hardware computes in it, else float32."""
+        dtype = self._dtype_setting(role)
+        if role in FLOAT32_ROLES:
+            return "float32"
+        if dtype != "auto" or role not in _LLMS:
+            return dtype
+        return "bfloat16" if computes_bfloat16(self.device_of(role)) else "float32"
 
     @property
     def diffusion(self) -> DiffusionEncoders:
@@ -98,27 +119,29 @@ class Models:
 
         return self._loaded(load_vqa, "vqa")
 
-    @property
-    def dtype(self) -> str:
-        """The LLM's dtype: the config's, or for ``auto`` bfloat16 where this hardware computes in it, else float32."""
-        if self.config.dtype != "auto":
-            return self.config.dtype
-        return "bfloat16" if computes_bfloat16(self.device) else "float32"
-
     def revision(self, role: str) -> str:
-        """What identifies a role's weights: a content hash for local files, the string itself for a hub id or server.
+        """What identifies a role's weights: a content hash for local files, the string itself for a hub id or server,
+        and the dtype that the config asks for; of what is no LLM only one that is not left to the loader. "" for a role
+        without a model.
 
         Raises SurdError when the string names a path or package that is not there, or a server where none can serve.
         """
-        in_process = role in ("llm", "embed_llm") and not server_ref(self.config.ref(role))
-        return f"{self.weights(role)} {self.config.dtype}" if in_process else self.weights(role)
+        weights, dtype = self.weights(role), self._dtype_setting(role)
+        if not weights:
+            return ""
+        has_dtype = role in _LLMS or (dtype != "auto" and role not in FLOAT32_ROLES)
+        return f"{weights} {dtype}" if has_dtype and not server_ref(self.config.ref(role)) else weights
 
     def weights(self, role: str) -> str:
         """``revision`` without the dtype. The diffusion model's UNet is left out: no column depends on it."""
         ref = self.config.ref(role)
+        if getattr(self.config, role) is None and not ref:
+            return ""
+        if role == "vlm":
+            vlm_server(ref)
         if server_ref(ref):
             _refuse_server(role, ref)
-            return ref
+            return f"{ref} {self.config.server.image_size}px" if role in ("captioner", "vlm") else ref
         resolved = model_path(role, ref)
         if resolved is None:
             return ref
@@ -140,9 +163,17 @@ class Models:
         return self._loaded(LLM, role)
 
     def _key(self, role: str) -> tuple[str, ...]:
-        """What tells loaded models apart: kind, string, device and, of an LLM, dtype."""
-        more = (self.dtype,) if role in ("llm", "embed_llm") else ()
-        return (_KINDS[role], self.config.ref(role), self.device, *more)
+        """What tells loaded models apart: kind, string, device and, where there is a choice, dtype."""
+        more = () if role in FLOAT32_ROLES else (self.dtype_of(role),)
+        return (_KINDS[role], self.config.ref(role), self.device_of(role), *more)
+
+    def _dtype_setting(self, role: str) -> str:
+        return self._own(self.config.dtypes, role) or self.config.dtype
+
+    def _own(self, values: Mapping[str, str], role: str) -> str | None:
+        """The value of a role; the one of llm where that fills embed_llm."""
+        fills = "llm" if role == "embed_llm" and self.config.embed_llm is None else role
+        return values.get(role) or values.get(fills)
 
     def _loaded(self, make: Callable[..., T], role: str) -> T:
         kind, ref, *how = key = self._key(role)
@@ -158,11 +189,19 @@ def model_path(role: str, ref: str) -> Path | None:
         path = Path(name) if name else None
     else:
         path = existing_path(resolve_model(ref))
-    if path and role != "clip" and path.is_file() and not (path.suffix == ".gguf" and role in ("llm", "embed_llm")):
+    if path and role != "clip" and path.is_file() and not (path.suffix == ".gguf" and role in _LLMS):
         raise SurdError(f"models.{role} is {shown(ref)}: this is a file; name the folder of a model")
     if path:
         check_model_folder(ref, path)
     return path
+
+
+def _device(setting: str) -> str:
+    if setting != "auto":
+        return setting
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def computes_bfloat16(device: str) -> bool:
@@ -177,9 +216,21 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def _refuse_server(role: str, ref: str) -> None:
-    if server_ref(ref) and role != "llm":
+    if server_ref(ref) and role not in ("llm", "captioner", "vlm"):
         why = "embed needs hidden states, which servers do not give: " if role == "embed_llm" else ""
         raise SurdError(f"model {shown(ref)} is a server; {why}set models.{role} to a local model or hub id")
+
+
+def vlm_server(ref: str) -> ServerRef:
+    """The server of the vlm role. Raises SurdError when the string names none."""
+    if server := server_ref(ref):
+        return server
+    written = "write it as openai:http://HOST:PORT/v1#MODEL"
+    if not ref:
+        raise SurdError(f"models.vlm is not set: a witness needs it; {written}")
+    raise SurdError(
+        f"models.vlm is {shown(ref)}: this role takes servers only; {written}, or name a model for models.vqa"
+    )
 
 
 @cache
@@ -209,3 +260,10 @@ def _server(server: ServerRef, settings: str) -> ChatModel:
     from surd.pipeline.models.llm_server import LLMServer
 
     return LLMServer(server, ServerConfig.model_validate_json(settings))
+
+
+@lru_cache(maxsize=8)
+def _vision_server(server: ServerRef, settings: str, role: str) -> VisionServer:
+    from surd.pipeline.models.vision_server import VisionServer
+
+    return VisionServer(server, ServerConfig.model_validate_json(settings), role)

@@ -1,99 +1,156 @@
-"""The captioner: sentences that describe an image."""
+"""The captioner in process: image-to-text models of transformers, asked or in need of no prompt."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 from transformers import (
-    AutoImageProcessor,
+    AutoConfig,
     AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
     BlipForConditionalGeneration,
     LogitsProcessorList,
-    VisionEncoderDecoderModel,
 )
 
-from surd.pipeline.models.answer_text import plain_text
+from surd.pipeline.models import computes_bfloat16
+from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel, CaptionPrompt, caption_answer
+from surd.pipeline.models.captioner_families import UNPROMPTED
+from surd.pipeline.models.captioner_inputs import CaptionInputs
 from surd.pipeline.models.pretrained import load_weights
 from surd.pipeline.models.sampling import SeededSampling, row_seed
+from surd.schemas import SurdError
+from surd.schemas.errors import one_line
 
 _TOP_P = 0.9
 _SAMPLED = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "num_beams": 1}
 
 
-class Captioner:
-    """A transformers image-to-text model that captions without a prompt (BLIP, GIT, BLIP-2, ViT-GPT2), or with one."""
+class Captioner(CaptionModel):
+    """An image-to-text model of transformers: promptless (BLIP, BLIP-2, GIT, ViT-GPT2), a chat model that sees (LLaVA,
+    Qwen2.5-VL, SmolVLM), or one that knows tasks (Florence-2, PaliGemma).
 
-    def __init__(self, ref: str, device: str) -> None:
-        model = load_weights(AutoModelForImageTextToText, ref, dtype=torch.float32)
+    ``dtype``: of its weights; auto: bfloat16 for models that are asked, where the hardware computes in it, else
+    float32. Published promptless captioners are small and trained in float32; chat models are large, and stored in
+    bfloat16 as they were trained.
+    """
+
+    def __init__(self, ref: str, device: str, dtype: str = "auto") -> None:
+        kind = AutoConfig.from_pretrained(ref).model_type
+        self._kind = kind
+        if dtype == "auto":
+            dtype = "bfloat16" if self.prompted and computes_bfloat16(device) else "float32"
+        model = load_weights(AutoModelForImageTextToText, ref, dtype=getattr(torch, dtype))
         self._model, self._device = model.to(device).eval(), device
-        if isinstance(model, VisionEncoderDecoderModel):  # published without a processor that knows both sides
-            self._processor: Any = AutoImageProcessor.from_pretrained(ref)
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(ref)
-        else:
-            self._processor = AutoProcessor.from_pretrained(ref)
-            self._tokenizer = self._processor.tokenizer
+        self._inputs = CaptionInputs(ref, kind, encoder_decoder=bool(model.config.is_encoder_decoder))
+        self._ends = _end_tokens(model) | {self._inputs.tokenizer.pad_token_id}
+
+    @property
+    def prompted(self) -> bool:
+        return self._kind not in UNPROMPTED
+
+    @property
+    def family(self) -> str:
+        return self._kind
 
     def caption(
-        self, images: Sequence[Image.Image], k: int, num_beams: int, max_new_tokens: int, seed: int,
-        prompt: str | None = None,
-    ) -> list[list[str]]:  # fmt: skip
-        """Up to ``k`` different captions per image: the first by beam search, the others sampled (top-p 0.9).
-
-        What is sampled for an image depends on its pixels and the seed, not on the batch or on what else is running.
-        ``prompt``: what the model is asked; what it repeats of it is left out.
-        """
+        self,
+        images: Sequence[Image.Image],
+        k: int,
+        num_beams: int,
+        max_new_tokens: int,
+        seed: int,
+        prompts: Sequence[Sequence[CaptionPrompt]] | None = None,
+    ) -> list[list[CaptionAnswer]]:
+        """See CaptionModel."""
         pictures = [image.convert("RGB") for image in images]
-        inputs = self._inputs(pictures, prompt)
-        contents = [row_seed(picture.size, picture.tobytes()) for picture in pictures] if k > 1 else []
-        seeds = [row_seed(seed, number, content) for content in contents for number in range(k - 1)]
-        surest, sampled = self._generate(inputs, num_beams, max_new_tokens, k - 1, seeds)
-        firsts = self._texts(surest, inputs)
-        others = [] if sampled is None else self._texts(sampled, inputs)
-        captions = []
-        for at, first in enumerate(firsts):
-            texts = (plain_text(text) for text in (first, *others[at * (k - 1) : (at + 1) * (k - 1)]))
-            captions.append(list(dict.fromkeys(text for text in texts if text)))
-        return captions
-
-    def _inputs(self, pictures: list[Image.Image], prompt: str | None) -> dict[str, torch.Tensor]:
-        if not prompt:
-            inputs = self._processor(images=pictures, return_tensors="pt")
-        elif getattr(self._processor, "chat_template", None):
-            self._tokenizer.padding_side = "left"
-            chats = [
-                [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": prompt}]}]
-                for picture in pictures
+        prompts = [[CaptionPrompt()] for _ in pictures] if prompts is None else prompts
+        groups: dict[tuple[int, bool, int], list[int]] = defaultdict(list)
+        for at, of_picture in enumerate(prompts):
+            for number, prompt in enumerate(of_picture):  # of one group no picture is in a batch twice
+                groups[number, bool(prompt.text), prompt.max_new_tokens or max_new_tokens].append(at)
+        answers: dict[tuple[int, int], list[CaptionAnswer]] = {}
+        contents = {at: row_seed(picture.size, picture.tobytes()) for at, picture in enumerate(pictures) if k > 1}
+        for (number, _, limit), members in groups.items():
+            asked = [prompts[at][number] for at in members]
+            seeds = [
+                row_seed(seed, of_one, contents[at], *((prompt.name, prompt.text) if prompt.text else ()))
+                for at, prompt in zip(members, asked, strict=True)
+                for of_one in range(k - 1)
             ]
-            inputs = self._processor.apply_chat_template(
-                chats, add_generation_prompt=True, tokenize=True, return_dict=True, padding=True, return_tensors="pt"
-            )
-        else:
-            place = getattr(self._processor, "image_token", None)
-            asked = f"{place}{prompt}" if isinstance(place, str) and place and place not in prompt else prompt
-            inputs = self._processor(images=pictures, text=[asked] * len(pictures), padding=True, return_tensors="pt")
-        return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+            rows = self._answers([pictures[at] for at in members], asked, num_beams, limit, k - 1, seeds)
+            answers |= {(at, number): row for at, row in zip(members, rows, strict=True)}
+        return [
+            [answer for number in range(len(of_picture)) for answer in answers[at, number]]
+            for at, of_picture in enumerate(prompts)
+        ]
 
-    def _texts(self, tokens: torch.Tensor, inputs: dict[str, torch.Tensor]) -> list[str]:
-        """The new text of each row; a model of one tower gives back what it was asked before its answer."""
+    def _answers(
+        self,
+        pictures: list[Image.Image],
+        prompts: list[CaptionPrompt],
+        num_beams: int,
+        max_new_tokens: int,
+        samples: int,
+        seeds: Sequence[int],
+    ) -> list[list[CaptionAnswer]]:
+        """For each picture and its prompt one answer by beam search and ``samples`` sampled ones."""
+        try:
+            inputs = self._inputs.of(pictures, [prompt.text for prompt in prompts])
+            surest, sampled = self._generate(inputs, num_beams, max_new_tokens, samples, seeds)
+        except (ValueError, torch.OutOfMemoryError) as error:
+            if len(pictures) == 1:
+                return [[self._missing(prompts[0], error)]]
+            half = len(pictures) // 2  # what a picture gets does not depend on its batch
+            how = (num_beams, max_new_tokens, samples)
+            first = self._answers(pictures[:half], prompts[:half], *how, seeds[: half * samples])
+            return first + self._answers(pictures[half:], prompts[half:], *how, seeds[half * samples :])
+        firsts = self._texts(surest, inputs, max_new_tokens)
+        others = [] if sampled is None else self._texts(sampled, inputs, max_new_tokens)
+        return [
+            [
+                caption_answer(prompt.name, text, cut=cut)
+                for text, cut in (firsts[at], *others[at * samples : (at + 1) * samples])
+            ]
+            for at, prompt in enumerate(prompts)
+        ]
+
+    def _missing(self, prompt: CaptionPrompt, error: Exception) -> CaptionAnswer:
+        """The answer about a picture that the model does not take: it is too long and thin for its processor.
+
+        Raises SurdError where the fault is not the picture's: memory does not suffice for one alone.
+        """
+        if isinstance(error, torch.OutOfMemoryError):
+            raise SurdError(
+                f"models.captioner does not fit {self._device} with one picture; name a smaller model, or lower"
+                " caption.max_side, caption.num_beams or caption.k"
+            ) from None
+        return CaptionAnswer(name=prompt.name, why=f"the model does not take it ({one_line(error, 120)})")
+
+    def _texts(
+        self, tokens: torch.Tensor, inputs: dict[str, torch.Tensor], max_new_tokens: int
+    ) -> list[tuple[str, bool]]:
+        """The new text of each row, and whether it was cut; a decoder alone gives back what it was asked before it."""
         asked = inputs.get("input_ids")
         if asked is not None and tokens.shape[1] >= asked.shape[1]:
             asked = asked.to(tokens.device).repeat_interleave(len(tokens) // len(asked), dim=0)
             if torch.equal(tokens[:, : asked.shape[1]], asked):
                 tokens = tokens[:, asked.shape[1] :]
-        texts: list[str] = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return texts
+        texts = self._inputs.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        # A row that ended is filled up with padding; one that was still writing ends with a word. BART (Florence-2)
+        # writes an end mark at the limit, whatever it was about to say: the place before it tells, too.
+        last = -1 if self._model.generation_config.forced_eos_token_id is None else -2
+        lasts = [row[last] if len(row) > max_new_tokens + last else None for row in tokens.tolist()]
+        return [(text, token not in self._ends) for text, token in zip(texts, lasts, strict=True)]
 
     @torch.inference_mode()
     def _generate(
         self, inputs: dict[str, torch.Tensor], num_beams: int, max_new_tokens: int, samples: int, seeds: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Tokens by beam search, one row an image, and ``samples`` sampled rows an image, side by side."""
-        generate, encoded = self._encoded({name: value.to(self._device) for name, value in inputs.items()})
+        generate, encoded = self._encoded({name: self._moved(value) for name, value in inputs.items()})
         how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "use_cache": True}
         surest = generate(**encoded, **how, num_beams=num_beams, do_sample=False)
         if not samples:
@@ -101,6 +158,9 @@ class Captioner:
         sampling = LogitsProcessorList([SeededSampling(seeds, 1.0, _TOP_P)])
         sampled = generate(**encoded, **how, **_SAMPLED, num_return_sequences=samples, logits_processor=sampling)
         return surest, sampled
+
+    def _moved(self, value: torch.Tensor) -> torch.Tensor:
+        return value.to(self._device, self._model.dtype if value.is_floating_point() else None)
 
     def _encoded(self, inputs: dict[str, torch.Tensor]) -> tuple[Any, dict[str, Any]]:
         """The function that generates captions, and its arguments.
@@ -120,3 +180,10 @@ class Captioner:
             "eos_token_id": config.sep_token_id,
             "pad_token_id": config.pad_token_id,
         }
+
+
+def _end_tokens(model: Any) -> set[int | None]:
+    """The tokens that end an answer; BLIP's decoder ends with the separator of its text config."""
+    ends = model.generation_config.eos_token_id
+    separator = getattr(model.config.get_text_config(), "sep_token_id", None)
+    return {*(ends if isinstance(ends, list) else [ends]), separator, None}

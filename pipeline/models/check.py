@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from surd.pipeline.models.captioner_check import captioner_files, check_captioner_kind
 from surd.pipeline.models.model_files import ModelFiles, model_files
 from surd.pipeline.models.nsfw import image_model_file, unsafe_columns
 from surd.schemas import BuildConfig, SurdError, resolve_model
 from surd.schemas.clip_ref import HUB_PREFIX, clip_ref
+from surd.schemas.config import ModelsConfig
 from surd.schemas.errors import one_line
 from surd.schemas.model_ref import existing_path, server_ref, shown
 
-#: Image-to-text models that caption a picture without being asked anything.
-UNPROMPTED = ("blip", "blip-2", "git", "vision-encoder-decoder", "pix2struct")
 #: One of them holds a tokenizer's vocabulary; without any, transformers makes an empty one.
 _TOKENIZERS = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
@@ -27,7 +27,8 @@ _PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
     """What is loaded in a build of this config -> the stages that load it."""
     safety, embed = config.safety, config.embed
-    fuses = config.correct.rule == "facts" and config.correct.fuse
+    fuses = config.correct.rule == "facts" and (config.correct.fuse or config.facts.extractor == "llm")
+    witnesses = config.correct.witnesses if config.correct.rule == "facts" else ()
     llm = (("rewrite", config.rewrite.enabled), ("correct", fuses))
     needed = {
         "safety.image_model": ("safety",) if safety.enabled else (),
@@ -37,6 +38,8 @@ def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
         "llm": tuple(stage for stage, wanted in llm if wanted),
         "embed_llm": ("embed",) if embed.layers else (),
         "diffusion": ("embed",) if embed.columns else (),
+        "vqa": ("correct",) if "vqa" in witnesses else (),
+        "vlm": ("correct",) if "vlm" in witnesses else (),
     }
     return {role: stages for role, stages in needed.items() if stages}
 
@@ -46,7 +49,7 @@ def check_role(role: str, config: BuildConfig) -> None:
 
     No weights are read or downloaded; a model that is on the hub alone is looked up there, once.
     """
-    _check_device(config.models.device)
+    _check_device(role, config.models)
     _CHECKS[role](config)
 
 
@@ -61,7 +64,12 @@ def is_local(role: str, config: BuildConfig) -> bool:
     return not server_ref(ref) and existing_path(resolve_model(ref)) is not None
 
 
-def _check_device(device: str) -> None:
+def _check_device(role: str, config: ModelsConfig) -> None:
+    field, device = "models.device", config.device
+    for name in (role, "llm") if role == "embed_llm" and config.embed_llm is None else (role,):
+        if name in config.devices:
+            field, device = f"models.devices.{name}", config.devices[name]
+            break
     if device in ("auto", "cpu"):  # and torch, which takes a second to load, is not asked
         return
     import torch
@@ -69,7 +77,7 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(1, device=device)
     except Exception as error:  # a wrong name, no driver, no such card: each another type
-        raise SurdError(f"models.device is {device!r}: {one_line(error, 120)}; use auto, cpu or cuda") from None
+        raise SurdError(f"{field} is {device!r}: {one_line(error, 120)}; use auto, cpu or cuda") from None
 
 
 def _check_clip(config: BuildConfig) -> None:
@@ -112,18 +120,13 @@ def _open_clip_repository(name: str, tag: str, ref: str) -> str | None:
 
 
 def _check_captioner(config: BuildConfig) -> None:
-    files = model_files("models.captioner", config.models.captioner)
-    kind = files.read_json("config.json").get("model_type")
-    if kind not in UNPROMPTED:
-        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as NAMES
+    if server := server_ref(config.models.captioner):
+        from surd.pipeline.models.openai_client import check_server
 
-        if kind not in NAMES:
-            raise files.fault(f"it is a {kind!r}, which is no image-to-text model; name one such as BLIP")
-        if not config.caption.prompt:
-            raise files.fault(
-                f"a {kind!r} captions only with a prompt; set caption.prompt to what the model is to be asked, such as"
-                " 'Describe the picture in one sentence.', or name one that needs none, such as BLIP"
-            )
+        check_server(server, "captioner")
+        return
+    files = captioner_files(config)
+    check_captioner_kind(files, config)
     _check_weights(files)
     _check_parts(files, *_PROCESSORS)
     _check_parts(files, *_TOKENIZERS)
@@ -152,7 +155,7 @@ def _check_llm(config: BuildConfig, role: str = "llm") -> None:
                 f"model {shown(ref)} is a server; embed needs hidden states, which servers do not give: set"
                 f" models.{role} to a local model or hub id"
             )
-        from surd.pipeline.models.llm_server import check_server
+        from surd.pipeline.models.openai_client import check_server
 
         check_server(server)
         return
@@ -192,7 +195,7 @@ def _gguf_depth(field: str, ref: str, file: Path, config: BuildConfig) -> int:
     from surd.pipeline.models.gguf import depth
 
     try:
-        return depth(file, Models(config.models).dtype)
+        return depth(file, Models(config.models).dtype_of("embed_llm"))
     except Exception as error:  # a damaged file makes the reader raise all sorts
         raise SurdError(f"{field} is {shown(ref)}: it is not a valid GGUF file ({one_line(error)})") from None
 
@@ -250,6 +253,13 @@ def _check_embed_llm(config: BuildConfig) -> None:
     _check_llm(config, "embed_llm")
 
 
+def _check_vlm(config: BuildConfig) -> None:
+    from surd.pipeline.models import vlm_server
+    from surd.pipeline.models.openai_client import check_server
+
+    check_server(vlm_server(config.models.ref("vlm")), "vlm")
+
+
 _CHECKS: dict[str, Callable[[BuildConfig], Any]] = {
     "safety.image_model": _check_image_model,
     "safety.text_model": _check_text_model,
@@ -258,5 +268,6 @@ _CHECKS: dict[str, Callable[[BuildConfig], Any]] = {
     "llm": _check_llm,
     "embed_llm": _check_embed_llm,
     "diffusion": _check_diffusion,
+    "vlm": _check_vlm,
     "vqa": _check_vqa,
 }

@@ -28,13 +28,20 @@ class ModelFiles:
         if name not in self.names:
             return {}
         try:
-            file = self.folder / name if self.folder else _fetched(self.ref, name)
-            document = json.loads(file.read_text(encoding="utf-8"))
+            document = json.loads(self.read_text(name))
         except (OSError, ValueError, RecursionError) as error:
             raise self.fault(f"its {name} cannot be read ({one_line(error)}); copy the whole model") from None
         if not isinstance(document, dict):
             raise self.fault(f"its {name} is not a JSON object; copy the whole model")
         return document
+
+    def read_text(self, name: str) -> str:
+        """A text file among ``names``, fetched where need be. Raises SurdError if it cannot be read."""
+        try:
+            file = self.folder / name if self.folder else _fetched(self.ref, name)
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise self.fault(f"its {name} cannot be read ({one_line(error)}); copy the whole model") from None
 
     def fault(self, why: str) -> SurdError:
         """The error that says what is wrong with this model, and what to do."""

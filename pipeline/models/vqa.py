@@ -16,6 +16,7 @@ from transformers import (
     ViltForQuestionAnswering,
 )
 
+from surd.pipeline.models import computes_bfloat16
 from surd.pipeline.models.pretrained import load_weights
 
 #: Questions about a picture, pictures, and pairs of both in one pass.
@@ -48,15 +49,18 @@ class VqaModel(ABC):
         """``probabilities`` of RGB images, each with at least one question, none twice."""
 
 
-def load_vqa(ref: str, device: str, dtype: str = "float32") -> VqaModel:
+def load_vqa(ref: str, device: str, dtype: str = "auto") -> VqaModel:
     """The model of a folder or hub id: BLIP or ViLT made for visual question answering, or any image-text-to-text model
-    with a chat template (Qwen2.5-VL, SmolVLM, LLaVA). ``dtype``: of its weights, a name of torch's.
+    with a chat template (Qwen2.5-VL, SmolVLM, LLaVA). ``dtype``: of its weights, a name of torch's; auto: bfloat16 for
+    chat models where the hardware computes in it, else float32.
 
     Raises ValueError when it is none of them, and other errors when its weights are not whole.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CHATTY
 
     kind = AutoConfig.from_pretrained(ref).model_type
+    if dtype == "auto":
+        dtype = "bfloat16" if kind not in _FAMILIES and computes_bfloat16(device) else "float32"
     if kind in _FAMILIES:
         return _FAMILIES[kind](ref, device, dtype)
     if kind not in CHATTY:

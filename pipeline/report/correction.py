@@ -18,6 +18,8 @@ _REPAIR = re.compile(
     r"(?s)(?P<group>[^:]{1,60}): (?P<old>.*?) -> (?P<new>.*?)(?: \((?P<scores>[-+.\d]+ -> [-+.\d]+)\))?"
 )
 _BINS = 44
+#: What stands in a repair for a word that is not in the sentence.
+UNSAID = "unsaid"
 Words = list[tuple[str, bool]]
 
 
@@ -27,6 +29,7 @@ class Correction:
 
     decisions: Counter[str] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)
     facts: int = 0
     repairs: int = 0
 
@@ -38,13 +41,18 @@ class Correction:
         self.facts += row.facts_checked or 0
         for repair in row.repairs or ():
             self.repairs += 1
-            self.groups[parse_repair(repair)[0]] += 1
+            group, old, new, _ = parse_repair(repair)
+            self.groups[group] += 1
+            self.changes["added" if old == UNSAID else "left out" if new == UNSAID else "exchanged"] += 1
 
 
-def parse_repair(repair: str) -> tuple[str, str, str]:
-    """``count: two -> three (0.712 -> 0.834)`` as fact group, old and new word; a text of another shape as it is."""
+def parse_repair(repair: str) -> tuple[str, str, str, str]:
+    """``count: two -> three (0.712 -> 0.834)`` as fact group, old and new word, and scores; a text of another shape as
+    it is."""
     found = _REPAIR.fullmatch(repair)
-    return (found["group"], found["old"], found["new"]) if found else ("other", repair[:60], "")
+    if found is None:
+        return "other", repair[:60], "", ""
+    return found["group"], found["old"], found["new"], found["scores"] or ""
 
 
 def mark_changes(before: str, after: str) -> tuple[Words, Words]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
 from surd.pipeline.models.check import check_role, is_local, roles_needed
-from surd.pipeline.runner.run_unit import fingerprint, units
+from surd.pipeline.runner.run_unit import fingerprint, inputs, units
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import BuildConfig, SurdError
 
@@ -24,6 +24,10 @@ def check_models(config: BuildConfig, build: Build) -> None:
             continue
         try:
             check_role(role, config)
+            if role == "captioner":
+                from surd.pipeline.stages.caption import check_questions
+
+                check_questions(config)
         except SurdError:
             pending = unfinished(config, build) if pending is None else pending
             if pending.intersection(stages):
@@ -34,7 +38,7 @@ def unfinished(config: BuildConfig, build: Build) -> set[str]:
     """The stages that a run would not skip as a whole."""
     models, pending = Models(config.models), set[str]()
     for stage in STAGES:
-        if pending.intersection(stage.reads) or not _is_done(stage, config, build, models):
+        if pending.intersection(inputs(stage, config)) or not _is_done(stage, config, build, models):
             pending.add(stage.name)
     return pending
 

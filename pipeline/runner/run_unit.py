@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from surd.pipeline.build.damage import LASTING, DamagedFile, blaming_damage, unfinished
 from surd.pipeline.build.folder import Build, marker_file, part_file
 from surd.pipeline.dataset.columns.spec import shard_manifest
+from surd.pipeline.facts.similarity import installed
 from surd.pipeline.models import ROLES, Models
 from surd.pipeline.models.check import roles_needed
 from surd.pipeline.models.nsfw import safety_files
@@ -182,9 +183,16 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
         "stage": stage.name,
         "version": stage.version,
         "settings": declared_values(config, stage.config_fields),
-        "models": {role: models.revision(role) for role in stage.model_roles},
-        "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in stage.reads},
+        "models": {role: models.revision(role) for role in stage.roles(config)},
+        "inputs": {read: _input_hashes(BY_NAME[read], stage, unit, build) for read in inputs(stage, config)},
     }
+    if stage.also and _field(config, stage.also.field):
+        data = [_file_hash(_PIPELINE / file) for file in stage.also.data_files]
+        basis["also"] = {"settings": declared_values(config, stage.also.config_fields), "data": data}
+    if "facts" in stage.config_fields:
+        basis["similarity"] = installed(
+            config.facts.similarity
+        )  # without the package, other values come in another order
     if files := _data_files(stage, config):
         basis["data"] = [_file_hash(file) for file in files]
     if stage.scope == "source":
@@ -192,6 +200,11 @@ def fingerprint(stage: Stage, unit: int, build: Build, config: BuildConfig, mode
 
         basis["source"] = open_source(config).fingerprint()
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+def inputs(stage: Stage, config: BuildConfig) -> tuple[str, ...]:
+    """The stages that a stage reads under this config."""
+    return (*stage.reads, *stage.also.reads) if stage.also and _field(config, stage.also.field) else stage.reads
 
 
 def declared_values(config: BuildConfig, fields: Iterable[str]) -> Mapping[str, Any]:
@@ -220,10 +233,14 @@ def _data_files(stage: Stage, config: BuildConfig) -> list[Path]:
     files = []
     for entry in stage.data_files:
         configurable, _, shipped = entry.rpartition(":")
-        section, _, name = configurable.partition(".")
-        own = getattr(getattr(config, section), name) if configurable else None
+        own = _field(config, configurable) if configurable else None
         files.append(absolute(own) if own else _PIPELINE / shipped)
     return [*files, *safety_files(config.safety)] if stage.safety_models else files
+
+
+def _field(config: BuildConfig, path: str) -> Any:
+    section, _, name = path.partition(".")
+    return getattr(getattr(config, section), name)
 
 
 def _file_hash(file: Path) -> str:

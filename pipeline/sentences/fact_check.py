@@ -1,160 +1,257 @@
-"""Fact checking by CLIP: every fact of a sentence against its alternatives, and the wrong ones repaired."""
+"""Fact checking: what the texts of a picture state, put to the witnesses, as probabilities."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from surd.pipeline.models import Models
-from surd.pipeline.models.clip import FloatArray
-from surd.pipeline.sentences.lexicon import Group, Lexicon, LexiconFact
-from surd.schemas.config import CorrectConfig
+from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.parse import Sentence
+from surd.pipeline.facts.people import names_person
+from surd.pipeline.sentences.claims import (
+    FactClaim,
+    Key,
+    agree,
+    exclusive,
+    fact_key,
+    head,
+    in_words,
+    slot,
+    stated,
+    with_its_thing,
+)
+from surd.pipeline.sentences.fact_calibration import FactCalibration, FactScores
+from surd.pipeline.sentences.witnesses import Witness
 
-
-@dataclass(frozen=True)
-class FactSwap:
-    """A sentence with one fact changed: ``fact`` is None if it is a new one, ``value`` None to leave it out."""
-
-    group: str
-    fact: LexiconFact | None
-    value: int | None
-    sentence: str
+#: Facts put in the place of others, per picture: they are false, and show what witnesses say of such.
+_FALSE_PER_PICTURE = 4
 
 
 @dataclass
-class CheckedSentence:
-    """A sentence whose facts are checked, its CLIP embedding, and the repairs so far. ``image`` and ``prompt`` are the
-    embeddings it is compared with."""
+class PictureTexts:
+    """The texts of one picture: candidate sentences with their method, and the scene that its complex prompt states.
 
-    sentence: str
-    image: FloatArray
-    prompt: FloatArray
-    vector: FloatArray
-    repairs: list[str] = field(default_factory=list)
-    added_groups: set[str] = field(default_factory=set)
-    facts_checked: int = 0
-    settled: bool = False
+    ``claims``: what they state, each fact once.
+    """
+
+    picture: int
+    candidates: dict[str, str]
+    scene: str
+    claims: dict[Key, FactClaim] = field(default_factory=dict)
 
     @property
-    def score(self) -> float:
-        return float(self.image @ self.vector)
-
-
-def decision_margin(settings: CorrectConfig, models: Models) -> float:
-    """The difference of cosines at which CLIP, at its own temperature, is sure of a choice (``settings.evidence``)."""
-    return math.log(settings.evidence / (1 - settings.evidence)) / models.clip.logit_scale
+    def is_its_prompt(self) -> bool:
+        """Whether prompt and captions agree on anything: else the prompt may be that of another picture."""
+        return any(claim.origin == "both" for claim in self.claims.values())
 
 
 class FactChecker:
-    """Checks many sentences together, so that CLIP sees few, large batches."""
+    """Checks many pictures together, so that parser and witnesses see few, large batches.
 
-    def __init__(self, models: Models, settings: CorrectConfig, lexicon: Lexicon) -> None:
-        self._models, self._settings, self._lexicon = models, settings, lexicon
-        self._group_vectors: dict[str, FloatArray] = {}
+    ``read(texts)`` gives the facts of texts, ``others(fact, picture)`` what could be true in place of a fact, the
+    likeliest for the picture first; ``edited(sentence, fact, other)`` the sentence with another fact in place of one,
+    or for None without it; ``added(sentence, fact)`` with one more fact. ``people(sentences)``: where texts name
+    people, of whom no witness is asked.
+    """
 
-    def check(self, claims: Sequence[tuple[str, FloatArray, FloatArray]]) -> list[CheckedSentence]:
-        """Sentences, each with the unit embeddings of its image and complex prompt -> sentences with facts repaired.
+    def __init__(
+        self,
+        witnesses: Sequence[Witness],
+        read: Callable[[Sequence[str]], list[Sentence]],
+        others: Callable[[Fact, int], Sequence[Fact]],
+        edited: Callable[[Sentence, Fact, Fact | None], str | None],
+        added: Callable[[Sentence, Fact], str | None],
+        people: Callable[[Sequence[Sentence]], list[list[tuple[int, int]]]],
+    ) -> None:
+        self.witnesses = list(witnesses)
+        self.calibration = FactCalibration(len(self.witnesses))
+        self._read, self._others, self._edited, self._added = read, others, edited, added
+        self._people_of = people
+        self._sentences: dict[str, Sentence] = {}
+        self._people: dict[str, list[tuple[int, int]]] = {}
 
-        A fact is repaired when CLIP, choosing between the sentence and the sentence with that fact swapped, gives the
-        swap at least the probability ``settings.evidence`` at its own temperature. The image counts in full, the
-        complex prompt by ``settings.prompt_weight``, and the score against the image must rise in any case. Rule
-        ``paper`` and 0 rounds repair nothing.
-        """
-        if not claims:
-            return []
-        vectors = self._embed([sentence for sentence, _, _ in claims])
-        checked = [CheckedSentence(*claim, vector) for claim, vector in zip(claims, vectors, strict=True)]
-        for _ in range(self._settings.rounds if self._settings.rule == "facts" else 0):
-            unsettled = [one for one in checked if not one.settled]
-            if unsettled:
-                self._round(unsettled)
-        return checked
+    def sentence(self, text: str) -> Sentence:
+        """The facts of a text that ``read`` has seen."""
+        return self._sentences[text]
 
-    def _round(self, checked: list[CheckedSentence]) -> None:
-        """Repairs in each sentence the one fact that is most surely wrong: one at a time, since beside a wrong fact
-        anything else looks better than it is; the next round compares the others without it."""
-        swaps = [self._swaps(one) for one in checked]
-        vectors = iter(self._embed([swap.sentence for of_one in swaps for swap in of_one]))
-        needed = decision_margin(self._settings, self._models)
-        for one, of_one in zip(checked, swaps, strict=True):
-            embedded = [(swap, vector) for swap, vector in zip(of_one, vectors, strict=False)]
-            omitted = {swap.group: self._score(one, vector) for swap, vector in embedded if swap.value is None}
-            ranked = [
-                (self._margin(one, swap, vector, omitted, needed), swap.sentence, swap, vector)
-                for swap, vector in embedded
-            ]
-            best = max(ranked, key=lambda entry: entry[:2], default=None)
-            if best is None or best[0] <= needed:
-                one.settled = True
+    def read(self, texts: Iterable[str]) -> None:
+        """Find the facts of texts, all at once; those found before stay."""
+        missing = sorted(set(texts) - self._sentences.keys())
+        sentences = self._read(missing)
+        self._sentences |= {sentence.text: sentence for sentence in sentences}
+        self._people |= dict(zip(missing, self._people_of(sentences), strict=True))
+
+    def check(self, pictures: Sequence[PictureTexts]) -> None:
+        """Fill the claims of pictures, with how probable each is; measures first what the witnesses' answers mean."""
+        self.read(text for texts in pictures for text in (*texts.candidates, texts.scene))
+        for texts in pictures:
+            self._collect(texts)
+        claims = [claim for texts in pictures for claim in texts.claims.values()]
+        false = [claim for texts in pictures for claim in self._false_claims(texts)]
+        self._ask([*claims, *false])
+        agreed = [claim for claim in claims if claim.origin == "both"]
+        self.calibration.fit(self._scores(agreed), self._scores(false), self._scores(claims))
+        self._believe(claims)
+        for texts in pictures:
+            _exclude(list(texts.claims.values()), self._together)
+            _depend(texts.claims.values())
+
+    def complete(self, sentences: Sequence[tuple[PictureTexts, Sentence]]) -> None:
+        """Ask of what only the prompt states and no sentence could be completed by so far."""
+        asked = []
+        for texts, sentence in sentences:
+            for key, claim in texts.claims.items():
+                if claim.origin == "prompt" and not claim.scores and not claim.sentence and self._needs_rivals:
+                    texts.claims[key] = self._prompted(texts, claim.fact, [sentence.text])
+                    asked.append(texts.claims[key])
+        self.judge(asked)
+
+    def judge(self, claims: Sequence[FactClaim]) -> None:
+        """Ask of further claims, and fill how probable each is."""
+        self._ask(claims)
+        self._believe(claims)
+
+    def claim(self, texts: PictureTexts, sentence: Sentence, fact: Fact, implied: bool = False) -> FactClaim:
+        """The claim that a sentence makes by a fact; a new one if nobody made it before."""
+        key = fact_key(fact)
+        if key not in texts.claims:
+            texts.claims[key] = self._new(texts, sentence, fact, implied)
+        return texts.claims[key]
+
+    def rivals(
+        self, sentence: Sentence, fact: Fact, picture: int, first: Sequence[Fact] = ()
+    ) -> list[tuple[Fact | None, str]]:
+        """What could be stated in place of a fact, that of ``first`` first, with the sentence that states it; None: the
+        sentence without the fact. What cannot be put there is left out, and what the sentence states already."""
+        facts = [other for other, _ in stated(sentence)]
+        found: list[tuple[Fact | None, str]] = []
+        for other in (*first, *self._others(fact, picture), None):
+            if other is not None and any(agree(other, known) for known in (*facts, *(one for one, _ in found if one))):
                 continue
-            _, _, swap, vector = best
-            one.repairs.append(self._describe(one, swap, float(one.image @ vector)))
-            one.sentence, one.vector = swap.sentence, vector
-            one.added_groups.add(swap.group)
+            text = self._edited(sentence, fact, other)
+            if text and text != sentence.text:
+                found.append((other, text))
+        return found
 
-    def _margin(
-        self, one: CheckedSentence, swap: FactSwap, vector: FloatArray, omitted: dict[str, float], needed: float
-    ) -> float:  # fmt: skip
-        """By how much a swap scores better than the sentence. A phrase that CLIP cannot tell from its absence is better
-        left out: it has to beat ``omitted``, the score without it, and after a repair has added it, still has to."""
-        gain = self._score(one, vector) - self._score(one, one.vector)
-        if swap.value is None and swap.group in one.added_groups:
-            return gain + 2 * needed
-        if float(one.image @ vector) <= one.score:
-            return 0.0
-        if swap.value is None:
-            return gain
-        return min(gain, self._score(one, vector) - omitted.get(swap.group, -2.0))
+    def _collect(self, texts: PictureTexts) -> None:
+        for text in texts.candidates:
+            sentence = self._sentences[text]
+            for fact, implied in stated(sentence):
+                self.claim(texts, sentence, fact, implied)
+        for said, _ in stated(self._sentences[texts.scene]):
+            fact = in_words(said)
+            if not any(agree(fact, claim.fact) for claim in texts.claims.values()):
+                texts.claims[fact_key(fact)] = self._prompted(texts, fact, list(texts.candidates))
 
-    def _score(self, one: CheckedSentence, vector: FloatArray) -> float:
-        return float(one.image @ vector) + self._settings.prompt_weight * float(one.prompt @ vector)
+    def _prompted(self, texts: PictureTexts, fact: Fact, sentences: Sequence[str]) -> FactClaim:
+        """A claim that only the prompt makes, in the first of the sentences that can be completed by it."""
+        for text in sentences if self._needs_rivals else ():
+            sentence = self._sentences[text]
+            facts = [other for other, _ in stated(sentence)]
+            if completed := self._added(sentence, with_its_thing(fact, facts)):
+                others = self._others(fact, texts.picture)
+                rivals = (self._added(sentence, with_its_thing(other, facts)) for other in others)
+                return FactClaim(
+                    texts.picture, fact, completed, (text, *(rival for rival in rivals if rival)), origin="prompt"
+                )
+        return FactClaim(texts.picture, fact, origin="prompt")
 
-    def _swaps(self, one: CheckedSentence) -> list[FactSwap]:
-        """Every changed sentence to compare.
+    def _new(self, texts: PictureTexts, sentence: Sentence, fact: Fact, implied: bool) -> FactClaim:
+        seen = any(
+            agree(fact, other)
+            for text, method in texts.candidates.items()
+            if method == "caption" and text in self._sentences
+            for other, _ in stated(self._sentences[text])
+        )
+        prompted = any(agree(fact, other) for other in self._sentences[texts.scene].facts)
+        origin = {(True, True): "both", (True, False): "caption", (False, True): "prompt"}.get((seen, prompted))
+        if names_person(fact, self._people[sentence.text]):
+            return FactClaim(texts.picture, fact, sentence.text, origin=origin or "neither", person=True)
+        rivals = tuple(text for _, text in self.rivals(sentence, fact, texts.picture)) if self._needs_rivals else ()
+        return FactClaim(texts.picture, fact, sentence.text, rivals, origin or "neither", implied=implied)
 
-        Counts are not checked when the sentence counts several things: CLIP cannot tell which of them a number belongs
-        to. No thing is changed into one that the sentence already names.
-        """
-        facts = self._lexicon.facts(one.sentence)
-        one.facts_checked = max(one.facts_checked, len(facts))
-        stated = Counter(fact.group for fact in facts)
-        swaps = []
-        for fact in facts:
-            group = self._lexicon.groups[fact.group]
-            if group.kind == "number" and stated[group.name] > 1:
+    @property
+    def _needs_rivals(self) -> bool:
+        return any(witness.name == "clip" for witness in self.witnesses)
+
+    def _false_claims(self, texts: PictureTexts) -> Iterator[FactClaim]:
+        """Facts of other pictures in the place of facts on which a caption and the prompt agree."""
+        count = 0
+        for claim in list(texts.claims.values()):
+            if (
+                claim.origin != "both"
+                or claim.sentence is None
+                or claim.implied
+                or claim.person
+                or count == _FALSE_PER_PICTURE
+            ):
                 continue
-            taken = {other.value for other in facts if other.group == fact.group} if group.kind == "noun" else set()
-            likely = [value for value in self._likely(group, one) if value not in taken | {fact.value}]
-            values: list[int | None] = [*likely[: self._settings.alternatives], *([None] if group.add else [])]
-            for value in values:
-                if (sentence := self._lexicon.swap(one.sentence, fact, value)) and sentence != one.sentence:
-                    swaps.append(FactSwap(fact.group, fact, value, sentence))
-        for group in self._lexicon.groups.values():
-            if group.add and group.name not in stated:
-                for value in self._likely(group, one)[: self._settings.alternatives]:
-                    sentence = self._lexicon.added(one.sentence, group.name, value)
-                    swaps.append(FactSwap(group.name, None, value, sentence))
-        return swaps
+            sentence = self._sentences[claim.sentence]
+            changed = self.rivals(sentence, claim.fact, texts.picture)
+            for fact, text in changed:
+                if fact is None or any(agree(fact, other.fact) for other in texts.claims.values()):
+                    continue
+                rivals = (sentence.text, *(other for _, other in changed if other != text))
+                yield FactClaim(texts.picture, fact, text, rivals)
+                count += 1
+                break
 
-    def _likely(self, group: Group, one: CheckedSentence) -> list[int]:
-        """The values of a group, the likeliest for this image and prompt first, by the group's own prompt (``ask``)."""
-        if group.name not in self._group_vectors:
-            self._group_vectors[group.name] = self._embed([group.ask.format(forms[0]) for forms in group.values])
-        vectors = self._group_vectors[group.name]
-        scores = vectors @ one.image + self._settings.prompt_weight * (vectors @ one.prompt)
-        return [int(value) for value in np.argsort(-scores, kind="stable")]
+    def _ask(self, claims: Sequence[FactClaim]) -> None:
+        for witness in self.witnesses:
+            witness.ask([claim for claim in claims if witness.name not in claim.scores and not claim.person])
 
-    def _describe(self, one: CheckedSentence, swap: FactSwap, score: float) -> str:
-        group = self._lexicon.groups[swap.group]
-        was = group.values[swap.fact.value][0] if swap.fact else "unsaid"
-        now = "unsaid" if swap.value is None else group.values[swap.value][0]
-        return f"{swap.group}: {was} -> {now} ({one.score:.3f} -> {score:.3f})"
+    def _scores(self, claims: Sequence[FactClaim]) -> FactScores:
+        scores = [[claim.scores.get(one.name, np.nan) for one in self.witnesses] for claim in claims]
+        return FactScores(
+            np.array(scores, float).reshape(len(claims), len(self.witnesses)),
+            np.array([_kind(claim.fact) for claim in claims], str),
+            np.array([claim.origin for claim in claims], str),
+        )
 
-    def _embed(self, sentences: list[str]) -> FloatArray:
-        if not sentences:
-            return np.zeros((0, 0), np.float32)
-        return self._models.clip.embed_distinct(sentences, self._settings.batch_size)
+    def _believe(self, claims: Sequence[FactClaim]) -> None:
+        for claim, belief in zip(claims, self.calibration.probabilities(self._scores(claims)), strict=True):
+            claim.belief = float(belief)
+
+    def _together(self, one: FactClaim, other: FactClaim) -> bool:
+        """Whether one sentence makes both claims: a car may be red and white."""
+        return one.sentence is not None and one.sentence == other.sentence
+
+
+def _depend(claims: Iterable[FactClaim]) -> None:
+    """What is said of a thing is no more probable than that the thing is there (DSG, arXiv 2310.18235, section 3)."""
+    claims = list(claims)
+    things: dict[str, float] = {}
+    for claim in claims:
+        if claim.fact.kind == "entity" and claim.scores and not claim.fact.negated:
+            things[head(claim.fact.of)] = max(claim.belief, things.get(head(claim.fact.of), 0.0))
+    for claim in claims:
+        if claim.fact.kind not in ("entity", "style", "text"):
+            about = (things.get(head(phrase), 1.0) for phrase in (claim.fact.of, claim.fact.to or ""))
+            claim.belief = min(claim.belief, *about)
+
+
+def _kind(fact: Fact) -> str:
+    """What witnesses are measured by: attributes by what they are about, as far as that is common."""
+    return fact.aspect if fact.kind == "attribute" and fact.aspect == "colour" else fact.kind
+
+
+def _exclude(claims: list[FactClaim], together: Callable[[FactClaim, FactClaim], bool]) -> None:
+    """Divide the probability of claims that exclude each other: a picture of two cats does not show three."""
+    slots: dict[tuple[str, ...], list[FactClaim]] = {}
+    for claim in claims:
+        if exclusive(claim.fact) and not claim.fact.negated:
+            slots.setdefault(slot(claim.fact), []).append(claim)
+    for rivals in slots.values():
+        odds = [claim.belief / max(1e-9, 1 - claim.belief) for claim in rivals]
+        beliefs = []
+        for claim, own in zip(rivals, odds, strict=True):
+            others = sum(
+                odd
+                for other, odd in zip(rivals, odds, strict=True)
+                if other is not claim and not agree(other.fact, claim.fact) and not together(other, claim)
+            )
+            beliefs.append(own / (1 + own + others))
+        for claim, belief in zip(rivals, beliefs, strict=True):
+            claim.belief = belief

@@ -52,14 +52,17 @@ class InvalidRewrite(Exception):
     """An answer that is not a usable plain sentence; the text is the reason."""
 
 
-def rewritten_sentence(answer: str, prompt: str, template: RewriteTemplate, *, cut: bool = False) -> str:
-    """The first sentence of an answer to ``prompt``; ``cut``: the answer stopped at the token limit.
+def rewritten_sentence(
+    answer: str, prompt: str, template: RewriteTemplate, *, cut: bool = False, caption: str | None = None
+) -> str:
+    """The first sentence of an answer to ``prompt``; ``cut``: the answer stopped at the token limit; ``caption``: what
+    was shown of the picture, whose words count as the prompt's do.
 
     Raises InvalidRewrite on chat markup, refusals, keywords instead of a sentence, quality words, a copy of one of the
     template's examples, an answer that shares no word with the prompt, and one that obeys an order in the prompt.
     """
     sentence = _first_sentence(answer, cut)
-    _check_words(sentence, prompt, template)
+    _check_words(sentence, prompt, template, caption or "")
     return sentence
 
 
@@ -100,11 +103,11 @@ def _check_form(sentence: str, cut: bool) -> None:
         raise InvalidRewrite("it speaks of itself or to its reader")
 
 
-def _check_words(sentence: str, prompt: str, template: RewriteTemplate) -> None:
+def _check_words(sentence: str, prompt: str, template: RewriteTemplate, caption: str) -> None:
     if praise := template.praise.search(sentence):
         raise InvalidRewrite(f"a quality word ({praise.group().lower()})")
     scene, orders = _split_orders(prompt)
-    evidence, stated = content_words(scene), content_words(sentence)
+    evidence, stated = content_words(f"{scene}. {caption}"), content_words(sentence)
     if stated & (content_words(orders) - evidence):
         raise InvalidRewrite("it obeys the prompt")
     if _copied(sentence, evidence, template):

@@ -29,6 +29,7 @@ class Example(_Model):
     """A prompt and the sentence it should become."""
 
     prompt: str = Field(min_length=1)
+    caption: str | None = Field(default=None, min_length=1)
     sentence: str = Field(min_length=1)
 
 
@@ -38,6 +39,7 @@ class RewriteTemplate(_Model):
     version: Literal[1]
     system: str = Field(min_length=1)
     ask: str
+    ask_with_caption: str | None = None
     examples: tuple[Example, ...] = ()
     quality_words: tuple[str, ...] = ()
 
@@ -48,16 +50,31 @@ class RewriteTemplate(_Model):
             raise ValueError("must hold {prompt} once")
         return ask
 
-    def chat(self, prompt: str) -> list[Message]:
-        """The few-shot conversation that ends with the prompt to rewrite."""
+    @field_validator("ask_with_caption")
+    @classmethod
+    def _holds_both_once(cls, ask: str | None) -> str | None:
+        if ask is not None and not ask.count("{prompt}") == ask.count("{caption}") == 1:
+            raise ValueError("must hold {prompt} once and {caption} once")
+        return ask
+
+    def chat(self, prompt: str, caption: str | None = None) -> list[Message]:
+        """The few-shot conversation that ends with the prompt to rewrite, and what a captioner saw in its picture.
+
+        A template without ``ask_with_caption`` leaves the caption out.
+        """
         messages = [{"role": "system", "content": self.system}]
         for example in self.examples:
-            messages.append({"role": "user", "content": self._question(example.prompt)})
+            shown = example.caption if caption else None
+            messages.append({"role": "user", "content": self._question(example.prompt, shown)})
             messages.append({"role": "assistant", "content": example.sentence})
-        return [*messages, {"role": "user", "content": self._question(shortened(prompt))}]
+        return [*messages, {"role": "user", "content": self._question(shortened(prompt), caption)}]
 
-    def _question(self, prompt: str) -> str:
-        return self.ask.replace("{prompt}", " ".join(_MARKUP.sub(" ", prompt).split()))
+    def _question(self, prompt: str, caption: str | None) -> str:
+        if self.ask_with_caption is None or not caption:
+            return self.ask.replace("{prompt}", _without_markup(prompt))
+        before, _, after = self.ask_with_caption.partition("{caption}")  # in one pass: a prompt may hold a placeholder
+        parts = (part.replace("{prompt}", _without_markup(prompt)) for part in (before, after))
+        return _without_markup(shortened(caption)).join(parts)
 
     def scene(self, keywords: Sequence[str]) -> str:
         """A prompt's keywords without the words that only praise the picture; all of them if nothing else is left."""
@@ -73,6 +90,10 @@ class RewriteTemplate(_Model):
         """Any of the quality words, as whole words."""
         longest_first = sorted(self.quality_words, key=lambda word: (-len(word), word))
         return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})(?![\w-])", re.IGNORECASE)
+
+
+def _without_markup(text: str) -> str:
+    return " ".join(_MARKUP.sub(" ", text).split())
 
 
 def shortened(prompt: str, limit: int = _MAX_PROMPT_CHARS) -> str:

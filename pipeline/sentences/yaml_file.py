@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from surd.schemas import SurdError
+from surd.schemas.errors import one_line
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -33,6 +34,9 @@ def read_yaml(file: Path, model: type[Model], setting: str) -> Model:
         field = ".".join(map(str, first["loc"])) or "the file"
         why = first["msg"].removeprefix("Value error, ")
         raise SurdError(f"{name}{_place(mark)}: {field}: {why[:1].lower()}{why[1:]}") from None
+    except (ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        # An odd date or number, or brackets in brackets in brackets: PyYAML raises whatever comes of it.
+        raise SurdError(f"{name}: a value in it is not valid ({one_line(error, 100)}); it must be YAML") from None
 
 
 def _marks(node: Any, location: tuple[int | str, ...]) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from surd.schemas import (
+    BuildConfig,
     Captioned,
     Cleaned,
     Corrected,
@@ -29,6 +30,16 @@ Scope = Literal["source", "partition", "build", "shard"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extra:
+    """What a stage reads only where a config ``field`` is set: other stages, fields and files below ``pipeline/``."""
+
+    field: str
+    reads: tuple[str, ...]
+    config_fields: tuple[str, ...]
+    data_files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage, as data. Its marker holds a fingerprint of everything named here.
 
@@ -36,7 +47,9 @@ class Stage:
     stages run once over everything (collect makes the partitions; dedup, select, pack and report reduce them).
     ``config_fields`` are sections (``dedup``) or fields (``fetch.max_pixels``) of BuildConfig; the stage reads no
     other. ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
-    the user's file named there takes its place. ``safety_models``: it depends on the files of the safety classifiers.
+    the user's file named there takes its place. ``witness_roles``: further models, where ``correct.witnesses`` has
+    them. ``safety_models``: it depends on the files of the safety classifiers. ``also``: what it depends on besides in
+    some builds.
     """
 
     name: str
@@ -44,11 +57,17 @@ class Stage:
     scope: Scope
     row: type[Row] | None = None
     reads: tuple[str, ...] = ()
+    also: Extra | None = None
     model_roles: tuple[str, ...] = ()
+    witness_roles: tuple[str, ...] = ()
     config_fields: tuple[str, ...]
     data_files: tuple[str, ...] = ()
     safety_models: bool = False
     finishes: bool = False
+
+    def roles(self, config: BuildConfig) -> tuple[str, ...]:
+        """The roles whose models decide the stage's outcome with this config."""
+        return (*self.model_roles, *(role for role in self.witness_roles if role in config.correct.witnesses))
 
     def load(self) -> Callable[..., Any]:
         """The stage's function, imported when first needed: a skipped stage loads no library.
@@ -144,28 +163,44 @@ STAGES: tuple[Stage, ...] = (
         scope="partition",
         row=Captioned,
         reads=("fetch", "safety"),
+        # What the shipped templates ask holds nothing of the prompt: another CLIP, for which clean counts tokens, then
+        # makes no new captions.
+        also=Extra(
+            field="caption.templates",
+            reads=("clean",),
+            config_fields=("facts.parser", "facts.max_chars"),
+            data_files=("facts/vocabulary.yaml",),
+        ),
         model_roles=("captioner",),
         config_fields=("caption",),
+        data_files=("caption.templates:sentences/caption_templates.yaml",),
     ),
     Stage(
         name="rewrite",
-        version=3,
+        version=4,
         scope="partition",
         row=Rewritten,
-        reads=("clean", "safety"),
+        reads=("clean", "safety", "caption"),
         model_roles=("llm",),
         config_fields=("rewrite",),
         data_files=("rewrite.template:sentences/rewrite_template.yaml",),
     ),
     Stage(
         name="correct",
-        version=4,
+        version=5,
         scope="partition",
         row=Corrected,
-        reads=("score", "caption", "rewrite"),
+        reads=("fetch", "clean", "score", "caption", "rewrite"),
         model_roles=("clip", "llm"),
-        config_fields=("correct",),
-        data_files=("correct.lexicon:sentences/lexicon.yaml", "correct.wordings:sentences/wordings.yaml"),
+        witness_roles=("vqa", "vlm"),
+        config_fields=("correct", "facts"),
+        data_files=(
+            "correct.lexicon:sentences/lexicon.yaml",
+            "correct.wordings:sentences/wordings.yaml",
+            "facts.template:facts/llm_template.yaml",
+            "facts/vocabulary.yaml",
+            "facts/closed_classes.yaml",
+        ),
     ),
     Stage(
         name="select",

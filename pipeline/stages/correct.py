@@ -1,32 +1,54 @@
-"""Stage correct: the simple prompt of each pair, chosen and repaired among captions, rewrites and fusions by CLIP."""
+"""Stage correct: the simple prompt of each pair, chosen among captions, rewrites and fusions, its facts checked."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 
+from surd.pipeline.batching import prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
+from surd.pipeline.facts.alternatives import Alternatives
+from surd.pipeline.facts.parse import Sentence, extract
+from surd.pipeline.facts.people import people_of
+from surd.pipeline.facts.similarity import text_vectors
+from surd.pipeline.facts.stated_values import StatedValues
 from surd.pipeline.models import Models
+from surd.pipeline.models.chat import ChatModel
 from surd.pipeline.models.clip import FloatArray
-from surd.pipeline.sentences.fact_check import CheckedSentence, FactChecker, decision_margin
+from surd.pipeline.sentences.correction import FactCorrection, is_caption
+from surd.pipeline.sentences.fact_check import PictureTexts
 from surd.pipeline.sentences.fusion import fusions
 from surd.pipeline.sentences.lexicon import Lexicon, read_lexicon
+from surd.pipeline.sentences.other_values import OtherValues
 from surd.pipeline.sentences.paraphrase import read_paraphrase_rules
-from surd.schemas import BuildConfig, Captioned, Corrected, Reason, Rewritten, Scored
+from surd.pipeline.sentences.revision import Revision
+from surd.pipeline.sentences.witnesses import ClipWitness, Witness, YesNoWitness
+from surd.schemas import BuildConfig, Captioned, Cleaned, Corrected, Pair, Reason, Rewritten, Scored
 from surd.schemas.config import CorrectConfig
+from surd.schemas.records import Caption
+from surd.schemas.shard_format.pixels import to_rgb
+
+_WINDOW = 8  # whole pictures decoded ahead of a witness
 
 
 @dataclass
 class Candidates:
-    """The candidate sentences of one pair; ``methods``: sentence -> its origin, ``vectors``: -> its CLIP embedding."""
+    """The candidate sentences of one pair. ``methods``: sentence -> its origin, a caption's with the name of its
+    template (caption:short); ``vectors``: sentence -> its CLIP embedding; ``scene``: what the complex prompt says."""
 
     image: FloatArray
     complex_vector: FloatArray
     clip_complex: float
     methods: dict[str, str]
+    scene: str
     vectors: dict[str, FloatArray] = field(default_factory=dict)
 
     def score(self, sentence: str) -> float:
@@ -36,28 +58,22 @@ class Candidates:
         """The candidates, nearest to the image first, ties by spelling."""
         return sorted(self.methods, key=lambda sentence: (-self.score(sentence), sentence))
 
-    def best(self, margin: float) -> str:
-        """The caption nearest to the image; another candidate only if it is nearer by more than ``margin``, because
-        only captions are made from the picture."""
-        first, *others = self.finalists()
-        return others[0] if others and self.score(others[0]) > self.score(first) + margin else first
-
-    def finalists(self) -> list[str]:
-        """The nearest caption and, where it is nearer still, the nearest other candidate."""
+    def best(self) -> str:
+        """The nearest caption, or where there is none the nearest sentence."""
         ranked = self.ranked()
-        caption = next((sentence for sentence in ranked if self.methods[sentence] == "caption"), ranked[0])
-        return [caption] if caption == ranked[0] else [caption, ranked[0]]
+        return next((sentence for sentence in ranked if is_caption(self.methods[sentence])), ranked[0])
 
 
 def correct(build: Build, part: int, config: BuildConfig, models: Models) -> list[Corrected]:
     """One partition's simple prompts.
 
-    Rule ``facts``: the caption nearest to the image, and a rewrite or fusion that is nearer still, are taken apart into
-    the facts they assert; each is swapped for its likeliest alternatives, and one that CLIP surely prefers repairs the
-    sentence. Of the two the caption stays unless CLIP is sure; ``correct.evidence`` says what sure means. A pair is
-    rejected when its complex prompt fits the image better than the outcome by more than ``correct.tolerance``. Rule
-    ``paper`` (arXiv 2305.05189): the nearest candidate as it is, kept when it fits the image at least as well as the
-    complex prompt. With ``correct.vary``, the kept sentences are then paraphrased.
+    Rule ``facts``: all candidates and the complex prompt are read as facts, and the witnesses (``correct.witnesses``)
+    are asked which are true of the picture. What they mean is measured on facts of other pictures of the partition. The
+    caption with most true facts, and the best other sentence, are then revised: facts that lose are exchanged or left
+    out, until no more than ``correct.false_fact_rate`` of all are false, and what the witnesses are sure of is added.
+    A pair is rejected when its complex prompt fits the image better by more than ``correct.tolerance``.
+    Rule ``paper`` (arXiv 2305.05189): the candidate nearest to the image as it is, kept when it fits the image at least
+    as well as the complex prompt. With ``correct.vary``, the kept sentences are then paraphrased.
     """
     settings = config.correct
     scored = build.read_rows("score", part, Scored)
@@ -66,25 +82,20 @@ def correct(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     nonempty = {at: candidates for at, candidates in candidates_of.items() if candidates.methods}
     _embed(models, settings, list(nonempty.values()))
     lexicon = read_lexicon(settings.lexicon)
-    margin = decision_margin(settings, models) if settings.rule == "facts" else 0.0
     if settings.rule == "facts" and settings.fuse:
-        _fuse(models, settings, list(nonempty.values()), lexicon, margin)
-    checker = FactChecker(models, settings, lexicon)
-    claims = [
-        (sentence, candidates.image, candidates.complex_vector)
-        for candidates in nonempty.values()
-        for sentence in candidates.finalists()
-    ]
-    checked = iter(checker.check(claims))
+        _fuse(models, settings, list(nonempty.values()), lexicon)
+    revised = _revise(build, part, config, models, nonempty, lexicon) if settings.rule == "facts" else {}
     for at, candidates in candidates_of.items():
-        if at in nonempty:
-            outcomes = [(sentence, next(checked)) for sentence in candidates.finalists()]
-            corrected[at] = _decide(_best_checked(corrected[at], candidates, outcomes, margin), settings)
+        if at in revised:
+            corrected[at] = _decide(_revised_row(corrected[at], candidates, revised[at], config), settings)
+        elif at in nonempty:
+            row = corrected[at].model_copy(update=_columns(candidates, candidates.ranked()[0]) | {"repairs": []})
+            corrected[at] = _decide(row, settings)
         else:
             row = corrected[at].model_copy(update={"clip_complex": candidates.clip_complex, "decision": "reject"})
             corrected[at] = row.reject("correct", Reason.NO_CANDIDATE)
     if settings.rule == "facts" and settings.vary:
-        _paraphrase(models, settings, corrected, nonempty, lexicon, margin)
+        _paraphrase(models, settings, corrected, nonempty, lexicon)
     return corrected
 
 
@@ -92,22 +103,34 @@ def _read_candidates(build: Build, part: int, scored: list[Scored]) -> dict[int,
     """Row of the partition -> candidates, for the kept rows."""
     captioned = build.read_rows("caption", part, Captioned)
     rewritten = build.read_rows("rewrite", part, Rewritten)
+    cleaned = build.read_rows("clean", part, Cleaned)
     return {
         at: Candidates(
             np.asarray(row.image_embedding, np.float32),
             np.asarray(row.complex_embedding, np.float32),
             row.clip_complex or 0.0,
-            _methods(captioned[at].captions, rewritten[at].rewrites),
+            _methods(captioned[at], rewritten[at].rewrites),
+            _scene(cleaned[at]),
         )
         for at, row in enumerate(scored)
         if row.kept
     }
 
 
-def _methods(captions: list[str] | None, rewrites: list[str] | None) -> dict[str, str]:
+def _methods(captioned: Captioned, rewrites: list[str] | None) -> dict[str, str]:
     """Sentence -> method; the same sentence counts once, as a caption."""
-    rewritten = dict.fromkeys(rewrites or (), "rewrite")
-    return rewritten | {_sentence(text): "caption" for text in captions or ()}
+    texts = captioned.captions or []
+    names = getattr(captioned, "caption_names", None) or ["caption"] * len(texts)
+    captions: dict[str, str] = {}
+    for text, name in zip(texts, names, strict=True):
+        captions.setdefault(_sentence(text), "caption" if name == "caption" else f"caption:{name}")
+    return captions | {text: "rewrite" for text in rewrites or () if text not in captions}
+
+
+def _scene(cleaned: Cleaned) -> str:
+    """The complex prompt without praise and provenance, which say nothing that a picture could show."""
+    praise = set(cleaned.qualities or ())
+    return ", ".join(keyword for keyword in cleaned.keywords or () if keyword not in praise) or cleaned.complex or ""
 
 
 def _sentence(text: str) -> str:
@@ -124,13 +147,11 @@ def _embed(models: Models, settings: CorrectConfig, pairs: list[Candidates]) -> 
             pair.vectors |= {text: next(vectors) for text in pair.methods if text not in pair.vectors}
 
 
-def _fuse(
-    models: Models, settings: CorrectConfig, pairs: list[Candidates], lexicon: Lexicon, margin: float
-) -> None:  # fmt: skip
+def _fuse(models: Models, settings: CorrectConfig, pairs: list[Candidates], lexicon: Lexicon) -> None:
     """Adds the LLM's fusion of the best caption and another candidate that states a group of facts it leaves out."""
     requests = []
     for pair in pairs:
-        best = pair.best(margin)
+        best = pair.best()
         groups = {fact.group for fact in lexicon.facts(best)}
         others = [text for text in pair.methods if {fact.group for fact in lexicon.facts(text)} - groups]
         if others:
@@ -141,13 +162,79 @@ def _fuse(
     _embed(models, settings, [pair for pair, _, _ in requests])
 
 
+def _revise(
+    build: Build, part: int, config: BuildConfig, models: Models, pairs: dict[int, Candidates], lexicon: Lexicon
+) -> dict[int, list[Revision]]:
+    """Row -> its revised sentences, the best first; their embeddings are added to the candidates."""
+    texts = [PictureTexts(number, pair.methods, pair.scene) for number, pair in enumerate(pairs.values())]
+    llm = models.llm if config.facts.extractor == "llm" else None
+    sentences = _read([text for one in texts for text in (*one.candidates, one.scene)], config, lexicon, llm)
+    images = np.stack([pair.image for pair in pairs.values()]) if pairs else np.zeros((0, 0), np.float32)
+    prompts = np.stack([pair.complex_vector for pair in pairs.values()]) if pairs else images
+    targets = images + config.correct.prompt_weight * prompts
+    groups = [group.values for group in lexicon.groups.values()]
+    alternatives = Alternatives(StatedValues().add(sentences), text_vectors(config.facts.similarity), groups)
+    alternatives.prepare(fact for sentence in sentences for fact in sentence.facts)
+    others = OtherValues(alternatives, models, config.correct, targets)
+    witnesses = _witnesses(build, part, config, models, pairs, targets)
+    correction = FactCorrection(
+        config.correct,
+        witnesses,
+        lambda texts: _read(texts, config, lexicon, llm),
+        others,
+        lambda sentences: people_of(sentences, config.facts.parser),
+    )
+    revised = dict(zip(pairs, correction.revise(texts), strict=True))
+    for at, revisions in revised.items():
+        for one in revisions:
+            pairs[at].methods.setdefault(one.text, pairs[at].methods[one.before])
+    _embed(models, config.correct, list(pairs.values()))
+    return revised
+
+
+def _read(
+    texts: Sequence[str], config: BuildConfig, lexicon: Lexicon, llm: ChatModel | None
+) -> list[Sentence]:  # fmt: skip
+    """The facts of texts; with ``correct.only_lexicon`` those that the lexicon names."""
+    sentences = extract(texts, config.facts, llm)
+    if not config.correct.only_lexicon:
+        return sentences
+    return [
+        dataclasses.replace(
+            one, facts=tuple(fact for fact in one.facts if lexicon.facts(one.text[fact.start : fact.end]))
+        )
+        for one in sentences
+    ]
+
+
+def _witnesses(
+    build: Build, part: int, config: BuildConfig, models: Models, pairs: dict[int, Candidates], targets: FloatArray
+) -> list[Witness]:
+    """Those of ``correct.witnesses``, in its order; pictures are numbered as ``pairs`` are. ``targets``: what CLIP
+    compares sentences with, [pictures, width]."""
+    rows = list(pairs)
+
+    def pictures(places: Sequence[int]) -> Iterator[Image.Image]:
+        return prefetch(to_rgb, build.images(part, [fetched[rows[place]] for place in places]), _WINDOW)
+
+    witnesses: list[Witness] = []
+    fetched = build.read_rows("fetch", part, Pair) if set(config.correct.witnesses) - {"clip"} else []
+    for name in dict.fromkeys(config.correct.witnesses):
+        if name == "clip":
+            witnesses.append(ClipWitness(models, config.correct, targets))
+        else:
+            witnesses.append(YesNoWitness(name, getattr(models, name).probabilities, pictures))
+    return witnesses
+
+
 def _paraphrase(
     models: Models, settings: CorrectConfig, rows: list[Corrected], candidates_of: dict[int, Candidates],
-    lexicon: Lexicon, margin: float,
+    lexicon: Lexicon,
 ) -> None:  # fmt: skip
     """Paraphrases the simple prompts of kept rows, each with its key as the seed, unless CLIP is sure that the sentence
     before fits the picture better."""
     rules = read_paraphrase_rules(settings.wordings)
+    margin = math.log(settings.evidence / (1 - settings.evidence)) / models.clip.logit_scale
     paraphrases = {
         at: rules.paraphrase(row.simple, lexicon, random.Random(row.key))
         for at, row in enumerate(rows)
@@ -162,21 +249,36 @@ def _paraphrase(
             rows[at] = row.model_copy(update={"worded_from": row.simple} | _columns(candidates, sentence))
 
 
-def _best_checked(
-    row: Corrected, candidates: Candidates, outcomes: list[tuple[str, CheckedSentence]], margin: float
+def _revised_row(
+    row: Corrected, candidates: Candidates, revisions: list[Revision], config: BuildConfig
 ) -> Corrected:  # fmt: skip
-    """The row with the better of its checked finalists; the first, a caption, if CLIP is not sure."""
-    (before, outcome), *others = outcomes
-    if others and others[0][1].score > outcome.score + margin:
-        before, outcome = others[0]
-    candidates.methods.setdefault(outcome.sentence, candidates.methods[before])
-    candidates.vectors[outcome.sentence] = outcome.vector
+    """The row with the best of its revised sentences, and all captions that have a name of their own."""
+    best = revisions[0]
     columns = {
-        "before": before if outcome.repairs else None,
-        "repairs": outcome.repairs,
-        "facts_checked": outcome.facts_checked,
+        "before": best.before if best.repairs else None,
+        "repairs": best.repairs,
+        "facts_checked": best.checked,
+        "captions": _captions(candidates, revisions, config),
     }
-    return row.model_copy(update=columns | _columns(candidates, outcome.sentence))
+    return row.model_copy(update=columns | _columns(candidates, best.text))
+
+
+def _captions(candidates: Candidates, revisions: list[Revision], config: BuildConfig) -> str | None:
+    """The revised sentences as a JSON list of Caption; None where the captioner gave no captions of several names."""
+    named = [one for one in revisions if ":" in candidates.methods[one.before]]
+    if not named:
+        return None
+    captions = [
+        Caption(
+            name=candidates.methods[one.before].partition(":")[2] or candidates.methods[one.before],
+            text=one.text,
+            score=candidates.score(one.text),
+            model=config.models.captioner if one in named else config.models.llm,
+            dropped=one.repairs,
+        )
+        for one in revisions
+    ]
+    return json.dumps([caption.model_dump() for caption in captions], ensure_ascii=False)
 
 
 def _columns(candidates: Candidates, simple: str) -> dict[str, object]:
@@ -184,7 +286,7 @@ def _columns(candidates: Candidates, simple: str) -> dict[str, object]:
     text_scores = {sentence: float(candidates.complex_vector @ candidates.vectors[sentence]) for sentence in ranked}
     return {
         "simple": simple,
-        "method": candidates.methods[simple],
+        "method": candidates.methods[simple].partition(":")[0],
         "clip_simple": candidates.score(simple),
         "clip_complex": candidates.clip_complex,
         "text_simple": text_scores[simple],

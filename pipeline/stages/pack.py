@@ -18,12 +18,14 @@ def pack(build: Build, config: BuildConfig, models: Models) -> list[list[Row]]:
     shards: list[ShardInfo] = []
     index: list[dict[str, object]] = []
     extensions: set[str] = set()
+    captions = 0
     with build.replacing("shards") as folder:
         for name, group in planned_shards(build, config.pack):
             with build.writing(f"{folder}/{name}") as file:
                 index += write_samples(build, file, name, group)
             shards.append(ShardInfo(name=name, count=len(group), bytes=file.size, sha256=file.sha256))
             extensions |= {item.sample.ext for item in group}
+            captions += sum(bool(item.captions) for item in group)
         describe_shards(build, shards, index, models, folder)
-    build.write_bytes("README.md", dataset_card(len(index), extensions).encode())
+    build.write_bytes("README.md", dataset_card(len(index), extensions, captions=captions).encode())
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
@@ -10,13 +11,15 @@ from surd.pipeline.models import Models
 from surd.pipeline.models.chat import ChatModel
 from surd.pipeline.sentences.plain_sentence import InvalidRewrite, rewritten_sentence
 from surd.pipeline.sentences.rewrite_template import RewriteTemplate, read_template
-from surd.schemas import BuildConfig, Cleaned, Rewritten, Safe
+from surd.schemas import BuildConfig, Captioned, Cleaned, Rewritten, Safe
 from surd.schemas.config import RewriteConfig
 
 
 def rewrite(build: Build, part: int, config: BuildConfig, models: Models) -> list[Rewritten]:
     """One partition's rewrites, up to ``rewrite.k`` different ones per prompt, the surest first.
 
+    With ``rewrite.caption`` the LLM sees what the surest caption says beside the prompt: a prompt alone does not tell
+    which of its words the picture shows.
     After an unusable answer the prompt is tried once more, then dropped: ``rewrite_dropped`` gives the reason.
     """
     settings = config.rewrite
@@ -26,10 +29,13 @@ def rewrite(build: Build, part: int, config: BuildConfig, models: Models) -> lis
         return rewritten.rows
     template = read_template(settings.template)
     # A small LLM puts every word of its input into the sentence: words that must not be in it are left out.
+    captions = rewritten.of_kept(build.read_rows("caption", part, Captioned)) if settings.caption else []
+    seen = [(row.captions or [""])[0] for row in captions] or [""] * len(prompts)
     scenes = [template.scene(_scene_keywords(prompt)) for prompt in prompts]
-    answers = _Answers(models.llm, template, settings, sorted(set(scenes)))
-    for at, scene in zip(rewritten.kept, scenes, strict=True):
-        sentences, dropped = answers.of(scene)
+    requests = [_Request(scene, caption) for scene, caption in zip(scenes, seen, strict=True)]
+    answers = _Answers(models.llm, template, settings, sorted(set(requests)))
+    for at, request in zip(rewritten.kept, requests, strict=True):
+        sentences, dropped = answers.of(request)
         rewritten.set(at, rewrites=sentences, rewrite_dropped=dropped)
     return rewritten.rows
 
@@ -40,30 +46,39 @@ def _scene_keywords(prompt: Cleaned) -> list[str]:
     return [keyword for keyword in keywords if keyword not in praise] or keywords
 
 
+class _Request(NamedTuple):
+    """A prompt's scene, and the caption beside it ("" for none)."""
+
+    scene: str
+    caption: str
+
+
 class _Answers:
-    """The LLM's sentences for each distinct prompt, and why other answers were not used."""
+    """The LLM's sentences for each distinct request, and why other answers were not used."""
 
-    def __init__(self, llm: ChatModel, template: RewriteTemplate, settings: RewriteConfig, prompts: list[str]) -> None:
+    def __init__(
+        self, llm: ChatModel, template: RewriteTemplate, settings: RewriteConfig, requests: list[_Request]
+    ) -> None:
         self._llm, self._template, self._settings = llm, template, settings
-        self._sentences: dict[str, list[str]] = {prompt: [] for prompt in prompts}
-        self._reasons: dict[str, list[str]] = {prompt: [] for prompt in prompts}
+        self._sentences: dict[_Request, list[str]] = {request: [] for request in requests}
+        self._reasons: dict[_Request, list[str]] = {request: [] for request in requests}
         for number in range(settings.k):
-            unusable = self._ask(prompts, 0.0 if number == 0 else settings.temperature, settings.seed + number)
+            unusable = self._ask(requests, 0.0 if number == 0 else settings.temperature, settings.seed + number)
             # A seed that no first try has; a higher temperature would only make the answers wilder.
-            for prompt, why in self._ask(unusable, settings.temperature, settings.seed + settings.k + number).items():
-                self._drop(prompt, why)
+            for request, why in self._ask(unusable, settings.temperature, settings.seed + settings.k + number).items():
+                self._drop(request, why)
 
-    def of(self, prompt: str) -> tuple[list[str], str | None]:
-        return list(dict.fromkeys(self._sentences[prompt])), "; ".join(dict.fromkeys(self._reasons[prompt])) or None
+    def of(self, request: _Request) -> tuple[list[str], str | None]:
+        return list(dict.fromkeys(self._sentences[request])), "; ".join(dict.fromkeys(self._reasons[request])) or None
 
-    def _ask(self, prompts: Iterable[str], temperature: float, seed: int) -> dict[str, str]:
-        """One answer per prompt; keeps the usable ones and returns why the others are not.
+    def _ask(self, requests: Iterable[_Request], temperature: float, seed: int) -> dict[_Request, str]:
+        """One answer per request; keeps the usable ones and returns why the others are not.
 
         A prompt without any answer is not tried again: the server has already been retried.
         """
-        unusable: dict[str, str] = {}
-        prompts = list(prompts)
-        chats = [self._template.chat(prompt) for prompt in prompts]
+        unusable: dict[_Request, str] = {}
+        requests = list(requests)
+        chats = [self._template.chat(request.scene, request.caption) for request in requests]
         replies = self._llm.replies(
             chats,
             self._settings.max_new_tokens,
@@ -71,15 +86,18 @@ class _Answers:
             seed=seed,
             batch_size=self._settings.batch_size,
         )
-        for prompt, reply in zip(prompts, replies, strict=True):
+        for request, reply in zip(requests, replies, strict=True):
             if reply.text is None:
-                self._drop(prompt, reply.why or "no answer")
+                self._drop(request, reply.why or "no answer")
                 continue
             try:
-                self._sentences[prompt].append(rewritten_sentence(reply.text, prompt, self._template, cut=reply.cut))
+                sentence = rewritten_sentence(
+                    reply.text, request.scene, self._template, cut=reply.cut, caption=request.caption
+                )
+                self._sentences[request].append(sentence)
             except InvalidRewrite as reason:
-                unusable[prompt] = str(reason)
+                unusable[request] = str(reason)
         return unusable
 
-    def _drop(self, prompt: str, why: str) -> None:
-        self._reasons[prompt].append(why)
+    def _drop(self, request: _Request, why: str) -> None:
+        self._reasons[request].append(why)

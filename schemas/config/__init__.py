@@ -10,12 +10,14 @@ from surd.schemas.config.acquisition import (
 )
 from surd.schemas.config.build import (
     CONFIG_VERSION,
+    FLOAT32_ROLES,
     BuildConfig,
     CaptionConfig,
     CleanConfig,
     CorrectConfig,
     DedupConfig,
     EmbedConfig,
+    FactsConfig,
     ModelsConfig,
     PackConfig,
     Pooling,
@@ -29,6 +31,7 @@ from surd.schemas.config.build import (
 
 __all__ = [
     "CONFIG_VERSION",
+    "FLOAT32_ROLES",
     "BuildConfig",
     "CaptionConfig",
     "CivitaiConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "DedupConfig",
     "DemoConfig",
     "EmbedConfig",
+    "FactsConfig",
     "FetchConfig",
     "LexicaConfig",
     "ModelsConfig",

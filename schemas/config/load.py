@@ -56,7 +56,8 @@ def explain(error: ValidationError) -> str:
         near = difflib.get_close_matches(names[-1], known, n=1)
         remedy = f"did you mean {near[0]!r}?" if near else f"the fields here are: {', '.join(known)}"
         return f"config field {field!r} does not exist; {remedy}"
-    return f"config field {field!r} is {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+    why = fault["msg"].removeprefix("Value error, ")
+    return f"config field {field!r} is {fault['input']!r}: {why[:1].lower()}{why[1:]}"
 
 
 def _fields_at(names: list[str]) -> list[str]:

@@ -27,6 +27,8 @@ def run(config: TrainConfig) -> None:
 
     - No LLM: `sur-train --shards '...' --w-llm 0`
 
+    - On all captions of a sample, another each epoch: `sur-train --shards '...' --caption mixed`
+
     - As the authors' own code: `sur-train --shards '...' --objective authors`
 
     - Settings in a file, one of them overruled: `sur-train --config train.yaml --lr 1e-5`

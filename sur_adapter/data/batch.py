@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sur_adapter.data.captions import NamedTexts
 from sur_adapter.data.column_arrays import to_float
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest
@@ -20,7 +21,8 @@ class TrainingSample:
     """One sample as stored: ``image`` encoded, or None if images are not read.
 
     ``arrays`` has a stored array for each column read, named as by ``batch_field``, and "..._mask" and "..._pooled"
-    if the column has them. ``places`` names the tar member of each array, for error messages.
+    if the column has them. ``places`` names the tar member of each array, for error messages. ``captions`` are read
+    only if one of them is to be drawn, and ``caption`` is the text drawn.
     """
 
     key: str
@@ -28,6 +30,8 @@ class TrainingSample:
     simple: str
     complex: str
     image: bytes | None = None
+    captions: NamedTexts = ()
+    caption: str | None = None
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
 
@@ -36,6 +40,7 @@ class TrainingSample:
 class Batch:
     """B samples; None is what was not requested. Numbers are float32, masks bool (True: a real token).
 
+    ``captions`` has the text drawn for each sample; None: captions are not drawn, the simple prompts stand for them.
     ``images_BCHW`` in [-1, 1]. ``llm_BW`` of a pooled column, ``llm_BLW`` and its mask of a token-level one, padded to
     the batch's longest. Latents are the VAE's, neither sampled nor scaled (factors: the column's manifest).
     """
@@ -43,6 +48,7 @@ class Batch:
     keys: list[str]
     simple: list[str]
     complex: list[str]
+    captions: list[str] | None = None
     images_BCHW: Tensor | None = None
     llm_BW: Tensor | None = None
     llm_BLW: Tensor | None = None
@@ -90,6 +96,7 @@ def collate(samples: list[TrainingSample], image_size: int | None = None) -> Bat
         keys=[sample.key for sample in samples],
         simple=[sample.simple for sample in samples],
         complex=[sample.complex for sample in samples],
+        captions=None if samples[0].caption is None else [sample.caption or "" for sample in samples],
         **parts,
     )
 

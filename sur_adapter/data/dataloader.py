@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from sur_adapter.data.batch import Batch, collate
+from sur_adapter.data.batch import Batch, TrainingSample, collate
+from sur_adapter.data.captions import SIMPLE, draw_caption
 from sur_adapter.data.sample_order import SampleOrder
 from surd.schemas.errors import SurdError
 
@@ -67,17 +69,18 @@ class BatchLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at the very next sample, with any number of workers and any batch size.
 
-        SurdError if the state is of other data, another seed, shuffle or number of ranks: the next sample is then
-        undefined.
+        SurdError if the state is of other data, another seed, shuffle, number of ranks or choice of captions: the next
+        sample is then undefined.
         """
-        for name, value in self._stream_settings().items():
+        for name, value in ({"caption": None} | self._stream_settings()).items():
             if state.get(name) != value:
                 raise SurdError(f"resume: the state's {name} is {state.get(name)!r}, this run's {value!r}; start again")
         self._taken = int(state["samples"])
 
     def _stream_settings(self) -> dict[str, Any]:
         order = self.order
-        return {"seed": order.seed, "world": order.world, "shuffle": order.shuffle, "data": self.data.fingerprint}
+        settings = {"seed": order.seed, "world": order.world, "shuffle": order.shuffle, "data": self.data.fingerprint}
+        return settings | ({"caption": self.data.caption} if self.data.caption != SIMPLE else {})
 
     def _spans(self) -> Iterator[tuple[int, int]]:
         """First and last (exclusive) sample of each of the rank's next batches."""
@@ -105,11 +108,20 @@ class _SpanDataset(Dataset[Batch | SurdError]):
             if self.data.remote:
                 self.data.fetch_ahead(self.order.locations(start, stop + self.order.shuffle))
             return collate(
-                [self.data.read(location) for location in self.order.locations(start, stop)], self.image_size
+                [self._drawn(self.data.read(location), epoch) for epoch, location in self.order.by_epoch(start, stop)],
+                self.image_size,
             )
         except SurdError as error:
             self.data.stop_fetching()  # here too: a worker process has copies of its own
             return error
+
+    def _drawn(self, sample: TrainingSample, epoch: int) -> TrainingSample:
+        if self.data.caption == SIMPLE:
+            return sample
+        text = draw_caption(
+            self.data.caption, sample.simple, sample.captions, key=sample.key, seed=self.order.seed, epoch=epoch
+        )
+        return replace(sample, caption=text)
 
 
 def _unchanged(batch: Any) -> Any:

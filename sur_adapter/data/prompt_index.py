@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sur_adapter.data.captions import NamedTexts
 from surd.schemas.errors import SurdError, one_line
 from surd.schemas.manifest import ShardInfo
 from surd.schemas.paths import open_path
+from surd.schemas.shard_format.captions import MAX_CAPTIONS
 
 COLUMNS = ["key", "simple", "complex"]
+CAPTIONS = "captions"  # a list of Caption; only builds with several captions a sample have this column
+REMEDY = "surd verify BUILD --repair makes it again"
+_ROWS = 4096
 
 
 class PromptIndex:
@@ -23,14 +34,56 @@ class PromptIndex:
         self.name = f"{root}/index.parquet"
         self.groups: dict[str, int] = {}
         self.bounds: dict[str, tuple[str, str]] = {}
+        self._table: Any = None
         try:
             self._open()
         except FileNotFoundError:
             return  # the shards hold the prompts too
         except Exception as error:  # every protocol raises its own, and Arrow on damage all sorts
             reason = one_line(error)
-            remedy = "surd verify BUILD --repair makes it again; without it the prompts are read from the shards"
-            raise SurdError(f"{self.name}: cannot be read ({reason}); {remedy}") from error
+            raise SurdError(
+                f"{self.name}: cannot be read ({reason}); {REMEDY}; without it the prompts are read from the shards"
+            ) from error
+
+    def captions(self, shard: ShardInfo) -> list[NamedTexts]:
+        """The captions of a shard's samples, in order."""
+        with self._damage(f"the captions of {shard.name}"):
+            rows = self._table.read_row_group(self.groups[shard.name], columns=self._caption_columns, use_threads=False)
+            return _named_texts(rows[CAPTIONS])
+
+    def captioned(self, shards: Collection[str]) -> Iterator[tuple[str, NamedTexts]]:
+        """Simple prompt and captions of every sample of the shards of those names; nothing if it lists no captions.
+
+        SurdError if there is no index: the shards themselves would have to be read from end to end.
+        """
+        if self._table is None:
+            raise SurdError(f"{self.name}: is missing, and only it lists the captions of every sample; {REMEDY}")
+        if CAPTIONS not in self._table.schema_arrow.names:
+            return
+        with self._damage("its captions"):
+            columns = ["shard", "simple", *self._caption_columns]
+            for rows in self._table.iter_batches(_ROWS, columns=columns, use_threads=False):
+                names, simple = (rows.column(name).to_pylist() for name in ("shard", "simple"))
+                for name, text, captions in zip(names, simple, _named_texts(rows.column(CAPTIONS)), strict=True):
+                    if name in shards:
+                        yield text or "", captions
+
+    @property
+    def _caption_columns(self) -> list[str]:
+        """The paths in Parquet of names and texts of captions."""
+        schema = self._table.schema
+        paths = [schema.column(number).path for number in range(len(schema))]
+        paths = [path for path in paths if path.split(".")[0] == CAPTIONS and path.split(".")[-1] in ("name", "text")]
+        if len(paths) != 2:
+            raise ValueError("they are not lists of name and text")
+        return paths
+
+    @contextmanager
+    def _damage(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, LookupError, pa.ArrowException) as error:
+            raise SurdError(f"{self.name}: {what} cannot be read ({one_line(error)}); {REMEDY}") from error
 
     def _open(self) -> None:
         """Read the footer: which row group belongs to which shard."""
@@ -68,3 +121,17 @@ class PromptIndex:
         if len(rows) != shard.count or any(rows[name].null_count for name in COLUMNS):
             raise SurdError(f"{self.name}: has {len(rows)} rows of {shard.name}, not {shard.count}; pack again")
         return columns
+
+
+def _named_texts(column: pa.ChunkedArray | pa.Array) -> list[NamedTexts]:
+    """Name and text of each row's captions. Raises ValueError where one has none, or a row has too many."""
+    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    lengths = [length or 0 for length in pc.list_value_length(lists).to_pylist()]
+    captions = lists.flatten()
+    names, texts = (captions.field(name).to_pylist() for name in ("name", "text"))
+    if any(not isinstance(value, str) for value in (*names, *texts)):
+        raise ValueError("a caption has no name or no text")
+    if max(lengths, default=0) > MAX_CAPTIONS:
+        raise ValueError(f"a sample has more than {MAX_CAPTIONS} captions")
+    pairs = iter(zip(names, texts, strict=True))
+    return [tuple(islice(pairs, length)) for length in lengths]

@@ -28,17 +28,21 @@ class SampleOrder:
 
     def locations(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Samples ``start`` to ``stop`` of the stream."""
-        locations: list[tuple[int, int]] = []
+        return [location for _, location in self.by_epoch(start, stop)]
+
+    def by_epoch(self, start: int, stop: int) -> list[tuple[int, tuple[int, int]]]:
+        """The same, each with the number of its epoch."""
+        samples: list[tuple[int, tuple[int, int]]] = []
         epoch, taken = self._epoch_at(start)
-        while len(locations) < stop - start:
+        while len(samples) < stop - start:
             first, last = self._rank_slice(epoch, self.rank)
-            while taken < last - first and len(locations) < stop - start:
+            while taken < last - first and len(samples) < stop - start:
                 number, within = divmod(taken, self.shuffle)
-                more = self._shuffled(epoch, number)[within : within + stop - start - len(locations)]
-                locations += more
+                more = self._shuffled(epoch, number)[within : within + stop - start - len(samples)]
+                samples += [(epoch, location) for location in more]
                 taken += len(more)
             epoch, taken = epoch + 1, 0
-        return locations
+        return samples
 
     def lengths(self, epochs: int) -> list[int]:
         """How many samples each rank reads in the first ``epochs`` epochs; they differ by one at most."""

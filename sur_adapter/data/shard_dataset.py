@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from sur_adapter.data.batch import Batch, TrainingSample, batch_field, collate
+from sur_adapter.data.captions import SIMPLE, CaptionCounts
 from sur_adapter.data.column_arrays import to_float
 from sur_adapter.data.dataloader import BatchLoader
 from sur_adapter.data.dataset_layout import DatasetLayout
@@ -58,6 +59,8 @@ class ShardDataset:
     ``columns`` are names of columns, or kinds if the build has one column of that kind: llm, latents, clip. Without
     ``image`` no image byte is read, and where ``index.parquet`` has the prompts, no shard is opened either. Shards
     that are not local are copied into ``cache`` (default: the user's cache folder), at most ``cache_bytes`` of them.
+    ``caption`` chooses the texts of ``Batch.captions`` (see ``draw_caption``); unless it is simple, the index is read
+    at once, for ``caption_counts``.
 
     Nothing is opened before it is needed. Raises SurdError naming the file, and the member if there is one, when
     something is missing, damaged, hostile or not what its manifest describes.
@@ -69,13 +72,14 @@ class ShardDataset:
         *,
         columns: Sequence[str] = (),
         image: bool = True,
+        caption: str = SIMPLE,
         shuffle: int = SHUFFLE,
         cache: Path | None = None,
         cache_bytes: int = 64 << 30,
     ) -> None:
         self.layout = pattern if isinstance(pattern, DatasetLayout) else DatasetLayout(pattern)
         self.shards, self.manifest = self.layout.shards, self.layout.manifest
-        self.image, self.shuffle = image, shuffle
+        self.image, self.caption, self.shuffle = image, caption, shuffle
         self.reads: dict[str, ColumnManifest] = {}  # part of the batch -> column
         for name in columns:
             manifest = self._find(name)
@@ -86,6 +90,7 @@ class ShardDataset:
         self._tars = {field: self.layout.column_tars(manifest) for field, manifest in self.reads.items()}
         self._most_open = min(MOST_OPEN, 2 + -(-shuffle * len(self.shards) // len(self)))
         self._reset()
+        self.caption_counts = self._count_captions() if caption != SIMPLE else None
 
     def __len__(self) -> int:
         return sum(info.count for info in self.layout.infos)
@@ -215,6 +220,13 @@ class ShardDataset:
     def _index(self) -> PromptIndex:
         return PromptIndex(self.layout.root)
 
+    def _count_captions(self) -> CaptionCounts:
+        """How many samples have the captions asked for. SurdError if none has."""
+        index = self._index
+        counts = CaptionCounts.of(self.caption, index.captioned({info.name for info in self.layout.infos}))
+        counts.check(index.name)
+        return counts
+
     def _find(self, name: str) -> ColumnManifest:
         """The column of that name, or the only one of that kind."""
         if "/" not in name:
@@ -245,9 +257,9 @@ class ShardDataset:
         url, info = self.shards[number], self.layout.infos[number]
         texts: Texts
         if self._in_index(number):
-            texts = IndexTexts(self._index, info)
+            texts = IndexTexts(self._index, info, captions=self.caption != SIMPLE)
         else:
-            texts = TarTexts(self._tar(url, info), image=self.image)
+            texts = TarTexts(self._tar(url, info), image=self.image, captions=self.caption != SIMPLE)
             if not self.remote:  # a copy was verified by its sha256
                 self._index.check(info.name, url, texts.keys)
         columns = [

@@ -4,72 +4,100 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from sur_adapter.data.batch import TrainingSample
+from sur_adapter.data.captions import NamedTexts
 from sur_adapter.data.prompt_index import PromptIndex
 from sur_adapter.data.tar_index import Span, TarIndex
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import EMPTY_PROMPT_KEY, ColumnManifest, ShardInfo
+from surd.schemas.shard_format.captions import CAPTIONS, parse_captions
 from surd.schemas.shard_format.columns import ARRAY, MASK, POOLED, check_array, check_mask, check_pooled
 from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
 from surd.schemas.shard_format.npy import read_npy
 
 FIELD_SUFFIXES = {ARRAY: "", MASK: "_mask", POOLED: "_pooled"}
+_IMAGE = "image"  # whatever its suffix
+
+
+class SampleTexts(NamedTuple):
+    """What is read of a sample beside its columns."""
+
+    simple: str
+    complex: str
+    image: bytes | None = None
+    captions: NamedTexts = ()
 
 
 class Texts(Protocol):
-    """Where keys, prompts and, if read, images of one shard come from."""
+    """Where keys, prompts and, if read, images and captions of one shard come from."""
 
     name: str
     keys: list[str]
 
-    def read(self, index: int) -> tuple[str, str, bytes | None]:
-        """Simple prompt, complex prompt and image of the ``index``-th sample."""
+    def read(self, index: int) -> SampleTexts:
+        """Of the ``index``-th sample."""
 
     def close(self) -> None: ...
 
 
 class TarTexts:
-    """Prompts, and with ``image`` also images, of the shard itself: one read a sample."""
+    """Prompts, and with ``image`` and ``captions`` also those, of the shard itself: one read a sample."""
 
-    def __init__(self, tar: TarIndex, *, image: bool) -> None:
+    def __init__(self, tar: TarIndex, *, image: bool, captions: bool = False) -> None:
         self.name, self.keys = tar.name, tar.keys
-        self._tar = tar
+        self._tar, self._captions = tar, captions
         self._spans = [self._spans_of(key, members, image) for key, members in zip(tar.keys, tar.members, strict=True)]
 
-    def read(self, index: int) -> tuple[str, str, bytes | None]:
+    def read(self, index: int) -> SampleTexts:
         begin, size, spans = self._spans[index]
         data = self._tar.read(begin, size)
-        simple, complex_, *image = [data[start : start + length] for start, length in spans]
-        return simple.decode(errors="replace"), complex_.decode(errors="replace"), image[0] if image else None
+        parts = {name: data[start : start + length] for name, (start, length) in spans.items()}
+        return SampleTexts(
+            parts["simple.txt"].decode(errors="replace"),
+            parts["complex.txt"].decode(errors="replace"),
+            parts.get(_IMAGE),
+            self._named_texts(index, parts[CAPTIONS]) if CAPTIONS in parts else (),
+        )
 
     def close(self) -> None:
         self._tar.close()
 
-    def _spans_of(self, key: str, members: dict[str, Span], image: bool) -> tuple[int, int, list[Span]]:
+    def _named_texts(self, index: int, data: bytes) -> NamedTexts:
+        try:
+            return tuple((caption.name, caption.text) for caption in parse_captions(data))
+        except ValueError as error:
+            raise SurdError(f"{self.name}: member {self.keys[index]}.{CAPTIONS}: {error}; pack it again") from None
+
+    def _spans_of(self, key: str, members: dict[str, Span], image: bool) -> tuple[int, int, dict[str, Span]]:
         """Where the sample's wanted members lie: first byte, bytes in all, and each one's place in them."""
-        found = [members.get("simple.txt"), members.get("complex.txt")]
+        found = {name: members.get(name) for name in ("simple.txt", "complex.txt")}
         if image:
-            found.append(next((members[suffix] for suffix in IMAGE_SUFFIXES if suffix in members), None))
-        spans = [span for span in found if span is not None]
+            found[_IMAGE] = next((members[suffix] for suffix in IMAGE_SUFFIXES if suffix in members), None)
+        if self._captions and CAPTIONS in members:
+            found[CAPTIONS] = members[CAPTIONS]
+        spans = {name: span for name, span in found.items() if span is not None}
         if len(spans) < len(found):
             raise SurdError(f"{self.name}: sample {key} lacks its image, simple.txt or complex.txt; pack it again")
-        begin = min(start for start, _ in spans)
-        return begin, max(sum(span) for span in spans) - begin, [(start - begin, size) for start, size in spans]
+        begin = min(start for start, _ in spans.values())
+        size = max(sum(span) for span in spans.values()) - begin
+        return begin, size, {name: (start - begin, length) for name, (start, length) in spans.items()}
 
 
 class IndexTexts:
     """Prompts from the index, where images are not read: the shard itself is never opened."""
 
-    def __init__(self, index: PromptIndex, shard: ShardInfo) -> None:
+    def __init__(self, index: PromptIndex, shard: ShardInfo, *, captions: bool = False) -> None:
         self.name = index.name
         self.keys, self._simple, self._complex = index.read(shard)
+        self._captions = index.captions(shard) if captions else None
 
-    def read(self, index: int) -> tuple[str, str, bytes | None]:
-        return self._simple[index], self._complex[index], None
+    def read(self, index: int) -> SampleTexts:
+        captions = self._captions[index] if self._captions else ()
+        return SampleTexts(self._simple[index], self._complex[index], None, captions)
 
     def close(self) -> None:
         pass
@@ -81,8 +109,8 @@ class EmptyPrompt:
     def __init__(self, name: str) -> None:
         self.name, self.keys = name, [EMPTY_PROMPT_KEY]
 
-    def read(self, index: int) -> tuple[str, str, bytes | None]:
-        return "", "", None
+    def read(self, index: int) -> SampleTexts:
+        return SampleTexts("", "")
 
     def close(self) -> None:
         pass
@@ -132,7 +160,7 @@ class Shard:
             _same_keys(column.tar, texts)
 
     def read(self, index: int) -> TrainingSample:
-        simple, complex_, image = self._texts.read(index)
+        texts = self._texts.read(index)
         key = self._texts.keys[index]
         arrays: dict[str, np.ndarray] = {}
         places: dict[str, str] = {}
@@ -143,9 +171,10 @@ class Shard:
         return TrainingSample(
             key=key,
             shard=self._texts.name,
-            simple=simple,
-            complex=complex_,
-            image=image,
+            simple=texts.simple,
+            complex=texts.complex,
+            image=texts.image,
+            captions=texts.captions,
             arrays=arrays,
             places=places,
         )

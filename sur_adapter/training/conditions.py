@@ -33,7 +33,8 @@ DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Conditions:
     """One batch on the device: ``simple_BTD`` are the states the adapter gets, those of the empty prompt where
     ``kept_B`` is false; ``mask_BT`` is 1 where a token is real; ``llm`` is [B, W], or [B, L, W] with a mask. What no
-    loss needs is None."""
+    loss needs is None. ``distilled_B`` is false where ``llm`` are states of another text than the sample's; None: they
+    are of all."""
 
     simple_BTD: Tensor
     mask_BT: Tensor
@@ -42,6 +43,7 @@ class Conditions:
     latents: Tensor | None = None
     llm: Tensor | None = None
     llm_mask_BL: Tensor | None = None
+    distilled_B: Tensor | None = None
     added: dict[str, Tensor] | None = None
 
 
@@ -63,6 +65,7 @@ class Conditioner:
         self.config, columns = config, data.reads
         self.computed = sorted(needed_columns(config) - columns.keys())
         self.latents_column = columns.get(LATENTS)
+        self.distils_simple = "llm" in columns and columns["llm"].text != "complex"
         encodes_text = bool({SIMPLE, COMPLEX} & set(self.computed))
         is_stored = SIMPLE in columns and columns[SIMPLE].empty is not None
         self.empty: TextStates | None = None
@@ -107,16 +110,24 @@ class Conditioner:
             latents=self._latents(batch) if config.w_denoise else None,
             llm=_llm(batch, config.llm_targets),
             llm_mask_BL=batch.llm_mask_BL,
+            distilled_B=self._distilled(batch),
             added=self._added(simple.pooled),
         )
 
     def _simple(self, batch: Batch) -> TextStates:
         if batch.clip_simple_BTD is None:
-            return encode_prompts(self.pipe, batch.simple)
+            return encode_prompts(self.pipe, batch.captions or batch.simple)
         assert batch.clip_simple_mask_BT is not None, "text states come with their mask"
         return TextStates(
             states=batch.clip_simple_BTD, mask=batch.clip_simple_mask_BT, pooled=batch.clip_simple_pooled_BP
         )
+
+    def _distilled(self, batch: Batch) -> Tensor | None:
+        """Where the text drawn is the one that the LLM read."""
+        if batch.captions is None or not self.distils_simple:
+            return None
+        same = [drawn == simple for drawn, simple in zip(batch.captions, batch.simple, strict=True)]
+        return torch.tensor(same, device=self.pipe.device)
 
     def _latents(self, batch: Batch) -> Tensor:
         """Sampled from the VAE's posterior, and scaled as the UNet expects."""

@@ -54,6 +54,13 @@ class TrainConfig(BaseModel):
         description="Read latents and text states from the dataset's columns; off, or where it has none, they are"
         " computed at every step.",
     )
+    caption: str = Field(
+        default="simple",
+        min_length=1,
+        description="Text of each sample: simple, its simple prompt; mixed, at every epoch another of all its captions"
+        " and the simple prompt; or the name of a caption, e.g. short or long. Samples without it give the simple"
+        " prompt.",
+    )
     out: Path = Field(default=Path("runs/adapter"), description="Folder for the adapter, its log and its checkpoints.")
 
     objective: Literal["surd", "authors"] = Field(
@@ -153,6 +160,8 @@ class TrainConfig(BaseModel):
     def fingerprinted_settings(self) -> dict[str, Any]:
         """The settings that two runs must share for one to continue the other."""
         settings = self.model_dump(mode="json", exclude=NOT_FINGERPRINTED)
+        if self.caption == "simple":  # as runs from before there was a choice
+            del settings["caption"]
         return settings if self.lr_schedule == "constant" else settings | {"steps": self.steps}
 
 

@@ -6,10 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from sur_adapter.base_model import resolve_base
+from sur_adapter.data import captions
 from sur_adapter.data.batch import batch_field
 from sur_adapter.data.dataset_layout import DatasetLayout
 from sur_adapter.data.shard_dataset import ShardDataset
-from sur_adapter.training.conditions import LATENTS, needed_columns
+from sur_adapter.training.conditions import LATENTS, SIMPLE, needed_columns
 from sur_adapter.training.config import TrainConfig
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest
@@ -19,19 +20,64 @@ from surd.schemas.model_ref import content_hash, resolve_model
 def open_data(config: TrainConfig, computed: Collection[str] = ()) -> tuple[ShardDataset, str]:
     """The dataset and the base model to train for. Images are read only if latents must be computed from them.
 
-    Columns of what is ``computed`` anyway are left out. Raises SurdError if the LLM column is missing or ambiguous, or
-    a column was made with another base model.
+    Columns of what is ``computed`` anyway are left out, and so are the simple prompts' text states where captions are
+    drawn. Raises SurdError if the LLM column is missing or ambiguous, a column was made with another base model, or no
+    sample has the caption asked for.
     """
     layout = DatasetLayout(config.shards)
     base = config.base or layout.manifest.diffusion
     needed = needed_columns(config) - set(computed)
+    if config.caption != captions.SIMPLE:
+        needed -= {SIMPLE}
     columns = layout.columns()
     usable = {name: column for name, column in columns.items() if config.columns and _is_usable(column, needed)}
     for column in usable.values():
         _check_model(column, base)
     stored = {batch_field(column) for column in usable.values()}
     llm = [_llm_column(config, columns, layout.build)] if config.w_llm else []
-    return ShardDataset(layout, columns=[*llm, *usable], image=LATENTS in needed_columns(config) - stored), base
+    image = LATENTS in needed_columns(config) - stored
+    data = ShardDataset(layout, columns=[*llm, *usable], image=image, caption=config.caption)
+    _check_distillation(data)
+    return data, base
+
+
+def caption_notes(config: TrainConfig, data: ShardDataset) -> list[str]:
+    """What may surprise in a training on drawn captions, a sentence each."""
+    counts = data.caption_counts
+    if counts is None:
+        return []
+    notes = []
+    if without := counts.samples - counts.served:
+        kind = "several captions" if config.caption in captions.ANY else "a caption of that name"
+        notes.append(
+            f"--caption {config.caption}: {without:,} of {counts.samples:,} samples lack {kind} and give their simple"
+            " prompt"
+        )
+    stored = [name for name, column in data.columns.items() if column.kind == "clip" and column.text == "simple"]
+    unread = f", since the column {stored[0]} holds the states of simple prompts alone" if stored else ""
+    notes.append(f"--caption {config.caption}: texts are encoded at every step{unread}")
+    if _distils_simple(data):
+        notes.append(
+            f"--caption {config.caption}: the column {data.reads['llm'].column} holds an LLM's states of simple prompts"
+            " alone; samples for which another text is drawn have no part in LLM distillation"
+        )
+    return notes
+
+
+def _distils_simple(data: ShardDataset) -> bool:
+    """Whether an LLM column is read whose states are of the simple prompts."""
+    return "llm" in data.reads and data.reads["llm"].text != "complex"
+
+
+def _check_distillation(data: ShardDataset) -> None:
+    """SurdError if the LLM's states would be of another text than the caption, in every sample."""
+    counts = data.caption_counts
+    if counts is not None and not counts.simple and _distils_simple(data):
+        raise SurdError(
+            f"--caption: {data.caption!r} takes another text than the simple prompt in every sample, and"
+            f" {data.reads['llm'].column} holds the LLM's states of simple prompts alone; pass --w-llm 0, or --caption"
+            f" {captions.MIXED}"
+        )
 
 
 def _is_usable(column: ColumnManifest, needed: Collection[str]) -> bool:

@@ -71,11 +71,9 @@ class Objective:
         Padding is left out: at 77 tokens it would outvote the words of a short sentence six to one.
         """
         assert adapted.llm_target is not None
+        taught_B = conditions.kept_B if conditions.distilled_B is None else conditions.kept_B & conditions.distilled_B
         return kl(
-            adapted.llm_target,
-            adapted.encoder_states,
-            mask_BT=conditions.mask_BT * conditions.kept_B[:, None],
-            **self._kl(),
+            adapted.llm_target, adapted.encoder_states, mask_BT=conditions.mask_BT * taught_B[:, None], **self._kl()
         )
 
     def align(self, conditions: Conditions, adapted: SURAdapterOutput) -> Tensor:
@@ -102,7 +100,10 @@ class AuthorsObjective(Objective):
 
     def distil(self, conditions: Conditions, adapted: SURAdapterOutput) -> Tensor:
         assert adapted.llm_target is not None
-        return kl(adapted.llm_target, adapted.encoder_states, reduction="batch", **self._kl())
+        mask_BT = None
+        if conditions.distilled_B is not None:
+            mask_BT = conditions.distilled_B[:, None].expand(adapted.encoder_states.shape[:2])
+        return kl(adapted.llm_target, adapted.encoder_states, mask_BT=mask_BT, reduction="batch", **self._kl())
 
     def align(self, conditions: Conditions, adapted: SURAdapterOutput) -> Tensor:
         assert conditions.complex_BTD is not None

@@ -22,9 +22,9 @@ from sur_adapter.data.batch import Batch
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.files import weights_fingerprint, write_json
 from sur_adapter.training.checkpoint import Checkpoint, Checkpoints, Log
-from sur_adapter.training.conditions import Conditioner
+from sur_adapter.training.conditions import SIMPLE, Conditioner
 from sur_adapter.training.config import TrainConfig, TrainResult
-from sur_adapter.training.data import open_data
+from sur_adapter.training.data import caption_notes, open_data
 from sur_adapter.training.finished import adapter_file, check_finished, finished_error, stored_result
 from sur_adapter.training.objective import Losses
 from sur_adapter.training.state_dicts import Tensors, read_optimizer, read_weights, write_optimizer, write_weights
@@ -72,8 +72,12 @@ class TrainState:
                 with contextlib.suppress(OSError):  # another process may have written there
                     config.out.rmdir()
             raise
-        if state.conditioner.computed:
-            state.warn(f"no column of {', '.join(state.conditioner.computed)}: computed anew at every step")
+        notes = caption_notes(config, data)
+        computed = [part for part in state.conditioner.computed if part != SIMPLE or not notes]  # which say so
+        if computed:
+            state.warn(f"no column of {', '.join(computed)}: computed anew at every step")
+        for note in notes:
+            state.warn(note)
         return state
 
     def batches(self, start: int) -> Iterator[Batch]:

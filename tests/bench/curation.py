@@ -7,6 +7,7 @@ its goal. Exit code 1 when a figure misses its goal, 2 when the build cannot be 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import run_unit, units
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
+from tests.bench.ablations import ABLATIONS, WITH_LLM, Arm, ablation_figures, llm_gain, run_ablations
 from tests.bench.figures import Figure, figures_of, model_figures
 from tests.bench.judge import Record, Score, lost, payload_left, read_records, read_truth, score_kinds
 from tests.bench.truthfulness import Repairs, Rule, Tally, judge_repairs, judge_rules, tally
@@ -73,12 +75,19 @@ def _bench(args: argparse.Namespace, out: Path, console: Console) -> bool:
     measured = measure(records, paper)
     print_tables(console, records, **measured)
     figures = figures_of(**measured)
+    arms: list[Arm] = []
+    if args.ablations:
+        console.print("\nThe same captions with one part of correction changed")
+        arms = run_ablations(out, params, truths, console, [name for name in ABLATIONS if args.llm or name != WITH_LLM])
+        print_arms(console, arms)
+        figures += ablation_figures(arms)
     if args.models:
         console.print("\nThe embedded models on this world, never trained on")
         figures += model_figures(args.seed, console)
     print_figures(console, figures)
     met = all(figure.met for figure in figures)
     document = {"seed": args.seed, "size": args.size, "defects": args.defects, "met": met}
+    document |= {"llm_gain": llm_gain(arms), "ablations": [dataclasses.asdict(one) for one in arms]}
     print(json.dumps(document | {"figures": {figure.name: figure.document() for figure in figures}}))
     return met
 
@@ -209,6 +218,27 @@ def print_figures(console: Console, figures: list[Figure]) -> None:
     console.print(table)
 
 
+def print_arms(console: Console, arms: list[Arm]) -> None:
+    """The ablations, each share with its 95% interval."""
+    columns = (
+        "ablation",
+        "kept",
+        "true of those stated",
+        "true facts stated, of all",
+        "repairs that broke a fact",
+        "s",
+    )
+    table = _table("Ablations, with 95% intervals", *columns)
+    for one in arms:
+        shares = [
+            f"{percent(share)} ({percent(low)} to {percent(high)})" for share, low, high in (one.true, one.stated)
+        ]
+        table.add_row(one.name, str(one.kept), *shares, percent(one.broke), f"{one.seconds:.0f}")
+    console.print(table)
+    if (gain := llm_gain(arms)) is not None:
+        console.print(f"The LLM adds {100 * gain:.1f} points of stated true facts")
+
+
 def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
 
@@ -230,6 +260,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--keep", action="store_true", help="keep the build")
     parser.add_argument("--models", action="store_true", help="measure the embedded models too")
+    parser.add_argument("--ablations", action="store_true", help="measure what each part of correction does")
+    parser.add_argument("--no-llm", dest="llm", action="store_false", help="leave out the ablation that asks the LLM")
     parser.add_argument("--param", action="append", default=[], metavar="FIELD=VALUE", help="any config field, dotted")
     return parser.parse_args()
 

@@ -182,7 +182,7 @@ def _fingerprint(column: ColumnSpec, shard: ShardInfo, prompts: Prompts, models:
         "version": _VERSION,
         "column": column.name,
         "weights": column.revision or column.models(models).weights(column.role),
-        "dtype": models.dtype if column.kind == "llm" else None,
+        "dtype": models.dtype_of("embed_llm") if column.kind == "llm" else None,
         "read": read,
     }
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()

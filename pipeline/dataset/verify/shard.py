@@ -16,11 +16,12 @@ from surd.pipeline.dataset.reader import is_text
 from surd.pipeline.images.header import sniff
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Sample
+from surd.schemas.shard_format.captions import CAPTIONS, parse_captions
 from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
 from surd.schemas.shard_format.pixels import open_image
 from surd.schemas.shard_format.tar import TarMember
 
-_NAME = re.compile(r"([0-9a-f]{16})\.(png|jpg|webp|simple\.txt|complex\.txt|json)")
+_NAME = re.compile(r"([0-9a-f]{16})\.(png|jpg|webp|simple\.txt|complex\.txt|json|captions\.json)")
 _ORDER = ("image", "simple.txt", "complex.txt", "json")
 _NEEDED = {"key": "text", "shard": "text", "offset": "a whole number", "size": "a whole number", "sha256": "text"}
 _SAMPLE = "key", "sha256", "simple", "complex", "clip_simple", "clip_complex"
@@ -73,7 +74,10 @@ class Index:
 
 
 class ShardChecker:
-    """What the members of one shard must be: four a sample, keys ascending, texts and hashes as the JSON says."""
+    """What the members of one shard must be: four a sample, keys ascending, texts and hashes as the JSON says.
+
+    A fifth, its several captions, is optional.
+    """
 
     def __init__(self, index: dict[str, dict[str, Any]] | None) -> None:
         self._index = index
@@ -100,7 +104,9 @@ class ShardChecker:
         if len(self._sample) < 4 and kind != _ORDER[len(self._sample)]:
             yield member.name, f"it stands where the sample's {_ORDER[len(self._sample)]} belongs"
         self._sample[kind] = member
-        if len(self._sample) == 4:
+        if kind == CAPTIONS:
+            yield from self._captions_faults(key, member)
+        elif self._sample.keys() >= {*_ORDER}:
             yield from self._check(key)
 
     def end(self) -> tuple[list[str], list[tuple[str | None, str]]]:
@@ -115,6 +121,9 @@ class ShardChecker:
     def _lacking(self) -> Iterator[Fault]:
         if self._keys and (lacks := [kind for kind in _ORDER if kind not in self._sample]):
             yield self._keys[-1], f"the sample has no {lacks[0]}"
+        row = self._row(self._keys[-1]) if self._keys else None
+        if row is not None and row.get("captions") and CAPTIONS not in self._sample:
+            yield self._keys[-1], f"the sample has no {CAPTIONS}, and index.parquet lists captions of it"
 
     def _check(self, key: str) -> Iterator[Fault]:
         """One whole sample."""
@@ -136,7 +145,7 @@ class ShardChecker:
 
     def _index_faults(self, sample: Sample) -> Iterator[Fault]:
         image = self._sample["image"]
-        row = (self._index or {}).get(sample.key)
+        row = self._row(sample.key)
         if row is None:
             return
         if (row["offset"], row["size"]) != (image.offset, len(image.data)):
@@ -145,6 +154,22 @@ class ShardChecker:
         for name in _SAMPLE:
             if name in row and row[name] != getattr(sample, name):
                 yield image.name, f"index.parquet has another {name} than the sample's json"
+
+    def _captions_faults(self, key: str, member: TarMember) -> Iterator[Fault]:
+        try:
+            captions = parse_captions(member.data)
+        except ValueError as error:
+            yield member.name, str(error)
+            return
+        if not captions:
+            yield member.name, "it lists no caption; a sample without several has no such member"
+        row = self._row(key)
+        if row is not None and (row.get("captions") or []) != [caption.model_dump() for caption in captions]:
+            yield member.name, "index.parquet has other captions of the sample"
+
+    def _row(self, key: str) -> dict[str, Any] | None:
+        """The row of a sample in the index; None where there is no such row, or no sound index."""
+        return (self._index or {}).get(key)
 
 
 def _image_faults(image: TarMember, sample: Sample) -> Iterator[Fault]:

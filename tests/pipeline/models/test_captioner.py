@@ -39,8 +39,8 @@ def test_a_picture_gets_the_same_captions_in_any_batch_and_whatever_else_draws_n
 
 
 def test_the_first_caption_is_what_plain_beam_search_gives(captioner, pictures):
-    inputs = captioner._processor(images=pictures, return_tensors="pt")
+    inputs = captioner._inputs.of(pictures, [""] * 4)
     tokens = captioner._model.generate(**inputs, num_beams=2, max_new_tokens=12)
-    plain = captioner._processor.batch_decode(tokens, skip_special_tokens=True)
-    assert [of_picture[0] for of_picture in captioner.caption(pictures, **ASKED)] == plain
+    plain = captioner._inputs.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    assert [of_picture[0].text for of_picture in captioner.caption(pictures, **ASKED)] == plain
     assert [len(one) for one in captioner.caption(pictures, **{**ASKED, "k": 1})] == [1] * 4

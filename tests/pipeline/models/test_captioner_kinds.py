@@ -7,6 +7,7 @@ import transformers
 from PIL import Image
 
 from surd.pipeline.models import Models
+from surd.pipeline.models.caption_model import CaptionPrompt
 from surd.schemas import SurdError, load_config
 from tests.pipeline.models.tiny_models import (
     SIDE,
@@ -73,7 +74,7 @@ def test_vit_gpt2_captions_each_picture_the_same_in_any_batch(tmp_path, pictures
     captioner = captioner_of(save_vit_gpt2(tmp_path))
     together = captioner.caption(pictures, **ASKED)
     assert [captioner.caption([picture], **ASKED)[0] for picture in pictures] == together
-    assert all(len(texts) >= 1 and all(texts) for texts in together)
+    assert all(len(answers) == 3 and any(answer.text for answer in answers) for answers in together)
 
 
 def test_the_pooler_that_published_vit_gpt2_captioners_lack_is_no_fault(tmp_path, pictures):
@@ -85,10 +86,12 @@ def test_the_pooler_that_published_vit_gpt2_captioners_lack_is_no_fault(tmp_path
 def test_llava_answers_a_prompt_and_does_not_repeat_it(tmp_path, pictures, template):
     captioner = captioner_of(save_llava(tmp_path, template))
     prompt = "the red box"
-    texts = captioner.caption(pictures, **ASKED, prompt=prompt)
-    assert len(texts) == 3 and not any(text.startswith(prompt) for of_one in texts for text in of_one)
-    assert [captioner.caption([picture], **ASKED, prompt=prompt)[0] for picture in pictures] == texts
-    inputs = captioner._inputs(pictures, prompt)
+    asked = [CaptionPrompt(text=prompt)]
+    answers = captioner.caption(pictures, **ASKED, prompts=[asked] * 3)
+    assert len(answers) == 3
+    assert not any((answer.text or "").startswith(prompt) for of_one in answers for answer in of_one)
+    assert [captioner.caption([picture], **ASKED, prompts=[asked])[0] for picture in pictures] == answers
+    inputs = captioner._inputs.of(pictures, [prompt] * 3)
     assert {"input_ids", "pixel_values"} <= set(inputs)
     images = (inputs["input_ids"] == 4).sum(1)
     assert images.tolist() == [4] * 3, "one token for each patch of the picture"

@@ -1,5 +1,6 @@
 """An OpenAI-compatible server may be slow, busy, wrong or gone: it costs a prompt, or one sentence to the user."""
 
+import hashlib
 import json
 import sqlite3
 import threading
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
 from surd.pipeline.models.chat import Reply
-from surd.pipeline.models.llm_server import UnusableAnswer, read_reply
+from surd.pipeline.models.openai_answers import UnusableAnswer, read_reply
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.rewrite import rewrite
 from surd.schemas import Cleaned, SurdError, load_config
@@ -143,6 +144,35 @@ def test_a_hostile_answer_is_clean_text_or_a_reason_now_and_from_the_cache(serve
         good, bad = models(server.url).llm.replies([chat("good"), chat("bad")], 8)
         assert good == Reply(text="yes")
         assert bad.why.startswith(reply) if isinstance(reply, str) else bad == reply
+
+
+def test_what_was_answered_to_earlier_versions_is_found_by_the_same_key(serve, models, tmp_path):
+    payload = {
+        "model": "tiny", "messages": chat("a"), "max_tokens": 8, "temperature": 0.0, "seed": 0, "stream": False
+    }  # fmt: skip
+    server = serve(lambda request: request.send(200, completion("asked")))
+    key = hashlib.sha256(json.dumps([f"{server.url}/v1/chat/completions", payload], sort_keys=True).encode())
+    with closing(sqlite3.connect(tmp_path / "answers.sqlite")) as table, table:
+        table.execute("CREATE TABLE answers (key TEXT PRIMARY KEY, reply TEXT NOT NULL)")
+        reply = '{"text": "kept", "why": null, "cut": false}'
+        table.execute("INSERT INTO answers VALUES (?, ?)", (key.hexdigest(), reply))
+    assert models(server.url).llm.answer([chat("a"), chat("b")], 8) == ["kept", "asked"]
+    with closing(sqlite3.connect(tmp_path / "answers.sqlite")) as table:
+        kept = [row[0] for row in table.execute("SELECT reply FROM answers ORDER BY reply")]
+    assert kept == [reply.replace("kept", "asked"), reply]
+
+
+def test_what_a_killed_process_left_in_the_log_is_taken_over_and_a_torn_line_is_not(serve, models, tmp_path):
+    server = serve(lambda request: request.send(200, completion("asked")))
+    models(server.url).llm.answer([chat("a")], 8)
+    cache, log = tmp_path / "answers.sqlite", tmp_path / "answers.sqlite.log"
+    assert log.read_bytes() == b""
+    with closing(sqlite3.connect(cache)) as table, table:
+        ((key, reply),) = table.execute("SELECT key, reply FROM answers").fetchall()
+        table.execute("DELETE FROM answers")
+    log.write_text(f"{key} {reply.replace('asked', 'logged')}\n" + "0" * 64 + " \xff\n" + "1" * 63)
+    assert models(server.url).llm.answer([chat("a")], 8) == ["logged"]
+    assert len(server.requests) == 1 and log.read_bytes() == b""
 
 
 def test_what_an_older_cache_holds_is_cleaned_or_asked_again(serve, models, tmp_path):

@@ -1,6 +1,7 @@
 """Models are checked before the first stage, by their config files: kind, abilities, what is missing."""
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,6 +11,7 @@ import pytest
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models.check import check_role, roles_needed
 from surd.pipeline.runner.model_check import check_models
+from surd.pipeline.stages.caption import check_questions
 from surd.schemas import SurdError, load_config
 from tests.flows.tiny_llm import save_tiny_llm
 
@@ -46,11 +48,78 @@ def test_captioners_that_need_no_prompt_pass(tmp_path, kind):
     assert fault("captioner", {"models.captioner": model_folder(tmp_path, {"model_type": kind}, *PARTS)}) is None
 
 
-@pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_vl", "florence2", "instructblip", "gemma3", "idefics3"])
-def test_a_captioner_that_needs_a_prompt_passes_with_one_only(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_vl", "instructblip", "gemma3", "idefics3"])
+def test_a_captioner_without_a_chat_template_passes_with_the_users_own_prompt_only(tmp_path, kind):
     values = {"models.captioner": model_folder(tmp_path, {"model_type": kind}, *PARTS)}
-    assert "captions only with a prompt; set caption.prompt" in fault("captioner", values)
-    assert fault("captioner", values | {"caption.prompt": "What is this?"}) is None
+    assert "among its files is no chat template (chat_template.jinja); add it" in fault("captioner", values)
+    assert fault("captioner", values | {"caption.prompt": "USER: <image> What is this? ASSISTANT:"}) is None
+
+
+@pytest.mark.parametrize("kind", ["florence2", "paligemma"])
+def test_a_captioner_that_knows_tasks_needs_no_chat_template(tmp_path, kind):
+    assert fault("captioner", {"models.captioner": model_folder(tmp_path, {"model_type": kind}, *PARTS)}) is None
+
+
+CHAT = "{% for m in messages %}{% for part in m['content'] %}%s{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        ("{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}", None),
+        ("{% if part.type == 'text' %}{{ part.text }}{% endif %}", "leaves out the picture"),
+        ("{{ part.type }}", "leaves out the question"),
+        ("{{ m['content'] }}", "takes text alone: it writes out a list"),
+        ("{% if part.type == 'image' %}{{ raise_exception('no images') }}{% endif %}", "takes no picture (no images)"),
+        ("{% if %}", "takes no picture"),
+    ],
+)
+@pytest.mark.parametrize("file", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])
+def test_a_chat_template_has_to_take_a_picture_and_a_question(tmp_path, part, why, file):
+    folder = model_folder(tmp_path, {"model_type": "llava"}, *PARTS)
+    template = CHAT.replace("%s", part)
+    (tmp_path / file).write_text(template if file.endswith("jinja") else json.dumps({"chat_template": template}))
+    found = fault("captioner", {"models.captioner": folder})
+    assert found is None if why is None else why in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [("blip", "BlipForQuestionAnswering"), ("llava", "LlavaLlamaForCausalLM"), ("git", "GitModel")],
+)
+def test_a_model_of_another_class_is_named_before_its_weights_are_read(tmp_path, kind, architecture):
+    folder = model_folder(tmp_path, {"model_type": kind, "architectures": [architecture]}, *PARTS)
+    assert f"it is a {architecture!r}, which writes no captions" in fault("captioner", {"models.captioner": folder})
+
+
+def asked_fault(values):
+    """The sentence that a config gets for what its captioner is to be asked; None where it is fine."""
+    try:
+        check_questions(load_config({}, values))
+    except SurdError as error:
+        return str(error)
+    return None
+
+
+def test_what_a_captioner_cannot_be_asked_is_one_sentence(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("version: 1\ntemplates:\n  short:\n    ask: Describe {promt}.\n")
+    promptless = {"models.captioner": model_folder(tmp_path / "blip", {"model_type": "blip"}, *PARTS)}
+    florence = {"models.captioner": model_folder(tmp_path / "florence", {"model_type": "florence2"}, *PARTS)}
+    gemma = {"models.captioner": model_folder(tmp_path / "gemma", {"model_type": "paligemma"}, *PARTS)}
+    for config in (promptless, florence, gemma, florence | {"caption.names": ["short", "medium", "long"]}):
+        assert asked_fault(config) is None
+    assert "is a 'blip', which answers no question" in asked_fault(promptless | {"caption.names": ["short"]})
+    assert "is a 'blip', which answers no question" in asked_fault(promptless | {"caption.templates": str(own)})
+    assert "a 'paligemma' has no task for it" in asked_fault(gemma | {"caption.names": ["long"]})
+    assert "there is no such template; choose from short, medium, long" in asked_fault(
+        florence | {"caption.names": ["tall"]}
+    )
+    placed = asked_fault(florence | {"caption.templates": str(own)})
+    assert "own.yaml' line 4, column 10" in placed and "unknown placeholder {promt}; the placeholders are" in placed
+    assert "both set; keep one" in asked_fault(florence | {"caption.prompt": "a", "caption.names": ["short"]})
+    vit = {"models.captioner": model_folder(tmp_path / "vit", {"model_type": "vision-encoder-decoder"}, *PARTS)}
+    assert "takes no text; set caption.prompt to null" in fault("captioner", vit | {"caption.prompt": "a photo of"})
 
 
 @pytest.mark.parametrize(
@@ -193,7 +262,7 @@ def hub(monkeypatch, tmp_path):
 
 
 def test_a_model_of_the_hub_is_judged_by_its_config_without_its_weights(hub):
-    assert "captions only with a prompt" in fault("captioner", {"models.captioner": "owner/llava"})
+    assert "is no chat template" in fault("captioner", {"models.captioner": "owner/llava"})
     assert not any("safetensors" in path for path in Hub.asked)
     assert "neither on this machine nor on the hub" in fault("captioner", {"models.captioner": "owner/none"})
 
@@ -213,3 +282,17 @@ def test_a_finished_build_is_skipped_without_its_models_and_an_unfinished_one_is
         check_models(load_config(built.config.model_dump(), {"caption.seed": 5}), built.build)
     with pytest.raises(SurdError, match=r"safety\.image_model"):
         check_models(built.config, Build(str(built.root) + "-none"))
+
+
+def test_what_a_captioner_cannot_be_asked_is_said_before_the_first_stage(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("version: 1\ntemplates: {short: {ask: 'Describe {it}.'}}\n")
+    llava = model_folder(tmp_path / "llava", {"model_type": "llava"}, *PARTS)
+    build = Build(str(tmp_path / "build"))
+    for values, why in (
+        ({"caption.names": ["short"]}, "'blip', which answers no question"),
+        ({"models.captioner": llava}, "is no chat template"),
+        ({"models.captioner": llava, "caption.templates": str(own)}, "unknown placeholder {it}"),
+    ):
+        with pytest.raises(SurdError, match=re.escape(why)):
+            check_models(load_config({}, values), build)

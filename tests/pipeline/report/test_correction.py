@@ -119,4 +119,4 @@ def test_changed_words_are_marked_and_no_others() -> None:
     ],
 )
 def test_a_repair_is_read_as_fact_old_and_new(repair: str, parsed: tuple[str, str, str]) -> None:
-    assert parse_repair(repair) == parsed
+    assert parse_repair(repair)[:3] == parsed

@@ -13,7 +13,7 @@ from surd.pipeline.metadata.comfyui import table as node_table
 from surd.pipeline.models import Models
 from surd.pipeline.prompts import words
 from surd.pipeline.runner.run_unit import units
-from surd.pipeline.sentences import lexicon, paraphrase, rewrite_template
+from surd.pipeline.sentences import caption_templates, lexicon, paraphrase, rewrite_template
 from surd.pipeline.sources import open_source
 from surd.pipeline.stages import BY_NAME, STAGES
 from surd.schemas import BuildConfig
@@ -119,4 +119,5 @@ def test_fetch_reads_only_its_own_fields_whatever_the_source(kind, tmp_path):
 def test_the_data_files_of_a_stage_are_those_that_its_modules_read():
     shipped = {f"{entry.rpartition(':')[2]}" for stage in STAGES for entry in stage.data_files}
     read = {*node_table.FILES, words.WORDS_FILE, lexicon.DEFAULT, paraphrase.DEFAULT, rewrite_template.DEFAULT}
+    read |= {caption_templates.DEFAULT}
     assert {str(path.relative_to(PIPELINE)) for path in read} == shipped

@@ -229,3 +229,19 @@ def test_rejected_rows_are_not_rewritten(tmp_path):
     models = type("Models", (), {"llm": Scripted()})()
     (row,) = rewrite(build, 0, load_config({}), models)
     assert (row.reason, row.rewrites) == (Reason.EMPTY_PROMPT, None)
+
+
+def test_the_caption_is_shown_beside_the_prompt_where_the_template_has_a_place_for_it():
+    shown = TEMPLATE.chat("2dogs", "two dogs on <grass>")
+    assert shown[-1]["content"] == "<tags>2dogs</tags> <seen>two dogs on grass</seen>"
+    assert "<seen>a girl holding fruit</seen>" in shown[1]["content"]
+    assert TEMPLATE.chat("2dogs", "")[-1]["content"] == "<tags>2dogs</tags>"
+    assert TEMPLATE.chat("a {caption} cat", "x")[-1]["content"] == "<tags>a {caption} cat</tags> <seen>x</seen>"
+    own = TEMPLATE.model_copy(update={"ask_with_caption": None})
+    assert own.chat("2dogs", "two dogs")[-1]["content"] == "<tags>2dogs</tags>"
+
+
+def test_what_only_the_caption_says_is_no_word_of_its_own():
+    assert rewritten_sentence("A cat sleeps.", "fluffy", TEMPLATE, caption="a cat") == "A cat sleeps."
+    with pytest.raises(InvalidRewrite, match="shares no word"):
+        rewritten_sentence("A cat sleeps.", "fluffy", TEMPLATE)

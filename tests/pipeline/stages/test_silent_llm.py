@@ -26,7 +26,12 @@ def silent_llm(tmp_path):
         vocab_size=3, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2, eos_token_id=0
     )
     model = LlamaForCausalLM(config)
+    for layer in model.model.layers:  # the state stays that of the embedding, which is the same for every token
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    torch.nn.init.ones_(model.model.embed_tokens.weight)
     torch.nn.init.zeros_(model.lm_head.weight)
+    torch.nn.init.constant_(model.lm_head.weight[0], 10.0)
     model.save_pretrained(folder)
     return str(folder)
 

@@ -1,0 +1,106 @@
+"""Semantic correction of the sentences of many pictures: facts checked by witnesses, then the sentences revised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from surd.pipeline.facts.edits import add, drop, swap
+from surd.pipeline.facts.fact import Fact
+from surd.pipeline.facts.parse import Sentence
+from surd.pipeline.sentences.claims import GROUNDS, head, stated
+from surd.pipeline.sentences.fact_calibration import threshold
+from surd.pipeline.sentences.fact_check import FactChecker, PictureTexts
+from surd.pipeline.sentences.revision import Reviser, Revision
+from surd.pipeline.sentences.witnesses import Witness
+from surd.schemas.config import CorrectConfig
+
+#: By how many facts another sentence must be better than a caption to take its place: only captions are made from the
+#: picture.
+_LEAD = 0.5
+
+
+class FactCorrection:
+    """Checks and revises the texts of many pictures; ``others(fact, picture)`` gives what could be true in
+    place of a fact, the likeliest for the picture first."""
+
+    def __init__(
+        self,
+        settings: CorrectConfig,
+        witnesses: Sequence[Witness],
+        read: Callable[[Sequence[str]], list[Sentence]],
+        others: Callable[[Fact, int], Sequence[Fact]],
+        people: Callable[[Sequence[Sentence]], list[list[tuple[int, int]]]],
+    ) -> None:
+        self._settings = settings
+        self.checker = FactChecker(witnesses, read, others, _edited, add, people)
+
+    def revise(self, pictures: Sequence[PictureTexts]) -> list[list[Revision]]:
+        """The finalists of each picture, revised, the best first: at most one caption of each name and one other."""
+        self.checker.check(pictures)
+        finalists = [[Revision(texts, text) for text in self._finalists(texts)] for texts in pictures]
+        revisions = [one for of_picture in finalists for one in of_picture]
+        least, sure = self.bounds([self._stated(one.texts, one.text) for one in revisions])
+        reviser = Reviser(
+            self.checker, add if self._settings.add else _nothing, least=least, sure=sure, rounds=self._settings.rounds
+        )
+        reviser.revise(revisions)
+        self._judge(revisions)
+        return [sorted(of_picture, key=self._rank) for of_picture in finalists]
+
+    def bounds(self, beliefs: Sequence[Sequence[float]]) -> tuple[float, float]:
+        """How probable a fact must be to stay, and to be put into a sentence. ``beliefs``: those of each sentence."""
+        rate = self._settings.false_fact_rate
+        if rate is None or not self.checker.calibration.fitted:
+            return 1 - self._settings.evidence, self._settings.evidence
+        return threshold([belief for of_one in beliefs for belief in of_one], rate), 1 - rate
+
+    def value(self, texts: PictureTexts, text: str) -> float:
+        """How many more true facts than false ones a sentence probably states."""
+        return math.fsum(2 * belief - 1 for belief in self._stated(texts, text))
+
+    def _stated(self, texts: PictureTexts, text: str) -> list[float]:
+        """How probable the facts of a sentence are, as far as witnesses have judged them."""
+        sentence = self.checker.sentence(text)
+        claims = [self.checker.claim(texts, sentence, fact, implied) for fact, implied in stated(sentence)]
+        return [claim.belief for claim in claims if claim.scores]
+
+    def _finalists(self, texts: PictureTexts) -> list[str]:
+        """The most truthful caption of each name and the most truthful other sentence, ties in the order given."""
+        best: dict[str, str] = {}
+        for text, method in texts.candidates.items():
+            if method not in best or self.value(texts, text) > self.value(texts, best[method]):
+                best[method] = text
+        others = [text for method, text in best.items() if not is_caption(method)]
+        captions = [text for method, text in best.items() if is_caption(method)]
+        return [*captions, *sorted(others, key=lambda text: -self.value(texts, text))[:1]]
+
+    def _judge(self, revisions: Sequence[Revision]) -> None:
+        """Ask of what the revised sentences state and nobody has asked yet."""
+        claims = []
+        for one in revisions:
+            sentence = self.checker.sentence(one.text)
+            claims += [self.checker.claim(one.texts, sentence, fact, implied) for fact, implied in stated(sentence)]
+        self.checker.judge([claim for claim in claims if not claim.scores])
+
+    def _rank(self, one: Revision) -> tuple[float, str]:
+        lead = _LEAD if is_caption(one.texts.candidates[one.before]) else 0.0
+        return -self.value(one.texts, one.text) - lead, one.text
+
+
+def is_caption(method: str) -> bool:
+    """Whether a candidate was made from the picture: "caption", or "caption:" and the name of its template."""
+    return method.partition(":")[0] == "caption"
+
+
+def _edited(sentence: Sentence, fact: Fact, other: Fact | None) -> str | None:
+    if other is not None:
+        return swap(sentence, fact, other)
+    if fact.kind == "attribute" and head(fact.of) in GROUNDS:  # "on a background" says nothing: it goes as a whole
+        grounds = [one for one in sentence.facts if one.kind == "relation" and head(one.to or "") in GROUNDS]
+        return drop(sentence, grounds[0]) if grounds else drop(sentence, fact)
+    return drop(sentence, fact)
+
+
+def _nothing(sentence: Sentence, fact: Fact) -> str | None:
+    return None

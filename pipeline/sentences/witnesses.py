@@ -1,0 +1,98 @@
+"""Witnesses: who says whether a fact is true of a picture, in log odds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+from scipy.special import logit, logsumexp
+
+from surd.pipeline.facts.questions import question
+from surd.pipeline.models import Models
+from surd.pipeline.models.clip import FloatArray
+from surd.pipeline.sentences.claims import FactClaim
+from surd.schemas.config import CorrectConfig
+
+_SUREST = 1e-6
+_PICTURES = 64  # whole pictures held at once for a model that is asked about them
+
+
+class Witness(ABC):
+    """``ask`` fills ``claim.scores[name]`` of those claims that this witness can judge."""
+
+    name: str
+
+    @abstractmethod
+    def ask(self, claims: Sequence[FactClaim]) -> None:
+        """Judge claims, all at once so that models see large batches."""
+
+
+class ClipWitness(Witness):
+    """CLIP chooses, at its own temperature, between the sentence with the fact and the sentences without it.
+
+    ``targets`` [pictures, width]: what sentences are compared with, the image in full, the complex prompt by
+    ``correct.prompt_weight``. A claim without a sentence of its own, or without rivals, is not judged.
+    """
+
+    name = "clip"
+
+    def __init__(self, models: Models, settings: CorrectConfig, targets: FloatArray) -> None:
+        self._models, self._settings, self._targets = models, settings, targets
+        self._vectors: dict[str, FloatArray] = {}
+
+    def ask(self, claims: Sequence[FactClaim]) -> None:
+        """See Witness."""
+        judged = [claim for claim in claims if claim.sentence and claim.rivals]
+        texts = {text for claim in judged for text in (claim.sentence, *claim.rivals) if text}
+        if missing := sorted(texts - self._vectors.keys()):
+            vectors = self._models.clip.embed_distinct(missing, self._settings.batch_size)
+            self._vectors |= dict(zip(missing, vectors, strict=True))
+        scale = self._models.clip.logit_scale
+        for claim in judged:
+            rivals = np.stack([self._vectors[text] for text in claim.rivals])
+            target = self._targets[claim.picture]
+            own = float(self._vectors[str(claim.sentence)] @ target)
+            claim.scores[self.name] = scale * own - float(logsumexp(scale * (rivals @ target)))
+
+
+class YesNoWitness(Witness):
+    """A model that looks at the picture and answers a yes/no question about the fact alone.
+
+    ``probabilities(images, questions)``: for each image P(yes) of each of its questions, None without an answer.
+    ``pictures(places)`` gives the pictures at these places, in order. No question is put twice about one picture.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        probabilities: Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], Sequence[list[float | None]]],
+        pictures: Callable[[Sequence[int]], Iterator[Image.Image]],
+    ) -> None:
+        self.name, self._probabilities, self._pictures = name, probabilities, pictures
+        self._answers: dict[tuple[int, str], float | None] = {}
+
+    def ask(self, claims: Sequence[FactClaim]) -> None:
+        """See Witness. Of a negated fact the opposite is asked."""
+        asked = [(claim, question(claim.fact)) for claim in claims]
+        open_questions: dict[int, list[str]] = {}
+        for claim, text in asked:
+            if (claim.picture, text) not in self._answers:
+                texts = open_questions.setdefault(claim.picture, [])
+                if text not in texts:
+                    texts.append(text)
+        places = sorted(open_questions)
+        pictures = self._pictures(places)
+        for at in range(0, len(places), _PICTURES):
+            block = places[at : at + _PICTURES]
+            images = [next(pictures) for _ in block]
+            answers = self._probabilities(images, [open_questions[place] for place in block])
+            for place, of_picture in zip(block, answers, strict=True):
+                for text, answer in zip(open_questions[place], of_picture, strict=True):
+                    self._answers[place, text] = answer
+        for claim, text in asked:
+            answer = self._answers[claim.picture, text]
+            if answer is not None:
+                odds = float(logit(min(max(answer, _SUREST), 1 - _SUREST)))
+                claim.scores[self.name] = -odds if claim.fact.negated else odds
