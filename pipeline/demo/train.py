@@ -16,7 +16,7 @@ TRAININGS = {
     "captioner": ("train_captioner", 5000, 90),
     "diffusion": ("train_diffusion", 60000, 720),
     "captioner-realistic": ("train_realistic", 4000, 30),
-    "vqa": ("train_vqa", 6000, 35),
+    "vqa": ("train_vqa", 6000, 60),
     "judge": ("train_judge", 6000, 40),
 }
 FURTHER = ("diffusion", "judge")

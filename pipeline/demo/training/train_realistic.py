@@ -19,7 +19,7 @@ from surd.pipeline.demo.world.scenes import Scene, scene
 
 log = logging.getLogger(__name__)
 FOLDER = MODELS / "captioner-realistic"
-RATE = 5e-4
+RATE = 1e-3
 
 
 def train(work: Path, steps: int, stop: float) -> None:

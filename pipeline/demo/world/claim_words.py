@@ -108,7 +108,7 @@ OWN_COLOURS: dict[str, tuple[str, ...]] = {
 NEUTRAL = ("small", "big", "little", "cute", "lone", "single", "large", "simple", "bright")
 
 RELATION_FORMS: dict[str, tuple[str, ...]] = {
-    relation: (*RELATION_WORDS[relation] * 2, *more)
+    relation: (*(relation,) * 8, *RELATION_WORDS[relation], *more)
     for relation, more in zip(
         RELATIONS,
         (

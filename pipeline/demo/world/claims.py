@@ -252,19 +252,19 @@ def _relation(one: Scene, rng: random.Random, true: bool) -> tuple[Fact, bool]:
     true = true or rng.random() < 0.2  # makes up for the claims about scenes without a relation, which are false
     if not true:
         chance = rng.random()
-        if chance < 0.5:
+        if chance < 0.7:
             relation = OPPOSITE[relation]
-        elif chance < 0.7:
+        elif chance < 0.8:
             relation = _other(RELATIONS, rng, relation)
-        elif chance < 0.75:
+        elif chance < 0.84:
             relation = rng.choice(OTHER_RELATIONS)
         else:
             names[rng.randrange(2)] = _near(one, rng)
     if rng.random() < 0.5:
         names, relation = names[::-1], OPPOSITE.get(relation, relation)
-    first, second = (_thing(rng.choice(forms_of(name)), False, rng, _own(name, rng)) for name in names)
+    left, right = (_thing(rng.choice(forms_of(name)), False, rng, _own(name, rng)) for name in names)
     value = rng.choice(RELATION_FORMS.get(relation, (relation,)))
-    return Fact(kind="relation", of=first, value=value, to=second), true
+    return Fact(kind="relation", of=left, value=value, to=right), true
 
 
 def _own(name: str, rng: random.Random) -> str | None:

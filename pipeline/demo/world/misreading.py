@@ -57,7 +57,7 @@ def misread(one: Scene, rng: random.Random, faithful: float = FAITHFUL) -> Scene
         return _hit(WRONG, name, *facts) and rng.random() < faithful
 
     thing = one.action or one.subject
-    other = {}
+    other: dict[str, object] = {}
     if one.action:
         if wrong("action", one.action, one.background):
             other["action"] = ALIKE[one.action][0]
