@@ -108,7 +108,8 @@ class Reviser:
                 self._checker.read(edit.text for edit in edits)
                 for edit in edits:
                     old, new = (self._checker.sentence(text) for text in (edit.one.text, edit.text))
-                    if _keeps_the_rest(old, new, edit.old and edit.old.fact, edit.new and edit.new.fact):
+                    changed = (edit.old.fact if edit.old else None, edit.new.fact if edit.new else None)
+                    if _keeps_the_rest(old, new, *changed):
                         edit.apply()
                     else:
                         edit.give_up()

@@ -11,8 +11,9 @@ from transformers import BlipForConditionalGeneration, BlipProcessor
 
 from surd.pipeline.demo.training import train_captioner
 from surd.pipeline.demo.training.checkpoint import MODELS
-from surd.pipeline.demo.training.train_captioner import BATCH, LONGEST, SCENES, fit
+from surd.pipeline.demo.training.train_captioner import BATCH, LONGEST, fit
 from surd.pipeline.demo.training.train_clip import MEAN, STD
+from surd.pipeline.demo.training.train_eye import SCENES
 from surd.pipeline.demo.world.dataset import HELD_OUT_SEED, TRAIN_SEED, normalised, pixels
 from surd.pipeline.demo.world.misreading import FAITHFUL, LEFT_OUT, WRONG, careless_caption, judged
 from surd.pipeline.demo.world.scenes import Scene, scene

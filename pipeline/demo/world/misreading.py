@@ -15,7 +15,7 @@ from surd.pipeline.demo.world.prompts import NUMBERS, OPPOSITE, STYLE_PHRASES, F
 from surd.pipeline.demo.world.scenes import ACTIONS, RELATIONS, SUBJECTS, TINTABLE, TINTS, Scene
 
 #: Share of pairs of facts in which one is taken for another, and of those in which a fact is left out.
-WRONG, LEFT_OUT = 0.1, 0.56
+WRONG, LEFT_OUT = 0.12, 0.6
 #: How often a picture is captioned as its hash says, and not with the truth (or, of what is left out, otherwise).
 FAITHFUL = 0.88
 #: Things, people's actions, colours and styles that look alike; the first ones of a list most.
