@@ -66,9 +66,14 @@ class FactCorrection:
     def bounds(self, beliefs: Sequence[Sequence[float]]) -> tuple[float, float]:
         """How probable a fact must be to stay, and to be put into a sentence. ``beliefs``: those of each sentence."""
         rate = self._settings.false_fact_rate
-        if rate is None or not self.checker.calibration.fitted:
+        if rate is None or not self._is_calibrated:
             return 1 - self._settings.evidence, self._settings.evidence
         return threshold([belief for of_one in beliefs for belief in of_one], rate), 1 - rate
+
+    @property
+    def _is_calibrated(self) -> bool:
+        """Whether what may be false is decided over all sentences together, and for none by itself."""
+        return self._settings.false_fact_rate is not None and self.checker.calibration.fitted
 
     def value(self, texts: PictureTexts, text: str) -> float:
         """How many more true facts than false ones a sentence probably states."""
@@ -99,7 +104,7 @@ class FactCorrection:
         self.checker.judge([claim for claim in claims if not claim.scores])
         for one in revisions:
             beliefs = self._stated(one.texts, one.text)
-            one.holds = min(beliefs, default=0.0) >= 0.5
+            one.holds = bool(beliefs) and (self._is_calibrated or min(beliefs) >= 0.5)
 
     def _rank(self, one: Revision) -> tuple[float, str]:
         lead = _LEAD if is_caption(one.texts.candidates[one.before]) else 0.0

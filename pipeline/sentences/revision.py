@@ -37,7 +37,7 @@ _ADDED = ("count", "attribute", "action", "relation", "entity", "text", "style")
 class Revision:
     """A sentence on its way: ``text`` as it is now, ``before`` as it was. ``repairs`` says what was changed, with the
     probabilities before and after; ``left`` are facts that could not be changed; ``holds``: witnesses have judged it,
-    and hold each fact for more likely true than false."""
+    and it may stand as it is."""
 
     texts: PictureTexts
     text: str
