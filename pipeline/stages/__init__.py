@@ -159,7 +159,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="caption",
-        version=3,
+        version=4,
         scope="partition",
         row=Captioned,
         reads=("fetch", "safety"),
@@ -230,7 +230,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="report",
-        version=5,
+        version=6,
         scope="build",
         reads=(
             "collect",

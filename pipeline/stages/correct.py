@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from surd.pipeline.facts.stated_values import StatedValues
 from surd.pipeline.models import Models
 from surd.pipeline.models.chat import ChatModel
 from surd.pipeline.models.clip import FloatArray
+from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.sentences.correction import FactCorrection, is_caption
 from surd.pipeline.sentences.fact_check import PictureTexts
 from surd.pipeline.sentences.fusion import fusions
@@ -34,6 +34,7 @@ from surd.pipeline.sentences.witnesses import ClipWitness, Witness, YesNoWitness
 from surd.schemas import BuildConfig, Captioned, Cleaned, Corrected, Pair, Reason, Rewritten, Scored
 from surd.schemas.config import CorrectConfig
 from surd.schemas.records import Caption
+from surd.schemas.shard_format.captions import dump_captions
 from surd.schemas.shard_format.pixels import to_rgb
 
 _WINDOW = 8  # whole pictures decoded ahead of a witness
@@ -88,7 +89,7 @@ def correct(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     revised = _revise(build, part, config, models, nonempty, lexicon) if settings.rule == "facts" else {}
     for at, candidates in candidates_of.items():
         if at in revised:
-            row = _revised_row(corrected[at], candidates, revised[at], config)
+            row = _revised_row(corrected[at], candidates, revised[at], models)
             corrected[at] = _decide(row, settings, holds=revised[at][0].holds)
         elif at in nonempty:
             row = corrected[at].model_copy(update=_columns(candidates, candidates.ranked()[0]) | {"repairs": []})
@@ -252,7 +253,7 @@ def _paraphrase(
 
 
 def _revised_row(
-    row: Corrected, candidates: Candidates, revisions: list[Revision], config: BuildConfig
+    row: Corrected, candidates: Candidates, revisions: list[Revision], models: Models
 ) -> Corrected:  # fmt: skip
     """The row with the best of its revised sentences, and all captions that have a name of their own."""
     best = revisions[0]
@@ -260,12 +261,12 @@ def _revised_row(
         "before": best.before if best.repairs else None,
         "repairs": best.repairs,
         "facts_checked": best.checked,
-        "captions": _captions(candidates, revisions, config),
+        "captions": _captions(candidates, revisions, models),
     }
     return row.model_copy(update=columns | _columns(candidates, best.text))
 
 
-def _captions(candidates: Candidates, revisions: list[Revision], config: BuildConfig) -> str | None:
+def _captions(candidates: Candidates, revisions: list[Revision], models: Models) -> str | None:
     """The revised sentences as a JSON list of Caption; None where the captioner gave no captions of several names."""
     named = [one for one in revisions if ":" in candidates.methods[one.before]]
     if not named:
@@ -275,12 +276,12 @@ def _captions(candidates: Candidates, revisions: list[Revision], config: BuildCo
             name=candidates.methods[one.before].partition(":")[2] or candidates.methods[one.before],
             text=one.text,
             score=candidates.score(one.text),
-            model=config.models.captioner if one in named else config.models.llm,
+            model=redact_secrets(models.config.captioner if one in named else models.config.llm),
             dropped=one.repairs,
         )
         for one in revisions
     ]
-    return json.dumps([caption.model_dump() for caption in captions], ensure_ascii=False)
+    return dump_captions(captions)
 
 
 def _columns(candidates: Candidates, simple: str) -> dict[str, object]:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.facts import closed_classes, llm_extractor, vocabulary
 from surd.pipeline.metadata.comfyui import table as node_table
 from surd.pipeline.models import Models
 from surd.pipeline.prompts import words
@@ -119,5 +120,10 @@ def test_fetch_reads_only_its_own_fields_whatever_the_source(kind, tmp_path):
 def test_the_data_files_of_a_stage_are_those_that_its_modules_read():
     shipped = {f"{entry.rpartition(':')[2]}" for stage in STAGES for entry in stage.data_files}
     read = {*node_table.FILES, words.WORDS_FILE, lexicon.DEFAULT, paraphrase.DEFAULT, rewrite_template.DEFAULT}
-    read |= {caption_templates.DEFAULT}
+    read |= {
+        caption_templates.DEFAULT,
+        llm_extractor.DEFAULT,
+        vocabulary.VOCABULARY_FILE,
+        closed_classes.CLOSED_CLASSES_FILE,
+    }
     assert {str(path.relative_to(PIPELINE)) for path in read} == shipped
