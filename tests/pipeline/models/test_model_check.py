@@ -296,3 +296,17 @@ def test_what_a_captioner_cannot_be_asked_is_said_before_the_first_stage(tmp_pat
     ):
         with pytest.raises(SurdError, match=re.escape(why)):
             check_models(load_config({}, values), build)
+
+
+@pytest.mark.parametrize("name", ["en_core_web_huge", "/no/such/folder", "", "not a name"])
+def test_a_parser_that_is_missing_is_said_before_the_first_stage(name):
+    with pytest.raises(SurdError, match=r"facts\.parser is .*no spaCy pipeline of that name is installed"):
+        check_role("facts.parser", load_config({}, {"facts.parser": name}))
+
+
+def test_the_witnesses_that_are_asked_are_checked_and_no_others():
+    asked = roles_needed(load_config({}, {"correct.witnesses": ["vqa"]}))
+    assert asked["vqa"] == ("correct",) and "vlm" not in asked
+    assert "vqa" not in roles_needed(load_config({}))
+    with pytest.raises(SurdError, match=r"models\.vlm is not set"):
+        check_role("vlm", load_config({}, {"correct.witnesses": ["vlm"]}))

@@ -54,7 +54,7 @@ def section(build: Build, name: str) -> str:
 def test_the_correction_is_counted_and_its_repairs_grouped_by_fact(corrected: Build) -> None:
     rows = [row for part in (0, 1) for row in corrected.read_rows("correct", part, Corrected) if row.decision]
     said = " ".join(Page(section(corrected, "correction")).text.split())
-    assert f"about {3 * len(rows)} facts in {len(rows)} sentences and changed 5 of them" in said
+    assert f"{3 * len(rows)} facts in {len(rows)} sentences were asked of the picture: 5 exchanged" in said
     for decision in ("keep", "repair", "reject"):
         count = sum(row.decision == decision for row in rows)
         assert count > 0 and f"{decision} {count} · " in said
