@@ -281,7 +281,7 @@ def _build(
     from surd.flows.build_request import request_build
     from surd.flows.cli.console import Terminal, print_summary
     from surd.flows.run_in_process import run_build
-    from surd.pipeline.models import demo_only_roles
+    from surd.pipeline.models import demo_only_roles, role_names
     from surd.schemas import read_profile
     from surd.schemas.config.load import overlay
 
@@ -298,9 +298,9 @@ def _build(
     finally:
         terminal.close()
     if roles := demo_only_roles(config):
-        names = " and ".join(f"models.{role}" for role in roles)
+        names = role_names(roles)
         print(
-            f"note: {names} are the demo's models: their output means nothing for images other than its emoji scenes;"
+            f"note: {names}: made for the demo; what they say means nothing for images other than its emoji scenes;"
             " choose real models, for example with --profile small",
             file=sys.stderr,
         )

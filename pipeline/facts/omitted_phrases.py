@@ -20,9 +20,10 @@ def predicate(tree: ParseTree, verb: int, said: int) -> list[Edit] | None:
     rest = [
         k for k in tree.kids[verb] if k not in (subject, said) and tree.deps[k] not in ("punct", "aux", "neg", "advmod")
     ]
-    whole = range(min(verb, *(k for k in (*tree.kids[verb], verb) if k > subject)), subtree(tree, said)[-1] + 1)
+    whole = range(min((verb, *(k for k in tree.kids[verb] if k > subject))), subtree(tree, said)[-1] + 1)
     if (
-        subtree(tree, subject)[-1] >= whole[0]
+        not whole
+        or subtree(tree, subject)[-1] >= whole[0]
         or any(k in whole for k in rest)
         or tree.deps[verb] not in ("ROOT", "relcl")
     ):

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from surd.pipeline.build.folder import Build, part_file
-from surd.pipeline.models import demo_only_roles
+from surd.pipeline.models import demo_only_roles, role_names
 from surd.schemas import BuildConfig, Reason, Status
 from surd.schemas.errors import NothingKept
 
@@ -71,8 +71,8 @@ def _sentence(build: Build, config: BuildConfig, groups: dict[Reason, _Group]) -
         lines.append(f"  {count} {reason.value}: {reason.meaning} (for example {example})")
     remedies = dict.fromkeys(_TRY[reason] for reason, _ in counts.most_common(_SHOWN) if reason in _TRY)
     if roles := demo_only_roles(config):
-        names = " and ".join(f"models.{role}" for role in roles)
-        remedies[f"use real models, for example with --profile small: {names} know only the demo's emoji scenes"] = None
+        names = role_names(roles)
+        remedies[f"use real models, for example with --profile small: {names}: made for the demo's emoji scenes alone"] = None
     remedies[f"look at one record: surd inspect {_BUILD} KEY"] = None
     lines += [f"  try: {remedy.replace(_BUILD, build.root)}" for remedy in remedies]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,6 +47,12 @@ def demo_only_roles(config: BuildConfig) -> list[str]:
         return []
     used = [role for role in ("clip", "captioner", "vqa") if role in roles_needed(config)]
     return [role for role in used if config.models.ref(role).startswith("package:pipeline/demo/")]
+
+
+def role_names(roles: Sequence[str]) -> str:
+    """Roles as a message lists them: models.clip, models.captioner and models.vqa."""
+    names = [f"models.{role}" for role in roles]
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 class Models:

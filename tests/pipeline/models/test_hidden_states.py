@@ -106,8 +106,8 @@ def test_batches_keep_to_their_budget_with_padding_counted_and_hold_each_row_onc
 )
 def test_auto_is_bfloat16_only_where_the_processor_computes_in_it(monkeypatch, features, dtype):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
-    assert Models(ModelsConfig(device="cpu")).dtype == dtype
-    assert Models(ModelsConfig(device="cpu", dtype="float16")).dtype == "float16"
+    assert Models(ModelsConfig(device="cpu")).dtype_of("llm") == dtype
+    assert Models(ModelsConfig(device="cpu", dtype="float16")).dtype_of("llm") == "float16"
 
 
 def test_prompts_longer_than_the_model_are_cut(tokenizer):

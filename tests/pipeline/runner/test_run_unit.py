@@ -30,7 +30,7 @@ def test_a_second_run_redoes_nothing_also_after_the_build_was_moved(built, copy)
     [
         ({"select.min_clip_simple": 0.99}, {"select", "pack", "report"}),
         ({"correct.tolerance": 0.0001}, {"correct", "select", "pack", "embed", "report"}),
-        ({"caption.k": 1}, {"caption", "correct", "select", "pack", "embed", "report"}),
+        ({"caption.k": 1}, {"caption", "rewrite", "correct", "select", "pack", "embed", "report"}),
         ({"embed.layers": [4]}, {"embed", "report"}),
         ({"report.samples": 2}, {"report"}),
     ],
