@@ -144,7 +144,10 @@ def test_after_a_build_of_other_pictures_the_demos_models_are_named(surd, monkey
         and notes.startswith("note: models.clip, models.captioner and models.vqa: made for the demo;")
         and "--profile" in notes
     )
-    for param in ("source=demo", "models={clip: ViT-B-32/openai, captioner: Salesforce/blip, vqa: Salesforce/blip-vqa-base}"):
+    for param in (
+        "source=demo",
+        "models={clip: ViT-B-32/openai, captioner: Salesforce/blip, vqa: Salesforce/blip-vqa-base}",
+    ):
         source = () if "demo" in param else ("--source", f"folder:{tmp_path}")
         assert surd("build", *source, "--param", param, "--out", tmp_path / "b")[2] == ""
 

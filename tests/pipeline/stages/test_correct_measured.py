@@ -17,6 +17,9 @@ from surd.pipeline.stages.correct import correct
 from surd.schemas import Captioned, Cleaned, Pair, Rewritten, Scored, load_config
 from surd.schemas.shard_format.tar import add_member
 from tests.bench.truthfulness import tally
+from tests.pipeline.models.vision_service import completion, logprobs, picture, question
+
+pytest_plugins = ["tests.pipeline.served"]
 
 SEED, COUNT = 8300, 130
 CONFIG = {"correct.witnesses": ["clip", "vqa"], "correct.vary": False, "facts.similarity": None}
@@ -74,3 +77,27 @@ def test_what_careless_captions_state_comes_out_true_and_what_they_leave_out_is_
     loose = load_config({}, CONFIG | {"correct.false_fact_rate": 0.08, "correct.add": False})
     by_rate = shares([row.simple for row in correct(build, 0, loose, Models(loose.models))])[0]
     assert true_before <= by_rate < true_after
+
+
+def test_a_vision_server_is_asked_each_question_once_and_what_it_does_not_answer_changes_nothing(
+    build, serve, tmp_path, no_waiting
+):
+    asked = []
+
+    def answer(request):
+        asked.append((hashlib.sha256(picture(request).tobytes()).hexdigest(), question(request)))
+        if "background" in asked[-1][1]:
+            return request.send(200, completion("I cannot tell."))
+        word = "No" if "apple" in asked[-1][1] else "Yes"
+        return request.send(200, completion(word, logprobs=logprobs({word: 0.97})))
+
+    settings = {
+        "models.vlm": f"openai:{serve(answer).url}/v1#tiny",
+        "models.server.cache": str(tmp_path / "cache.sqlite"),
+    }
+    config = load_config({}, CONFIG | settings | {"correct.witnesses": ["vlm"], "correct.add": False})
+    rows = correct(build, 0, config, Models(config.models))
+    assert len(asked) == len(set(asked)) > COUNT
+    assert all(row.simple for row in rows)
+    count = len(asked)
+    assert correct(build, 0, config, Models(config.models)) == rows and len(asked) == count
