@@ -72,7 +72,7 @@ def _sentence(build: Build, config: BuildConfig, groups: dict[Reason, _Group]) -
     remedies = dict.fromkeys(_TRY[reason] for reason, _ in counts.most_common(_SHOWN) if reason in _TRY)
     if roles := demo_only_roles(config):
         names = role_names(roles)
-        remedies[f"use real models, for example with --profile small: {names}: made for the demo's emoji scenes alone"] = None
+        remedies[f"use real models, for example with --profile small; made for the demo alone: {names}"] = None
     remedies[f"look at one record: surd inspect {_BUILD} KEY"] = None
     lines += [f"  try: {remedy.replace(_BUILD, build.root)}" for remedy in remedies]
     return "\n".join(lines)

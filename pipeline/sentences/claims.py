@@ -16,6 +16,10 @@ _WORDS = _NUMBER_WORDS.split(" ")
 _NUMBERS = {word: str(number) for number, word in enumerate(_WORDS)} | {
     "a": "1", "an": "1", "single": "1", "pair": "2", "couple": "2", "dozen": "12",
 }  # fmt: skip
+_IRREGULAR = {
+    "people": "person", "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
+    "mice": "mouse", "geese": "goose", "leaves": "leaf", "knives": "knife", "wolves": "wolf", "shelves": "shelf",
+}  # fmt: skip
 _PREPOSITION = re.compile(r"\s(?:of|in|on|with|at|from|for)\s")
 _ARTICLES = ("a", "an")
 #: Nouns behind an article that count nothing.
@@ -75,7 +79,9 @@ def agree(one: Fact, other: Fact) -> bool:
         return bool(_meaning(one.value) & _meaning(other.value))
     if one.kind == "style":
         return bool(_meaning(one.value) & _meaning(other.value))
-    same = same_thing(one.of, other.of) and bool(_meaning(one.value) & _meaning(other.value))
+    # What stands on a background says nothing: all that a picture shows does.
+    of_same = same_thing(one.of, other.of) or (one.kind == "relation" and head(one.to or "") in GROUNDS)
+    same = of_same and bool(_meaning(one.value) & _meaning(other.value))
     return same and (one.to is None or other.to is None or same_thing(one.to, other.to))
 
 
@@ -112,7 +118,7 @@ def stated(sentence: Sentence) -> list[tuple[Fact, bool]]:
 def new_words(fact: Fact, text: str) -> bool:
     """Whether a fact has a word of meaning that a text has not: else the text states it, and was read otherwise."""
     said = {_stem(word) for word in _WORD.findall(text.casefold())}
-    words = {head(fact.of)} if fact.kind == "entity" else {head(fact.to)} if fact.to else set(_meaning(fact.value))
+    words = {head(fact.of)} if fact.kind == "entity" else set(_meaning(f"{fact.value} {head(fact.to or '')}"))
     return fact.kind == "count" or not words <= said
 
 
@@ -121,6 +127,11 @@ def in_words(fact: Fact) -> Fact:
     if fact.kind != "count" or not fact.value.isdecimal() or int(fact.value) >= len(_WORDS):
         return fact
     return dataclasses.replace(fact, value=_WORDS[int(fact.value)])
+
+
+def topics(fact: Fact) -> set[str]:
+    """What a fact speaks of, as words: the noun of a thing, or the words of a style."""
+    return {head(fact.of)} if fact.kind == "entity" else set(_meaning(fact.value))
 
 
 def is_named(thing: str, facts: Iterable[Fact]) -> bool:
@@ -165,7 +176,9 @@ def _stems(text: str) -> str:
 
 
 def _stem(word: str) -> str:
-    """The singular of a regular plural, roughly: only to compare words."""
+    """The singular of a plural, roughly: only to compare words."""
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
     for ending, put in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
         if word.endswith(ending) and len(word) > len(ending) + 1:
             return word[: -len(ending)] + put

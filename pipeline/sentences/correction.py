@@ -26,6 +26,8 @@ _PAIRS = (
 _INVERSE = dict(_PAIRS) | {second: first for first, second in _PAIRS} | {"beneath": "on top of"} | {
     same: same for same in ("next to", "beside", "near", "by")
 }  # fmt: skip
+#: What is less probable is not added, however rarely what is added may be false.
+_PROBABLE = 0.9
 #: By how many facts another sentence must be better than a caption to take its place: only captions are made from the
 #: picture.
 _LEAD = 0.5
@@ -51,24 +53,36 @@ class FactCorrection:
         self.checker.check(pictures)
         finalists = [[Revision(texts, text) for text in self._finalists(texts)] for texts in pictures]
         revisions = [one for of_picture in finalists for one in of_picture]
-        least, sure = self.bounds([self._stated(one.texts, one.text) for one in revisions])
+        prompted = [
+            claim.belief
+            for texts in pictures
+            for claim in texts.claims.values()
+            if claim.origin == "prompt" and claim.scores and not claim.fact.negated
+        ]
+        beliefs = [belief for one in revisions for belief in self._stated(one.texts, one.text)]
+        least, sure, added = self.bounds(beliefs, prompted)
         reviser = Reviser(
             self.checker,
             completed if self._settings.add else _nothing,
             least=least,
             sure=sure,
+            added=added,
             rounds=self._settings.rounds,
         )
         reviser.revise(revisions)
         self._judge(revisions)
         return [sorted(of_picture, key=self._rank) for of_picture in finalists]
 
-    def bounds(self, beliefs: Sequence[Sequence[float]]) -> tuple[float, float]:
-        """How probable a fact must be to stay, and to be put into a sentence. ``beliefs``: those of each sentence."""
+    def bounds(self, stated: Sequence[float], prompted: Sequence[float]) -> tuple[float, float, float]:
+        """How probable a fact must be to stay, to take another's place, and to be added.
+
+        ``stated``, ``prompted``: how probable those are which sentences state, and which only prompts state; of both a
+        share ``false_fact_rate`` may be false. What takes the place of another must be so probable by itself.
+        """
         rate = self._settings.false_fact_rate
         if rate is None or not self._is_calibrated:
-            return 1 - self._settings.evidence, self._settings.evidence
-        return threshold([belief for of_one in beliefs for belief in of_one], rate), 1 - rate
+            return 1 - self._settings.evidence, self._settings.evidence, self._settings.evidence
+        return threshold(stated, rate), 1 - rate, max(_PROBABLE, threshold(prompted, rate))
 
     @property
     def _is_calibrated(self) -> bool:

@@ -21,6 +21,7 @@ from surd.pipeline.sentences.claims import (
     in_words,
     slot,
     stated,
+    topics,
     with_its_thing,
 )
 from surd.pipeline.sentences.fact_calibration import FactCalibration, FactScores
@@ -89,6 +90,7 @@ class FactChecker:
         self.read(text for texts in pictures for text in (*texts.candidates, texts.scene))
         for texts in pictures:
             self._collect(texts)
+        _disregard_unseen(pictures)
         claims = [claim for texts in pictures for claim in texts.claims.values()]
         false = [claim for texts in pictures for claim in self._false_claims(texts)]
         self._ask([*claims, *false])
@@ -220,6 +222,21 @@ class FactChecker:
     def _together(self, one: FactClaim, other: FactClaim) -> bool:
         """Whether one sentence makes both claims: a car may be red and white."""
         return one.sentence is not None and one.sentence == other.sentence
+
+
+def _disregard_unseen(pictures: Sequence[PictureTexts]) -> None:
+    """A prompt names things and styles that no picture shows ("octane render"). Those of which no caption of these
+    pictures speaks count as stated by nobody."""
+    spoken: dict[str, set[str]] = {"entity": set(), "style": set()}
+    for texts in pictures:
+        for claim in texts.claims.values():
+            if claim.fact.kind in spoken and claim.origin in ("both", "caption"):
+                spoken[claim.fact.kind] |= topics(claim.fact)
+    for texts in pictures:
+        for claim in texts.claims.values():
+            seen = spoken.get(claim.fact.kind)
+            if claim.origin == "prompt" and seen is not None and not topics(claim.fact) & seen:
+                claim.origin = "neither"
 
 
 def _depend(claims: Iterable[FactClaim]) -> None:

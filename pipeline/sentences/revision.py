@@ -77,27 +77,21 @@ class _Edit:
 class Reviser:
     """Edits sentences until each states what the witnesses hold for true.
 
-    ``least``: a stated fact less probable is exchanged or left out. ``sure``: what comes instead, or is added, must be
-    at least so probable. ``add(sentence, fact)`` gives the sentence with one more fact, None if it cannot.
+    ``least``: a stated fact less probable is exchanged or left out. ``sure``: what comes instead must be at least so
+    probable. ``added``: what is added must be. ``add(sentence, fact)`` gives the sentence with one more fact, None if
+    it cannot.
     """
 
     def __init__(
         self, checker: FactChecker, add: Callable[[Sentence, Fact], str | None], *,
-        least: float, sure: float, rounds: int,
+        least: float, sure: float, added: float, rounds: int,
     ) -> None:  # fmt: skip
         self._checker, self._add = checker, add
-        self._least, self._sure, self._rounds = least, sure, rounds
-        self._things: set[str] = set()
+        self._least, self._sure, self._added, self._rounds = least, sure, added, rounds
 
     def revise(self, revisions: Sequence[Revision]) -> None:
         """Edit all sentences together, one fact of each a round: beside a wrong fact anything else looks better than it
         is, so the others are asked again without it."""
-        self._things = {
-            head(claim.fact.of)
-            for one in revisions
-            for claim in one.texts.claims.values()
-            if claim.fact.kind == "entity" and claim.origin in ("both", "caption")
-        }
         for one in revisions:
             one.checked = len(self._checker.sentence(one.text).facts)
         for step in (self._corrections, self._additions):
@@ -199,7 +193,7 @@ class Reviser:
     def _is_missing(self, one: Revision, claim: FactClaim, facts: Sequence[Fact]) -> bool:
         """Whether a claim is sure, new to a sentence that states ``facts``, and fits it."""
         fact = claim.fact
-        if claim.belief < self._sure or not claim.scores or claim.origin == "neither" or fact.negated or claim.implied:
+        if claim.belief < self._added or not claim.scores or claim.origin == "neither" or fact.negated or claim.implied:
             return False
         if fact_key(fact) in one.left or any(agree(fact, other) for other in facts):
             return False
@@ -214,8 +208,8 @@ class Reviser:
                 return True
             case "entity":
                 # What only another caption names may be what this one names otherwise.
-                is_prompted = claim.origin in ("both", "prompt")
-                return is_prompted and head(fact.of) in self._things and head(fact.of) not in GROUNDS
+                is_prompted = claim.origin in ("both", "prompt") and head(fact.of) not in GROUNDS
+                return is_prompted and claim.belief >= self._sure
             case "attribute" if not fact.aspect:
                 return False
         if exclusive(fact) and any(slot(other) == slot(fact) for other in facts):
