@@ -77,6 +77,13 @@ class Lexicon:
                 facts.append(LexiconFact(group=name, value=value, start=match.start(), end=match.end(), plural=plural))
         return sorted(facts + self._counts(sentence, facts), key=lambda fact: fact.start)
 
+    def name(self, value: str) -> str | None:
+        """The first form of the value that a word or phrase is a form of; None if it is none."""
+        if value.lower() not in self._forms:
+            return None
+        group, number, _ = self._forms[value.lower()]
+        return self.groups[group].values[number][0]
+
     def is_number(self, fact: LexiconFact) -> bool:
         """Whether a fact is a count."""
         return self.groups[fact.group].kind == "number"

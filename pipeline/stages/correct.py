@@ -199,7 +199,7 @@ def _read(
     texts: Sequence[str], config: BuildConfig, lexicon: Lexicon, llm: ChatModel | None
 ) -> list[Sentence]:  # fmt: skip
     """The facts of texts; with ``correct.only_lexicon`` those that the lexicon names."""
-    sentences = extract(texts, config.facts, llm)
+    sentences = [_in_its_words(one, lexicon) for one in extract(texts, config.facts, llm)]
     if not config.correct.only_lexicon:
         return sentences
     return [
@@ -208,6 +208,15 @@ def _read(
         )
         for one in sentences
     ]
+
+
+def _in_its_words(sentence: Sentence, lexicon: Lexicon) -> Sentence:
+    """A text whose styles have the lexicon's own names, so that "blurry" and "out of focus" are one."""
+    facts = tuple(
+        dataclasses.replace(fact, value=name) if fact.kind == "style" and (name := lexicon.name(fact.value)) else fact
+        for fact in sentence.facts
+    )
+    return dataclasses.replace(sentence, facts=facts) if facts != sentence.facts else sentence
 
 
 def _witnesses(
