@@ -30,6 +30,14 @@ _PLACES = frozenset(
 #: What is said of them is added with them: "on a blue background".
 GROUNDS = ("background", "backdrop")
 _LITTLE = frozenset(("of", "1", "a", "an", "the", "in", "as", "on", "to", "with", "by", "style", "picture", "image"))
+_PAIRS = (
+    ("left of", "right of"), ("to the left of", "to the right of"), ("on the left of", "on the right of"),
+    ("above", "below"), ("over", "under"), ("on top of", "underneath"), ("in front of", "behind"),
+)  # fmt: skip
+#: What the second thing is to the first where the first is so to the second.
+INVERSE = dict(_PAIRS) | {second: first for first, second in _PAIRS} | {"beneath": "on top of"} | {
+    same: same for same in ("next to", "beside", "near", "by")
+}  # fmt: skip
 Key = tuple[str, str, str, str]
 
 
@@ -58,12 +66,14 @@ def fact_key(fact: Fact) -> Key:
 def slot(fact: Fact) -> tuple[str, ...]:
     """What a fact is about, whatever its value: facts of one slot exclude each other where a picture has one value."""
     if fact.kind == "relation":
-        return (fact.kind, head(fact.of), head(fact.to or ""))
+        return (fact.kind, *sorted((head(fact.of), head(fact.to or ""))))
     return (fact.kind, head(fact.of), fact.aspect if fact.kind == "attribute" else "")
 
 
 def exclusive(fact: Fact) -> bool:
     """Whether a picture has at most one value in the slot of this fact."""
+    if fact.kind == "relation":
+        return fact.value in INVERSE and head(fact.to or "") not in GROUNDS
     return fact.kind == "count" or (fact.kind == "attribute" and fact.aspect == "colour")
 
 
@@ -79,6 +89,8 @@ def agree(one: Fact, other: Fact) -> bool:
         return bool(_meaning(one.value) & _meaning(other.value))
     if one.kind == "style":
         return bool(_meaning(one.value) & _meaning(other.value))
+    if one.kind == "relation" and same_thing(one.of, other.to or "") and same_thing(other.of, one.to or ""):
+        return bool(_meaning(INVERSE.get(one.value, "")) & _meaning(other.value))
     # What stands on a background says nothing: all that a picture shows does.
     of_same = same_thing(one.of, other.of) or (one.kind == "relation" and head(one.to or "") in GROUNDS)
     same = of_same and bool(_meaning(one.value) & _meaning(other.value))

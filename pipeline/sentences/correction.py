@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from surd.pipeline.facts.edits import add, drop, swap
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
-from surd.pipeline.sentences.claims import GROUNDS, head, same_thing, stated
+from surd.pipeline.sentences.claims import GROUNDS, INVERSE, head, same_thing, stated
 from surd.pipeline.sentences.fact_calibration import threshold
 from surd.pipeline.sentences.fact_check import FactChecker, PictureTexts
 from surd.pipeline.sentences.revision import Reviser, Revision
@@ -18,14 +18,6 @@ from surd.pipeline.sentences.witnesses import Witness
 from surd.schemas.config import CorrectConfig
 
 _SIDE_BY_SIDE = re.compile(r" and ((?:(?:an?|one|the) )?)")
-_PAIRS = (
-    ("left of", "right of"), ("to the left of", "to the right of"), ("on the left of", "on the right of"),
-    ("above", "below"), ("over", "under"), ("on top of", "underneath"), ("in front of", "behind"),
-)  # fmt: skip
-#: What the second thing is to the first where the first is so to the second.
-_INVERSE = dict(_PAIRS) | {second: first for first, second in _PAIRS} | {"beneath": "on top of"} | {
-    same: same for same in ("next to", "beside", "near", "by")
-}  # fmt: skip
 #: What is less probable is not added, however rarely what is added may be false.
 _PROBABLE = 0.9
 #: By how many facts another sentence must be better than a caption to take its place: only captions are made from the
@@ -57,7 +49,7 @@ class FactCorrection:
             claim.belief
             for texts in pictures
             for claim in texts.claims.values()
-            if claim.origin == "prompt" and claim.scores and not claim.fact.negated
+            if "prompt" in claim.origin and claim.scores and not claim.fact.negated
         ]
         beliefs = [belief for one in revisions for belief in self._stated(one.texts, one.text)]
         least, sure, added = self.bounds(beliefs, prompted)
@@ -149,7 +141,7 @@ def completed(sentence: Sentence, fact: Fact) -> str | None:
     other = next((one for one in things if fact.to and same_thing(one.of, fact.to)), None)
     if fact.kind == "relation" and own and other:
         first, second = sorted((own, other), key=lambda one: one.start)
-        value = fact.value if first is own else _INVERSE.get(fact.value)
+        value = fact.value if first is own else INVERSE.get(fact.value)
         between = _SIDE_BY_SIDE.fullmatch(sentence.text, first.end, second.start)
         if value is None or between is None:
             return None

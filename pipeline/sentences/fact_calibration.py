@@ -27,14 +27,17 @@ _FARTHEST = 8.0  # log odds beyond which a witness's certainty says nothing more
 _RIDGE = 1.0
 _ROUNDS = 100
 #: The share of true facts by who states them, where it is not measured; as if so many facts had been seen before.
-PRIORS = {"both": 0.97, "caption": 0.85, "prompt": 0.7, "neither": 0.03}
+PRIORS = {
+    "both": 0.97, "caption": 0.85, "prompt": 0.7, "disputed caption": 0.5, "disputed prompt": 0.5, "neither": 0.03,
+}  # fmt: skip
 _PRIOR_FACTS = 20.0
 
 
 @dataclass(frozen=True)
 class FactScores:
     """What the witnesses said of facts: ``scores`` [facts, witnesses] in log odds, NaN without an answer; ``kinds``
-    [facts] the kind of each; ``origins`` [facts] who states it: both, caption, prompt or neither."""
+    [facts] the kind of each; ``origins`` [facts] who states it: both, caption, prompt or neither; caption and
+    prompt are disputed where the other states something else of that kind."""
 
     scores: Array
     kinds: npt.NDArray[np.str_]

@@ -91,6 +91,8 @@ class FactChecker:
         for texts in pictures:
             self._collect(texts)
         _disregard_unseen(pictures)
+        for texts in pictures:
+            _dispute(list(texts.claims.values()))
         claims = [claim for texts in pictures for claim in texts.claims.values()]
         false = [claim for texts in pictures for claim in self._false_claims(texts)]
         self._ask([*claims, *false])
@@ -106,7 +108,7 @@ class FactChecker:
         asked = []
         for texts, sentence in sentences:
             for key, claim in texts.claims.items():
-                if claim.origin == "prompt" and not claim.scores and not claim.sentence and self._needs_rivals:
+                if "prompt" in claim.origin and not claim.scores and not claim.sentence and self._needs_rivals:
                     texts.claims[key] = self._prompted(texts, claim.fact, [sentence.text])
                     asked.append(texts.claims[key])
         self.judge(asked)
@@ -237,6 +239,20 @@ def _disregard_unseen(pictures: Sequence[PictureTexts]) -> None:
             seen = spoken.get(claim.fact.kind)
             if claim.origin == "prompt" and seen is not None and not topics(claim.fact) & seen:
                 claim.origin = "neither"
+
+
+def _dispute(claims: list[FactClaim]) -> None:
+    """Where a caption names one thing and the prompt another, either is likelier to err than where only one speaks.
+    Things, actions and styles are compared with all of their kind, what is said of a thing with what else is."""
+
+    def about(claim: FactClaim) -> tuple[str, ...]:
+        return (claim.fact.kind,) if claim.fact.kind in ("entity", "action", "style") else slot(claim.fact)
+
+    sides = {origin: {about(one) for one in claims if one.origin == origin} for origin in ("caption", "prompt")}
+    disputed = sides["caption"] & sides["prompt"]
+    for claim in claims:
+        if claim.origin in sides and about(claim) in disputed and not claim.implied:
+            claim.origin = f"disputed {claim.origin}"
 
 
 def _depend(claims: Iterable[FactClaim]) -> None:

@@ -197,7 +197,7 @@ class Reviser:
             return False
         if fact_key(fact) in one.left or any(agree(fact, other) for other in facts):
             return False
-        if claim.origin == "prompt" and not one.texts.is_its_prompt:
+        if "prompt" in claim.origin and not one.texts.is_its_prompt:
             return False
         if not new_words(fact, one.text):
             return False
