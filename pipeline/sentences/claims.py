@@ -19,6 +19,7 @@ _NUMBERS = {word: str(number) for number, word in enumerate(_WORDS)} | {
 _IRREGULAR = {
     "people": "person", "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
     "mice": "mouse", "geese": "goose", "leaves": "leaf", "knives": "knife", "wolves": "wolf", "shelves": "shelf",
+    "backdrop": "background", "backdrops": "background",
 }  # fmt: skip
 _PREPOSITION = re.compile(r"\s(?:of|in|on|with|at|from|for)\s")
 _ARTICLES = ("a", "an")
@@ -28,7 +29,7 @@ _PLACES = frozenset(
      "image", "photo", "photograph", "scene", "view", "style", "group", "pair", "couple", "lot", "bunch", "set")
 )  # fmt: skip
 #: What is said of them is added with them: "on a blue background".
-GROUNDS = ("background", "backdrop")
+GROUNDS = ("background",)
 _LITTLE = frozenset(("of", "1", "a", "an", "the", "in", "as", "on", "to", "with", "by", "style", "picture", "image"))
 _PAIRS = (
     ("left of", "right of"), ("to the left of", "to the right of"), ("on the left of", "on the right of"),

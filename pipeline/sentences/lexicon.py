@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -17,6 +17,7 @@ from surd.schemas.paths import absolute
 
 DEFAULT = Path(__file__).with_name("lexicon.yaml")
 Kind = Literal["number", "noun", "phrase"]
+_WORD = re.compile(r"[a-z0-9]+")
 _LONE = ("someone", "somebody")
 #: How many words may stand between a number and its noun ("two big red balloons").
 _BETWEEN = 2
@@ -78,11 +79,25 @@ class Lexicon:
         return sorted(facts + self._counts(sentence, facts), key=lambda fact: fact.start)
 
     def name(self, value: str) -> str | None:
-        """The first form of the value that a word or phrase is a form of; None if it is none."""
-        if value.lower() not in self._forms:
-            return None
-        group, number, _ = self._forms[value.lower()]
-        return self.groups[group].values[number][0]
+        """The first form of the value that a phrase is a form of, or that it shares a telling word with: one that
+        stands in several forms of this value of an optional group, and of no other ("neon" in "neon glow")."""
+        if value.lower() in self._forms:
+            group, number, _ = self._forms[value.lower()]
+            return self.groups[group].values[number][0]
+        names = {self._telling[word] for word in _WORD.findall(value.lower()) if word in self._telling}
+        return names.pop() if len(names) == 1 else None
+
+    @cached_property
+    def _telling(self) -> dict[str, str]:
+        """Word -> the first form of the one value whose forms have it several times."""
+        names: dict[str, set[str]] = {}
+        for group in self.groups.values():
+            for forms in group.values if group.add else ():
+                words = [word for form in forms for word in set(_WORD.findall(form.lower())) if len(word) > 3]
+                for word in set(words):
+                    if words.count(word) > 1:
+                        names.setdefault(word, set()).add(forms[0])
+        return {word: of_word.pop() for word, of_word in names.items() if len(of_word) == 1}
 
     def is_number(self, fact: LexiconFact) -> bool:
         """Whether a fact is a count."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +38,8 @@ from surd.schemas.records import Caption
 from surd.schemas.shard_format.captions import dump_captions
 from surd.schemas.shard_format.pixels import to_rgb
 
+#: A count glued to what it counts: "2yellow hearts", but not "8bit".
+_GLUED = re.compile(r"\b(\d{1,2})(?!bit|th\b|nd\b|rd\b|st\b)([a-z]{3})")
 _WINDOW = 8  # whole pictures decoded ahead of a witness
 
 
@@ -133,7 +136,8 @@ def _methods(captioned: Captioned, rewrites: list[str] | None) -> dict[str, str]
 def _scene(cleaned: Cleaned) -> str:
     """The complex prompt without praise and provenance, which say nothing that a picture could show."""
     praise = set(cleaned.qualities or ())
-    return ", ".join(keyword for keyword in cleaned.keywords or () if keyword not in praise) or cleaned.complex or ""
+    scene = ", ".join(keyword for keyword in cleaned.keywords or () if keyword not in praise) or cleaned.complex or ""
+    return _GLUED.sub(r"\1 \2", scene)
 
 
 def _sentence(text: str) -> str:
@@ -171,7 +175,9 @@ def _revise(
     """Row -> its revised sentences, the best first; their embeddings are added to the candidates."""
     texts = [PictureTexts(number, pair.methods, pair.scene) for number, pair in enumerate(pairs.values())]
     llm = models.llm if config.facts.extractor == "llm" else None
-    sentences = _read([text for one in texts for text in (*one.candidates, one.scene)], config, lexicon, llm)
+    everything = [text for one in texts for text in (*one.candidates, one.scene)]
+    known = {word for text in everything for word in text.split()[1:] if word.islower()}
+    sentences = _read(everything, config, lexicon, llm, known)
     images = np.stack([pair.image for pair in pairs.values()]) if pairs else np.zeros((0, 0), np.float32)
     prompts = np.stack([pair.complex_vector for pair in pairs.values()]) if pairs else images
     targets = images + config.correct.prompt_weight * prompts
@@ -183,7 +189,7 @@ def _revise(
     correction = FactCorrection(
         config.correct,
         witnesses,
-        lambda texts: _read(texts, config, lexicon, llm),
+        lambda texts: _read(texts, config, lexicon, llm, known),
         others,
         lambda sentences: people_of(sentences, config.facts.parser),
     )
@@ -196,10 +202,15 @@ def _revise(
 
 
 def _read(
-    texts: Sequence[str], config: BuildConfig, lexicon: Lexicon, llm: ChatModel | None
+    texts: Sequence[str], config: BuildConfig, lexicon: Lexicon, llm: ChatModel | None, known: Set[str]
 ) -> list[Sentence]:  # fmt: skip
-    """The facts of texts; with ``correct.only_lexicon`` those that the lexicon names."""
-    sentences = [_in_its_words(one, lexicon) for one in extract(texts, config.facts, llm)]
+    """The facts of texts, ``known`` being words that are no names; with ``correct.only_lexicon`` those that the lexicon
+    has."""
+    lowered = [_without_capital(text, known) for text in texts]
+    sentences = [
+        dataclasses.replace(_in_its_words(one, lexicon), text=text)
+        for one, text in zip(extract(lowered, config.facts, llm), texts, strict=True)
+    ]
     if not config.correct.only_lexicon:
         return sentences
     return [
@@ -208,6 +219,13 @@ def _read(
         )
         for one in sentences
     ]
+
+
+def _without_capital(text: str, known: Set[str]) -> str:
+    """A text that begins with a small letter where its first word occurs so elsewhere: parsers take "Umbrellas" for a
+    name."""
+    first = text.split(" ", 1)[0].rstrip(".,;:!?")
+    return text[:1].lower() + text[1:] if first.lower() in known else text
 
 
 def _in_its_words(sentence: Sentence, lexicon: Lexicon) -> Sentence:
