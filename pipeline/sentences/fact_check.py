@@ -29,6 +29,8 @@ from surd.pipeline.sentences.witnesses import Witness
 
 #: Facts put in the place of others, per picture: they are false, and show what witnesses say of such.
 _FALSE_PER_PICTURE = 4
+#: Pictures whose captions speak of most that there is to speak of.
+_MANY = 30
 
 
 @dataclass
@@ -90,7 +92,8 @@ class FactChecker:
         self.read(text for texts in pictures for text in (*texts.candidates, texts.scene))
         for texts in pictures:
             self._collect(texts)
-        _disregard_unseen(pictures)
+        if len(pictures) >= _MANY:
+            _disregard_unseen(pictures)
         for texts in pictures:
             _dispute(list(texts.claims.values()))
         claims = [claim for texts in pictures for claim in texts.claims.values()]
