@@ -39,7 +39,10 @@ class ParseTree:
         self.ends = [row[3] + row[4] for row in table]
         self.words = [self.text[row[3] : row[3] + row[4]] for row in table]
         self.lower = [word.lower() for word in self.words]
+        heads, tags, deps = list(self.heads), list(self.tags), list(self.deps)
         repair(self.lower, self.tags, self.deps, self.heads)
+        if _has_circle(self.heads):  # rules walk up the arcs, and would never arrive
+            self.heads, self.tags, self.deps = heads, tags, deps
         self.kids: list[list[int]] = [[] for _ in table]
         for i, head in enumerate(self.heads):
             if head != i:
@@ -78,3 +81,19 @@ class ParseTree:
             last = max(last, token)
             left.extend(self.kids[token])
         return last
+
+
+def _has_circle(heads: list[int]) -> bool:
+    """Whether arcs lead back to where they came from; each token is visited once."""
+    arrives = [False] * len(heads)
+    for start in range(len(heads)):
+        path, i = set(), start
+        while not arrives[i] and i != heads[i]:
+            if i in path:
+                return True
+            path.add(i)
+            i = heads[i]
+        for token in path:
+            arrives[token] = True
+        arrives[i] = True
+    return False
