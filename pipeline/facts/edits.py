@@ -30,6 +30,8 @@ def swap(sentence: Sentence, fact: Fact, other: Fact | str) -> str | None:
     """
     if isinstance(other, str):
         other = replace(fact, of=other) if fact.kind == "entity" else replace(fact, value=other)
+    if _is_blank(other):
+        return None
     tree = _tree(sentence)
     edits = replacement(tree, fact, other) if tree is not None and fact.start >= 0 else None
     return _changed(sentence, edits)
@@ -45,11 +47,15 @@ def drop(sentence: Sentence, fact: Fact) -> str | None:
 def add(sentence: Sentence, fact: Fact) -> str | None:
     """``sentence`` with ``fact``, which it does not state yet, at the noun that is called ``fact.of``."""
     tree = _tree(sentence)
-    if tree is None or not len(tree):
+    if tree is None or not len(tree) or _is_blank(fact):
         return None
     styles = [stated.start for stated in sentence.facts if stated.kind == "style" and stated.start >= 0]
     edits = addition(tree, fact, styles)
     return _changed(sentence, edits)
+
+
+def _is_blank(fact: Fact) -> bool:
+    return not (fact.of if fact.kind == "entity" else fact.value).strip()
 
 
 def counts_by_article(sentence: Sentence) -> list[Fact]:
