@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build
-from surd.pipeline.models import Models, demo_only_roles
+from surd.pipeline.models import Models
 from surd.pipeline.report.correction import Correction, scales
 from surd.pipeline.report.entries import choose, entry_of, repaired, thumbnails
 from surd.pipeline.report.funnel import Facts, funnel
@@ -71,7 +71,7 @@ def report(build: Build, config: BuildConfig, models: Models) -> list[list[Selec
         shards=_document(build, "shards/manifest.json", ShardManifest),
         columns=[column for column in columns if column],
         made_by=made_by,
-        demo_only_roles=demo_only_roles(config) if made_by else [],
+        demo_only_roles=_demo_only_roles(made_by) if made_by else [],
         config=yaml.safe_dump(made_by.config, sort_keys=False, allow_unicode=True) if made_by else "",
     )
     build.write_bytes("report.html", html.encode())
@@ -89,3 +89,12 @@ def _document(build: Build, relative: str, model: type[D]) -> D | None:
         return None
     with reading(build, relative):
         return model.model_validate_json(build.read_bytes(relative))
+
+
+def _demo_only_roles(record: BuildRecord) -> list[str]:
+    """The roles in use whose models know the demo world alone, where the pictures are others; by the build's record."""
+    if record.config.get("source") == "demo":
+        return []
+    asked = record.config.get("correct", {}).get("witnesses", [])
+    used = ("clip", "captioner", *(["vqa"] if "vqa" in asked else []))
+    return [role for role in used if record.models.get(role, "").startswith("package:pipeline/demo/")]
