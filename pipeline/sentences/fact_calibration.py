@@ -48,7 +48,6 @@ class FactScores:
 class FactCalibration:
     """Turns scores into probabilities. Uncalibrated, it takes the witnesses at their word."""
 
-    witnesses: int
     kinds: list[str] = field(default_factory=list)
     weights: Array | None = None
     priors: dict[str, float] = field(default_factory=lambda: dict(PRIORS))

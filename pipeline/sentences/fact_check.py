@@ -70,7 +70,7 @@ class FactChecker:
         people: Callable[[Sequence[Sentence]], list[list[tuple[int, int]]]],
     ) -> None:
         self.witnesses = list(witnesses)
-        self.calibration = FactCalibration(len(self.witnesses))
+        self.calibration = FactCalibration()
         self._read, self._others, self._edited, self._added = read, others, edited, added
         self._people_of = people
         self._sentences: dict[str, Sentence] = {}

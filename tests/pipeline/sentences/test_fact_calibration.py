@@ -26,7 +26,7 @@ def together(*groups):
 def fitted(true_share=0.8, facts=4000):
     truths = RNG.random(facts) < true_share
     asked = scores(truths)
-    calibration = FactCalibration(1)
+    calibration = FactCalibration()
     calibration.fit(scores(np.ones(500)), scores(np.zeros(500)), asked)
     return calibration, asked, truths
 
@@ -38,7 +38,7 @@ def test_probabilities_are_calibrated_although_the_witness_says_yes_too_easily()
         within = (beliefs >= low) & (beliefs < high)
         assert within.sum() > 20
         assert truths[within].mean() == pytest.approx(beliefs[within].mean(), abs=0.08)
-    taken_at_its_word = FactCalibration(1).probabilities(asked)
+    taken_at_its_word = FactCalibration().probabilities(asked)
     assert abs(taken_at_its_word.mean() - truths.mean()) > abs(beliefs.mean() - truths.mean())
 
 
@@ -64,7 +64,7 @@ def test_no_fact_goes_where_all_may_stay_and_none_stays_where_none_may():
 
 
 def test_with_too_few_facts_the_witness_is_taken_at_its_word():
-    calibration = FactCalibration(1)
+    calibration = FactCalibration()
     calibration.fit(scores(np.ones(LEAST - 1)), scores(np.zeros(500)), scores(np.ones(10)))
     assert not calibration.fitted and calibration.priors == PRIORS
     facts = FactScores(np.array([[4.0], [-4.0], [np.nan]]), np.array(["entity"] * 3), np.array(["caption"] * 3))
@@ -76,7 +76,7 @@ def test_a_witness_that_does_not_answer_leaves_the_judgement_to_the_other():
     true, false = scores(np.ones(300)), scores(np.zeros(300))
     silent = np.full((300, 1), np.nan)
     both = [FactScores(np.concatenate([one.scores, silent], 1), one.kinds, one.origins) for one in (true, false)]
-    calibration = FactCalibration(2)
+    calibration = FactCalibration()
     calibration.fit(*both, together(*both))
     beliefs = calibration.probabilities(together(*both))
     assert beliefs[:300].mean() > 0.9 > 0.2 > beliefs[300:].mean()
