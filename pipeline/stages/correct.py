@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,12 +15,10 @@ from surd.pipeline.batching import prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.facts.alternatives import Alternatives
-from surd.pipeline.facts.parse import Sentence, extract
 from surd.pipeline.facts.people import people_of
 from surd.pipeline.facts.similarity import text_vectors
 from surd.pipeline.facts.stated_values import StatedValues
 from surd.pipeline.models import Models
-from surd.pipeline.models.chat import ChatModel
 from surd.pipeline.models.clip import FloatArray
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.sentences.correction import FactCorrection, is_caption
@@ -31,6 +28,7 @@ from surd.pipeline.sentences.lexicon import Lexicon, read_lexicon
 from surd.pipeline.sentences.other_values import OtherValues
 from surd.pipeline.sentences.paraphrase import read_paraphrase_rules
 from surd.pipeline.sentences.revision import Revision
+from surd.pipeline.sentences.sentence_reader import SentenceReader
 from surd.pipeline.sentences.witnesses import ClipWitness, Witness, YesNoWitness
 from surd.schemas import BuildConfig, Captioned, Cleaned, Corrected, Pair, Reason, Rewritten, Scored
 from surd.schemas.config import CorrectConfig
@@ -126,7 +124,7 @@ def _read_candidates(build: Build, part: int, scored: list[Scored]) -> dict[int,
 def _methods(captioned: Captioned, rewrites: list[str] | None) -> dict[str, str]:
     """Sentence -> method; the same sentence counts once, as a caption."""
     texts = captioned.captions or []
-    names = getattr(captioned, "caption_names", None) or ["caption"] * len(texts)
+    names = captioned.caption_names or ["caption"] * len(texts)
     captions: dict[str, str] = {}
     for text, name in zip(texts, names, strict=True):
         captions.setdefault(_sentence(text), "caption" if name == "caption" else f"caption:{name}")
@@ -176,8 +174,8 @@ def _revise(
     texts = [PictureTexts(number, pair.methods, pair.scene) for number, pair in enumerate(pairs.values())]
     llm = models.llm if config.facts.extractor == "llm" else None
     everything = [text for one in texts for text in (*one.candidates, one.scene)]
-    known = {word for text in everything for word in text.split()[1:] if word.islower()}
-    sentences = _read(everything, config, lexicon, llm, known)
+    read = SentenceReader(everything, config.facts, lexicon, llm, config.correct.only_lexicon)
+    sentences = read(everything)
     images = np.stack([pair.image for pair in pairs.values()]) if pairs else np.zeros((0, 0), np.float32)
     prompts = np.stack([pair.complex_vector for pair in pairs.values()]) if pairs else images
     targets = images + config.correct.prompt_weight * prompts
@@ -189,7 +187,7 @@ def _revise(
     correction = FactCorrection(
         config.correct,
         witnesses,
-        lambda texts: _read(texts, config, lexicon, llm, known),
+        read,
         others,
         lambda sentences: people_of(sentences, config.facts.parser),
     )
@@ -199,42 +197,6 @@ def _revise(
             pairs[at].methods.setdefault(one.text, pairs[at].methods[one.before])
     _embed(models, config.correct, list(pairs.values()))
     return revised
-
-
-def _read(
-    texts: Sequence[str], config: BuildConfig, lexicon: Lexicon, llm: ChatModel | None, known: Set[str]
-) -> list[Sentence]:  # fmt: skip
-    """The facts of texts, ``known`` being words that are no names; with ``correct.only_lexicon`` those that the lexicon
-    has."""
-    lowered = [_without_capital(text, known) for text in texts]
-    sentences = [
-        dataclasses.replace(_in_its_words(one, lexicon), text=text)
-        for one, text in zip(extract(lowered, config.facts, llm), texts, strict=True)
-    ]
-    if not config.correct.only_lexicon:
-        return sentences
-    return [
-        dataclasses.replace(
-            one, facts=tuple(fact for fact in one.facts if lexicon.facts(one.text[fact.start : fact.end]))
-        )
-        for one in sentences
-    ]
-
-
-def _without_capital(text: str, known: Set[str]) -> str:
-    """A text that begins with a small letter where its first word occurs so elsewhere: parsers take "Umbrellas" for a
-    name."""
-    first = text.split(" ", 1)[0].rstrip(".,;:!?")
-    return text[:1].lower() + text[1:] if first.lower() in known else text
-
-
-def _in_its_words(sentence: Sentence, lexicon: Lexicon) -> Sentence:
-    """A text whose styles have the lexicon's own names, so that "blurry" and "out of focus" are one."""
-    facts = tuple(
-        dataclasses.replace(fact, value=name) if fact.kind == "style" and (name := lexicon.name(fact.value)) else fact
-        for fact in sentence.facts
-    )
-    return dataclasses.replace(sentence, facts=facts) if facts != sentence.facts else sentence
 
 
 def _witnesses(

@@ -10,7 +10,6 @@ from surd.schemas.config.acquisition import (
 )
 from surd.schemas.config.build import (
     CONFIG_VERSION,
-    FLOAT32_ROLES,
     BuildConfig,
     CaptionConfig,
     CleanConfig,
@@ -18,7 +17,6 @@ from surd.schemas.config.build import (
     DedupConfig,
     EmbedConfig,
     FactsConfig,
-    ModelsConfig,
     PackConfig,
     Pooling,
     ReportConfig,
@@ -26,8 +24,8 @@ from surd.schemas.config.build import (
     SafetyConfig,
     ScoreConfig,
     SelectConfig,
-    ServerConfig,
 )
+from surd.schemas.config.models import FLOAT32_ROLES, ModelsConfig, ServerConfig
 
 __all__ = [
     "CONFIG_VERSION",
