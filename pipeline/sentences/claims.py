@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from surd.pipeline.facts.edits import counts_by_article
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence
 
@@ -22,7 +23,6 @@ _IRREGULAR = {
     "backdrop": "background", "backdrops": "background",
 }  # fmt: skip
 _PREPOSITION = re.compile(r"\s(?:of|in|on|with|at|from|for)\s")
-_ARTICLES = ("a", "an")
 #: Nouns behind an article that count nothing.
 _PLACES = frozenset(
     ("background", "backdrop", "foreground", "front", "side", "top", "bottom", "middle", "left", "right", "picture",
@@ -124,7 +124,7 @@ def stated(sentence: Sentence) -> list[tuple[Fact, bool]]:
     explicit = {head(fact.of) for fact in facts if fact.kind == "count"}
     return [
         *((fact, False) for fact in facts),
-        *((fact, True) for fact in _implied_counts(sentence, facts) if head(fact.of) not in explicit),
+        *((fact, True) for fact in counts_by_article(sentence) if head(fact.of) not in explicit | _PLACES),
     ]
 
 
@@ -160,23 +160,6 @@ def with_its_thing(fact: Fact, facts: Sequence[Fact]) -> Fact:
     first = min((other for other in facts if other.kind == "entity"), key=lambda other: other.start, default=None)
     of, plural = (first.of, first.plural) if first else ("", False)
     return Fact(kind="relation", of=of, value="on", to=f"{fact.value} {fact.of}", plural=plural)
-
-
-def _implied_counts(sentence: Sentence, facts: Iterable[Fact]) -> Iterable[Fact]:
-    """A count of one for each thing that an article introduces."""
-    if sentence.doc is None:
-        return
-    tokens = {token.idx + len(token): token for token in sentence.doc}
-    for fact in facts:
-        token = tokens.get(fact.end) if fact.kind == "entity" and not fact.plural and fact.aspect != "part" else None
-        if token is None or head(fact.of) in _PLACES:
-            continue
-        article = next((kid for kid in token.lefts if kid.lower_ in _ARTICLES), None)
-        if article is not None:
-            yield Fact(
-                kind="count", of=fact.of, value="one", start=article.idx, end=article.idx + len(article),
-                of_start=fact.start, of_end=fact.end,
-            )  # fmt: skip
 
 
 def _meaning(text: str) -> frozenset[str]:
