@@ -205,7 +205,10 @@ def test_a_device_that_is_not_there_is_found_before_any_stage(device):
 
 def test_only_the_models_of_stages_that_load_them_are_checked():
     values = {"rewrite.enabled": False, "correct.fuse": False, "embed.layers": [], "safety.enabled": False}
-    assert set(roles_needed(load_config({}, values))) == {"clip", "captioner"}
+    needed = set(roles_needed(load_config({}, values)))
+    assert needed == {"clip", "captioner", "facts.parser"}
+    paper = set(roles_needed(load_config({}, values | {"correct.rule": "paper"})))
+    assert paper == {"clip", "captioner"}
     assert roles_needed(load_config({}, {"embed.columns": ["latents"]}))["diffusion"] == ("embed",)
 
 
