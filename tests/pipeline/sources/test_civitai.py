@@ -162,6 +162,7 @@ def test_every_way_of_going_in_a_circle_ends_and_is_recorded(serve, tmp_path, ca
 def test_the_key_goes_out_in_a_header_and_is_written_nowhere(serve, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("CIVITAI_API_KEY", f" {KEY}\n")
     caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", "httpx")  # a build in this process makes it quieter
     server = serve(answer_pages(images(1, nextCursor="x"), {"items": [IMAGE], "metadata": {}}))
     config = config_of(server, partition_size=1)
     records = run(tmp_path, config)
