@@ -13,9 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOP = {
     "schemas": set(),
-    "pipeline": {"schemas"},
+    "pretrained": {"schemas"},
+    "pipeline": {"schemas", "pretrained"},
     "flows": {"schemas", "pipeline"},
-    "sur_adapter": {"schemas"},
+    "sur_adapter": {"schemas", "pretrained"},
 }
 LEAVES = {"rejection", "untrusted_json", "batching"}
 LIBRARIES = {"images", "metadata", "deduplication", "models", "prompts", "facts", "sentences", "net", *LEAVES}
@@ -114,7 +115,7 @@ def test_a_room_imports_only_the_rooms_it_may(room):
 
 @pytest.mark.parametrize("room", TOP)
 def test_our_own_rooms_are_imported_by_a_name_that_no_users_module_can_hide(room):
-    wrong = [path for path in files(room) if libraries(path) & {"schemas", "pipeline", "flows", "tests"}]
+    wrong = [path for path in files(room) if libraries(path) & {"schemas", "pretrained", "pipeline", "flows", "tests"}]
     assert wrong == []
 
 
@@ -166,7 +167,7 @@ def test_schemas_are_light():
     assert {path.parent.name for path in pictures} == {"shard_format"}
 
 
-@pytest.mark.parametrize("room", ["schemas", "pipeline", "sur_adapter"])
+@pytest.mark.parametrize("room", ["schemas", "pretrained", "pipeline", "sur_adapter"])
 def test_only_flows_knows_prefect_and_ray(room):
     assert {path for path in files(room) if libraries(path) & {"prefect", "prefect_ray", "ray"}} == set()
 

@@ -46,7 +46,7 @@ class TextVectors:
     def __init__(self, folder: str) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        from surd.pipeline.models.pretrained import load_weights
+        from surd.pretrained.weights import load_weights
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model: Any = load_weights(AutoModel, folder, dtype="float32").eval()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from surd.pipeline.models.llm import LLM
     from surd.pipeline.models.shelf import Shelf
     from surd.pipeline.models.vision_server import VisionServer
-    from surd.pipeline.models.vqa import VqaModel
+    from surd.pretrained.vqa import VqaModel
 
 T = TypeVar("T")
 ROLES = ("clip", "captioner", "llm", "embed_llm", "diffusion", "vqa", "vlm")
@@ -110,6 +110,8 @@ class Models:
             return "float32"
         if dtype != "auto" or role not in _LLMS:
             return dtype
+        from surd.pretrained.precision import computes_bfloat16
+
         return "bfloat16" if computes_bfloat16(self.device_of(role)) else "float32"
 
     @property
@@ -121,7 +123,7 @@ class Models:
     @property
     def vqa(self) -> VqaModel:
         """What answers yes/no questions about pictures in process."""
-        from surd.pipeline.models.vqa import load_vqa
+        from surd.pretrained.vqa import load_vqa
 
         return self._loaded(load_vqa, "vqa")
 
@@ -208,17 +210,6 @@ def _device(setting: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def computes_bfloat16(device: str) -> bool:
-    """Whether the hardware behind a torch device computes in bfloat16; where it does not, float32 is the faster."""
-    import torch
-
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    features = torch.cpu.get_capabilities() if kind == "cpu" else {}
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
 
 
 def _refuse_server(role: str, ref: str) -> None:

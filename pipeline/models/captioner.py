@@ -15,12 +15,12 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from surd.pipeline.models import computes_bfloat16
 from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel, CaptionPrompt, caption_answer
 from surd.pipeline.models.captioner_families import UNPROMPTED
 from surd.pipeline.models.captioner_inputs import CaptionInputs
-from surd.pipeline.models.pretrained import load_weights
 from surd.pipeline.models.sampling import SeededSampling, row_seed
+from surd.pretrained.precision import computes_bfloat16
+from surd.pretrained.weights import load_weights
 from surd.schemas import SurdError
 from surd.schemas.errors import one_line
 

@@ -197,7 +197,7 @@ def _llm_depth(files: ModelFiles) -> int | None:
 
 def _gguf_depth(field: str, ref: str, file: Path, config: BuildConfig) -> int:
     from surd.pipeline.models import Models
-    from surd.pipeline.models.gguf import depth
+    from surd.pretrained.gguf import depth
 
     try:
         return depth(file, Models(config.models).dtype_of("embed_llm"))

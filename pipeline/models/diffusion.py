@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from surd.pipeline.models.pretrained import check_whole
+from surd.pretrained.weights import check_whole
 from surd.schemas.shard_format.pixels import square
 
 _CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")

@@ -15,11 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorLis
 from surd.pipeline.batching import batched
 from surd.pipeline.models.chat import Chat, ChatModel, Message, Reply, reply_of
 from surd.pipeline.models.chat_template import ChatWriter
-from surd.pipeline.models.gguf import unpacked
-from surd.pipeline.models.hidden_states import HiddenStates, padding_token
 from surd.pipeline.models.prefix_cache import PrefixStates, Tokens
-from surd.pipeline.models.pretrained import load_weights
 from surd.pipeline.models.sampling import SeededSampling, row_seed
+from surd.pretrained.gguf import unpacked
+from surd.pretrained.hidden_states import HiddenStates, padding_token
+from surd.pretrained.weights import load_weights
 
 __all__ = ["LLM", "Message"]
 _TOP_P = 0.9

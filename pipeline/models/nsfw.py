@@ -66,7 +66,7 @@ class LabelledImages:
         import torch
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-        from surd.pipeline.models.pretrained import load_weights
+        from surd.pretrained.weights import load_weights
 
         model = load_weights(AutoModelForImageClassification, ref, dtype=torch.float32)
         self._model, self._device = model.to(device).eval(), device
@@ -94,7 +94,7 @@ class TextClassifier:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from surd.pipeline.models.pretrained import load_weights
+        from surd.pretrained.weights import load_weights
 
         model = load_weights(AutoModelForSequenceClassification, ref, dtype=torch.float32)
         self._model, self._device = model.to(device).eval(), device

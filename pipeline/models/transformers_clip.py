@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from surd.pipeline.models.clip import Clip, middle
-from surd.pipeline.models.pretrained import load_weights
+from surd.pretrained.weights import load_weights
 
 #: Models with one vector an image and one a text, and a temperature.
 MODEL_TYPES = ("clip", "siglip", "siglip2", "chinese_clip", "altclip", "align", "metaclip_2")

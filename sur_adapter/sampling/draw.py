@@ -15,6 +15,7 @@ from PIL import Image
 
 from sur_adapter.base_model import Pipeline
 from sur_adapter.sampling.noise import initial_noise
+from surd.pretrained.precision import computes_bfloat16
 
 OnPictures = Callable[[int], None]
 
@@ -63,14 +64,6 @@ def computing_in(precision: str, device: torch.device) -> AbstractContextManager
     if precision == "auto":
         precision = "bfloat16" if computes_bfloat16(device) else "float32"
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16; if it only emulates it, float32 is faster."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    cpu = torch.cpu.get_capabilities()
-    return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16") or cpu.get("bf16"))
 
 
 def noise_seed(seed: int, index: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from sur_adapter.sampling.draw import computes_bfloat16
+from surd.pretrained.precision import computes_bfloat16
 
 PRECISION = "bf16" if computes_bfloat16(torch.device("cpu")) else "no"
 #: The adapter's settings that all trained arms share; an arm's own override them. Chosen on other prompts than those

@@ -32,8 +32,8 @@ from surd.pipeline.dataset.shards import describe_shards
 from surd.pipeline.demo.world.prompts import narrative
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.models import Models
-from surd.pipeline.models.hidden_states import HiddenStates, batches
 from surd.pipeline.runner.process_setup import set_up_process
+from surd.pretrained.hidden_states import HiddenStates, batches
 from surd.schemas import BuildConfig, ShardInfo, load_config
 from tests.bench.figures import Figure
 

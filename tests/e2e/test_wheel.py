@@ -22,7 +22,7 @@ def installed(tmp_path_factory) -> Path:
     source = (
         folder / "source"
     )  # a copy: setuptools leaves a build/ beside what it builds, and takes stale files from it
-    for room in ("schemas", "pipeline", "flows", "sur_adapter"):
+    for room in ("schemas", "pretrained", "pipeline", "flows", "sur_adapter"):
         shutil.copytree(CHECKOUT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, source)

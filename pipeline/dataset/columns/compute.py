@@ -15,7 +15,7 @@ from surd.pipeline.build.damage import remedy
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import ColumnSpec, shard_manifest
 from surd.pipeline.models import Models
-from surd.pipeline.models.hidden_states import LayerPooling
+from surd.pretrained.hidden_states import LayerPooling
 from surd.schemas import SurdError
 from surd.schemas.config import EmbedConfig
 from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES

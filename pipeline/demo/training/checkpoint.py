@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from surd.pipeline.models import computes_bfloat16
+from surd.pretrained.precision import computes_bfloat16
 
 MODELS = Path(__file__).parents[1] / "models"
 

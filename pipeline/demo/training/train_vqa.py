@@ -34,7 +34,7 @@ from surd.pipeline.demo.world.dataset import (
 )
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.facts.questions import question
-from surd.pipeline.models import computes_bfloat16
+from surd.pretrained.precision import computes_bfloat16
 
 log = logging.getLogger(__name__)
 FOLDER = MODELS / "vqa"

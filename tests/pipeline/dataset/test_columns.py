@@ -299,7 +299,7 @@ def test_a_layer_that_the_llm_does_not_have_is_named(copied, fields, said):
 
 
 def test_states_that_float16_cannot_hold_are_refused_by_name(copied, monkeypatch):
-    from surd.pipeline.models.hidden_states import HiddenStates
+    from surd.pretrained.hidden_states import HiddenStates
 
     original = HiddenStates._forward
     monkeypatch.setattr(

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from surd.pipeline.models import Models
-from surd.pipeline.models.hidden_states import HiddenStates, batches
+from surd.pretrained.hidden_states import HiddenStates, batches
 from surd.schemas.config import ModelsConfig
 from tests.flows.tiny_llm import save_tiny_llm
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from surd.pipeline.models import Models
-from surd.pipeline.models.vqa import BlipVqa, ChatVqa, ViltVqa, load_vqa, word_tokens
+from surd.pretrained.vqa import BlipVqa, ChatVqa, ViltVqa, load_vqa, word_tokens
 from surd.schemas import SurdError, load_config
 from tests.pipeline.models.tiny_models import SIDE, VISION, drop_weights
 

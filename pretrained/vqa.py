@@ -16,8 +16,8 @@ from transformers import (
     ViltForQuestionAnswering,
 )
 
-from surd.pipeline.models import computes_bfloat16
-from surd.pipeline.models.pretrained import load_weights
+from surd.pretrained.precision import computes_bfloat16
+from surd.pretrained.weights import load_weights
 
 #: Questions about a picture, pictures, and pairs of both in one pass.
 _QUESTIONS, _PICTURES, _PAIRS = 32, 64, 8
