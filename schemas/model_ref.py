@@ -21,6 +21,8 @@ _OUR_PACKAGES = ("pipeline", "flows", "schemas")
 MODEL_CONFIGS = ("config.json", "open_clip_config.json", "model_index.json")
 #: What the hub allows, 96 characters a part, and open_clip's ``hf-hub:`` before it.
 _HUB_ID = re.compile(r"(?:hf-hub:)?[A-Za-z0-9][\w.\-]{0,95}(?:/[\w.\-]{1,96})?", re.ASCII)
+#: A string that ends like this names a file, never a hub's model.
+_FILES = (".safetensors", ".ckpt")
 _SHOWN = 100
 
 
@@ -80,14 +82,15 @@ def content_hash(path: str, unread: str | None = None) -> str:
 def resolve_model(ref: str) -> str:
     """Turn a model string into a path on this machine, or return a hub id or server unchanged.
 
-    A string is a path when it starts with ``package:``, ``/``, ``.`` or ``~``, or when it exists. Raises SurdError
-    when such a path, or the package, is not there, and when the string can be neither a path nor a hub id.
+    A string is a path when it starts with ``package:``, ``/``, ``.`` or ``~``, ends like a checkpoint file, or exists.
+    Raises SurdError when such a path, or the package, is not there, and when the string can be neither a path nor a
+    hub id.
     """
     if server_ref(ref):
         return ref
     if ref.startswith(PACKAGE_PREFIX):
         return _package_path(ref)
-    looks_like_path = ref.startswith(("/", ".", "~", os.sep)) or ref.count("/") > 1
+    looks_like_path = ref.startswith(("/", ".", "~", os.sep)) or ref.count("/") > 1 or ref.endswith(_FILES)
     if path := existing_path(ref):
         return str(path.resolve())
     if looks_like_path:

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from surd.pretrained.checkpoint_file import is_checkpoint, open_checkpoint
+from surd.pretrained.checkpoint_parts import make_pipeline
+from surd.pretrained.diffusion import Architecture, UnfitModel, architecture
 from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
 Pipeline = Any  # a Stable Diffusion pipeline: diffusers adds its parts at run time, so a type checker sees none of them
-CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
-TEXT_PARTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,35 +39,27 @@ def load_base(
     text: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> Pipeline:
-    """The diffusers pipeline that ``ref`` names (hub id, folder or ``package:`` string), frozen, in eval mode.
+    """The diffusers pipeline that ``ref`` names (hub id, folder, checkpoint file or ``package:`` string), frozen, in
+    eval mode.
 
     In ``dtype``, except the VAE, which is in float32 (SDXL's overflows in half precision). Parts that are switched
     off are None and never read. Loaded without the safety checker: the black images it returns would be compared as
-    if the model had drawn them. Raises SurdError when the folder or hub id cannot be loaded as a Stable Diffusion or
-    SDXL pipeline.
+    if the model had drawn them. Raises SurdError when what is there is no model of a supported kind, or not whole.
     """
-    import diffusers
     from diffusers.utils.logging import disable_progress_bar as quiet_diffusers
     from transformers.utils.logging import disable_progress_bar as quiet_transformers
 
     quiet_diffusers()
     quiet_transformers()
     path = resolve_base(ref)
-    if Path(path).exists() and not (Path(path) / "model_index.json").is_file():
-        raise SurdError(f"--base: {ref!r} has no model_index.json; name a diffusers StableDiffusionPipeline folder")
     try:
-        index = diffusers.DiffusionPipeline.load_config(path)
-        name = index.get("_class_name") if isinstance(index, dict) else None
-        if name not in CLASSES:
-            raise SurdError(f"--base: {ref!r} is a {name}; name a {' or a '.join(CLASSES)}")
-        left_out = {"unet": not unet, "vae": not vae} | dict.fromkeys(TEXT_PARTS, not text)
-        options: dict[str, Any] = {part: None for part, out in left_out.items() if out and part in index}
-        _check_whole(ref, Path(path), index, options)
-        options["dtype"] = {"default": dtype, "vae": torch.float32}
-        options |= _load_networks(path, index, options, dtype)
-        if name == CLASSES[0]:
-            options |= {"safety_checker": None, "requires_safety_checker": False}
-        pipe = getattr(diffusers, name).from_pretrained(path, use_safetensors=True, **options)
+        if is_checkpoint(path):
+            file = open_checkpoint(path)
+            pipe = make_pipeline(file, _left_out(file.architecture, unet, vae, text), dtype)
+        else:
+            pipe = _load_folder(ref, path, unet=unet, vae=vae, text=text, dtype=dtype)
+    except UnfitModel as error:
+        raise SurdError(f"--base: {ref!r} {error}") from None
     except SurdError:
         raise
     except Exception as error:  # a damaged folder makes diffusers and transformers raise many types
@@ -79,6 +71,28 @@ def load_base(
     if pipe.unet is not None:
         pipe.unet.to(memory_format=torch.channels_last)  # makes its convolutions faster, on CPUs and on tensor cores
     return pipe.to(device)
+
+
+def _load_folder(ref: str, path: str, *, unet: bool, vae: bool, text: bool, dtype: torch.dtype) -> Pipeline:
+    import diffusers
+
+    if Path(path).exists() and not (Path(path) / "model_index.json").is_file():
+        raise SurdError(f"--base: {ref!r} has no model_index.json; name a diffusers StableDiffusionPipeline folder")
+    index = diffusers.DiffusionPipeline.load_config(path)
+    kind = architecture(index)
+    options: dict[str, Any] = {part: None for part in _left_out(kind, unet, vae, text) if part in index}
+    _check_whole(ref, Path(path), index, options)
+    options["dtype"] = {"default": dtype, "vae": torch.float32}
+    options |= _load_networks(path, index, kind, options, dtype)
+    if kind.has_checker:
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    return getattr(diffusers, kind.pipeline).from_pretrained(path, use_safetensors=True, **options)
+
+
+def _left_out(kind: Architecture, unet: bool, vae: bool, text: bool) -> list[str]:
+    """The parts that are not loaded."""
+    out = {kind.denoiser: not unet, "vae": not vae} | dict.fromkeys([*kind.encoders, *kind.tokenizers], not text)
+    return [part for part, is_out in out.items() if is_out]
 
 
 def resolve_base(ref: str) -> str:
@@ -97,10 +111,12 @@ def _check_whole(ref: str, folder: Path, index: dict[str, Any], left_out: Collec
         raise SurdError(f"--base: {ref!r} has no folder {missing[0]!r}; copy the whole model, or name another")
 
 
-def _load_networks(path: str, index: dict[str, Any], left_out: Collection[str], dtype: torch.dtype) -> dict[str, Any]:
+def _load_networks(
+    path: str, index: dict[str, Any], kind: Architecture, left_out: Collection[str], dtype: torch.dtype
+) -> dict[str, Any]:
     """The networks of a pipeline by part. ValueError if weights are missing, which would be random."""
     parts = {}
-    for part in NETWORKS:
+    for part in kind.networks:
         library, name = index.get(part) or (None, None)
         if part in left_out or library not in ("diffusers", "transformers"):
             continue
@@ -136,14 +152,35 @@ def networks(pipe: Pipeline) -> dict[str, torch.nn.Module]:
     return {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
 
 
+def backbone(pipe: Pipeline) -> Any:
+    """The network that denoises: UNet or transformer."""
+    return pipe.transformer if hasattr(pipe, "transformer") else pipe.unet
+
+
+def base_name(pipe: Pipeline) -> str:
+    """What the model was loaded by: a path or hub id; where it was made in memory the name of its class."""
+    name = str(backbone(pipe).config.get("_name_or_path") or type(pipe).__name__)
+    return name.removesuffix("/unet").removesuffix("/transformer")
+
+
 def text_width(pipe: Pipeline) -> int:
     """Width of the text states that the UNet attends to."""
-    return int(pipe.unet.config.cross_attention_dim)
+    return int(backbone(pipe).config.cross_attention_dim)
+
+
+def check_text_width(pipe: Pipeline, width: int, trained_for: str | None) -> None:
+    """SurdError, naming both models, if an adapter of this width was trained for another one than ``pipe``."""
+    if width != text_width(pipe):
+        known = f"{trained_for!r}, " if trained_for else ""
+        raise SurdError(
+            f"--base: {base_name(pipe)!r} has text states {text_width(pipe)} wide, but the adapter was trained for"
+            f" {known}{width} wide; name the base model that it was trained for"
+        )
 
 
 def image_size(pipe: Pipeline) -> int:
     """Side in pixels of the images the UNet was trained on; needs the VAE, whose strides give the scale."""
-    return int(pipe.unet.config.sample_size * pipe.vae_scale_factor)
+    return int(backbone(pipe).config.sample_size * pipe.vae_scale_factor)
 
 
 def encode_text(pipe: Pipeline, texts: list[str]) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,9 @@ from transformers import (
 )
 
 from sur_adapter.adapter import SURAdapter
+from sur_adapter.base_model import check_text_width
+from sur_adapter.single_file import from_checkpoint
+from surd.pretrained.checkpoint_file import is_checkpoint
 from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
@@ -54,15 +57,18 @@ class _Adapting:
 
     @classmethod
     def from_pretrained(cls, base: str | Path, adapter: SURAdapter | str | Path | None = None, **options: Any) -> Any:
-        """Load ``base`` (hub id, folder or ``package:`` string) and put ``adapter`` (the module or its folder) into it.
+        """Load ``base`` (hub id, folder, checkpoint file or ``package:`` string) and put ``adapter`` into it.
 
-        No adapter means the one that ``base`` was saved with, if any. ``options`` are those of diffusers.
+        ``adapter`` is the module or its folder; None means the one that ``base`` was saved with, if any. ``options``
+        are those of diffusers.
         """
         if isinstance(adapter, (str, Path)):
             adapter = load_adapter(Path(adapter))
         if adapter is not None:
             options["adapter"] = adapter
         path = resolve_model(str(base))
+        if is_checkpoint(path):
+            return from_checkpoint(cls, path, options)
         cls._check_kind(path, {name: options[name] for name in _HUB_OPTIONS if name in options})
         return super().from_pretrained(path, **options)  # type: ignore[misc]
 
@@ -78,12 +84,8 @@ class _Adapting:
 
     def _register_adapter(self: Any, adapter: SURAdapter | None) -> None:
         """Make the adapter a component. SurdError if it is of another width than the UNet's text states."""
-        width = self.unet.config.cross_attention_dim
-        if adapter is not None and adapter.config["width"] != width:
-            raise SurdError(
-                f"--base: its text width is {width} but the adapter's is {adapter.config['width']}; "
-                "name the base model that the adapter was trained for"
-            )
+        if adapter is not None:
+            check_text_width(self, adapter.config["width"], adapter.config["base_model"])
         self.register_modules(adapter=adapter)
 
     def _adapted(self: Any, prompt: str | list[str] | None, states_BTD: Tensor) -> Tensor:

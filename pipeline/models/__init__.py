@@ -197,7 +197,8 @@ def model_path(role: str, ref: str) -> Path | None:
         path = Path(name) if name else None
     else:
         path = existing_path(resolve_model(ref))
-    if path and role != "clip" and path.is_file() and not (path.suffix == ".gguf" and role in _LLMS):
+    single = role == "diffusion" or (role in _LLMS and path is not None and path.suffix == ".gguf")  # one file a model
+    if path and role != "clip" and path.is_file() and not single:
         raise SurdError(f"models.{role} is {shown(ref)}: this is a file; name the folder of a model")
     if path:
         check_model_folder(ref, path)

@@ -10,6 +10,8 @@ from typing import Any
 from surd.pipeline.models.captioner_check import captioner_files, check_captioner_kind
 from surd.pipeline.models.model_files import ModelFiles, model_files
 from surd.pipeline.models.nsfw import image_model_file, unsafe_columns
+from surd.pretrained.checkpoint_file import is_checkpoint, open_checkpoint
+from surd.pretrained.diffusion import UnfitModel, architecture
 from surd.schemas import BuildConfig, SurdError, resolve_model
 from surd.schemas.clip_ref import HUB_PREFIX, clip_ref
 from surd.schemas.config import ModelsConfig
@@ -22,7 +24,6 @@ _TOKENIZERS = (
     "tekken.json",
 )  # fmt: skip
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-_PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
 def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
@@ -206,11 +207,18 @@ def _gguf_depth(field: str, ref: str, file: Path, config: BuildConfig) -> int:
 
 
 def _check_diffusion(config: BuildConfig) -> None:
-    files = model_files("models.diffusion", config.models.diffusion)
-    index = files.read_json("model_index.json")
-    if index.get("_class_name") not in _PIPELINES:
-        raise files.fault(f"it is a {index.get('_class_name')!r}; name a {' or a '.join(_PIPELINES)} of diffusers")
-    for part in ("vae", "text_encoder", "text_encoder_2"):
+    field, ref = "models.diffusion", config.models.diffusion
+    path = existing_path(resolve_model(ref))
+    try:
+        if path and is_checkpoint(path):
+            open_checkpoint(path)
+            return
+        files = model_files(field, ref)
+        index = files.read_json("model_index.json")
+        kind = architecture(index)
+    except UnfitModel as error:
+        raise SurdError(f"{field} is {shown(ref)}: it {error}") from None
+    for part in ("vae", *kind.encoders):
         inside = [name for name in files.names if name.startswith(f"{part}/")]
         if index.get(part) and index[part] != [None, None] and not any(n.endswith(".safetensors") for n in inside):
             others = "only in formats that would have to be unpickled" if inside else "not there"

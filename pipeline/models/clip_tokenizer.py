@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import html
-import importlib.util
 import json
 import string
 from functools import cache, lru_cache
@@ -14,14 +12,13 @@ from typing import Any
 import ftfy
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from surd.pretrained.clip_vocabulary import CONTEXT, merges, open_clip_folder, vocabulary
 from surd.schemas import SurdError
 from surd.schemas.clip_ref import HUB_PREFIX, clip_ref
 
-CONTEXT = 77  # tokens that OpenAI's CLIP reads, start and end mark among them
 _NO_LIMIT = 1_000_000  # transformers writes 10^30 for a tokenizer without one
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-_MERGES = 49152 - 256 - 2  # of open_clip's list, which goes on beyond what CLIP was trained with
 
 
 class ClipTokenizer:
@@ -72,7 +69,7 @@ def _text_settings(ref: str) -> dict[str, Any]:
     """``text_cfg`` of a model that open_clip knows by its name or by a file beside it; else empty."""
     path = _file(ref, "open_clip_config.json")
     if path is None and not Path(ref).is_dir():
-        path = _open_clip() / "model_configs" / f"{ref.split('/', 1)[0]}.json"
+        path = open_clip_folder() / "model_configs" / f"{ref.split('/', 1)[0]}.json"
         path = path if path.is_file() else None
     settings = _json(path)
     settings = settings.get("model_cfg", settings)
@@ -124,15 +121,11 @@ def clip_tokenizer(ref: str) -> ClipTokenizer:
 @cache
 def clip_words() -> frozenset[str]:
     """The words that OpenAI's CLIP knows as one token, lower case: some 34,000 of captions in the wild."""
-    return frozenset(merge.replace(" ", "")[:-4] for merge in _merges() if merge.endswith("</w>"))
+    return frozenset((first + last)[:-4] for first, last in merges() if last.endswith("</w>"))
 
 
 def _openai_tokenizer() -> Tokenizer:
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pairs = [(first, second) for first, second in (merge.split() for merge in _merges())]
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *(first + second for first, second in pairs)]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, end_of_word_suffix="</w>"))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary(), merges=merges(), end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -141,16 +134,3 @@ def _openai_tokenizer() -> Tokenizer:
         ]
     )
     return tokenizer
-
-
-@cache
-def _merges() -> list[str]:
-    """The merges of the byte-pair encoding, from the file open_clip ships; finding a package does not import it."""
-    path = _open_clip() / "bpe_simple_vocab_16e6.txt.gz"
-    return gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : _MERGES + 1]
-
-
-def _open_clip() -> Path:
-    spec = importlib.util.find_spec("open_clip")
-    assert spec and spec.submodule_search_locations, "open_clip is a dependency"
-    return Path(next(iter(spec.submodule_search_locations)))

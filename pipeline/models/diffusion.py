@@ -14,10 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from surd.pretrained.checkpoint_configs import unet_config
+from surd.pretrained.checkpoint_file import is_checkpoint, open_checkpoint
+from surd.pretrained.checkpoint_parts import make_pipeline
+from surd.pretrained.diffusion import UnfitModel, architecture
 from surd.pretrained.weights import check_whole
 from surd.schemas.shard_format.pixels import square
 
-_CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 _TELL_OF_LONG_PROMPTS = (
     "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl", "transformers.tokenization_utils_base",
 )  # fmt: skip
@@ -25,42 +28,28 @@ _MOST_PIXELS = 1 << 20  # in one pass of the VAE, whose first layers take over a
 
 
 class DiffusionEncoders:
-    """Tokenizer, text encoder (of SDXL: both of either) and VAE of a diffusers pipeline, in float32; no UNet.
+    """Tokenizer, text encoder (of SDXL: both of either) and VAE of a diffusers pipeline or checkpoint file; no UNet.
 
-    ``image_size``: pixels a side of the images the UNet was made for. ``scaling_factor`` and ``shift_factor``: what
-    the pipeline makes of a latent, ``(latent - shift_factor) * scaling_factor``.
+    All in float32. ``image_size``: pixels a side of the images the UNet was made for. ``scaling_factor`` and
+    ``shift_factor``: what the pipeline makes of a latent, ``(latent - shift_factor) * scaling_factor``.
     """
 
     def __init__(self, ref: str, device: str) -> None:
-        from diffusers import DiffusionPipeline, UNet2DConditionModel
         from diffusers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        if Path(ref).exists() and not (Path(ref) / "model_index.json").is_file():
-            raise ValueError("it has no model_index.json; name a diffusers pipeline folder")
-        index = DiffusionPipeline.load_config(ref)
-        if index["_class_name"] not in _CLASSES:
-            raise ValueError(f"it is a {index['_class_name']}; name a {' or a '.join(_CLASSES)}")
-        self._has_two = index["_class_name"] == _CLASSES[1]
-        encoders = ["text_encoder", "text_encoder_2"][: 1 + self._has_two]
-        parts = [*encoders, *["tokenizer", "tokenizer_2"][: 1 + self._has_two]]
-        if lost := [part for part in parts if Path(ref).exists() and not (Path(ref) / part).is_dir()]:
-            # Of a tokenizer transformers would make an empty one.
-            raise ValueError(f"it has no folder {lost[0]!r}; copy the whole model, or name another")
-        # The safety checker judges drawn pictures, and nothing is drawn here.
-        no_checker = {} if self._has_two else {"safety_checker": None, "requires_safety_checker": False}
-        networks = {part: _load_network(ref, part, *index[part]) for part in ("vae", *encoders)}
-        pipe: Any = DiffusionPipeline.from_pretrained(ref, use_safetensors=True, unet=None, **networks, **no_checker)
-        if lost := [part for part in parts if getattr(pipe, part) is None]:
-            raise ValueError(f"its {lost[0]} is left empty; name a whole model")
+        try:
+            pipe, sample_size = _checkpoint_pipeline(ref) if is_checkpoint(ref) else _folder_pipeline(ref)
+        except UnfitModel as error:
+            raise ValueError(f"it {error}") from None
         # What is cut off of a long prompt is no news: it is so for every one.
         for module in _TELL_OF_LONG_PROMPTS:
             logging.getLogger(module).setLevel(logging.ERROR)
         self._device = torch.device(device)
         self._pipe, self._vae = pipe.to(self._device), pipe.vae.eval()
-        for encoder in encoders:
+        self._has_two = hasattr(pipe, "text_encoder_2")
+        for encoder in ("text_encoder", "text_encoder_2")[: 1 + self._has_two]:
             _bound(pipe, encoder)
-        sample_size = UNet2DConditionModel.load_config(ref, subfolder="unet")["sample_size"]
         self.image_size = int(sample_size * pipe.vae_scale_factor)
         self.scaling_factor = float(self._vae.config.scaling_factor)
         shift = getattr(self._vae.config, "shift_factor", None)
@@ -105,6 +94,35 @@ class DiffusionEncoders:
         pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
         posterior = self._vae.encode(pixels).latent_dist
         return torch.cat([posterior.mean, posterior.std], dim=1).cpu()
+
+
+def _checkpoint_pipeline(ref: str) -> tuple[Any, int]:
+    """The pipeline of a single-file checkpoint without its UNet, and the side of the latents that takes."""
+    file = open_checkpoint(ref)
+    return make_pipeline(file, (file.architecture.denoiser,)), unet_config(file)["sample_size"]
+
+
+def _folder_pipeline(ref: str) -> tuple[Any, int]:
+    """The same of a diffusers folder or hub id."""
+    from diffusers import DiffusionPipeline, UNet2DConditionModel
+
+    if Path(ref).exists() and not (Path(ref) / "model_index.json").is_file():
+        raise ValueError("it has no model_index.json; name a diffusers pipeline folder")
+    index = DiffusionPipeline.load_config(ref)
+    kind = architecture(index)
+    parts = [*kind.encoders, *kind.tokenizers]
+    if lost := [part for part in parts if Path(ref).exists() and not (Path(ref) / part).is_dir()]:
+        # Of a tokenizer transformers would make an empty one.
+        raise ValueError(f"it has no folder {lost[0]!r}; copy the whole model, or name another")
+    # The safety checker judges drawn pictures, and nothing is drawn here.
+    no_checker = {"safety_checker": None, "requires_safety_checker": False} if kind.has_checker else {}
+    networks = {part: _load_network(ref, part, *index[part]) for part in ("vae", *kind.encoders)}
+    pipe: Any = DiffusionPipeline.from_pretrained(
+        ref, use_safetensors=True, **{kind.denoiser: None}, **networks, **no_checker
+    )
+    if lost := [part for part in parts if getattr(pipe, part) is None]:
+        raise ValueError(f"its {lost[0]} is left empty; name a whole model")
+    return pipe, UNet2DConditionModel.load_config(ref, subfolder=kind.denoiser)["sample_size"]
 
 
 def _load_network(ref: str, part: str, library: str | None, name: str | None) -> Any:

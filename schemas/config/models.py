@@ -44,7 +44,8 @@ class ModelsConfig(Section):
         default=None, description="LLM whose hidden states become columns; null: llm, which then must be no server."
     )
     diffusion: str = Field(
-        default="package:pipeline/demo/models/diffusion", description="diffusers pipeline to train for."
+        default="package:pipeline/demo/models/diffusion",
+        description="diffusers pipeline (folder, hub id) or checkpoint file (.safetensors) to train for.",
     )
     vqa: str = Field(
         default="package:pipeline/demo/models/vqa",

@@ -42,7 +42,7 @@ class TrainConfig(BaseModel):
     )
     base: str | None = Field(
         default=None,
-        description="Diffusion model to train for: hub id, diffusers folder or package:MODULE/PATH. "
+        description="Diffusion model to train for: hub id, diffusers folder, .safetensors file or package:MODULE/PATH. "
         "Default: the one the dataset was built for.",
     )
     llm_column: str | None = Field(

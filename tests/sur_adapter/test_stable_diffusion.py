@@ -109,8 +109,11 @@ def test_an_adapter_across_the_batch_sees_one_prompt_at_a_time(base: Path) -> No
 
 
 def test_an_adapter_of_another_width_is_refused(base: Path) -> None:
-    with pytest.raises(SurdError, match="text width is 32 but the adapter's is 64"):
-        SURStableDiffusionPipeline.from_pretrained(base, adapter=SURAdapter(width=64, heads=4), **QUIET)
+    with pytest.raises(
+        SurdError, match="model' has text states 32 wide, but the adapter was trained for 'an/sdxl', 64 wide; name"
+    ):
+        adapter = SURAdapter(width=64, heads=4, base_model="an/sdxl")
+        SURStableDiffusionPipeline.from_pretrained(base, adapter=adapter, **QUIET)
 
 
 @pytest.fixture

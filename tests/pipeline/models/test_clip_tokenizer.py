@@ -7,7 +7,8 @@ import json
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from surd.pipeline.models.clip_tokenizer import CONTEXT, ClipTokenizer
+from surd.pipeline.models.clip_tokenizer import ClipTokenizer
+from surd.pretrained.clip_vocabulary import CONTEXT
 from surd.schemas import SurdError
 
 WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "fox", ",", "A"]

@@ -5,10 +5,13 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from surd.pipeline.models import Models
 from surd.schemas import SurdError, load_config, resolve_model
+from surd.schemas.model_ref import content_hash
+from tests.pretrained.checkpoints import tiny_pipeline, write_checkpoint
 
 DEMO = "package:pipeline/demo/models/diffusion"
 TEXTS = ["a red apple", "x " * 200]
@@ -59,3 +62,29 @@ def test_a_tokenizer_that_does_not_say_how_long_a_text_may_be_is_cut_at_the_mode
     expected, expected_mask, _ = encoders(DEMO).text_states(TEXTS)
     torch.testing.assert_close(states, expected)
     assert torch.equal(mask, expected_mask)
+
+
+@pytest.mark.parametrize("generation", ["1", "xl"])
+def test_a_single_file_gives_the_states_and_latents_of_the_folder_it_was_written_from(tmp_path, generation):
+    pipe = tiny_pipeline(generation)
+    pipe.save_pretrained(tmp_path / "model")
+    file = write_checkpoint(pipe, tmp_path / "one.safetensors", metadata={"modelspec.resolution": "32x32"})
+    of_folder, of_file = encoders(tmp_path / "model"), encoders(file)
+    assert (of_folder.image_size, of_folder.scaling_factor) == (of_file.image_size, of_file.scaling_factor)
+    for expected, states in zip(of_folder.text_states(TEXTS), of_file.text_states(TEXTS), strict=True):
+        torch.testing.assert_close(states, expected)
+    picture = of_folder.prepare(Image.new("RGB", (40, 32), "red"))
+    torch.testing.assert_close(of_file.latents([picture]), of_folder.latents([picture]))
+
+
+def test_a_single_file_is_told_from_another_by_its_bytes_and_another_kind_is_one_sentence(tmp_path):
+    file = tmp_path / "one.safetensors"
+    save_file({"lora_te.lora_down.weight": torch.zeros(1)}, file)
+    values = {"models.diffusion": str(file), "models.device": "cpu"}
+    models = Models(load_config({}, values).models)
+    before = models.weights("diffusion")
+    with pytest.raises(SurdError, match=r"cannot be loaded as DiffusionEncoders: it is a LoRA, which changes a"):
+        _ = models.diffusion
+    content_hash.cache_clear()
+    save_file({"lora_te.lora_down.weight": torch.ones(1)}, file)
+    assert models.weights("diffusion") != before

@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub.constants
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models.check import check_role, roles_needed
@@ -14,6 +16,7 @@ from surd.pipeline.runner.model_check import check_models
 from surd.pipeline.stages.caption import check_questions
 from surd.schemas import SurdError, load_config
 from tests.flows.tiny_llm import save_tiny_llm
+from tests.pretrained.checkpoints import tiny_pipeline, write_checkpoint
 
 PARTS = ("preprocessor_config.json", "tokenizer.json", "model.safetensors")
 
@@ -181,7 +184,20 @@ def test_a_diffusion_model_needs_safetensors_in_each_part(tmp_path):
     values = {"models.diffusion": str(tmp_path), "embed.columns": ["latents"]}
     assert "its text_encoder are only in formats that would have to be unpickled" in fault("diffusion", values)
     (tmp_path / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
-    assert "it is a 'FluxPipeline'" in fault("diffusion", values)
+    assert "it is a FluxPipeline; name a Stable Diffusion 1.x, 2.x" in fault("diffusion", values)
+
+
+def test_a_single_file_of_another_kind_is_refused_by_its_header_before_any_stage(tmp_path):
+    file = tmp_path / "one.safetensors"
+    values = {"models.diffusion": str(file), "embed.columns": ["latents"]}
+    assert "there is no such folder or file" in fault("diffusion", values)
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(1)}, file)
+    assert fault("diffusion", values).startswith(f"models.diffusion is {str(file)!r}: it is a LoRA")
+    pipe = tiny_pipeline("1")
+    whole = write_checkpoint(pipe, file).read_bytes()
+    assert fault("diffusion", values) is None
+    file.write_bytes(whole[:-1000])
+    assert "it is cut off: it has" in fault("diffusion", values)
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,10 @@ def test_mistakes_are_one_sentence(asked: Callable[..., GenerateConfig], tmp_pat
     nameless.save_pretrained(tmp_path / "nameless")
     mistakes: list[tuple[dict[str, Any], str]] = [
         ({"adapter": tmp_path / "gone"}, r"--adapter: .*gone' holds no config.json"),
-        ({"adapter": tmp_path / "other"}, r"text width is 32 but the adapter's is 64"),
+        (
+            {"adapter": tmp_path / "other"},
+            r"has text states 32 wide, but the adapter was trained for .*, 64 wide",
+        ),
         ({"adapter": tmp_path / "nameless"}, r"--base: .* does not name its base model"),
         ({"prompt": []}, r"--prompt: there is no prompt"),
         ({"prompts": tmp_path / "gone.txt"}, r"--prompts: .* cannot be read"),
