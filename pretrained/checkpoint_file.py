@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
-from surd.pretrained.diffusion import ARCHITECTURES, NAMES, Architecture, UnfitModel
+from surd.pretrained.diffusion import ARCHITECTURES, Architecture, UnfitModel
 
 Shapes = Mapping[str, tuple[int, ...]]  # of the tensors of a file, by name
 Generation = Literal["1", "2", "xl"]
@@ -39,7 +39,7 @@ _MOST_HEADER = 100_000_000  # bytes: the format's own limit
 _MOST_YAML = 1_000_000  # bytes
 #: What else a UNet of this layout may take beside four channels of noise.
 _CHANNELS = {5: "a depth model", 7: "an upscaler", 8: "an instruct-pix2pix model", 9: "an inpainting model"}
-_WHOLE = f"name a whole {NAMES} checkpoint"
+_WHOLE = "name a whole Stable Diffusion 1.x, 2.x or XL"
 #: What tells files of another kind, in this order: a pattern that one of its names matches, and what it is.
 _OTHERS = (
     (r"lora_|\.lora\.|(^|\.)hada_w|(^|\.)lokr_w|oft_blocks|\.alpha$", "a LoRA, which changes a model and is not one"),

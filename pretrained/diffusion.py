@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-NAMES = "Stable Diffusion 1.x, 2.x or XL"
+NAMES = "Stable Diffusion 1.x, 2.x, XL or 3 or a PixArt-Sigma"
 
 
 class UnfitModel(ValueError):
@@ -38,6 +37,8 @@ ARCHITECTURES = {
     for one in (
         Architecture(pipeline="StableDiffusionPipeline", has_checker=True),
         Architecture(pipeline="StableDiffusionXLPipeline", encoders=_TWO),
+        Architecture(pipeline="PixArtSigmaPipeline", denoiser="transformer"),
+        Architecture(pipeline="StableDiffusion3Pipeline", denoiser="transformer", encoders=(*_TWO, "text_encoder_3")),
     )
 }
 
@@ -50,11 +51,12 @@ def architecture(index: object) -> Architecture:
     return ARCHITECTURES[name]
 
 
+def kind_of(pipe: object) -> Architecture:
+    """The architecture of a pipeline or of a pipeline's class, ours or diffusers'."""
+    bases = (pipe if isinstance(pipe, type) else type(pipe)).__mro__
+    return next(ARCHITECTURES[one.__name__] for one in bases if one.__name__ in ARCHITECTURES)
+
+
 def denoiser_folder(path: str | Path) -> str:
     """The subfolder of a diffusers folder with the weights that no column depends on: ``unet`` or ``transformer``."""
     return "transformer" if (Path(path) / "transformer").is_dir() else "unet"
-
-
-def side_pixels(config: Mapping[str, Any], scale: int) -> int:
-    """Side in pixels of the images a denoiser of this config was trained on; ``scale``: pixels a latent."""
-    return int(config["sample_size"] * scale)

@@ -10,6 +10,8 @@ from typing import Any
 
 _MODULES = {
     "SURAdapter": "adapter",
+    "SURPixArtSigmaPipeline": "transformer_pipelines",
+    "SURStableDiffusion3Pipeline": "transformer_pipelines",
     "SURStableDiffusionPipeline": "stable_diffusion",
     "SURStableDiffusionXLPipeline": "stable_diffusion",
     "ShardDataset": "data.shard_dataset",

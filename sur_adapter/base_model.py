@@ -1,10 +1,9 @@
-"""The frozen Stable Diffusion base model: loading, and encoding of texts and images for its UNet."""
+"""The frozen diffusion model: loading, its widths, and encoding of texts and images for its UNet or transformer."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,13 @@ from torch import Tensor
 
 from surd.pretrained.checkpoint_file import is_checkpoint, open_checkpoint
 from surd.pretrained.checkpoint_parts import make_pipeline
-from surd.pretrained.diffusion import Architecture, UnfitModel, architecture
+from surd.pretrained.diffusion import Architecture, UnfitModel, architecture, kind_of
+from surd.pretrained.text_states import TextStates, text_states
 from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
+SIZE_AND_CROP = 6  # numbers: height and width of the original, top and left of the crop, height and width asked for
 Pipeline = Any  # a Stable Diffusion pipeline: diffusers adds its parts at run time, so a type checker sees none of them
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextStates:
-    """``states`` [B, T, D] that the UNet attends to, ``mask`` [B, T]: 1 where a token is real, and, only for a model
-    with two text encoders, ``pooled`` [B, P]."""
-
-    states: Tensor
-    mask: Tensor
-    pooled: Tensor | None = None
 
 
 def load_base(
@@ -68,7 +59,7 @@ def load_base(
     pipe.set_progress_bar_config(disable=True)
     for module in networks(pipe).values():
         module.requires_grad_(False).eval()
-    if pipe.unet is not None:
+    if kind_of(pipe).denoiser == "unet" and pipe.unet is not None:
         pipe.unet.to(memory_format=torch.channels_last)  # makes its convolutions faster, on CPUs and on tensor cores
     return pipe.to(device)
 
@@ -77,7 +68,7 @@ def _load_folder(ref: str, path: str, *, unet: bool, vae: bool, text: bool, dtyp
     import diffusers
 
     if Path(path).exists() and not (Path(path) / "model_index.json").is_file():
-        raise SurdError(f"--base: {ref!r} has no model_index.json; name a diffusers StableDiffusionPipeline folder")
+        raise SurdError(f"--base: {ref!r} has no model_index.json; name the folder of a diffusers pipeline")
     index = diffusers.DiffusionPipeline.load_config(path)
     kind = architecture(index)
     options: dict[str, Any] = {part: None for part in _left_out(kind, unet, vae, text) if part in index}
@@ -118,6 +109,8 @@ def _load_networks(
     parts = {}
     for part in kind.networks:
         library, name = index.get(part) or (None, None)
+        if library is None and part not in left_out:
+            raise ValueError(f"its {part} is left empty")
         if part in left_out or library not in ("diffusers", "transformers"):
             continue
         kind = getattr(importlib.import_module(library), str(name))
@@ -164,8 +157,40 @@ def base_name(pipe: Pipeline) -> str:
 
 
 def text_width(pipe: Pipeline) -> int:
-    """Width of the text states that the UNet attends to."""
-    return int(backbone(pipe).config.cross_attention_dim)
+    """Width of the text states that the denoiser attends to."""
+    names = ("cross_attention_dim", "caption_channels", "joint_attention_dim")  # of UNet, PixArt, Stable Diffusion 3
+    name = names[0] if kind_of(pipe).denoiser == "unet" else names[1 + (len(kind_of(pipe).encoders) > 1)]
+    return int(backbone(pipe).config[name])
+
+
+def encoded_width(pipe: Pipeline) -> int | None:
+    """Width of the text states that the pipeline's encoders give; None where they are not loaded."""
+    widths = [encoder.config.hidden_size for part in kind_of(pipe).encoders if (encoder := pipe.components.get(part))]
+    if not widths:
+        return None
+    return int(widths[-1] if "text_encoder_3" in kind_of(pipe).encoders else sum(widths))  # CLIP's are padded to T5's
+
+
+def pooled_width(pipe: Pipeline) -> int:
+    """Width of the pooled text that the denoiser takes beside the states; 0 if it takes none."""
+    config = backbone(pipe).config
+    if "pooled_projection_dim" in config:
+        return int(config.pooled_projection_dim)
+    if config.get("addition_embed_type") != "text_time":
+        return 0
+    return int(config.projection_class_embeddings_input_dim - SIZE_AND_CROP * config.addition_time_embed_dim)
+
+
+def added_conditions(pipe: Pipeline, pooled: Tensor | None, size: int | None) -> dict[str, Tensor] | None:
+    """What the denoiser takes beside the states, by its own names: pooled text and, of SDXL, that the picture is whole
+    and ``size`` pixels a side (None: what the model was made for)."""
+    if pooled is None:
+        return None
+    if kind_of(pipe).denoiser == "transformer":
+        return {"pooled_projections": pooled}
+    size = size or image_size(pipe)
+    time_ids = torch.tensor([[size, size, 0, 0, size, size]], device=pooled.device, dtype=pooled.dtype)
+    return {"text_embeds": pooled, "time_ids": time_ids.expand(len(pooled), -1)}
 
 
 def check_text_width(pipe: Pipeline, width: int, trained_for: str | None) -> None:
@@ -179,7 +204,7 @@ def check_text_width(pipe: Pipeline, width: int, trained_for: str | None) -> Non
 
 
 def image_size(pipe: Pipeline) -> int:
-    """Side in pixels of the images the UNet was trained on; needs the VAE, whose strides give the scale."""
+    """Side in pixels of the images the denoiser was trained on; needs the VAE, whose strides give the scale."""
     return int(backbone(pipe).config.sample_size * pipe.vae_scale_factor)
 
 
@@ -189,18 +214,9 @@ def encode_text(pipe: Pipeline, texts: list[str]) -> tuple[Tensor, Tensor]:
     return encoded.states, encoded.mask
 
 
-@torch.no_grad()
 def encode_prompts(pipe: Pipeline, texts: list[str]) -> TextStates:
-    """Text states as the pipeline itself makes them; of two text encoders, side by side along the width."""
-    tokens = pipe.tokenizer(
-        texts, padding="max_length", max_length=pipe.tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    ).to(pipe.device)
-    if hasattr(pipe, "text_encoder_2"):
-        states, _, pooled, _ = pipe.encode_prompt(texts, device=pipe.device, do_classifier_free_guidance=False)
-        return TextStates(states=states, mask=tokens.attention_mask, pooled=pooled)
-    uses_mask = getattr(pipe.text_encoder.config, "use_attention_mask", False)
-    states = pipe.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask if uses_mask else None)[0]
-    return TextStates(states=states, mask=tokens.attention_mask)
+    """Text states as the pipeline itself makes them; no gradient."""
+    return text_states(pipe, texts)
 
 
 @torch.no_grad()

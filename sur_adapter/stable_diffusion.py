@@ -14,7 +14,6 @@ The adapter is a component like any other: ``.to``, offloading and ``save_pretra
 from __future__ import annotations
 
 import warnings
-from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,6 +38,7 @@ from sur_adapter.adapter import SURAdapter
 from sur_adapter.base_model import check_text_width
 from sur_adapter.single_file import from_checkpoint
 from surd.pretrained.checkpoint_file import is_checkpoint
+from surd.pretrained.diffusion import ARCHITECTURES, NAMES, kind_of
 from surd.schemas.errors import SurdError, one_line
 from surd.schemas.model_ref import resolve_model
 
@@ -76,10 +76,16 @@ class _Adapting:
     def _check_kind(cls: Any, path: str, hub_options: dict[str, Any]) -> None:
         """SurdError if the model is of another kind than this pipeline: diffusers would fail in the first call."""
         index = cls.load_config(path, **hub_options)
-        name, has_two = index.get("_class_name"), bool(index.get("text_encoder_2"))
-        if has_two != ("text_encoder_2" in signature(cls.__init__).parameters) or "unet" not in index:
-            fitting = "SURStableDiffusionXLPipeline" if has_two else "SURStableDiffusionPipeline"
-            remedy = f"load it with {fitting}" if "unet" in index else "name a Stable Diffusion 1.x, 2.x or XL"
+        kind, name = kind_of(cls), str(index.get("_class_name"))
+        has_two = bool(index.get("text_encoder_2"))
+        fits = name.removeprefix("SUR") == kind.pipeline
+        if kind.denoiser == "unet":  # of which diffusers has more classes with these parts
+            fits = "unet" in index and has_two == (len(kind.encoders) == 2)
+        if not fits:
+            fitting = name.removeprefix("SUR")
+            if "unet" in index:
+                fitting = "StableDiffusionXLPipeline" if has_two else "StableDiffusionPipeline"
+            remedy = f"load it with SUR{fitting}" if fitting in ARCHITECTURES else f"name a {NAMES}"
             raise SurdError(f"base is {path!r}: it is a {name}, which {cls.__name__} cannot run; {remedy}")
 
     def _register_adapter(self: Any, adapter: SURAdapter | None) -> None:

@@ -7,6 +7,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from surd.pretrained.diffusion import denoiser_folder
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.clip_ref import clip_ref
 from surd.schemas.config import FLOAT32_ROLES, BuildConfig, ModelsConfig, ServerConfig
@@ -141,7 +142,7 @@ class Models:
         return f"{weights} {dtype}" if has_dtype and not server_ref(self.config.ref(role)) else weights
 
     def weights(self, role: str) -> str:
-        """``revision`` without the dtype. The diffusion model's UNet is left out: no column depends on it."""
+        """``revision`` without the dtype. The diffusion model's denoiser is left out: no column depends on it."""
         ref = self.config.ref(role)
         if getattr(self.config, role) is None and not ref:
             return ""
@@ -153,7 +154,7 @@ class Models:
         resolved = model_path(role, ref)
         if resolved is None:
             return ref
-        unread = "unet" if role == "diffusion" else None
+        unread = denoiser_folder(resolved) if role == "diffusion" else None
         weights = _content_hash(str(resolved), unread)
         # The file of a checkpoint does not say what model it is of.
         return f"{ref.partition('/')[0]} {weights}" if role == "clip" and resolved.is_file() else weights

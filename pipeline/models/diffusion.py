@@ -17,7 +17,8 @@ from torch import Tensor
 from surd.pretrained.checkpoint_configs import unet_config
 from surd.pretrained.checkpoint_file import is_checkpoint, open_checkpoint
 from surd.pretrained.checkpoint_parts import make_pipeline
-from surd.pretrained.diffusion import UnfitModel, architecture
+from surd.pretrained.diffusion import UnfitModel, architecture, kind_of
+from surd.pretrained.text_states import text_states
 from surd.pretrained.weights import check_whole
 from surd.schemas.shard_format.pixels import square
 
@@ -28,9 +29,9 @@ _MOST_PIXELS = 1 << 20  # in one pass of the VAE, whose first layers take over a
 
 
 class DiffusionEncoders:
-    """Tokenizer, text encoder (of SDXL: both of either) and VAE of a diffusers pipeline or checkpoint file; no UNet.
+    """Tokenizers, text encoders and VAE of a diffusers pipeline or checkpoint file; no UNet and no transformer.
 
-    All in float32. ``image_size``: pixels a side of the images the UNet was made for. ``scaling_factor`` and
+    All in float32. ``image_size``: pixels a side of the images it was made for. ``scaling_factor`` and
     ``shift_factor``: what the pipeline makes of a latent, ``(latent - shift_factor) * scaling_factor``.
     """
 
@@ -47,8 +48,7 @@ class DiffusionEncoders:
             logging.getLogger(module).setLevel(logging.ERROR)
         self._device = torch.device(device)
         self._pipe, self._vae = pipe.to(self._device), pipe.vae.eval()
-        self._has_two = hasattr(pipe, "text_encoder_2")
-        for encoder in ("text_encoder", "text_encoder_2")[: 1 + self._has_two]:
+        for encoder in kind_of(pipe).encoders:
             _bound(pipe, encoder)
         self.image_size = int(sample_size * pipe.vae_scale_factor)
         self.scaling_factor = float(self._vae.config.scaling_factor)
@@ -59,26 +59,11 @@ class DiffusionEncoders:
     def text_states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor | None]:
         """States [B, T, width] float32 as the pipeline makes them, and mask [B, T] uint8: 1 where a token is real.
 
-        Of two text encoders the states lie side by side along the width, and the pooled text [B, P] comes with them.
+        Of several text encoders the pooled text [B, P] comes with them.
         """
-        pipe = self._pipe
-        tokens = pipe.tokenizer(
-            list(texts),
-            padding="max_length",
-            max_length=pipe.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        states: Tensor
-        pooled: Tensor | None = None
-        if self._has_two:
-            encoded = pipe.encode_prompt(list(texts), device=self._device, do_classifier_free_guidance=False)
-            states, pooled = encoded[0], encoded[2].cpu()
-        else:
-            uses_mask = getattr(pipe.text_encoder.config, "use_attention_mask", False)
-            mask = tokens.attention_mask.to(self._device) if uses_mask else None
-            states = pipe.text_encoder(tokens.input_ids.to(self._device), attention_mask=mask)[0]
-        return states.cpu(), tokens.attention_mask.to(torch.uint8), pooled
+        encoded = text_states(self._pipe, texts)
+        pooled = None if encoded.pooled is None else encoded.pooled.cpu()
+        return encoded.states.cpu(), encoded.mask.cpu().to(torch.uint8), pooled
 
     def prepare(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
         """The picture resized and centre-cropped to the model's size, [size, size, 3]."""
@@ -97,7 +82,7 @@ class DiffusionEncoders:
 
 
 def _checkpoint_pipeline(ref: str) -> tuple[Any, int]:
-    """The pipeline of a single-file checkpoint without its UNet, and the side of the latents that takes."""
+    """The pipeline of a single-file checkpoint without its UNet, and the side of its latents."""
     file = open_checkpoint(ref)
     return make_pipeline(file, (file.architecture.denoiser,)), unet_config(file)["sample_size"]
 
@@ -147,4 +132,5 @@ def _bound(pipe: Any, encoder: str) -> None:
     """Make a text encoder ready; its tokenizer cuts where the encoder's positions end, which some do not say."""
     network = getattr(pipe, encoder).eval()
     tokenizer = getattr(pipe, encoder.replace("text_encoder", "tokenizer"))
-    tokenizer.model_max_length = min(tokenizer.model_max_length, network.config.max_position_embeddings)
+    if positions := getattr(network.config, "max_position_embeddings", None):  # T5 has none
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)

@@ -1,6 +1,6 @@
 """``sur-generate``: images of prompts, with a trained adapter or without, on the same noise.
 
-A thin layer over ``SURStableDiffusionPipeline``: only the positive prompt passes through the adapter, so the
+A thin layer over the pipelines with adapter: only the positive prompt passes through the adapter, so the
 unconditional branch is always the base model's own.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -19,9 +20,18 @@ from sur_adapter.sampling.config import GenerateConfig
 from sur_adapter.sampling.grid import draw_grid
 from sur_adapter.sampling.noise import initial_noise
 from sur_adapter.stable_diffusion import SURStableDiffusionPipeline, SURStableDiffusionXLPipeline, load_adapter
+from sur_adapter.transformer_pipelines import SURPixArtSigmaPipeline, SURStableDiffusion3Pipeline
+from surd.pretrained.diffusion import kind_of
 from surd.schemas.errors import SurdError
 
 BATCH = 8
+#: The pipeline with adapter beside each of diffusers.
+PIPELINES: dict[str, Any] = {
+    "StableDiffusionPipeline": SURStableDiffusionPipeline,
+    "StableDiffusionXLPipeline": SURStableDiffusionXLPipeline,
+    "StableDiffusion3Pipeline": SURStableDiffusion3Pipeline,
+    "PixArtSigmaPipeline": SURPixArtSigmaPipeline,
+}
 
 
 def generate(config: GenerateConfig) -> list[Path]:
@@ -90,10 +100,10 @@ def sample_images(
 def with_adapter(pipe: Pipeline, adapter: SURAdapter | None) -> Pipeline:
     """A pipeline of the same parts, with this adapter or without one."""
     parts = {name: part for name, part in pipe.components.items() if name != "adapter"}
-    if "text_encoder_2" in parts:
-        adapted: Pipeline = SURStableDiffusionXLPipeline(**parts, adapter=adapter)
-    else:
-        adapted = SURStableDiffusionPipeline(**parts, adapter=adapter, requires_safety_checker=False)
+    kind = kind_of(pipe)
+    if kind.has_checker:
+        parts["requires_safety_checker"] = False
+    adapted: Pipeline = PIPELINES[kind.pipeline](**parts, adapter=adapter)
     adapted.set_progress_bar_config(disable=True)
     return adapted
 

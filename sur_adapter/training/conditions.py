@@ -11,10 +11,14 @@ from torch import Tensor
 from sur_adapter.base_model import (
     Pipeline,
     TextStates,
+    added_conditions,
+    backbone,
     encode_images,
     encode_prompts,
+    encoded_width,
     image_size,
     load_base,
+    pooled_width,
     text_width,
 )
 from sur_adapter.data.batch import Batch
@@ -25,7 +29,6 @@ from surd.schemas.manifest import ColumnManifest
 
 Columns = Mapping[str, ColumnManifest]  # by the part of a batch they fill
 LATENTS, SIMPLE, COMPLEX = "latents", "clip_simple", "clip_complex"
-SIZE_AND_CROP = 6  # numbers: height and width of the original, top and left of the crop, height and width asked for
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -111,7 +114,9 @@ class Conditioner:
             llm=_llm(batch, config.llm_targets),
             llm_mask_BL=batch.llm_mask_BL,
             distilled_B=self._distilled(batch),
-            added=self._added(simple.pooled),
+            added=added_conditions(
+                self.pipe, simple.pooled, self.latents_column.image_size if self.latents_column else None
+            ),
         )
 
     def _simple(self, batch: Batch) -> TextStates:
@@ -138,15 +143,6 @@ class Conditioner:
         noise = torch.randn_like(batch.latents_mean_BCHW)
         sampled = batch.latents_mean_BCHW + batch.latents_std_BCHW * noise
         return (sampled - (self.latents_column.shift_factor or 0)) * self.latents_column.scaling_factor
-
-    def _added(self, pooled: Tensor | None) -> dict[str, Tensor] | None:
-        """What SDXL's UNet takes beside the states: pooled text, and that the picture is whole and of full size."""
-        if pooled is None:
-            return None
-        column = self.latents_column
-        size = (column.image_size if column else None) or image_size(self.pipe)
-        time_ids = torch.tensor([[size, size, 0, 0, size, size]], device=pooled.device, dtype=pooled.dtype)
-        return {"text_embeds": pooled, "time_ids": time_ids.expand(len(pooled), -1)}
 
 
 def _llm(batch: Batch, targets: str) -> Tensor | None:
@@ -181,11 +177,12 @@ def _empty_prompt(base: str, device: torch.device, warn: Callable[[str], None]) 
 
 def _check_fit(pipe: Pipeline, columns: Columns, base: str) -> None:
     """SurdError if a column does not have the UNet's widths, so was made by another model."""
-    width, channels = text_width(pipe), pipe.unet.config.in_channels
-    encoders = [pipe.components.get(name) for name in ("text_encoder", "text_encoder_2")]
-    encoded = sum(encoder.config.hidden_size for encoder in encoders if encoder is not None)
-    if encoded and encoded != width:
-        raise SurdError(f"--base: {base!r} encodes text {encoded} wide, but its UNet takes {width}; name a whole model")
+    width, channels = text_width(pipe), backbone(pipe).config.in_channels
+    encoded = encoded_width(pipe)
+    if encoded not in (None, width):
+        raise SurdError(
+            f"--base: {base!r} encodes text {encoded} wide, but its denoiser takes {width}; name a whole model"
+        )
     for name, column in columns.items():
         checks: list[tuple[int | None, int | None, str]] = []  # size, expected size, unit
         if name == LATENTS and column.shape:
@@ -193,18 +190,10 @@ def _check_fit(pipe: Pipeline, columns: Columns, base: str) -> None:
         if name in (SIMPLE, COMPLEX):
             checks = [(column.width, width, "wide")]
         if name == SIMPLE:
-            checks += [(column.pooled or 0, _pooled_width(pipe), "wide in its pooled text")]
+            checks += [(column.pooled or 0, pooled_width(pipe), "wide in its pooled text")]
         for size, expected, unit in checks:
             if size != expected:
                 raise SurdError(
                     f"--base: column {column.column} of {column.model} is {size} {unit} where {base!r} takes"
                     f" {expected}; name the model it was made with, or pass --no-columns"
                 )
-
-
-def _pooled_width(pipe: Pipeline) -> int:
-    """Width of the pooled text that SDXL's UNet takes beside size and crop; 0 if it takes none."""
-    config = pipe.unet.config
-    if config.addition_embed_type != "text_time":
-        return 0
-    return int(config.projection_class_embeddings_input_dim - SIZE_AND_CROP * config.addition_time_embed_dim)

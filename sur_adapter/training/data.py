@@ -12,6 +12,7 @@ from sur_adapter.data.dataset_layout import DatasetLayout
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.training.conditions import LATENTS, SIMPLE, needed_columns
 from sur_adapter.training.config import TrainConfig
+from surd.pretrained.diffusion import denoiser_folder
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest
 from surd.schemas.model_ref import content_hash, resolve_model
@@ -89,8 +90,8 @@ def _check_model(column: ColumnManifest, base: str) -> None:
     path = resolve_base(base)
     if column.model == base or path == _resolved(column.model):
         return
-    # The same encoders at another path, because a build may move; no column depends on the UNet.
-    if Path(path).exists() and content_hash(path, "unet") == column.revision:
+    # The same encoders at another path, because a build may move; no column depends on the denoiser.
+    if Path(path).exists() and content_hash(path, denoiser_folder(path)) == column.revision:
         return
     raise SurdError(
         f"--base: column {column.column} was made with {column.model!r}, not with {base!r}; "

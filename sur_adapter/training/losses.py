@@ -6,6 +6,12 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from diffusers import (
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PixArtTransformer2DModel,
+    SD3Transformer2DModel,
+)
 from torch import Tensor
 
 from surd.schemas.errors import SurdError
@@ -76,8 +82,67 @@ def draw_noise(latents: Tensor, offset: float = 0.0) -> Tensor:
     return noise
 
 
+def training_scheduler(pipe: Any, min_snr_gamma: float = 0.0) -> Any:
+    """The noise schedule to train on: the base model's own, of all its timesteps.
+
+    SurdError for ``min_snr_gamma`` with flow matching: its weights are of schedules that predict noise.
+    """
+    if "FlowMatch" not in type(pipe.scheduler).__name__:
+        return DDPMScheduler.from_config(pipe.scheduler.config)
+    if min_snr_gamma:
+        raise SurdError(
+            f"--min-snr-gamma is {min_snr_gamma}: the base model learns by flow matching, which has no such weights;"
+            " leave it out"
+        )
+    return FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config)
+
+
+def draw_timesteps(scheduler: Any, count: int, device: torch.device) -> Tensor:
+    """Timesteps [B] to train at: every one as often, and for flow matching logit-normal (arXiv 2403.03206, section
+    3.1, m = 0, s = 1) over the shifted schedule, as diffusers' training scripts of Stable Diffusion 3 have it."""
+    steps = scheduler.config.num_train_timesteps
+    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return torch.randint(steps, (count,), device=device)
+    places_B = (torch.randn(count, device=device).sigmoid() * steps).long().clamp(max=steps - 1)
+    timesteps: Tensor = scheduler.timesteps.to(device)[places_B]
+    return timesteps
+
+
+def noised(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents with noise as of ``timesteps`` [B], and what the denoiser is meant to predict there; [B, C, h, w] each.
+
+    Flow matching mixes ``(1 - sigma) * latents + sigma * noise`` and predicts ``noise - latents``.
+    """
+    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        noisy = scheduler.add_noise(latents, noise, timesteps)
+        return noisy, denoising_target(scheduler, latents, noise, timesteps)
+    sigmas_B111 = (timesteps / scheduler.config.num_train_timesteps).to(latents.dtype)[:, None, None, None]
+    return torch.lerp(latents, noise, sigmas_B111), noise - latents
+
+
+def predict(
+    denoiser: Any,
+    noisy: Tensor,
+    timesteps: Tensor,
+    states: Tensor,
+    mask_BT: Tensor | None,
+    added_conditions: dict[str, Tensor] | None,
+) -> Tensor:
+    """What a UNet or transformer predicts, [B, C, h, w], its variance left out."""
+    states = states.to(denoiser.dtype)
+    if isinstance(denoiser, SD3Transformer2DModel):
+        output = denoiser(noisy, states, timestep=timesteps, **(added_conditions or {}))
+    elif isinstance(denoiser, PixArtTransformer2DModel):
+        sizes = {"resolution": None, "aspect_ratio": None}
+        output = denoiser(noisy, states, timesteps, sizes, encoder_attention_mask=mask_BT)
+    else:
+        output = denoiser(noisy, timesteps, encoder_hidden_states=states, added_cond_kwargs=added_conditions)
+    prediction: Tensor = output.sample[:, : noisy.shape[1]]
+    return prediction
+
+
 def denoising_loss(
-    unet: Any,
+    denoiser: Any,
     scheduler: Any,
     latents: Tensor,
     noise: Tensor,
@@ -85,19 +150,18 @@ def denoising_loss(
     states: Tensor,
     *,
     min_snr_gamma: float = 0.0,
+    mask_BT: Tensor | None = None,
     added_conditions: dict[str, Tensor] | None = None,
 ) -> Tensor:
-    """Mean squared error of the frozen UNet's prediction, conditioned on ``states`` [B, T, D]; a scalar.
+    """Mean squared error of the frozen denoiser's prediction, conditioned on ``states`` [B, T, D]; a scalar.
 
-    ``latents`` and ``noise`` [B, C, h, w], ``timesteps`` [B]. The UNet's weights need no gradient, but the graph runs
-    through it to ``states``: this is how the denoiser teaches the adapter. ``min_snr_gamma`` 0 weighs all timesteps
-    alike; ``added_conditions`` is what SDXL's UNet takes beside the states.
+    ``latents`` and ``noise`` [B, C, h, w], ``timesteps`` [B]. The denoiser's weights need no gradient, but the graph
+    runs through it to ``states``: this is how it teaches the adapter. ``min_snr_gamma`` 0 weighs all timesteps alike;
+    ``mask_BT`` [B, T] is nonzero where a token is real, which PixArt asks for; ``added_conditions`` is what the
+    denoiser takes beside.
     """
-    noisy = scheduler.add_noise(latents, noise, timesteps).to(unet.dtype)
-    prediction = unet(
-        noisy, timesteps, encoder_hidden_states=states.to(unet.dtype), added_cond_kwargs=added_conditions
-    ).sample
-    target = denoising_target(scheduler, latents, noise, timesteps)
+    noisy, target = noised(scheduler, latents, noise, timesteps)
+    prediction = predict(denoiser, noisy.to(denoiser.dtype), timesteps, states, mask_BT, added_conditions)
     if not min_snr_gamma:
         return F.mse_loss(prediction.float(), target.float())
     error_B = F.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))

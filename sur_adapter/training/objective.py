@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from sur_adapter.adapter import SURAdapterOutput
-from sur_adapter.base_model import Pipeline
+from sur_adapter.base_model import Pipeline, backbone
 from sur_adapter.training.conditions import Conditions
 from sur_adapter.training.config import TrainConfig
-from sur_adapter.training.losses import denoising_loss, draw_noise, kl
+from sur_adapter.training.losses import denoising_loss, draw_noise, draw_timesteps, kl, training_scheduler
 
 Losses = dict[str, Tensor]
 
@@ -27,8 +26,8 @@ class Objective:
     """The three losses of one batch; those whose weight is zero are not computed."""
 
     def __init__(self, pipe: Pipeline, config: TrainConfig) -> None:
-        self.unet = pipe.unet
-        self.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+        self.denoiser = backbone(pipe)
+        self.scheduler = training_scheduler(pipe, config.min_snr_gamma)
         self.config = config
         weights = {"denoise": config.w_denoise, "llm": config.w_llm, "prompt": config.w_prompt}
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
@@ -53,15 +52,16 @@ class Objective:
         """The frozen UNet's loss on the adapted states, at timesteps and noise drawn here."""
         latents = conditions.latents
         assert latents is not None, "the denoising loss needs latents"
-        timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
+        timesteps = draw_timesteps(self.scheduler, len(latents), latents.device)
         return denoising_loss(
-            self.unet,
+            self.denoiser,
             self.scheduler,
             latents,
             draw_noise(latents, self.config.noise_offset),
             timesteps,
             states_BTD,
             min_snr_gamma=self.config.min_snr_gamma,
+            mask_BT=conditions.mask_BT,
             added_conditions=conditions.added,
         )
 

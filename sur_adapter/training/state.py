@@ -17,7 +17,7 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 
 from sur_adapter.adapter import SURAdapter
-from sur_adapter.base_model import networks, pick_device, text_width
+from sur_adapter.base_model import backbone, networks, pick_device, text_width
 from sur_adapter.data.batch import Batch
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.files import weights_fingerprint, write_json
@@ -42,7 +42,7 @@ class TrainState:
         self.warn = warn
         self.conditioner = Conditioner(config, data, base, accelerator.device, warn)
         self.adapter = make_adapter(config, text_width(self.conditioner.pipe), data, base).to(accelerator.device)
-        unet = self.conditioner.pipe.unet
+        unet = backbone(self.conditioner.pipe)
         if config.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         if config.compile:

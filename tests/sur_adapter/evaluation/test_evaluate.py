@@ -26,6 +26,7 @@ from sur_adapter.evaluation.judge import FactJudge, load_judge
 from sur_adapter.evaluation.kid import kid, paired_kernel
 from sur_adapter.evaluation.prompts import EvalPrompt, by_category, read_eval_prompts
 from surd.schemas.errors import SurdError
+from tests.sur_adapter.tiny_transformers import KINDS, T5_WIDTH, save_tiny_transformer
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 LABELS = ["background:red", "background:blue", "count:1", "count:2"]
@@ -168,6 +169,20 @@ def test_an_evaluation_compares_on_the_same_noise_and_says_how_good_the_judge_is
 
     show(result, Console(width=100))
     assert "counting" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_base_model_with_a_transformer_is_evaluated_too(
+    asked: Callable[..., EvalConfig], base: Path, tmp_path: Path, kind: str
+) -> None:
+    folder = save_tiny_transformer(kind, str(base), tmp_path / kind)
+    adapter = SURAdapter(width=T5_WIDTH, heads=4, feed_forward=64, eta=1.0, base_model=str(folder))
+    torch.nn.init.normal_(adapter.fc.weight)
+    adapter.save_pretrained(tmp_path / "of-t5")
+    result = evaluate(asked(adapter=tmp_path / "of-t5", seeds=1, steps=1))
+    assert result.base == str(folder) and set(result.average.arms) == {"base", "adapter"}
+    drawn = [np.asarray(Image.open(tmp_path / f"eval/images/{arm}/00000-0.png")) for arm in ("base", "adapter")]
+    assert drawn[0].shape == (32, 32, 3) and not np.array_equal(*drawn)
 
 
 def test_strength_zero_draws_the_base_models_pictures(asked: Callable[..., EvalConfig]) -> None:
