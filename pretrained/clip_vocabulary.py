@@ -43,4 +43,5 @@ def stable_diffusion_tokenizer(pad_token: str = END) -> Any:
 
     tokens = vocabulary()
     tokens |= {"<|startoftext|>": len(tokens), END: len(tokens) + 1}
-    return CLIPTokenizer(tokens, merges(), pad_token=pad_token, model_max_length=CONTEXT)
+    pairs: Any = merges()  # annotated as one string a merge, which is split at its space
+    return CLIPTokenizer(tokens, pairs, pad_token=pad_token, model_max_length=CONTEXT)

@@ -113,8 +113,8 @@ def _load_networks(
             raise ValueError(f"its {part} is left empty")
         if part in left_out or library not in ("diffusers", "transformers"):
             continue
-        kind = getattr(importlib.import_module(library), str(name))
-        parts[part], info = kind.from_pretrained(
+        network = getattr(importlib.import_module(library), str(name))
+        parts[part], info = network.from_pretrained(
             path,
             subfolder=part,
             use_safetensors=True,

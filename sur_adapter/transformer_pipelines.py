@@ -34,6 +34,7 @@ from transformers import (
 )
 
 from sur_adapter.adapter import SURAdapter
+from sur_adapter.base_model import backbone
 from sur_adapter.stable_diffusion import BROUGHT, _Adapting
 from surd.pretrained.text_states import joint_mask
 
@@ -82,13 +83,13 @@ class SURPixArtSigmaPipeline(_AdaptingTransformer, PixArtSigmaPipeline):
     def __call__(self, *args: Any, **options: Any) -> Any:
         """diffusers' own call, but for the cleaning."""
         options.setdefault("clean_caption", False)
-        if self.transformer.config.sample_size not in _BINNED:
+        if backbone(self).config.sample_size not in _BINNED:
             options.setdefault("use_resolution_binning", False)
-        return super().__call__(*args, **options)
+        return super().__call__(*args, **options)  # type: ignore[misc]
 
     def encode_prompt(self, prompt: Prompt | None, *args: Any, **options: Any) -> tuple[Any, ...]:
         """As diffusers encodes it, then the adapter on the positive prompt alone; masks stay as they are."""
-        states, mask, *rest = super().encode_prompt(prompt, *args, **options)
+        states, mask, *rest = super().encode_prompt(prompt, *args, **options)  # type: ignore[misc]
         return (self._adapted_with(prompt, states, mask), mask, *rest)
 
 
@@ -125,7 +126,7 @@ class SURStableDiffusion3Pipeline(_AdaptingTransformer, StableDiffusion3Pipeline
         *args: Any, **options: Any,
     ) -> tuple[Any, ...]:  # fmt: skip
         """As diffusers encodes it, then the adapter on the positive prompt's states alone."""
-        states, *rest = super().encode_prompt(prompt, prompt_2, prompt_3, *args, **options)
+        states, *rest = super().encode_prompt(prompt, prompt_2, prompt_3, *args, **options)  # type: ignore[misc]
         if self.adapter is None or prompt is None:
             return (self._adapted_with(prompt, states, states), *rest)
         texts, t5_texts = ([one] if isinstance(one, str) else list(one) for one in (prompt, prompt_3 or prompt))

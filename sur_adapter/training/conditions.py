@@ -10,7 +10,6 @@ from torch import Tensor
 
 from sur_adapter.base_model import (
     Pipeline,
-    TextStates,
     added_conditions,
     backbone,
     encode_images,
@@ -24,6 +23,7 @@ from sur_adapter.base_model import (
 from sur_adapter.data.batch import Batch
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.training.config import TrainConfig
+from surd.pretrained.text_states import TextStates
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest
 

@@ -82,12 +82,17 @@ def draw_noise(latents: Tensor, offset: float = 0.0) -> Tensor:
     return noise
 
 
+def is_flow(scheduler: Any) -> bool:
+    """Whether a schedule is one of flow matching."""
+    return isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
+
+
 def training_scheduler(pipe: Any, min_snr_gamma: float = 0.0) -> Any:
     """The noise schedule to train on: the base model's own, of all its timesteps.
 
     SurdError for ``min_snr_gamma`` with flow matching: its weights are of schedules that predict noise.
     """
-    if "FlowMatch" not in type(pipe.scheduler).__name__:
+    if not is_flow(pipe.scheduler):
         return DDPMScheduler.from_config(pipe.scheduler.config)
     if min_snr_gamma:
         raise SurdError(
@@ -101,7 +106,7 @@ def draw_timesteps(scheduler: Any, count: int, device: torch.device) -> Tensor:
     """Timesteps [B] to train at: every one as often, and for flow matching logit-normal (arXiv 2403.03206, section
     3.1, m = 0, s = 1) over the shifted schedule, as diffusers' training scripts of Stable Diffusion 3 have it."""
     steps = scheduler.config.num_train_timesteps
-    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    if not is_flow(scheduler):
         return torch.randint(steps, (count,), device=device)
     places_B = (torch.randn(count, device=device).sigmoid() * steps).long().clamp(max=steps - 1)
     timesteps: Tensor = scheduler.timesteps.to(device)[places_B]
@@ -113,7 +118,7 @@ def noised(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) ->
 
     Flow matching mixes ``(1 - sigma) * latents + sigma * noise`` and predicts ``noise - latents``.
     """
-    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    if not is_flow(scheduler):
         noisy = scheduler.add_noise(latents, noise, timesteps)
         return noisy, denoising_target(scheduler, latents, noise, timesteps)
     sigmas_B111 = (timesteps / scheduler.config.num_train_timesteps).to(latents.dtype)[:, None, None, None]
@@ -130,9 +135,11 @@ def predict(
 ) -> Tensor:
     """What a UNet or transformer predicts, [B, C, h, w], its variance left out."""
     states = states.to(denoiser.dtype)
-    if isinstance(denoiser, SD3Transformer2DModel):
-        output = denoiser(noisy, states, timestep=timesteps, **(added_conditions or {}))
-    elif isinstance(denoiser, PixArtTransformer2DModel):
+    kind = type(denoiser)
+    if issubclass(kind, SD3Transformer2DModel):
+        pooled = {name: value.to(denoiser.dtype) for name, value in (added_conditions or {}).items()}
+        output = denoiser(noisy, states, timestep=timesteps, **pooled)
+    elif issubclass(kind, PixArtTransformer2DModel):
         sizes = {"resolution": None, "aspect_ratio": None}
         output = denoiser(noisy, states, timesteps, sizes, encoder_attention_mask=mask_BT)
     else:

@@ -254,6 +254,27 @@ def test_models_and_adapters_of_another_kind_are_named(
         load_base(str(copy))
 
 
+def test_a_t5_whose_words_are_a_sentencepiece_file_is_read(folders: dict[str, Path], tmp_path: Path) -> None:
+    """As PixArt's published folders have it: no tokenizer.json."""
+    import sentencepiece
+
+    folder = shutil.copytree(folders["pixart"], tmp_path / "pixart")
+    (folder / "tokenizer/tokenizer.json").unlink()
+    words = [
+        f"{one} {other}"
+        for one in ["red", "blue", "green", "three", "cat", "dog"]
+        for other in ["apple", "table", "bird"]
+    ]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(words * 5), model_prefix=str(folder / "tokenizer/spiece"), vocab_size=30, pad_id=0,
+        eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer/spiece.model"))
+    tokenizer = load_base(str(folder), unet=False, vae=False).tokenizer
+    text = "three red  birds, \ufb01ne"
+    assert tokenizer(text).input_ids == [*pieces.encode(text), pieces.eos_id()]
+
+
 OTHERS = (
     "FluxPipeline", "WanPipeline", "QwenImagePipeline", "PixArtAlphaPipeline", "KandinskyV22Pipeline",
     "StableCascadeDecoderPipeline", "StableDiffusionInpaintPipeline", "CogVideoXPipeline",
