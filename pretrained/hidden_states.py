@@ -48,8 +48,8 @@ class HiddenStates:
         self, texts: Sequence[str], wanted: Sequence[LayerPooling], batch_tokens: int | None
     ) -> Iterator[tuple[int, dict[LayerPooling, Tensor]]]:
         """Every text's number and states on the host: ``tokens`` [tokens, width] and ``last`` [width] as computed,
-        ``mean`` [width] in float32, ``all-layers`` [tokens, width] under layer None. They come in order of length. Layer
-        ``depth`` has the final norm applied.
+        ``mean`` [width] in float32, ``all-layers`` [tokens, width] under layer None. They come in order of length.
+        Layer ``depth`` has the final norm applied.
 
         Raises SurdError when the model keeps its layers where none are found.
         """

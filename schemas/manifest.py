@@ -52,8 +52,8 @@ class ColumnManifest(_Document):
     layer: int | None = Field(default=None, description="Hidden layer of the LLM, 0 = embeddings; null: no LLM.")
     pooling: Literal["mean", "last", "tokens", "all-layers"] | None = Field(
         default=None,
-        description="LLM: mean over the tokens or the last token, [width]; tokens: [tokens, width]; all-layers: [tokens,"
-        " width], each token's mean over all layers, each normalised to mean 0 and variance 1; layer is null.",
+        description="LLM: mean over the tokens or the last token, [width]; tokens: [tokens, width]; all-layers:"
+        " [tokens, width], each token's mean over all layers, each normalised to mean 0 and variance 1; layer is null.",
     )
     shape: list[int | None] = Field(
         default=[], description="Of every array; null: differs from sample to sample. Empty: not stated (version 1)."

@@ -94,8 +94,8 @@ def revision(ref: str) -> str:
 
 
 def check_revision(ref: str, trained_with: str | None, expected: str | None) -> None:
-    """SurdError if an LLM on this machine is another than the one an adapter was trained with; of one on a hub, only its
-    name can be compared."""
+    """SurdError if an LLM on this machine is another than the one an adapter was trained with. Of one on a hub only the
+    name could be compared."""
     known = expected and expected != trained_with and not expected.startswith("imported ")
     if known and existing_path(resolve_model(ref)) and (found := revision(ref)) != expected:
         raise SurdError(

@@ -245,7 +245,8 @@ class EmbedConfig(Section):
     pooling: list[Pooling] = Field(
         default=["mean"],
         min_length=1,
-        description="One vector a prompt (mean of its tokens, or the last) or all (tokens), of each of layers; all-layers: each token's mean over all layers, each layer normalised.",
+        description="One vector a prompt (mean of its tokens, or last), or all (tokens), of each of layers; all-layers:"
+        " every token's mean over all layers, each of them normalised.",
     )
     columns: list[Literal["latents", "clip-simple", "clip-complex"]] = Field(
         default=[], description="VAE latents and text states of models.diffusion; a training with all opens no image."

@@ -34,7 +34,8 @@ class ColumnSpec:
 
     @property
     def name(self) -> str:
-        """``llm-<model>-l<layer>[-last|-tokens]``, ``llm-<model>-all-layers``, ``latents``, ``clip-simple`` or ``clip-complex``.
+        """``llm-<model>-l<layer>[-last|-tokens]``, ``llm-<model>-all-layers``, ``latents``, ``clip-simple`` or
+        ``clip-complex``.
 
         The LLM is told by the last part of its name.
         """
