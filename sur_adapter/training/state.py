@@ -21,6 +21,7 @@ from sur_adapter.base_model import networks, pick_device, text_width
 from sur_adapter.data.batch import Batch
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.files import weights_fingerprint, write_json
+from sur_adapter.llm import LLMSource
 from sur_adapter.training.checkpoint import Checkpoint, Checkpoints, Log
 from sur_adapter.training.conditions import SIMPLE, Conditioner
 from sur_adapter.training.config import TrainConfig, TrainResult
@@ -41,7 +42,11 @@ class TrainState:
         self.config, self.accelerator, self.data, self.base = config, accelerator, data, base
         self.warn = warn
         self.conditioner = Conditioner(config, data, base, accelerator.device, warn)
-        self.adapter = make_adapter(config, self.conditioner, data, base).to(accelerator.device)
+        llm = self.conditioner.llm
+        self.adapter = make_adapter(config, text_width(self.conditioner.pipe), data, base, llm)
+        if self.conditioner.llm_reader is not None:
+            self.adapter.llm_mean, self.adapter.llm_std = self.conditioner.llm_statistics(data)
+        self.adapter.to(accelerator.device)
         unet = self.conditioner.pipe.unet
         if config.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
@@ -227,9 +232,15 @@ class TrainState:
         }
 
 
-def make_adapter(config: TrainConfig, conditioner: Conditioner, data: ShardDataset, base: str) -> SURAdapter:
-    """An untrained adapter of the base model's text width and the LLM's width, its weights from the seed."""
-    width, llm = text_width(conditioner.pipe), conditioner.llm
+def make_adapter(
+    config: TrainConfig, width: int, data: ShardDataset, base: str, llm: LLMSource | None = None
+) -> SURAdapter:
+    """An untrained adapter of the base model's text width and the LLM's width, its weights from the seed.
+
+    ``llm``: whose states it is taught by or reads; None: those of the dataset's column, if one is read.
+    """
+    column = data.reads.get("llm")
+    llm = llm or (LLMSource.of(column) if column else None)
     if width % config.heads:
         raise SurdError(f"--heads: {config.heads} does not divide {base}'s text width {width}; name one that does")
     authors = config.objective == "authors"
@@ -259,8 +270,8 @@ def make_adapter(config: TrainConfig, conditioner: Conditioner, data: ShardDatas
         llm_pooling=llm.pooling if llm else None,
         llm_revision=llm.revision if llm else None,
     )
-    if llm and not authors:
-        adapter.llm_mean, adapter.llm_std = conditioner.llm_statistics(data)
+    if column and not authors:
+        adapter.llm_mean, adapter.llm_std = data.llm_statistics()
     return adapter
 
 
