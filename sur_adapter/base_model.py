@@ -203,6 +203,15 @@ def check_text_width(pipe: Pipeline, width: int, trained_for: str | None) -> Non
         )
 
 
+def check_attachable(pipe: Pipeline, flag: str) -> None:
+    """SurdError if the denoiser is a transformer: an attached LLM is read where a UNet takes text states."""
+    if kind_of(pipe).denoiser == "transformer":
+        raise SurdError(
+            f"{flag}: an LLM is attached to a Stable Diffusion 1.x, 2.x or XL, and {base_name(pipe)!r} is a"
+            f" {kind_of(pipe).pipeline}; train for it with --llm-role distil"
+        )
+
+
 def image_size(pipe: Pipeline) -> int:
     """Side in pixels of the images the denoiser was trained on; needs the VAE, whose strides give the scale."""
     return int(backbone(pipe).config.sample_size * pipe.vae_scale_factor)

@@ -11,6 +11,7 @@ As in ``stable_diffusion``, the adapter is a component like any other, and the u
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -35,15 +36,28 @@ from transformers import (
 
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.base_model import backbone
-from sur_adapter.stable_diffusion import BROUGHT, _Adapting
+from sur_adapter.stable_diffusion import BROUGHT, _Adapting, load_adapter
 from surd.pretrained.text_states import joint_mask
+from surd.schemas.errors import SurdError
 
 _BINNED = (32, 64, 128, 256)  # sizes of latents for which PixArt knows aspect ratios
 Prompt = str | list[str]
 
 
 class _AdaptingTransformer(_Adapting):
-    """What both pipelines below share: the mask of the tokens is known when the states are."""
+    """What both pipelines below share: the mask of the tokens is known when the states are, and no LLM is attached."""
+
+    @classmethod
+    def from_pretrained(cls, base: str | Path, adapter: SURAdapter | str | Path | None = None, **options: Any) -> Any:
+        """As ``SURStableDiffusionPipeline``. SurdError if the adapter reads an LLM."""
+        if isinstance(adapter, (str, Path)):
+            adapter = load_adapter(Path(adapter))
+        _check_reads_none(adapter)
+        return super().from_pretrained(base, adapter, **options)
+
+    def _register_adapter(self: Any, adapter: SURAdapter | None) -> None:
+        _check_reads_none(adapter)
+        super()._register_adapter(adapter)
 
     def _adapted_with(self, prompt: Prompt | None, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         """The positive prompt's states, adapted unless a caller brought them."""
@@ -59,13 +73,21 @@ class _AdaptingTransformer(_Adapting):
         return torch.cat([adapter(states, mask).states for states, mask in parts]).to(states_BTD.dtype)
 
 
+def _check_reads_none(adapter: SURAdapter | None) -> None:
+    if adapter is not None and adapter.attachment is not None:
+        raise SurdError(
+            "--adapter: it reads an LLM at every step, as a Stable Diffusion 1.x, 2.x or XL does; name a base model of"
+            " that kind, or train one with --llm-role distil"
+        )
+
+
 class SURPixArtSigmaPipeline(_AdaptingTransformer, PixArtSigmaPipeline):
     """``PixArtSigmaPipeline`` with an adapter over T5's states.
 
     Prompts are not cleaned unless ``clean_caption=True`` is passed: columns and trainings encode them as they are.
     """
 
-    model_cpu_offload_seq = "text_encoder->adapter->transformer->vae"
+    model_cpu_offload_seq = "text_encoder->transformer->vae"
     _optional_components: ClassVar[list[str]] = [*PixArtSigmaPipeline._optional_components, "adapter"]
 
     def __init__(
@@ -97,7 +119,7 @@ class SURStableDiffusion3Pipeline(_AdaptingTransformer, StableDiffusion3Pipeline
     """``StableDiffusion3Pipeline`` with an adapter over the whole sequence of CLIP's and T5's states; pooled text stays
     as it is."""
 
-    model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->adapter->image_encoder->transformer->vae"
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->image_encoder->transformer->vae"
     _optional_components: ClassVar[list[str]] = [*StableDiffusion3Pipeline._optional_components, "adapter"]
 
     def __init__(

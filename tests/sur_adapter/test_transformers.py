@@ -140,7 +140,8 @@ def test_it_is_saved_and_loaded_with_its_adapter(
     assert again.adapter.config["eta"] == 1.0
     np.testing.assert_allclose(drawn(again), drawn(pipe), atol=1e-5)
     order = pipe.model_cpu_offload_seq.split("->")
-    assert order.index("text_encoder") < order.index("adapter") < order.index("transformer")
+    assert order.index("text_encoder") < order.index("transformer")
+    assert "adapter" in pipe._exclude_from_cpu_offload and "adapter" not in order
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -205,6 +206,21 @@ def test_min_snr_is_refused_where_there_is_no_such_weight(
         train(config(min_snr_gamma=5.0), warn=lambda _: None)
 
 
+def test_an_llm_is_attached_to_no_transformer(
+    kind: str, folders: dict[str, Path], build: Any, config: Callable[..., TrainConfig]
+) -> None:
+    reader = SURAdapter(width=T5_WIDTH, llm_width=24, heads=4, feed_forward=64, llm_role="attach")
+    with pytest.raises(SurdError, match=r"--adapter: it reads an LLM at every step, .*; name a base model of"):
+        loaded(kind, folders, adapter=reader)
+    with pytest.raises(SurdError, match=rf"--adapter: an LLM is attached to a .* and '.*{kind}' is a "):
+        with_adapter(load_base(str(folders[kind])), reader)
+    build.base = folders[kind]
+    build.write().add_columns("tokens")
+    asked = config(llm_role="attach", llm_column="llm-tiny-l2-tokens")
+    with pytest.raises(SurdError, match=rf"--llm-role: an LLM is attached to a .* and '.*{kind}' is a "):
+        train(asked, warn=lambda _: None)
+
+
 def test_pixart_neither_attends_to_padding_nor_is_judged_by_its_variance(folders: dict[str, Path]) -> None:
     pipe = load_base(str(folders["pixart"]))
     texts = encode_prompts(pipe, PROMPTS)
@@ -260,11 +276,7 @@ def test_a_t5_whose_words_are_a_sentencepiece_file_is_read(folders: dict[str, Pa
 
     folder = shutil.copytree(folders["pixart"], tmp_path / "pixart")
     (folder / "tokenizer/tokenizer.json").unlink()
-    words = [
-        f"{one} {other}"
-        for one in ["red", "blue", "green", "three", "cat", "dog"]
-        for other in ["apple", "table", "bird"]
-    ]
+    words = [f"{one} {other}" for one in ("red", "blue", "three", "cat") for other in ("apple", "table", "bird")]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(words * 5), model_prefix=str(folder / "tokenizer/spiece"), vocab_size=30, pad_id=0,
         eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2,
