@@ -48,12 +48,18 @@ class _AdaptingTransformer(_Adapting):
     """What both pipelines below share: the mask of the tokens is known when the states are, and no LLM is attached."""
 
     @classmethod
-    def from_pretrained(cls, base: str | Path, adapter: SURAdapter | str | Path | None = None, **options: Any) -> Any:
+    def from_pretrained(
+        cls,
+        base: str | Path,
+        adapter: SURAdapter | str | Path | None = None,
+        llm: str | None = None,
+        **options: Any,
+    ) -> Any:
         """As ``SURStableDiffusionPipeline``. SurdError if the adapter reads an LLM."""
         if isinstance(adapter, (str, Path)):
             adapter = load_adapter(Path(adapter))
         _check_reads_none(adapter)
-        return super().from_pretrained(base, adapter, **options)
+        return super().from_pretrained(base, adapter, llm, **options)
 
     def _register_adapter(self: Any, adapter: SURAdapter | None) -> None:
         _check_reads_none(adapter)
@@ -107,7 +113,7 @@ class SURPixArtSigmaPipeline(_AdaptingTransformer, PixArtSigmaPipeline):
         options.setdefault("clean_caption", False)
         if backbone(self).config.sample_size not in _BINNED:
             options.setdefault("use_resolution_binning", False)
-        return super().__call__(*args, **options)  # type: ignore[misc]
+        return super().__call__(*args, **options)
 
     def encode_prompt(self, prompt: Prompt | None, *args: Any, **options: Any) -> tuple[Any, ...]:
         """As diffusers encodes it, then the adapter on the positive prompt alone; masks stay as they are."""
