@@ -48,12 +48,13 @@ _OTHERS = (
     (r"motion_modules\.", "an AnimateDiff motion module"),
     (r"^(emb_params|string_to_param|clip_[lg])$", "a textual inversion"),
     (r"distilled_guidance_layer\.", "a Chroma"),
-    (r"double_blocks\.\d+\.img_attn\.", "a Flux"),
+    (r"double_blocks\.\d+\.img_attn\.|^single_transformer_blocks\.", "a Flux"),
     (r"joint_blocks\.\d+\.", "a Stable Diffusion 3 in a single file"),
     (r"^(model\.diffusion_model\.)?(y_embedder\.y_embedding|caption_projection\.linear_1)", "a PixArt"),
     (r"clip_txt_mapper\.|channelwise\.", "a Stable Cascade"),
     (r"blocks\.\d+\.cross_attn\.norm_k\.", "a Wan"),
     (r"transformer_blocks\.\d+\.img_mlp\.", "a Qwen-Image"),
+    (r"^(text_model\.|encoder\.block\.\d)", "a text encoder alone"),
     (r"^(down_blocks|up_blocks|mid_block)\.", "one network in the layout of diffusers, not a whole model"),
 )
 
