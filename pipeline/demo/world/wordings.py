@@ -39,7 +39,7 @@ def people_sentence(scene: Scene, rng: random.Random) -> str:
 def tier_sentence(tier: Tier, scene: Scene, rng: random.Random) -> str:
     """A sentence or text of tier b, c, d or e that states every fact of a scene.
 
-    A text of tier d is longer than what the text encoder reads: its 77 tokens end after 30 to 56 words (median 47), since
+    A text of tier d is longer than what the text encoder reads: its 77 tokens end after 30 to 56 words (median 47), as
     it splits ordinary words into pieces. Two thirds of these texts are made with all facts in their first 60 words;
     the encoder is shown every fact by 60 % of them, some fact by 31 %, and none by 9 % (600 texts of world 5000).
     """
