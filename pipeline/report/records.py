@@ -72,9 +72,7 @@ def read_qualities(build: Build, part: int, kept: set[str]) -> dict[str, list[fl
         return {}
     columns = [name for name in Scored.only_if_measured if name in columns_of(build, "score", part)]
     rows = read_columns(build, "score", part, ["key", *columns]).to_pylist() if columns else []
-    return {
-        name: [row[name] for row in rows if row["key"] in kept and row[name] is not None] for name in columns
-    }
+    return {name: [row[name] for row in rows if row["key"] in kept and row[name] is not None] for name in columns}
 
 
 def read_rows(build: Build, stage: str, part: int, model: type[D]) -> list[D]:
