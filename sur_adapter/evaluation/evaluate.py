@@ -86,7 +86,7 @@ def evaluate(config: EvalConfig, on_pictures: Callable[[int, int], None] | None 
             on_pictures(done, total)
 
     files = {
-        name: render(with_adapter(pipe, module), texts, settings, config.out / "images" / name, count)
+        name: render(with_adapter(pipe, module, config.llm), texts, settings, config.out / "images" / name, count)
         for name, (texts, module) in arms.items()
     }
     laid = write_protocol(config, prompts, files)  # before judging, which may take longer

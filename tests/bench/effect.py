@@ -1,8 +1,9 @@
 """make bench-effect: does the adapter help, and which part of it does the work?
 
-Every arm is trained with several seeds on the same demo data, and draws the same prompts from the same noise; a judge
-independent of all trainings classifies the pictures. A finished (arm, seed) leaves a JSON file and is not run again.
-Prints a table, writes it to docs/effect.md with all that is needed to repeat it, and ends with one line of JSON.
+Every arm is trained with several seeds on the same data, and draws the same prompts, several tiers of them, from the
+same noise; a judge independent of all trainings classifies the pictures. A finished (arm, seed) leaves a JSON file and
+is not run again; with another tier it draws that alone. Prints tables, writes them to docs/effect.md with all that is
+needed to repeat them, and ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sur_adapter.training.config import TrainConfig
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.schemas import SurdError
-from tests.bench.effect_arms import ARMS, RECIPE, Data
-from tests.bench.effect_data import datasets, prompt_file, rewritten
+from tests.bench.effect_arms import ARMS, FLOOR, RECIPE, Data
+from tests.bench.effect_data import DataSettings, datasets, prompt_files, rewritten
 from tests.bench.effect_job import Job, run_job
-from tests.bench.effect_table import Effect
+from tests.bench.effect_scores import Effect
+from tests.bench.effect_table import document, tables
 
 BASE = "package:pipeline/demo/models/diffusion"
 JUDGE = "package:pipeline/demo/models/judge"
@@ -47,11 +49,12 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     effect = Effect.read([job for job in jobs if job.done()])
-    console.print(effect.table())
+    for table in tables(effect):
+        console.print(table)
     for figure in effect.figures():
         console.print(f"{figure.name}: {figure.value} (goal {figure.goal}) {'met' if figure.met else 'MISSED'}")
     if args.write:
-        args.write.write_text(effect.document(_command(), vars(args)), encoding="utf-8")
+        args.write.write_text(document(effect, _command(), vars(args)), encoding="utf-8")
         console.print(f"written to {args.write}")
     met = all(figure.met for figure in effect.figures())
     print(json.dumps({"met": met, "figures": {figure.name: figure.document() for figure in effect.figures()}}))
@@ -60,15 +63,22 @@ def main() -> int:
 
 def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
     chosen = [arm for arm in ARMS if args.trials or not arm.trial]
-    chosen = [arm for arm in chosen if not args.arms or any(part in arm.name for part in args.arms)]
+    chosen = [
+        arm for arm in chosen if not args.arms or arm.name == FLOOR or any(part in arm.name for part in args.arms)
+    ]
     if args.shards:
         patterns = dict.fromkeys(get_args(Data), args.shards)
         patterns["not corrected"] = args.shards_not_corrected or args.shards
     else:
-        patterns = datasets(args.out, args.data_seed, args.count, args.defects, console)
-    prompts = prompt_file(args.out, args.prompt_seed, args.each)
-    if any(arm.prompts == "rewritten" for arm in chosen):
-        rewritten(prompts)
+        settings = DataSettings(
+            seed=args.data_seed, count=args.count, defects=args.defects, people_count=args.people_count
+        )
+        patterns = datasets(args.out, chosen, settings, console)
+    prompts = {tier: Path(file) for tier, file in (pair.split("=", 1) for pair in args.prompts)}
+    prompts = prompts or prompt_files(args.out, args.prompt_seed, args.each, args.tiers)
+    if any(arm.kind == "rewritten" for arm in chosen):
+        for file in prompts.values():
+            rewritten(file)
     drawing = {"seeds": args.noise_seeds, "steps": args.drawing_steps, "guidance_scale": args.guidance_scale}
     TrainConfig.model_validate({"shards": "", **args.recipe})  # reports a mistake before anything is trained
     return [
@@ -120,11 +130,19 @@ def _command() -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.effect", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/effect"), help="data, adapters, pictures and results")
-    parser.add_argument("--arms", nargs="*", default=[], help="only arms whose name contains one of these")
+    parser.add_argument("--arms", nargs="*", default=[], help="only the base and arms whose name contains one of these")
     parser.add_argument("--trials", action="store_true", help="include the arms named trial")
     parser.add_argument("--train-seeds", type=int, default=3)
     parser.add_argument("--noise-seeds", type=int, default=1, help="pictures per prompt")
-    parser.add_argument("--each", type=int, default=40, help="prompts per category")
+    parser.add_argument("--tiers", nargs="*", default=["a", "b", "c", "d", "e"], help="of the demo's prompts")
+    parser.add_argument("--each", type=int, default=20, help="prompts per category and tier")
+    parser.add_argument(
+        "--prompts",
+        nargs="*",
+        default=[],
+        metavar="TIER=FILE",
+        help="prompt files of your own instead, as for sur-eval",
+    )
     parser.add_argument("--steps", type=int, default=300, help="training steps, except with the authors' settings")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings over the recipe, such as eta=0.5"
@@ -133,6 +151,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--guidance-scale", type=float, default=2.5)
     parser.add_argument("--count", type=int, default=1500, help="pictures in the demo gallery for training")
     parser.add_argument("--defects", type=float, default=0.5, help="share of them with a planted defect")
+    parser.add_argument(
+        "--people-count", type=int, default=3000, help="pictures for arms trained on people's sentences"
+    )
     parser.add_argument("--data-seed", type=int, default=6000)
     parser.add_argument("--prompt-seed", type=int, default=5000)
     parser.add_argument("--shards", help="a dataset of your own instead, with columns of all the layers")

@@ -20,31 +20,71 @@ RECIPE: dict[str, Any] = {
 LAYERS = {"early": 5, "middle": 15, "last": 30}
 
 
-Data = Literal["corrected", "not corrected", "one wording"]
+Data = Literal["corrected", "not corrected", "one wording", "people"]
+#: How an arm's pipeline is made: trained on the data (the adapter, or LoRA on a part of the base model); the base model
+#: given prompts that compel weighs or that the LLM has rewritten; None: the base model alone.
+Kind = Literal["adapter", "lora-unet", "lora-text", "compel", "rewritten"]
+TRAINED = ("adapter", "lora-unet", "lora-text")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """``training`` (None: the base model alone) overrides RECIPE, or stands alone without ``recipe``; ``layer``: of the
-    LLM; ``data``: which simple prompts; ``trial``: another way to train, run with --trials only."""
+    """One row of the table.
+
+    ``training`` overrides RECIPE, or stands alone without ``recipe``; given without ``kind``, it trains the adapter.
+    ``data``: on what. The LLM column of a training is ``column``, as its name ends (``l15``, ``l15-tokens``,
+    ``all-layers``; empty: of ``layer``, by tokens if they are the targets), made by the LLM or by one of ``random``
+    weights; ``llm`` None: a training that reads none. ``rank``: of LoRA. ``trial``: run with --trials only.
+    """
 
     name: str
+    kind: Kind | None = None
     training: Mapping[str, Any] | None = None
     recipe: bool = True
-    prompts: Literal["narrative", "complex", "rewritten"] = "narrative"
+    prompts: Literal["narrative", "complex"] = "narrative"
     layer: int = LAYERS["middle"]
+    column: str = ""
+    llm: Literal["smollm2", "random"] | None = "smollm2"
+    rank: int = 0
     data: Data = "corrected"
     trial: bool = False
     note: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.kind is None and self.training is not None:
+            object.__setattr__(self, "kind", "adapter")
+        trained = self.kind in TRAINED
+        if trained != (self.training is not None) or (self.rank > 0) != (self.kind in TRAINED[1:]):
+            raise ValueError(f"arm {self.name!r}: a trained kind needs training, LoRA a rank, and no other kind either")
 
     @property
     def slug(self) -> str:
         """The name, fit for a file."""
         return "-".join("".join(letter if letter.isalnum() else " " for letter in self.name.lower()).split())
 
+    def column_suffix(self, training: Mapping[str, Any]) -> str | None:
+        """How the name of the LLM column ends that a training with these settings reads; None: it reads none."""
+        distils = training.get("w_llm") != 0 or training.get("llm_role", "distil") != "distil"
+        if self.kind != "adapter" or self.llm is None or not distils:
+            return None
+        return self.column or f"l{self.layer}" + ("-tokens" if training.get("llm_targets") == "tokens" else "")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms whose difference has a row of its own, or a goal: at least ``goal`` on tier ``tier``."""
+
+    arm: str
+    other: str
+    tier: str = ""
+    goal: float = 0.0
+
 
 AUTHORS_WEIGHTS = {"w_denoise": 0.0, "w_llm": 1e-5, "w_prompt": 1e-5}
 CEILING, FLOOR, OURS = "base, complex prompts", "base", "ours"
+ATTACH, ATTACH_NO_LLM, ATTACH_RANDOM = "attach", "attach, no LLM", "attach, random LLM"
+ATTACH_MLP, ATTACH_NO_TIMESTEP, ATTACH_MIDDLE = "attach, MLP", "attach, no timestep", "attach, middle layer"
+BOTH, LORA_UNET, LORA_TEXT, COMPEL = "attach and distil", "LoRA, cross-attention", "LoRA, text encoder", "compel"
 ARMS = (
     Arm(name=CEILING, prompts="complex", note="the ceiling: what the base model was trained on"),
     Arm(name=FLOOR, note="the floor: narrative prompts, no adapter"),
@@ -63,7 +103,7 @@ ARMS = (
     Arm(name="data not corrected", training={}, data="not corrected"),
     Arm(name="data of one wording", training={}, data="one wording",
         note="simple prompts as the captioner words them, all alike"),
-    Arm(name="LLM rewrite, no adapter", prompts="rewritten",
+    Arm(name="LLM rewrite, no adapter", kind="rewritten",
         note="the LLM turns each narrative prompt into keywords, at inference"),
     Arm(name="trial: strength 0.5", training={"eta": 0.5}, trial=True),
     Arm(name="trial: strength 0.1", training={"eta": 0.1}, trial=True, note="the paper's strength"),
@@ -74,3 +114,26 @@ ARMS = (
     Arm(name="trial: more alignment", training={"w_prompt": 20.0}, trial=True),
     Arm(name="trial: min-SNR", training={"min_snr_gamma": 5.0}, trial=True),
 )  # fmt: skip
+#: Rows of the table of differences; those whose arms were not run are left out.
+COMPARISONS = (
+    Comparison(OURS, "no LLM distillation"),
+    Comparison(ATTACH, FLOOR),
+    Comparison(ATTACH, ATTACH_NO_LLM),
+    Comparison(ATTACH, ATTACH_RANDOM),
+    Comparison(ATTACH_MIDDLE, ATTACH_MLP),
+    Comparison(ATTACH_MIDDLE, ATTACH_NO_TIMESTEP),
+    Comparison(ATTACH_NO_TIMESTEP, ATTACH_MLP),
+    Comparison(ATTACH, ATTACH_MIDDLE),
+    Comparison(ATTACH, BOTH),
+    Comparison(ATTACH, OURS),
+    Comparison(ATTACH, LORA_UNET),
+    Comparison(ATTACH, LORA_TEXT),
+    Comparison(COMPEL, FLOOR),
+)
+#: In the mean of action, colour, counting and subject.
+GOALS = (
+    Comparison(ATTACH, FLOOR, "c", 0.25),
+    Comparison(ATTACH, ATTACH_NO_LLM, "c", 0.12),
+    Comparison(ATTACH, ATTACH_RANDOM, "c", 0.10),
+    Comparison(ATTACH, FLOOR, "b", 0.20),
+)

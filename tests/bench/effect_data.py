@@ -1,28 +1,34 @@
-"""Data for the arms of bench-effect: datasets, a prompt file, and rewritten prompts."""
+"""Data for the arms of bench-effect: datasets with their columns, prompt files, and rewritten prompts."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from sur_adapter.evaluation.prompts import read_eval_prompts
+from surd.flows.add_columns import add_columns
 from surd.flows.build_request import request_build
 from surd.flows.cli.console import Terminal
 from surd.flows.request import resolve_config
 from surd.flows.run_in_process import run_build
 from surd.pipeline.build.folder import Build
-from surd.pipeline.demo import eval_prompts
 from surd.pipeline.models import Models
 from surd.pipeline.runner.run_unit import finish, run_unit, units
 from surd.pipeline.sentences.rewrite_template import RewriteTemplate, read_template
 from surd.pipeline.stages import STAGES
-from surd.schemas import BuildConfig
-from tests.bench.effect_arms import LAYERS, Data
+from surd.pretrained.gguf import unpacked
+from surd.schemas import BuildConfig, SurdError, resolve_model
+from tests.bench.effect_arms import LAYERS, Arm, Data
+from tests.bench.effect_controls import RANDOM_LLM, random_llm
 
 #: No sentence is repaired, judged against its image or joined with another: the first candidate is taken.
 NOT_CORRECTED: dict[str, Any] = {"correct.rounds": 0, "correct.tolerance": 1000.0, "correct.fuse": False}
@@ -30,10 +36,36 @@ ONE_WORDING: dict[str, Any] = {"correct.vary": False}
 TAG_WORDS = "You turn a sentence about a picture into the short comma-separated tags that image generators like. "
 
 
-def datasets(out: Path, seed: int, count: int, defects: float, console: Console) -> dict[Data, str]:
-    """Shard patterns, all of the same pictures, a share of them with a planted defect."""
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """How the training data are made: ``count`` pictures of world ``seed``, of the demo's a share of ``defects`` with a
+    planted defect; the LLM of random weights is drawn from ``llm_seed``."""
+
+    seed: int
+    count: int
+    defects: float
+    people_count: int
+    llm_seed: int = 0
+
+
+def datasets(out: Path, arms: Sequence[Arm], settings: DataSettings, console: Console) -> dict[Data, str]:
+    """Shard patterns of the data that these arms are trained on, with the columns that they read."""
+    trained = [arm for arm in arms if arm.training is not None]
+    wanted = {arm.data for arm in trained}
+    patterns: dict[Data, str] = {}
+    if "people" in wanted:
+        patterns["people"] = _people(out / "people", settings, console)
+    if wanted - {"people"}:
+        patterns |= _demo(out, wanted, settings, console)
+    for name, pattern in patterns.items():
+        add_llm_columns(pattern, [arm for arm in trained if arm.data == name], out, settings.llm_seed, console)
+    return patterns
+
+
+def _demo(out: Path, wanted: set[Data], settings: DataSettings, console: Console) -> dict[Data, str]:
+    """The demo world through the pipeline; all of the same pictures."""
     params: dict[str, Any] = {
-        "source": "demo", "seed": seed, "demo.count": count, "demo.defects": defects,
+        "source": "demo", "seed": settings.seed, "demo.count": settings.count, "demo.defects": settings.defects,
         "embed.layers": sorted(set(LAYERS.values())), "embed.pooling": ["mean", "tokens"],
         "embed.columns": ["latents", "clip-simple", "clip-complex"],
     }  # fmt: skip
@@ -43,13 +75,65 @@ def datasets(out: Path, seed: int, count: int, defects: float, console: Console)
         run_build(request_build(out=str(whole), profile="demo", parameters=params), terminal)
     finally:
         terminal.close()
-    patterns: dict[Data, str] = {"corrected": _pattern(whole)}
+    patterns: dict[Data, str] = {"corrected": shard_pattern(whole)}
     others: dict[Data, dict[str, Any]] = {"not corrected": NOT_CORRECTED, "one wording": ONE_WORDING}
     for name, changes in others.items():
+        if name not in wanted:
+            continue
         copy = out / f"data-{name.replace(' ', '-')}"
         _continue(whole, copy, resolve_config("demo", params | changes), console)
-        patterns[name] = _pattern(copy)
+        patterns[name] = shard_pattern(copy)
     return patterns
+
+
+def _people(build: Path, settings: DataSettings, console: Console) -> str:
+    """Sentences as people word them, with their pictures; latents and text states beside them."""
+    if not (build / "shards" / "manifest.json").is_file():
+        _run_module(
+            "surd.pipeline.demo.training_set", out=build, count=settings.people_count, seed=settings.seed
+        )  # fmt: skip
+    add_columns(str(build), {"embed.columns": ["latents", "clip-simple", "clip-complex"]}, lambda done, total: None)
+    console.print(f"{build.name}: latents and text states done", highlight=False)
+    return shard_pattern(build)
+
+
+def add_llm_columns(pattern: str, arms: Sequence[Arm], out: Path, llm_seed: int, console: Console) -> None:
+    """The LLM columns that the arms read and their build has not; those of the random LLM by a folder beside it."""
+    build = Path(pattern).parent.parent
+    for arm in arms:
+        suffix = arm.column_suffix(arm.training or {})
+        if suffix is None or llm_columns(build, suffix, random=arm.llm == "random"):
+            continue
+        layer, _, pooling = suffix.partition("-")
+        fields: dict[str, Any] = {"embed.pooling": ["all-layers"]}
+        if suffix != "all-layers":
+            fields = {"embed.layers": [int(layer.removeprefix("l"))], "embed.pooling": [pooling or "mean"]}
+        llm = str(demo_llm())
+        if arm.llm == "random":
+            llm = str(random_llm(unpacked(Path(resolve_model(llm)), "float32"), out / RANDOM_LLM, llm_seed))
+        fields |= {"models.llm": llm, "models.embed_llm": llm}
+        add_columns(str(build), fields, lambda done, total: None)
+        console.print(f"{build.name}: column {suffix} of the {arm.llm} LLM done", highlight=False)
+
+
+def llm_columns(build: Path, suffix: str, *, random: bool) -> list[str]:
+    """Names of the finished LLM columns that end so, made by the LLM of random weights or by another."""
+    names = [file.parent.name for file in (build / "columns").glob(f"llm-*-{suffix}/manifest.json")]
+    return sorted(name for name in names if name.startswith(f"llm-{RANDOM_LLM}-") == random)
+
+
+def demo_llm() -> str:
+    """The demo profile's LLM, as a config names it."""
+    return str(resolve_config("demo").models.llm)
+
+
+def _run_module(name: str, **flags: object) -> None:
+    """Run one of the demo's programs. SurdError with its last line if it fails."""
+    pairs = [part for flag, value in flags.items() for part in (f"--{flag}", str(value))]
+    done = subprocess.run([sys.executable, "-m", name, *pairs], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise SurdError(f"python -m {name} failed ({said[-1] if said else 'it said nothing'}); run it alone to see why")
 
 
 def _continue(whole: Path, copy: Path, config: BuildConfig, console: Console) -> None:
@@ -69,17 +153,18 @@ def _continue(whole: Path, copy: Path, config: BuildConfig, console: Console) ->
         console.print(f"{copy.name}: {stage.name} done", highlight=False)
 
 
-def _pattern(build: Path) -> str:
+def shard_pattern(build: Path) -> str:
     shards = sorted((build / "shards").glob("surd-*.tar"))
     return f"{build.resolve()}/shards/surd-{{00000..{len(shards) - 1:05d}}}.tar"
 
 
-def prompt_file(out: Path, seed: int, each: int) -> Path:
-    """The evaluation prompts, with their true pictures."""
-    file = out / f"prompts-{seed}-{each}.jsonl"
-    if not file.exists():
-        eval_prompts.write(file, seed, each)
-    return file
+def prompt_files(out: Path, seed: int, each: int, tiers: Sequence[str]) -> dict[str, Path]:
+    """The evaluation prompts of each tier, with their true pictures."""
+    files = {tier: out / f"prompts-{tier}-{seed}-{each}.jsonl" for tier in tiers}
+    for tier, file in files.items():
+        if not file.exists():
+            _run_module("surd.pipeline.demo.eval_prompts", out=file, seed=seed, each=each, tier=tier)
+    return files
 
 
 def rewritten(prompts: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""One job of bench-effect: an arm with a training seed, trained, drawn and judged into a JSON file."""
+"""One job of bench-effect: an arm with a training seed, trained once, then drawn and judged on each file of prompts."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sur_adapter.base_model import load_base
+from sur_adapter.base_model import Pipeline, load_base
 from sur_adapter.evaluation.evaluate import judge_files
 from sur_adapter.evaluation.judge import load_judge
-from sur_adapter.evaluation.prompts import read_eval_prompts
+from sur_adapter.evaluation.prompts import EvalPrompt, read_eval_prompts
+from sur_adapter.files import write_json
 from sur_adapter.sampling.draw import RenderSettings, render
 from sur_adapter.sampling.generate import with_adapter
 from sur_adapter.stable_diffusion import load_adapter
@@ -26,110 +27,188 @@ from sur_adapter.training.trainer import train
 from surd.schemas import SurdError
 from surd.schemas.model_ref import resolve_model
 from tests.bench.effect_arms import Arm
+from tests.bench.effect_data import llm_columns
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One arm with one training seed, and all that its result depends on."""
+    """One arm with one training seed, and all that its result depends on. ``prompts``: tier -> file of its prompts."""
 
     arm: Arm
     seed: int
     shards: str
-    prompts: Path
-    training: dict[str, Any]
+    prompts: Mapping[str, Path]
+    training: Mapping[str, Any]
     out: Path
     base: str
     judge: str
-    drawing: dict[str, Any] = field(default_factory=dict)
+    drawing: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
         return self.out / f"{self.arm.slug}-{self.seed}.json"
 
-    def identity(self) -> str:
-        """Hash of all that the result depends on: settings, prompts, data and the models' weights."""
-        basis = asdict(self)
-        del basis["out"], basis["arm"]["note"], basis["arm"]["trial"]
-        basis["files"] = [_content(str(self.prompts)), *(_content(ref) for ref in (self.base, self.judge))]
+    @property
+    def folder(self) -> Path:
+        """For the adapter, the pictures and the judge's features."""
+        return self.out / f"{self.arm.slug}-{self.seed}"
+
+    def texts(self, tier: str) -> list[str]:
+        """What the pipeline is given for the prompts of a tier."""
+        if self.arm.kind == "rewritten":
+            return list(json.loads(self.prompts[tier].with_suffix(".rewritten.json").read_text(encoding="utf-8")))
+        prompts = read_eval_prompts(self.prompts[tier])
+        return [str(one.complex if self.arm.prompts == "complex" else one.prompt) for one in prompts]
+
+    @cached_property
+    def training_identity(self) -> str:
+        """Hash of all that the trained weights depend on: settings, seed, data, columns and the base model."""
+        arm = asdict(self.arm)
+        for name in ("name", "note", "trial", "prompts"):
+            del arm[name]
+        basis = {"arm": arm, "base": _content(self.base)}
         if self.arm.training is not None:
-            basis["settings"] = _settings(self).fingerprinted_settings()
-            basis["data"] = _content(str(Path(self.shards).parent / "manifest.json"))
-        return hashlib.sha256(json.dumps(basis, sort_keys=True, default=str).encode()).hexdigest()
+            settings = self.settings()
+            build = Path(self.shards).parent.parent
+            columns = {str(settings.llm_column), "latents", "clip-simple", "clip-complex"}
+            manifests = [build / "shards", *(build / "columns" / name for name in sorted(columns))]
+            basis |= {
+                "seed": self.seed, "training": dict(self.training), "settings": settings.fingerprinted_settings(),
+                "data": [_content(str(folder / "manifest.json")) for folder in manifests if folder.is_dir()],
+            }  # fmt: skip
+        return _hash(basis)
+
+    def identity(self, tier: str) -> str:
+        """Hash of all that the result on a tier depends on."""
+        files = {name: _content(ref) for name, ref in (("prompts", str(self.prompts[tier])), ("judge", self.judge))}
+        return _hash(
+            {"trained": self.training_identity, "texts": self.texts(tier), "drawing": dict(self.drawing)} | files
+        )
+
+    def results(self) -> dict[str, Any]:
+        """The tiers that are done: their scores and facts, by tier."""
+        try:
+            tiers = json.loads(self.file.read_text(encoding="utf-8"))["tiers"]
+            return {
+                name: tiers[name] for name in self.prompts if tiers.get(name, {}).get("identity") == self.identity(name)
+            }
+        except (OSError, ValueError, KeyError, AttributeError):
+            return {}
 
     def done(self) -> bool:
-        try:
-            return json.loads(self.file.read_text(encoding="utf-8"))["identity"] == self.identity()
-        except (OSError, ValueError, KeyError):
-            return False
+        return len(self.results()) == len(self.prompts)
+
+    def settings(self) -> TrainConfig:
+        """All that training depends on, defaults included."""
+        suffix = self.arm.column_suffix(self.training)
+        column = {} if suffix is None else {"llm_column": self._column(suffix)}
+        settings = {"shards": self.shards, "base": self.base, "seed": self.seed}
+        return TrainConfig.model_validate(settings | column | dict(self.training))
+
+    def _column(self, suffix: str) -> str:
+        names = llm_columns(Path(self.shards).parent.parent, suffix, random=self.arm.llm == "random")
+        if len(names) != 1:
+            found = ", ".join(names) or "none"
+            raise SurdError(
+                f"--shards is {self.shards}: arm {self.arm.name!r} reads one LLM column named llm-*-{suffix}, and there"
+                f" is {found}; use surd columns add"
+            )
+        return names[0]
 
 
 def run_job(job: Job) -> str:
-    """Train (if the arm does), draw, judge, write the job's JSON and its features; returns a line to print."""
-    prompts = read_eval_prompts(job.prompts)
-    folder = job.out / f"{job.arm.slug}-{job.seed}"
-    shutil.rmtree(folder / "pictures", ignore_errors=True)
+    """Train (if the arm does and is not trained), then draw and judge each tier that is not done.
+
+    Results are written after every tier, so that a killed job continues. Returns a line to print.
+    """
     started = time.perf_counter()
-    trained, adapter = {}, None
-    if job.arm.training is not None:
-        trained = _train(job, folder / "adapter")
-        adapter = load_adapter(folder / "adapter")
-    training_seconds = time.perf_counter() - started
-    pipe, judge = _models(job.base, job.judge)
+    results = job.results()
+    trained = _trained(job)
+    pipe = _pipeline(job)
+    judge = _judge(job.judge)
+    for tier in job.prompts:
+        if tier not in results:
+            results[tier] = _draw(job, tier, pipe, judge)
+            document = {
+                "arm": job.arm.name, "seed": job.seed, "training": dict(job.training), **trained, "tiers": results,
+            }  # fmt: skip
+            partial = job.file.with_suffix(".partial")
+            partial.write_text(json.dumps(document), encoding="utf-8")
+            partial.replace(job.file)
+    right = ", ".join(f"{tier} {100 * np.mean(result['scores']):.1f}" for tier, result in results.items())
+    return f"{right} % of the pictures right, {time.perf_counter() - started:.0f} s"
+
+
+def _draw(job: Job, tier: str, pipe: Pipeline, judge: Any) -> dict[str, Any]:
+    prompts: list[EvalPrompt] = read_eval_prompts(job.prompts[tier])
     judge.check(prompts)
-    files = render(
-        with_adapter(pipe, adapter), _texts(job), RenderSettings(**job.drawing), folder / "pictures", lambda _: None
-    )
+    started = time.perf_counter()
+    pictures = job.folder / "pictures" / tier
+    shutil.rmtree(pictures, ignore_errors=True)
+    files = render(pipe, job.texts(tier), RenderSettings(**job.drawing), pictures, lambda _: None)
     judged = judge_files(judge, files, prompts)
     assert judged.features is not None
-    np.save(folder / "features.npy", judged.features.numpy().astype(np.float16))
-    document = {
-        "identity": job.identity(), "arm": job.arm.name, "seed": job.seed, "training": job.training, "trained": trained,
-        "training_seconds": round(training_seconds, 1), "seconds": round(time.perf_counter() - started, 1),
+    np.save(job.folder / f"features-{tier}.npy", judged.features.numpy().astype(np.float16))
+    return {
+        "identity": job.identity(tier), "seconds": round(time.perf_counter() - started, 1),
         "scores": judged.scores.tolist(), "facts": {name: float(np.nanmean(v)) for name, v in judged.facts.items()},
     }  # fmt: skip
-    partial = job.file.with_suffix(".partial")
-    partial.write_text(json.dumps(document), encoding="utf-8")
-    partial.replace(job.file)
-    return f"{100 * judged.scores.mean():.1f}% of the pictures right, {document['seconds']:.0f} s"
 
 
-def _train(job: Job, folder: Path) -> dict[str, Any]:
+def _trained(job: Job) -> dict[str, Any]:
+    """Train into ``adapter`` of the job's folder, unless these weights are there: seconds, weights, the result."""
+    if job.arm.training is None:
+        return {"training_seconds": 0.0, "weights": 0}
+    folder = job.folder / "adapter"
+    record = folder / "trained.json"
+    try:
+        stored = json.loads(record.read_text(encoding="utf-8"))
+        if stored.pop("identity") == job.training_identity:
+            return dict(stored)
+    except (OSError, ValueError, KeyError, AttributeError):
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    started = time.perf_counter()
     overrides = {"out": folder, "device": "cpu", "checkpoint_every": 0, "resume": False}
-    return train(_settings(job).model_copy(update=overrides)).model_dump(mode="json")
+    outcome = _TRAININGS[str(job.arm.kind)](job, job.settings().model_copy(update=overrides))
+    trained = outcome | {"training_seconds": round(time.perf_counter() - started, 1)}
+    write_json(record, trained | {"identity": job.training_identity})
+    return trained
 
 
-def _settings(job: Job) -> TrainConfig:
-    """All that training depends on, defaults included."""
-    column = {} if job.training.get("w_llm") == 0 else {"llm_column": _column(job)}
-    settings = {"shards": job.shards, "base": job.base, "seed": job.seed}
-    return TrainConfig.model_validate(settings | column | job.training)
+def _train_adapter(job: Job, config: TrainConfig) -> dict[str, Any]:
+    result = train(config)
+    adapter = load_adapter(config.out)
+    return {
+        "weights": sum(weight.numel() for weight in adapter.parameters() if weight.requires_grad),
+        "result": result.model_dump(mode="json"),
+    }
 
 
-def _column(job: Job) -> str:
-    """The LLM column of the arm's layer, pooled by mean unless the arm trains on tokens."""
-    columns = Path(job.shards).parent.parent / "columns"
-    tail = "-tokens" if job.training.get("llm_targets") == "tokens" else ""
-    names = [path.name for path in columns.glob(f"llm-*-l{job.arm.layer}{tail}")]
-    if len(names) != 1:
-        raise SurdError(
-            f"--shards is {job.shards}: it has no column of LLM layer {job.arm.layer}; use surd columns add"
-        )
-    return names[0]
+_TRAININGS: dict[str, Callable[[Job, TrainConfig], dict[str, Any]]] = {"adapter": _train_adapter}
 
 
-def _texts(job: Job) -> list[str]:
-    if job.arm.prompts == "rewritten":
-        return list(json.loads(job.prompts.with_suffix(".rewritten.json").read_text(encoding="utf-8")))
-    prompts = read_eval_prompts(job.prompts)
-    return [str(one.complex if job.arm.prompts == "complex" else one.prompt) for one in prompts]
+def _pipeline(job: Job) -> Pipeline:
+    """What draws the arm's pictures."""
+    adapter = load_adapter(job.folder / "adapter") if job.arm.kind == "adapter" else None
+    return with_adapter(_base(job.base), adapter)
 
 
 @lru_cache(maxsize=1)
-def _models(base: str, judge: str) -> tuple[Any, Any]:
-    return load_base(base), load_judge(judge)
+def _base(ref: str) -> Any:
+    return load_base(ref)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1)
+def _judge(ref: str) -> Any:
+    return load_judge(ref)
+
+
+def _hash(basis: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(basis, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
 def _content(ref: str) -> str:
     """Hash of a file, or of the files in a model's folder."""
     path = Path(resolve_model(ref))

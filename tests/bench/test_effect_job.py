@@ -1,0 +1,139 @@
+"""Jobs of the benchmark of the effect, run on models and data as small as they can be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from surd.schemas import SurdError
+from tests.bench.effect import JUDGE
+from tests.bench.effect_arms import FLOOR, Arm
+from tests.bench.effect_controls import random_llm
+from tests.bench.effect_job import Job, run_job
+from tests.bench.effect_scores import Effect
+from tests.bench.effect_table import overview
+from tests.sur_adapter import conftest as tiny
+
+base = tiny.base
+TRAINING = {"steps": 2, "batch_size": 2, "heads": 4, "feed_forward": 64}
+
+
+@pytest.fixture
+def build(tmp_path: Path, base: Path) -> tiny.TinyBuild:
+    build = tiny.TinyBuild(tmp_path / "build", base).write()
+    return build.add_columns("latents", "clip-simple", "clip-complex")
+
+
+@pytest.fixture
+def job(tmp_path: Path, base: Path, build: tiny.TinyBuild) -> Callable[..., Job]:
+    """A job of an arm on two tiers of two prompts."""
+    random = np.random.default_rng(0)
+    for tier in ("a", "c"):
+        lines = []
+        for at, (text, subject) in enumerate((("one red cat", "cat"), ("two dogs", "dog"))):
+            picture = f"{tier}{at}.png"
+            Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(tmp_path / picture)
+            lines.append({
+                "prompt": f"{text} {tier}", "complex": f"{text} 8k", "category": "subject",
+                "facts": {"subject": subject}, "image": picture,
+            })  # fmt: skip
+        (tmp_path / f"{tier}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "results").mkdir()
+
+    def make(arm: Arm, **fields: object) -> Job:
+        settings = {
+            "arm": arm, "seed": 0, "shards": build.pattern, "out": tmp_path / "results",
+            "prompts": {tier: tmp_path / f"{tier}.jsonl" for tier in "ac"},
+            "training": {} if arm.training is None else TRAINING | dict(arm.training), "base": str(base),
+            "judge": JUDGE, "drawing": {"seeds": 1, "steps": 2, "guidance_scale": 2.0},
+        }  # fmt: skip
+        return Job(**(settings | fields))  # type: ignore[arg-type]
+
+    return make
+
+
+def test_a_job_is_trained_once_for_all_tiers_and_a_further_tier_draws_alone(job: Callable[..., Job]):
+    whole = job(Arm(name="ours", training={}, layer=2))
+    part = replace(whole, prompts={"a": whole.prompts["a"]})
+    run_job(part)
+    first = (whole.folder / "adapter/trained.json").stat().st_mtime_ns, part.results()["a"]
+    assert part.done() and not whole.done()
+    run_job(whole)
+    assert whole.done() and (whole.folder / "adapter/trained.json").stat().st_mtime_ns == first[0]
+    assert whole.results()["a"] == first[1] and np.shape(whole.results()["c"]["scores"]) == (1, 2)
+    assert json.loads(whole.file.read_text())["weights"] > 1000
+
+
+def test_results_of_jobs_become_a_table(job: Callable[..., Job]):
+    jobs = [job(Arm(name=FLOOR)), *(job(Arm(name="ours", training={}, layer=2), seed=seed) for seed in (0, 1))]
+    for one in jobs:
+        run_job(one)
+    effect = Effect.read(jobs)
+    head, base_row, ours = overview(effect)
+    assert len(head) == len(ours) == 7 and base_row[2] == "" and "±" in ours[2] and "±" in ours[3]
+    assert effect.outcomes["ours"].scores["c"].shape == (2, 2) and set(effect.tiers["a"].real) == {"subject"}
+
+
+def test_a_job_is_done_until_something_that_decides_its_result_changes(job: Callable[..., Job], tmp_path: Path):
+    done = job(Arm(name="ours", training={}, layer=2))
+    document = {"tiers": {tier: {"identity": done.identity(tier)} for tier in done.prompts}}
+    assert not done.done()
+    done.file.write_text(json.dumps(document))
+    assert done.done() and replace(done, arm=replace(done.arm, note="other words")).done()
+    changes = {"drawing": {"steps": 3}, "training": TRAINING | {"lr": 0.5}, "judge": str(done.base)}
+    for name, value in changes.items():
+        assert not replace(done, **{name: value}).done(), name
+    assert not replace(done, arm=replace(done.arm, prompts="complex")).done()
+    done.file.write_text("half of a")
+    assert not done.done()
+
+
+def test_a_column_made_anew_makes_its_trainings_new(job: Callable[..., Job], build: tiny.TinyBuild):
+    before = job(Arm(name="ours", training={}, layer=2)).training_identity
+    manifest = build.root / "columns" / tiny.COLUMN / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"revision":"0"', '"revision":"1"'))
+    from tests.bench.effect_job import _content
+
+    _content.cache_clear()
+    assert job(Arm(name="ours", training={}, layer=2)).training_identity != before
+
+
+def test_an_arm_reads_the_column_of_its_llm(job: Callable[..., Job], build: tiny.TinyBuild):
+    columns = build.root / "columns"
+    for name in ("llm-random-l2", "llm-random-all-layers", "llm-tiny-all-layers"):
+        (columns / name).mkdir()
+        (columns / name / "manifest.json").write_text("{}")
+
+    def column(**fields: object) -> str | None:
+        return job(Arm(name="x", training={}, **fields)).settings().llm_column  # type: ignore[arg-type]
+
+    assert column(layer=2) == tiny.COLUMN and column(layer=2, llm="random") == "llm-random-l2"
+    assert column(column="all-layers") == "llm-tiny-all-layers"
+    assert column(column="all-layers", llm="random") == "llm-random-all-layers" and column(llm=None) is None
+    with pytest.raises(SurdError, match="llm-\\*-l3, and there is none"):
+        column(layer=3)
+
+
+def test_a_random_llm_has_the_shapes_and_tokens_of_another_and_its_weights_from_the_seed(tmp_path: Path, base: Path):
+    config = LlamaConfig(
+        vocab_size=80, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "llm")
+    AutoTokenizer.from_pretrained(base / "tokenizer").save_pretrained(tmp_path / "llm")
+    one, same, other = (random_llm(tmp_path / "llm", tmp_path / str(at), seed) for at, seed in enumerate((0, 0, 1)))
+    models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (tmp_path / "llm", one, same, other)]
+    shapes = [{name: weight.shape for name, weight in model.state_dict().items()} for model in models]
+    assert shapes[0] == shapes[1]
+    weights = [model.model.layers[0].mlp.up_proj.weight for model in models]
+    assert torch.equal(weights[1], weights[2])
+    assert not torch.equal(weights[1], weights[3]) and not torch.equal(weights[0], weights[1])
+    text = "two red cats"
+    assert AutoTokenizer.from_pretrained(one)(text) == AutoTokenizer.from_pretrained(tmp_path / "llm")(text)
