@@ -1,9 +1,9 @@
 """BRISQUE (Mittal, Moorthy and Bovik 2012): how natural a picture's local contrast is. Lower is better.
 
-The model is the one that the package ``brisque`` ships, a support vector regression on the LIVE database. Of the package
-only its two files are read, so it needs none of what it depends on (``pip install --no-deps brisque``): its own code
-wants OpenCV, scikit-image and a compiler for libsvm, unpickles the ranges, and version 0.2.0 raises TypeError with
-numpy 2.4. The features below are those the model was fitted to, step by step; on a 768 x 512 picture (kodim05 of the
+The model is the one that the package ``brisque`` ships, a support vector regression on the LIVE database. Only its two
+files are read, so the package needs none of what it depends on (``pip install --no-deps brisque``): its own code wants
+OpenCV, scikit-image and a compiler for libsvm, unpickles the ranges, and version 0.2.0 raises TypeError with numpy 2.4.
+The features below are those the model was fitted to, step by step; on a 768 x 512 picture (kodim05 of the
 Kodak set) they give the 4.9542 that the model's authors publish.
 
 It knows photographs: sharp drawings on flat grounds score beyond 100, and better when they are blurred.
@@ -87,7 +87,7 @@ def load_brisque() -> BrisqueModel:
     head, _, rows = svm.decode("ascii").partition("\nSV\n")
     settings = dict(line.split(maxsplit=1) for line in head.splitlines())
     # The ranges are a pickle of two lists of numbers. It is read as a list of operations, of which none is carried out.
-    numbers = [float(value) for operation, value, _ in pickletools.genops(ranges) if operation.name == "BINFLOAT"]
+    numbers = [float(value or 0) for operation, value, _ in pickletools.genops(ranges) if operation.name == "BINFLOAT"]
     weights, vectors = [], []
     for row in rows.splitlines():
         weight, *pairs = row.split()

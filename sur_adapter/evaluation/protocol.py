@@ -28,7 +28,8 @@ from PIL import Image
 from sur_adapter.evaluation.config import EvalConfig, ForScorer, ProtocolName
 from sur_adapter.evaluation.prompts import EvalPrompt
 from sur_adapter.evaluation.verdict import open_picture
-from surd.schemas.errors import SurdError, one_line
+from surd.schemas.errors import SurdError
+from surd.schemas.model_ref import shown
 
 _LONGEST_NAME = 255  # bytes, of Linux's and macOS's filesystems
 _GRID = 4
@@ -186,7 +187,7 @@ def _side(picture: Image.Image) -> int:
 
 
 def _refused(config: EvalConfig, one: EvalPrompt, why: str, give: str) -> SurdError:
-    prompt = f"prompt {one.number + 1} of {str(config.prompts)!r} ({one_line(one.prompt, 60)!r})"
+    prompt = f"prompt {one.number + 1} of {str(config.prompts)!r} ({shown(one.prompt)})"
     return SurdError(f"--protocol is {config.protocol}: {prompt} {why}; give {give}")
 
 

@@ -12,7 +12,7 @@ from sur_adapter.evaluation.prompts import EvalPrompt
 from sur_adapter.evaluation.verdict import BATCH, Verdict, open_picture
 from surd.pretrained.vqa import load_vqa
 from surd.schemas.errors import SurdError, one_line
-from surd.schemas.model_ref import resolve_model
+from surd.schemas.model_ref import resolve_model, shown
 
 
 class VqaJudge:
@@ -61,7 +61,7 @@ class VqaJudge:
     def _too_long(self, one: EvalPrompt) -> SurdError:
         return SurdError(
             f"--judge: 'vqa:{self._name}' cannot read a prompt of {len(one.prompt):,} characters"
-            f" ({one_line(one.prompt, 60)!r}); name a judge that reads more, or leave such prompts out"
+            f" ({shown(one.prompt)}); name a judge that reads more, or leave such prompts out"
         )
 
 
