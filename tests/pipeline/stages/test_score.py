@@ -18,10 +18,11 @@ from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.models import Models
 from surd.pipeline.report.records import read_qualities
+from surd.pipeline.runner.model_check import check_models
 from surd.pipeline.stages.score import score
-from surd.pretrained.brisque import brisque
+from surd.pretrained.brisque import brisque, load_brisque
 from surd.pretrained.clip_iqa import ANTONYMS
-from surd.schemas import Cleaned, Pair, Reason, Safe, Scored, load_config
+from surd.schemas import Cleaned, Pair, Reason, Safe, Scored, SurdError, load_config
 from surd.schemas.config import ModelsConfig
 from surd.schemas.shard_format.tar import add_member
 
@@ -86,3 +87,14 @@ def test_a_file_has_the_columns_of_what_was_measured_and_is_read_either_way(buil
     assert pq.read_schema(io.BytesIO(build.read_bytes(part_file("score", 0)))).names == [*OLD_COLUMNS, "clip_iqa"]
     assert build.read_rows("score", 0, Scored) == rows and rows[0].brisque is None
     assert read_qualities(build, 0, {rows[0].key}) == {"clip_iqa": [rows[0].clip_iqa]}
+
+
+def test_a_build_that_wants_brisque_and_lacks_its_model_is_told_before_it_begins(monkeypatch, tmp_path):
+    monkeypatch.setattr("surd.pretrained.brisque.PACKAGE", "no_such_package")
+    load_brisque.cache_clear()
+    try:
+        check_models(load_config({}, {"score.quality": ["clip-iqa"]}), Build(str(tmp_path)))
+        with pytest.raises(SurdError, match=r"quality brisque: .* not installed; pip install --no-deps brisque"):
+            check_models(load_config({}, {"score.quality": ["brisque"]}), Build(str(tmp_path)))
+    finally:
+        load_brisque.cache_clear()
