@@ -27,7 +27,7 @@ from sur_adapter.training.config import TrainConfig
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.schemas import SurdError
 from tests.bench.effect_arms import ARMS, FLOOR, RECIPE, Data
-from tests.bench.effect_data import DataSettings, datasets, prompt_files, rewritten
+from tests.bench.effect_data import DataSettings, datasets, prompt_files, write_texts
 from tests.bench.effect_job import Job, run_job
 from tests.bench.effect_scores import Effect
 from tests.bench.effect_table import document, tables
@@ -50,7 +50,8 @@ def main() -> int:
         return 2
     effect = Effect.read([job for job in jobs if job.done()])
     for table in tables(effect):
-        console.print(table)
+        if table.row_count:
+            console.print(table)
     for figure in effect.figures():
         console.print(f"{figure.name}: {figure.value} (goal {figure.goal}) {'met' if figure.met else 'MISSED'}")
     if args.write:
@@ -76,9 +77,9 @@ def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
         patterns = datasets(args.out, chosen, settings, console)
     prompts = {tier: Path(file) for tier, file in (pair.split("=", 1) for pair in args.prompts)}
     prompts = prompts or prompt_files(args.out, args.prompt_seed, args.each, args.tiers)
-    if any(arm.kind == "rewritten" for arm in chosen):
+    for kind in {arm.kind for arm in chosen} & {"rewritten", "compel"}:
         for file in prompts.values():
-            rewritten(file)
+            write_texts(file, kind)
     drawing = {"seeds": args.noise_seeds, "steps": args.drawing_steps, "guidance_scale": args.guidance_scale}
     TrainConfig.model_validate({"shards": "", **args.recipe})  # reports a mistake before anything is trained
     return [

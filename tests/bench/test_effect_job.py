@@ -13,11 +13,15 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from sur_adapter.base_model import encode_prompts, load_base, networks
+from sur_adapter.evaluation.prompts import read_eval_prompts
 from surd.schemas import SurdError
 from tests.bench.effect import JUDGE
 from tests.bench.effect_arms import FLOOR, Arm
-from tests.bench.effect_controls import random_llm
+from tests.bench.effect_controls import CompelPipeline, random_llm, weighed
+from tests.bench.effect_data import write_texts
 from tests.bench.effect_job import Job, run_job
+from tests.bench.effect_lora import PARTS, TARGETS, lora_pipeline
 from tests.bench.effect_scores import Effect
 from tests.bench.effect_table import overview
 from tests.sur_adapter import conftest as tiny
@@ -104,6 +108,74 @@ def test_a_column_made_anew_makes_its_trainings_new(job: Callable[..., Job], bui
 
     _content.cache_clear()
     assert job(Arm(name="ours", training={}, layer=2)).training_identity != before
+
+
+LORA = {"w_llm": 0.0, "w_prompt": 0.0, "lr": 0.01, "caption_dropout": 0.5}
+
+
+@pytest.mark.parametrize("kind", ["lora-unet", "lora-text"])
+def test_lora_trains_its_own_part_and_draws_with_it(job: Callable[..., Job], base: Path, kind: str):
+    lora = job(Arm(name="lora", kind=kind, training=LORA, weights=1500), training=TRAINING | LORA)  # type: ignore[arg-type]
+    run_job(lora)
+    record = json.loads(lora.file.read_text())
+    assert lora.done() and record["steps"] == 2 and 1000 < record["weights"] < 2000
+
+    before, after = networks(load_base(str(base))), networks(lora_pipeline(kind, str(base), lora.folder / "adapter"))
+    changed = {
+        (part, name.replace(".base_layer", ""))
+        for part, network in after.items()
+        for name, weight in network.state_dict().items()
+        if "lora_" not in name and not torch.equal(weight, before[part].state_dict()[name.replace(".base_layer", "")])
+    }
+    assert {part for part, _ in changed} == {PARTS[kind]}
+    assert all(name.removesuffix(".weight").endswith(TARGETS[kind]) for _, name in changed)
+
+
+def test_lora_that_has_not_learned_draws_as_the_base_does(job: Callable[..., Job], base: Path):
+    still = LORA | {"lr": 1e-12, "weight_decay": 0.0}
+    lora = job(Arm(name="lora", kind="lora-text", training=still, weights=1500), training=TRAINING | still)
+    bare = job(Arm(name=FLOOR))
+    for one in (lora, bare):
+        run_job(one)
+    pictures = [np.asarray(Image.open(one.folder / "pictures/a/00000-0.png"), dtype=int) for one in (lora, bare)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_lora_on_the_text_encoder_can_be_aligned_and_on_the_unet_not(job: Callable[..., Job]):
+    aligned = LORA | {"w_prompt": 5.0}
+    run_job(job(Arm(name="text", kind="lora-text", training=aligned, weights=1500), training=TRAINING | aligned))
+    with pytest.raises(SurdError, match="aligns no prompt"):
+        run_job(job(Arm(name="unet", kind="lora-unet", training=aligned, weights=1500), training=TRAINING | aligned))
+
+
+def test_compel_weighs_the_words_that_carry_facts():
+    texts = weighed(["Two red cats are sleeping (quietly) under a well-known tree.", "It is late."], 1.25)
+    assert texts == [
+        "(Two)1.25 (red)1.25 (cats)1.25 are (sleeping)1.25 \\(quietly\\) under a (well-known)1.25 (tree)1.25.",
+        "It is late.",
+    ]
+
+
+def test_prompts_without_weights_are_encoded_by_compel_as_by_the_base(base: Path):
+    pipe = load_base(str(base))
+    encoded = CompelPipeline(pipe).compel(["two red cats", "(two)1.25 red cats"])
+    plain = encode_prompts(pipe, ["two red cats"]).states[0]
+    assert torch.equal(encoded[0], plain) and not torch.equal(encoded[1], plain)
+
+
+def test_an_arm_of_weighed_prompts_is_drawn_by_the_base(job: Callable[..., Job]):
+    arm = job(Arm(name="compel", kind="compel"))
+    for file in arm.prompts.values():
+        assert list(write_texts(file, "compel")) == [one.prompt for one in read_eval_prompts(file)]
+    run_job(arm)
+    assert arm.done() and any("1.25" in text for text in arm.texts("a"))
+
+
+def test_texts_are_made_anew_when_the_prompts_change(tmp_path: Path):
+    file = tmp_path / "a.jsonl"
+    for texts in (["a red cat"], ["a red cat", "two dogs"]):
+        file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+        assert list(write_texts(file, "compel")) == texts
 
 
 def test_an_arm_reads_the_column_of_its_llm(job: Callable[..., Job], build: tiny.TinyBuild):
