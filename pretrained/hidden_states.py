@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from surd.schemas import SurdError
 from surd.schemas.config import Pooling
+from surd.schemas.manifest import TOKEN_LEVEL
 
-LayerPooling = tuple[int, Pooling]
+LayerPooling = tuple[int | None, Pooling]  # None: the mean over all layers, of all-layers
 _ON_CPU, _ON_GPU = 512, 16_384  # tokens in one pass: what fits a core's caches, and what keeps a GPU busy
 _AHEAD = 2  # batches whose results are on their way to the host while the next one is computed
 
@@ -47,7 +48,8 @@ class HiddenStates:
         self, texts: Sequence[str], wanted: Sequence[LayerPooling], batch_tokens: int | None
     ) -> Iterator[tuple[int, dict[LayerPooling, Tensor]]]:
         """Every text's number and states on the host: ``tokens`` [tokens, width] and ``last`` [width] as computed,
-        ``mean`` [width] in float32. They come in order of length. Layer ``depth`` has the final norm applied.
+        ``mean`` [width] in float32, ``all-layers`` [tokens, width] under layer None. They come in order of length.
+        Layer ``depth`` has the final norm applied.
 
         Raises SurdError when the model keeps its layers where none are found.
         """
@@ -71,35 +73,44 @@ class HiddenStates:
         lengths = torch.tensor([len(row) for row in rows])
         real = (torch.arange(width) < lengths[:, None]).flatten().nonzero().flatten()
         padded, on_device, real = (self._to_device(tensor) for tensor in (padded, lengths, real))
-        states = self._forward(padded, sorted({layer for layer, _ in wanted}))
+        states = self._forward(padded, {layer for layer, _ in wanted})
         with torch.inference_mode():
             found = {one: self._to_host(_pool(states[one[0]], one[1], on_device, real)) for one in wanted}
         return _Batch(members, lengths.tolist(), found, self._mark())
 
     @torch.inference_mode()
-    def _forward(self, tokens_BT: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
+    def _forward(self, tokens_BT: Tensor, wanted: Collection[int | None]) -> dict[int | None, Tensor]:
         """Layer -> [batch, tokens, width]. State i is what layer i gets, so the pass ends where the highest begins."""
-        thread, seen, hooks = threading.get_ident(), dict[int, Tensor](), []
+        thread, seen, hooks, total = threading.get_ident(), dict[int | None, Tensor](), [], _LayerMean()
+        last = self.depth if None in wanted else max(layer for layer in wanted if layer is not None)
+
+        def keep_state(layer: int, state_BTD: Tensor) -> None:
+            if layer in wanted:
+                seen[layer] = state_BTD
+            if None in wanted:
+                total.add(state_BTD)
 
         def watch(layer: int, module: nn.Module) -> None:
             def keep(_: nn.Module, args: Any, kwargs: Any) -> None:
                 if threading.get_ident() == thread:  # another thread may be using the same model
-                    seen[layer] = args[0] if args else kwargs["hidden_states"]
-                    if layer == layers[-1]:
+                    keep_state(layer, args[0] if args else kwargs["hidden_states"])
+                    if layer == last:
                         raise _Reached
 
             hooks.append(module.register_forward_pre_hook(keep, with_kwargs=True))
 
         try:
             for layer, module in enumerate(self._layers or ()):
-                if layer in layers:
+                if layer in wanted or None in wanted:
                     watch(layer, module)
-            seen[self.depth] = self._backbone(input_ids=tokens_BT, use_cache=False).last_hidden_state
+            keep_state(self.depth, self._backbone(input_ids=tokens_BT, use_cache=False).last_hidden_state)
         except _Reached:
             pass
         finally:
             for hook in hooks:
                 hook.remove()
+        if None in wanted:
+            seen[None] = total.mean()
         return seen
 
     def _to_device(self, tensor: Tensor) -> Tensor:
@@ -140,6 +151,22 @@ def batches(tokens: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
         yield group
 
 
+class _LayerMean:
+    """Mean over layers, each normalised to mean 0 and variance 1 along the width (arXiv 2506.08210); in the states'
+    dtype, added up in float32."""
+
+    def __init__(self) -> None:
+        self._total, self._count = torch.zeros(()), 0
+
+    def add(self, state_BTD: Tensor) -> None:
+        self._dtype = state_BTD.dtype
+        normalised = nn.functional.layer_norm(state_BTD.float(), state_BTD.shape[-1:])
+        self._total, self._count = self._total.to(state_BTD.device) + normalised, self._count + 1
+
+    def mean(self) -> Tensor:
+        return (self._total / self._count).to(self._dtype)
+
+
 class _Reached(Exception):
     """The highest requested layer has its input: the rest of the model need not run."""
 
@@ -157,7 +184,7 @@ class _Batch:
         if self.arrived is not None:
             self.arrived.synchronize()
         parts = {
-            one: states.split(self.lengths) if one[1] == "tokens" else states.unbind()
+            one: states.split(self.lengths) if one[1] in TOKEN_LEVEL else states.unbind()
             for one, states in self.states.items()
         }
         for row, member in enumerate(self.members):
@@ -166,7 +193,7 @@ class _Batch:
 
 def _pool(states_BTD: Tensor, pooling: Pooling, lengths_B: Tensor, real: Tensor) -> Tensor:
     """``tokens``: the real tokens of all rows, one after the other; otherwise [batch, width]."""
-    if pooling == "tokens":
+    if pooling in TOKEN_LEVEL:
         return states_BTD.flatten(0, 1)[real]
     if pooling == "last":
         return states_BTD[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]

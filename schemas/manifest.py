@@ -17,6 +17,10 @@ class _Document(BaseModel):
     schema_version: int = FORMAT_VERSION
 
 
+#: Poolings of an LLM's states that keep one vector a token.
+TOKEN_LEVEL = ("tokens", "all-layers")
+
+
 class ShardInfo(BaseModel):
     """One tar of a shard set."""
 
@@ -46,8 +50,10 @@ class ColumnManifest(_Document):
         default=None, description="Which prompt was embedded; null: latents."
     )
     layer: int | None = Field(default=None, description="Hidden layer of the LLM, 0 = embeddings; null: no LLM.")
-    pooling: Literal["mean", "last", "tokens"] | None = Field(
-        default=None, description="LLM: mean over the tokens or the last token, [width]; tokens: [tokens, width]."
+    pooling: Literal["mean", "last", "tokens", "all-layers"] | None = Field(
+        default=None,
+        description="LLM: mean over the tokens or the last token, [width]; tokens: [tokens, width]; all-layers:"
+        " [tokens, width], each token's mean over all layers, each normalised to mean 0 and variance 1; layer is null.",
     )
     shape: list[int | None] = Field(
         default=[], description="Of every array; null: differs from sample to sample. Empty: not stated (version 1)."
@@ -80,6 +86,11 @@ class ColumnManifest(_Document):
     )
     count: int
     shards: list[ShardInfo]
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it holds a vector for each token of an LLM, [tokens, width]."""
+        return self.pooling in TOKEN_LEVEL
 
     @property
     def tars(self) -> list[ShardInfo]:

@@ -1,5 +1,7 @@
 """SUR-adapter: enriches a frozen text encoder's states of a simple prompt before they reach the UNet.
 
+An LLM may teach it in training (``distil``), be read with every prompt (``attach``, see ``resampler.py``), or both.
+
 The network is the one of arXiv 2305.05189 (section "SUR-adapter"), by default with three deliberate differences from
 its authors' code: attention runs over the tokens of one prompt, padding is masked, and an untrained adapter is exactly
 the identity. Options give the authors' network exactly (``authors_checkpoint.py`` reads and writes their files).
@@ -17,6 +19,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
+from sur_adapter.resampler import Connector, LLMAttachment
+
+LLMRole = Literal["distil", "attach", "both"]
 AttentionAxis = Literal["token", "batch", "self"]
 Projection = Literal["learned", "random"]
 
@@ -81,6 +86,13 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         llm_column: str | None = None,
         llm_model: str | None = None,
         objective: str | None = None,
+        llm_role: LLMRole = "distil",
+        connector: Connector = "timestep",
+        connector_depth: int = 2,
+        queries: int = 32,
+        llm_layer: int | None = None,
+        llm_pooling: str | None = None,
+        llm_revision: str | None = None,
     ) -> None:
         """``width`` is the text encoder's, ``llm_width`` the LLM's (None: no LLM projection).
 
@@ -88,8 +100,10 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         its place in the other prompts of the batch (``batch``, the authors' class) or to itself alone (``self``, what
         the authors' class comes to at one prompt a batch, which is how they trained it).
         ``residual`` false: ``o = fc(r)``, as the authors have it. ``projection`` (the LLM's) ``random``: never trained.
-        ``base_model``, ``llm_column``, ``llm_model`` and ``objective`` record what the adapter was trained on; they
-        change nothing.
+        ``llm_role`` attach or both: the text states read the LLM through a ``connector`` of ``connector_depth`` blocks
+        and ``queries`` tokens. ``llm_model``, ``llm_layer`` (None: the mean over all), ``llm_pooling`` and
+        ``llm_revision`` say whose states these are.
+        ``base_model``, ``llm_column`` and ``objective`` record what the adapter was trained on; they change nothing.
         """
         super().__init__()
         if attention_axis not in ("token", "batch", "self"):
@@ -101,10 +115,15 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         nn.init.zeros_(self.fc.weight)
         if residual:
             nn.init.zeros_(self.fc.bias)
-        self.llm_projection = None
-        if llm_width is not None:
+        self.llm_projection, self.attachment = None, None
+        if llm_width is not None and llm_role != "attach":
             self.llm_projection = nn.Linear(llm_width, width, bias=False)
             self.llm_projection.requires_grad_(projection == "learned")
+        if llm_role != "distil":
+            if llm_width is None:
+                raise ValueError(f"llm_role is {llm_role!r}: llm_width must say how wide the LLM's states are")
+            self.attachment = LLMAttachment(width, llm_width, connector, connector_depth, queries)
+        if llm_width is not None:
             self.register_buffer("llm_mean", torch.zeros(llm_width))
             self.register_buffer("llm_std", torch.ones(llm_width))
 
@@ -114,13 +133,16 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         mask_BT: Tensor | None = None,
         llm: Tensor | None = None,
         llm_mask_BL: Tensor | None = None,
+        timesteps_B: Tensor | None = None,
     ) -> SURAdapterOutput:
         """Adapt text states.
 
         ``x_BTD`` [B, T, width]: the text encoder's states. ``mask_BT`` [B, T]: nonzero where a token is real, zero
         where it is padding; padding is adapted too but not attended to. ``llm``, only when training (projected
         here so that DDP sees the projection's gradient): LLM states, pooled [B, llm_width], or of L tokens
-        [B, L, llm_width] with ``llm_mask_BL`` [B, L], nonzero where a token is real.
+        [B, L, llm_width] with ``llm_mask_BL`` [B, L], nonzero where a token is real. With ``timesteps_B`` [B] the
+        states are those that a denoiser gets at these timesteps, the attached LLM's share included: none in rows whose
+        mask is all zeros.
         """
         padding_BT = ~mask_BT.bool() if mask_BT is not None and self.config["mask_padding"] else None
         h_BTD = self._encode(x_BTD, padding_BT)
@@ -129,10 +151,25 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
             o_BTD = x_BTD + o_BTD
         # lerp, not eta*o + (1-eta)*x: the same number, but exactly x where o equals x.
         y_BTD = torch.lerp(x_BTD, o_BTD, self.config["eta"])
+        if self.attachment is not None and llm is not None and timesteps_B is not None:
+            assert llm_mask_BL is not None, "an attached LLM is read token by token"
+            y_BTD = self.attach(y_BTD, self.carry(llm, llm_mask_BL), timesteps_B)
         target = None
-        if llm is not None:
+        if llm is not None and self.llm_projection is not None:
             target = self.project_llm(llm) if llm.ndim == 2 else self.project_llm(llm, llm_mask_BL, mask_BT)
         return SURAdapterOutput(states=y_BTD, encoder_states=h_BTD, output=o_BTD, llm_target=target)
+
+    def carry(self, llm_BLW: Tensor, llm_mask_BL: Tensor) -> Tensor:
+        """LLM states of tokens [B, L, llm_width] as ``attach`` reads them, [B, L, width]; zeros where no token is."""
+        assert self.attachment is not None, "this adapter reads no LLM"
+        carried: Tensor = self.attachment.project((llm_BLW - self.llm_mean) / self.llm_std, llm_mask_BL)
+        return carried
+
+    def attach(self, y_BTD: Tensor, carried_BLD: Tensor, timesteps_B: Tensor) -> Tensor:
+        """Adapted text states [B, T, width] with what they read of the LLM at ``timesteps_B`` [B] (or one for all)."""
+        assert self.attachment is not None, "this adapter reads no LLM"
+        read_BTD: Tensor = self.attachment(y_BTD, carried_BLD, timesteps_B)
+        return y_BTD + self.config["eta"] * read_BTD
 
     def _encode(self, x_BTD: Tensor, padding_BT: Tensor | None) -> Tensor:
         axis = self.config["attention_axis"]

@@ -59,7 +59,9 @@ def add(
     layer: Annotated[
         list[int] | None, typer.Option(min=0, help="A hidden layer of the LLM, 0 = embeddings. Repeatable.")
     ] = None,
-    pooling: Annotated[list[str] | None, typer.Option(help="mean (default), last or tokens. Repeatable.")] = None,
+    pooling: Annotated[
+        list[str] | None, typer.Option(help="mean (default), last, tokens or all-layers. Repeatable.")
+    ] = None,
     llm: Annotated[
         str | None,
         typer.Option(help="transformers causal LM: folder, hub id or .gguf file. Default: the build's own."),
@@ -76,6 +78,9 @@ def add(
     - Two layers of another LLM, in one pass: `surd columns add data/demo --llm Qwen/Qwen2.5-0.5B --layer 12 --layer 24`
 
     - One vector per token: `surd columns add data/demo --layer 20 --pooling tokens`
+
+    - The mean over all layers, one vector per token, for sur-train --llm-role attach: `surd columns add data/demo
+    --pooling all-layers`
 
     - What lets a training run without opening images: `surd columns add data/demo latents clip-simple clip-complex`
 

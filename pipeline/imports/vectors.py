@@ -15,6 +15,7 @@ from surd.pipeline.dataset.columns.write import describe_column, import_column_s
 from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, SurdError
 from surd.schemas.config import Pooling
+from surd.schemas.manifest import TOKEN_LEVEL
 from surd.schemas.paths import absolute
 
 _KINDS = {
@@ -57,7 +58,7 @@ def import_vectors(build: Build, path: Path, pooling: Pooling, models: Models) -
 
     vectors = PromptVectors(path)
     column = _described_column(path) or _guessed_column(path, "tokens" if vectors.of_tokens else pooling)
-    if (column.pooling == "tokens") != vectors.of_tokens:
+    if (column.pooling in TOKEN_LEVEL) != vectors.of_tokens:
         raise SurdError(f"{path}: its vectors are not what {path.stem}.json describes; remove that .json file")
     for number, shard in enumerate(shard_manifest(build).shards):
         try:
@@ -79,7 +80,8 @@ def _described_column(path: Path) -> ColumnSpec | None:
         column = ColumnSpec.of(ColumnManifest.model_validate_json(beside.read_bytes()))
     except (OSError, ValidationError) as error:
         raise SurdError(f"{beside}: not a valid column manifest ({error.__class__.__name__}); remove it") from None
-    if column.kind != "llm" or column.text != "simple" or column.layer is None or column.pooling is None:
+    lacks_layer = column.layer is None and column.pooling != "all-layers"
+    if column.kind != "llm" or column.text != "simple" or lacks_layer or column.pooling is None:
         raise SurdError(f"{beside}: it does not describe LLM vectors of simple prompts; remove it")
     return column
 

@@ -18,7 +18,7 @@ from surd.schemas.config.models import ModelsConfig
 from surd.schemas.config.section import Section
 
 CONFIG_VERSION = 1
-Pooling = Literal["mean", "last", "tokens"]
+Pooling = Literal["mean", "last", "tokens", "all-layers"]
 
 
 class CleanConfig(Section):
@@ -243,7 +243,10 @@ class EmbedConfig(Section):
         default=[20], description="Hidden layers of the LLM, 0 = embeddings; each becomes a column, all in one pass."
     )
     pooling: list[Pooling] = Field(
-        default=["mean"], min_length=1, description="One vector a prompt (mean of its tokens, or the last); or all."
+        default=["mean"],
+        min_length=1,
+        description="One vector a prompt (mean of its tokens, or last), or all (tokens), of each of layers; all-layers:"
+        " every token's mean over all layers, each of them normalised.",
     )
     columns: list[Literal["latents", "clip-simple", "clip-complex"]] = Field(
         default=[], description="VAE latents and text states of models.diffusion; a training with all opens no image."

@@ -15,7 +15,7 @@ ARRAY, MASK, POOLED = "npy", "mask.npy", "pooled.npy"
 
 def array_shape(manifest: ColumnManifest) -> list[int | None]:
     """The shape of every ``{key}.npy``; None for a length that differs from sample to sample."""
-    return manifest.shape or ([None, manifest.width] if manifest.pooling == "tokens" else [manifest.width])
+    return manifest.shape or ([None, manifest.width] if manifest.of_tokens else [manifest.width])
 
 
 def check_array(array: npt.NDArray[Any], manifest: ColumnManifest) -> None:

@@ -25,6 +25,11 @@ class EvalConfig(BaseModel):
         default=False, description="Replace the result in --out; its pictures stay where they were drawn alike."
     )
     base: str | None = Field(default=None, description="Diffusion model. Default: the one the adapter was trained for.")
+    llm: str | None = Field(
+        default=None,
+        description="Where the LLM lies that the adapter reads: hub id, folder or GGUF file. Default: where it lay in"
+        " training.",
+    )
     judge: str = Field(
         default=DEMO_JUDGE,
         description="Model that judges what a picture shows: a classifier whose labels read group:value (folder or hub"

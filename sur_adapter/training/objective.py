@@ -30,7 +30,7 @@ class Objective:
         self.unet = pipe.unet
         self.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
         self.config = config
-        weights = {"denoise": config.w_denoise, "llm": config.w_llm, "prompt": config.w_prompt}
+        weights = {"denoise": config.w_denoise, "llm": config.w_llm * config.distils, "prompt": config.w_prompt}
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
 
     def __call__(self, adapter: nn.Module, conditions: Conditions) -> Losses:
@@ -39,9 +39,13 @@ class Objective:
         A dropped caption goes through the adapter as the empty prompt and has no part in the text losses: the
         adapter learns only from the denoiser to leave it unchanged.
         """
-        adapted = adapter(conditions.simple_BTD, conditions.mask_BT, conditions.llm, conditions.llm_mask_BL)
+        device, count = conditions.simple_BTD.device, len(conditions.simple_BTD)
+        timesteps_B = torch.randint(self.scheduler.config.num_train_timesteps, (count,), device=device)
+        adapted = adapter(
+            conditions.simple_BTD, conditions.mask_BT, conditions.llm, conditions.llm_mask_BL, timesteps_B
+        )
         parts: dict[str, Callable[[], Tensor]] = {
-            "denoise": lambda: self.denoise(conditions, adapted.states),
+            "denoise": lambda: self.denoise(conditions, adapted.states, timesteps_B),
             "llm": lambda: self.distil(conditions, adapted),
             "prompt": lambda: self.align(conditions, adapted),
         }
@@ -49,17 +53,16 @@ class Objective:
         losses["loss"] = torch.stack([weight * losses[name] for name, weight in self.weights.items()]).sum()
         return losses
 
-    def denoise(self, conditions: Conditions, states_BTD: Tensor) -> Tensor:
-        """The frozen UNet's loss on the adapted states, at timesteps and noise drawn here."""
+    def denoise(self, conditions: Conditions, states_BTD: Tensor, timesteps_B: Tensor) -> Tensor:
+        """The frozen UNet's loss on the adapted states at these timesteps, at noise drawn here."""
         latents = conditions.latents
         assert latents is not None, "the denoising loss needs latents"
-        timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
         return denoising_loss(
             self.unet,
             self.scheduler,
             latents,
             draw_noise(latents, self.config.noise_offset),
-            timesteps,
+            timesteps_B,
             states_BTD,
             min_snr_gamma=self.config.min_snr_gamma,
             added_conditions=conditions.added,
@@ -94,9 +97,9 @@ class AuthorsObjective(Objective):
     """What the authors' code computes: the denoising loss gives the adapter no gradient (their states are re-made as
     a new tensor), both text losses are summed over all tokens, padding too, and divided by the batch size only."""
 
-    def denoise(self, conditions: Conditions, states_BTD: Tensor) -> Tensor:
+    def denoise(self, conditions: Conditions, states_BTD: Tensor, timesteps_B: Tensor) -> Tensor:
         with torch.no_grad():
-            return super().denoise(conditions, states_BTD.detach())
+            return super().denoise(conditions, states_BTD.detach(), timesteps_B)
 
     def distil(self, conditions: Conditions, adapted: SURAdapterOutput) -> Tensor:
         assert adapted.llm_target is not None

@@ -21,6 +21,7 @@ from sur_adapter.base_model import networks, pick_device, text_width
 from sur_adapter.data.batch import Batch
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.files import weights_fingerprint, write_json
+from sur_adapter.llm import LLMSource
 from sur_adapter.training.checkpoint import Checkpoint, Checkpoints, Log
 from sur_adapter.training.conditions import SIMPLE, Conditioner
 from sur_adapter.training.config import TrainConfig, TrainResult
@@ -41,7 +42,11 @@ class TrainState:
         self.config, self.accelerator, self.data, self.base = config, accelerator, data, base
         self.warn = warn
         self.conditioner = Conditioner(config, data, base, accelerator.device, warn)
-        self.adapter = make_adapter(config, text_width(self.conditioner.pipe), data, base).to(accelerator.device)
+        llm = self.conditioner.llm
+        self.adapter = make_adapter(config, text_width(self.conditioner.pipe), data, base, llm)
+        if self.conditioner.llm_reader is not None:
+            self.adapter.llm_mean, self.adapter.llm_std = self.conditioner.llm_statistics(data)
+        self.adapter.to(accelerator.device)
         unet = self.conditioner.pipe.unet
         if config.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
@@ -208,6 +213,7 @@ class TrainState:
             adapter=str(self.config.out),
             base=self.base,
             llm_column=column.column if column else None,
+            llm=self.conditioner.llm.model if self.conditioner.llm and self.config.attaches else None,
             resumed_from=start,
             computed=self.conditioner.computed,
             best_step=int(self.best["step"]) if self.best else None,
@@ -215,10 +221,10 @@ class TrainState:
 
     def run_fingerprint(self) -> dict[str, Any]:
         """What two runs must share for one to continue the other; its keys are stored in every checkpoint."""
-        column = self.data.reads.get("llm")
+        llm = self.conditioner.llm
         return self.config.fingerprinted_settings() | {
             "data": self.data.fingerprint,
-            "LLM": f"{column.model} layer {column.layer}, {column.pooling}" if column else None,
+            "LLM": f"{llm.model} layer {llm.layer}, {llm.pooling}" if llm else None,
             "base model's weights": weights_fingerprint(
                 weight for network in networks(self.conditioner.pipe).values() for weight in network.parameters()
             ),
@@ -226,16 +232,22 @@ class TrainState:
         }
 
 
-def make_adapter(config: TrainConfig, width: int, data: ShardDataset, base: str) -> SURAdapter:
-    """An untrained adapter of the base model's text width and the column's LLM width, its weights from the seed."""
+def make_adapter(
+    config: TrainConfig, width: int, data: ShardDataset, base: str, llm: LLMSource | None = None
+) -> SURAdapter:
+    """An untrained adapter of the base model's text width and the LLM's width, its weights from the seed.
+
+    ``llm``: whose states it is taught by or reads; None: those of the dataset's column, if one is read.
+    """
+    column = data.reads.get("llm")
+    llm = llm or (LLMSource.of(column) if column else None)
     if width % config.heads:
         raise SurdError(f"--heads: {config.heads} does not divide {base}'s text width {width}; name one that does")
-    column = data.reads.get("llm")
     authors = config.objective == "authors"
     torch.manual_seed(config.seed)
     adapter = SURAdapter(
         width=width,
-        llm_width=column.width if column else None,
+        llm_width=llm.width if llm else None,
         depth=config.depth,
         heads=config.heads,
         feed_forward=config.feed_forward,
@@ -247,9 +259,16 @@ def make_adapter(config: TrainConfig, width: int, data: ShardDataset, base: str)
         projection=config.llm_projection,
         llm_standardise=not authors,
         base_model=base,
-        llm_column=column.column if column else None,
-        llm_model=column.model if column else None,
+        llm_column=llm.column if llm else None,
+        llm_model=llm.model if llm else None,
         objective=config.objective,
+        llm_role=config.llm_role,
+        connector=config.connector,
+        connector_depth=config.connector_depth,
+        queries=config.queries,
+        llm_layer=llm.layer if llm else None,
+        llm_pooling=llm.pooling if llm else None,
+        llm_revision=llm.revision if llm else None,
     )
     if column and not authors:
         adapter.llm_mean, adapter.llm_std = data.llm_statistics()

@@ -93,9 +93,10 @@ def test_moving_the_pipeline_moves_the_adapter(pipe: Any) -> None:
     assert {weight.device.type for weight in pipe.adapter.parameters()} == {"meta"}
 
 
-def test_offloading_names_the_adapter_and_every_network(pipe: Any) -> None:
+def test_offloading_names_every_network_and_leaves_the_adapter_where_each_step_needs_it(pipe: Any) -> None:
     order = pipe.model_cpu_offload_seq.split("->")
-    assert order.index("text_encoder") < order.index("adapter") < order.index("unet")
+    assert order.index("text_encoder") < order.index("llm") < order.index("unet")
+    assert "adapter" in pipe._exclude_from_cpu_offload and "adapter" not in order
 
 
 def test_an_adapter_across_the_batch_sees_one_prompt_at_a_time(base: Path) -> None:

@@ -36,8 +36,8 @@ def llm_arrays(
     llm = models.embed_llm.hidden_states
     wanted: dict[ColumnSpec, LayerPooling] = {}
     for column in columns:
-        assert column.layer is not None and column.pooling is not None, "an LLM column has both"
-        if not 0 <= column.layer <= llm.depth:
+        assert column.pooling is not None, "an LLM column has a pooling"
+        if column.layer is not None and not 0 <= column.layer <= llm.depth:
             layers = f"choose 0 to {llm.depth}, the layers of {column.model!r}"
             raise SurdError(f"config field 'embed.layers' asks for {column.layer}; {layers}")
         wanted[column] = (column.layer, column.pooling)

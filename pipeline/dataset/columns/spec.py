@@ -34,7 +34,8 @@ class ColumnSpec:
 
     @property
     def name(self) -> str:
-        """``llm-<model>-l<layer>[-last|-tokens]``, ``latents``, ``clip-simple`` or ``clip-complex``.
+        """``llm-<model>-l<layer>[-last|-tokens]``, ``llm-<model>-all-layers``, ``latents``, ``clip-simple`` or
+        ``clip-complex``.
 
         The LLM is told by the last part of its name.
         """
@@ -42,6 +43,8 @@ class ColumnSpec:
             return f"clip-{self.text}" if self.kind == "clip" else "latents"
         stem = re.sub(r"\.gguf$", "", self.model.rstrip("/").rsplit("/", 1)[-1])
         slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
+        if self.pooling == "all-layers":
+            return f"llm-{slug}-all-layers"
         return f"llm-{slug}-l{self.layer}" + ("" if self.pooling == "mean" else f"-{self.pooling}")
 
     @property
@@ -65,8 +68,10 @@ def columns_asked(settings: EmbedConfig, models: ModelsConfig) -> list[ColumnSpe
     asked = [
         ColumnSpec(kind="llm", model=llm, text="simple", layer=layer, pooling=pooling)
         for layer in sorted(set(settings.layers))
-        for pooling in sorted(set(settings.pooling))
+        for pooling in sorted(set(settings.pooling) - {"all-layers"})
     ]
+    if "all-layers" in settings.pooling:
+        asked.append(ColumnSpec(kind="llm", model=llm, text="simple", pooling="all-layers"))
     own = {
         "latents": ColumnSpec(kind="latents", model=diffusion),
         "clip-simple": ColumnSpec(kind="clip", model=diffusion, text="simple"),

@@ -24,7 +24,7 @@ from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, Marker, ShardInfo, SurdError
 from surd.schemas.config import EmbedConfig
 from surd.schemas.errors import one_line
-from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR
+from surd.schemas.manifest import EMPTY_PROMPT_KEY, EMPTY_PROMPT_TAR, TOKEN_LEVEL
 from surd.schemas.shard_format.npy import read_npy, write_npy
 from surd.schemas.shard_format.tar import InvalidTar, TarReader, add_member, tar_writer
 
@@ -289,7 +289,7 @@ def _array_schema(
     for shard in shards:
         arrays = _first_sample(build, f"{folder}/{shard}")
         array, pooled = arrays["npy"], arrays.get("pooled.npy")
-        shape = (None, array.shape[-1]) if column.pooling == "tokens" else array.shape
+        shape = (None, array.shape[-1]) if column.pooling in TOKEN_LEVEL else array.shape
         dtype = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
         kinds[shape, dtype, None if pooled is None else len(pooled)] = shard
     if len(kinds) > 1:

@@ -52,6 +52,7 @@ def _write_vectors(build: Build, out: Build, column: ColumnManifest, texts: dict
     llm = column.model.rstrip("/").rsplit("/", 1)[-1]
     if not re.fullmatch(r"\w[\w.-]*", llm):  # a stranger's manifest may name its model as it likes
         llm = "llm"
-    name = f"prompt2vec/{llm}{'' if column.pooling == 'mean' else f'-{column.pooling}'}/{column.layer}"
+    layer = "all" if column.layer is None else column.layer
+    name = f"prompt2vec/{llm}{'' if column.pooling == 'mean' else f'-{column.pooling}'}/{layer}"
     out.write_json(f"{name}.json", column.model_copy(update={"shards": []}))
     out.write_bytes(f"{name}.pt", vector_file(found, bfloat16=column.dtype == "bfloat16"))
