@@ -72,7 +72,11 @@ def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
         patterns["not corrected"] = args.shards_not_corrected or args.shards
     else:
         settings = DataSettings(
-            seed=args.data_seed, count=args.count, defects=args.defects, people_count=args.people_count
+            seed=args.data_seed,
+            count=args.count,
+            defects=args.defects,
+            people_count=args.people_count,
+            people_seed=args.people_seed,
         )
         patterns = datasets(args.out, chosen, settings, console)
     prompts = {tier: Path(file) for tier, file in (pair.split("=", 1) for pair in args.prompts)}
@@ -148,13 +152,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings over the recipe, such as eta=0.5"
     )
-    parser.add_argument("--drawing-steps", type=int, default=20)
+    parser.add_argument("--drawing-steps", type=int, default=10)
     parser.add_argument("--guidance-scale", type=float, default=2.5)
     parser.add_argument("--count", type=int, default=1500, help="pictures in the demo gallery for training")
     parser.add_argument("--defects", type=float, default=0.5, help="share of them with a planted defect")
     parser.add_argument(
         "--people-count", type=int, default=3000, help="pictures for arms trained on people's sentences"
     )
+    parser.add_argument("--people-seed", type=int, default=7000)
     parser.add_argument("--data-seed", type=int, default=6000)
     parser.add_argument("--prompt-seed", type=int, default=5000)
     parser.add_argument("--shards", help="a dataset of your own instead, with columns of all the layers")

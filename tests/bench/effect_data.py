@@ -38,13 +38,15 @@ TAG_WORDS = "You turn a sentence about a picture into the short comma-separated 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """How the training data are made: ``count`` pictures of world ``seed``, of the demo's a share of ``defects`` with a
-    planted defect; the LLM of random weights is drawn from ``llm_seed``."""
+    """How the training data are made: the demo's gallery of ``count`` pictures of world ``seed``, a share of ``defects``
+    with a planted defect, and ``people_count`` pictures of world ``people_seed`` with people's sentences. The LLM of
+    random weights is drawn from ``llm_seed``."""
 
     seed: int
     count: int
     defects: float
     people_count: int
+    people_seed: int
     llm_seed: int = 0
 
 
@@ -88,10 +90,13 @@ def _demo(out: Path, wanted: set[Data], settings: DataSettings, console: Console
 
 def _people(build: Path, settings: DataSettings, console: Console) -> str:
     """Sentences as people word them, with their pictures; latents and text states beside them."""
-    if not (build / "shards" / "manifest.json").is_file():
+    if not build.exists():
+        partial = build.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
         _run_module(
-            "surd.pipeline.demo.training_set", out=build, count=settings.people_count, seed=settings.seed
-        )  # fmt: skip
+            "surd.pipeline.demo.training_set", out=partial, count=settings.people_count, seed=settings.people_seed
+        )
+        partial.rename(build)
     add_columns(str(build), {"embed.columns": ["latents", "clip-simple", "clip-complex"]}, lambda done, total: None)
     console.print(f"{build.name}: latents and text states done", highlight=False)
     return shard_pattern(build)
@@ -110,7 +115,7 @@ def add_llm_columns(pattern: str, arms: Sequence[Arm], out: Path, llm_seed: int,
             fields = {"embed.layers": [int(layer.removeprefix("l"))], "embed.pooling": [pooling or "mean"]}
         llm = str(demo_llm())
         if arm.llm == "random":
-            llm = str(random_llm(unpacked(Path(resolve_model(llm)), "float32"), out / RANDOM_LLM, llm_seed))
+            llm = str(random_llm(unpacked(Path(resolve_model(llm)), "float32"), out.resolve() / RANDOM_LLM, llm_seed))
         fields |= {"models.llm": llm, "models.embed_llm": llm}
         add_columns(str(build), fields, lambda done, total: None)
         console.print(f"{build.name}: column {suffix} of the {arm.llm} LLM done", highlight=False)

@@ -88,6 +88,11 @@ class Job:
             {"trained": self.training_identity, "texts": self.texts(tier), "drawing": dict(self.drawing)} | files
         )
 
+    def pictures(self, tier: str) -> Path:
+        """Named by all that decides the pictures: tiers of the same texts, such as keyword prompts, share them."""
+        basis = {"trained": self.training_identity, "texts": self.texts(tier), "drawing": dict(self.drawing)}
+        return self.folder / "pictures" / _hash(basis)[:16]
+
     def results(self) -> dict[str, Any]:
         """The tiers that are done: their scores and facts, by tier."""
         try:
@@ -146,14 +151,13 @@ def _draw(job: Job, tier: str, pipe: Pipeline, judge: Any) -> dict[str, Any]:
     prompts: list[EvalPrompt] = read_eval_prompts(job.prompts[tier])
     judge.check(prompts)
     started = time.perf_counter()
-    pictures = job.folder / "pictures" / tier
-    shutil.rmtree(pictures, ignore_errors=True)
+    pictures = job.pictures(tier)
     files = render(pipe, job.texts(tier), RenderSettings(**job.drawing), pictures, lambda _: None)
     judged = judge_files(judge, files, prompts)
     assert judged.features is not None
     np.save(job.folder / f"features-{tier}.npy", judged.features.numpy().astype(np.float16))
     return {
-        "identity": job.identity(tier), "seconds": round(time.perf_counter() - started, 1),
+        "identity": job.identity(tier), "pictures": pictures.name, "seconds": round(time.perf_counter() - started, 1),
         "scores": judged.scores.tolist(), "facts": {name: float(np.nanmean(v)) for name, v in judged.facts.items()},
     }  # fmt: skip
 

@@ -7,6 +7,7 @@ of a gain LoRA reaches too comes from the data, and not from the adapter or its 
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,7 @@ def train_lora(kind: str, config: TrainConfig, weights: int) -> dict[str, Any]:
         with computing_in(precision, pipe.device):
             conditions = conditioner(batch)
             states = _encode(pipe, batch, conditions) if kind == TEXT else conditions.simple_BTD
-            loss = config.w_denoise * objective.denoise(conditions, states)
-            if config.w_prompt:
-                loss = loss + config.w_prompt * objective.align(conditions, SURAdapterOutput(states=states))
+            loss = objective(partial(_unadapted, states), conditions)["loss"]
         loss.backward()
         log.append(float(loss.detach()))
         if not math.isfinite(log[-1]):
@@ -126,6 +125,11 @@ def _add_lora(kind: str, part: Any, rank: int) -> list[nn.Parameter]:
     part.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGETS[kind])))
     cast_training_params(part, dtype=torch.float32)
     return [weight for weight in part.parameters() if weight.requires_grad]
+
+
+def _unadapted(states_BTD: Tensor, *_: Any) -> SURAdapterOutput:
+    """Where the objective expects an adapter: the states as they are."""
+    return SURAdapterOutput(states=states_BTD)
 
 
 def _encode(pipe: Pipeline, batch: Batch, conditions: Conditions) -> Tensor:

@@ -76,6 +76,14 @@ def test_a_job_is_trained_once_for_all_tiers_and_a_further_tier_draws_alone(job:
     assert json.loads(whole.file.read_text())["weights"] > 1000
 
 
+def test_tiers_of_the_same_keyword_prompts_are_drawn_once(job: Callable[..., Job]):
+    complex_arm, plain = job(Arm(name="complex", prompts="complex")), job(Arm(name=FLOOR))
+    run_job(complex_arm)
+    assert len(list((complex_arm.folder / "pictures").iterdir())) == 1 and complex_arm.done()
+    assert plain.pictures("a") != plain.pictures("c")
+    assert plain.pictures("a") != replace(plain, drawing={"steps": 3}).pictures("a")
+
+
 def test_results_of_jobs_become_a_table(job: Callable[..., Job]):
     jobs = [job(Arm(name=FLOOR)), *(job(Arm(name="ours", training={}, layer=2), seed=seed) for seed in (0, 1))]
     for one in jobs:
@@ -137,7 +145,7 @@ def test_lora_that_has_not_learned_draws_as_the_base_does(job: Callable[..., Job
     bare = job(Arm(name=FLOOR))
     for one in (lora, bare):
         run_job(one)
-    pictures = [np.asarray(Image.open(one.folder / "pictures/a/00000-0.png"), dtype=int) for one in (lora, bare)]
+    pictures = [np.asarray(Image.open(one.pictures("a") / "00000-0.png"), dtype=int) for one in (lora, bare)]
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
