@@ -38,7 +38,7 @@ TAG_WORDS = "You turn a sentence about a picture into the short comma-separated 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """How the training data are made: the demo's gallery of ``count`` pictures of world ``seed``, a share of ``defects``
+    """How training data are made: the demo's gallery of ``count`` pictures of world ``seed``, a share of ``defects``
     with a planted defect, and ``people_count`` pictures of world ``people_seed`` with people's sentences. The LLM of
     random weights is drawn from ``llm_seed``."""
 
