@@ -13,14 +13,17 @@ from functools import cached_property
 
 from surd.pipeline.demo.world.prompts import NUMBERS, OPPOSITE
 from surd.pipeline.demo.world.scenes import Scene
-from surd.pipeline.demo.world.words import Lexicon
-from surd.pipeline.facts.inflection import many, with_article
+from surd.pipeline.demo.world.words import FactWords, riddles
+from surd.pipeline.facts.inflection import plural, with_article
 from surd.pipeline.facts.verb_forms import base, third_person
 
 GROUNDS = ("background", "backdrop")
 MORE_GROUNDS = (
     "background", "background", "backdrop", "field", "canvas", "surface", "plain background", "solid background",
 )  # fmt: skip
+#: Bases of participles that the rules of English spelling do not give.
+BASES = {"pirouetting": "pirouette", "snorkelling": "snorkel", "duelling": "duel", "kayaking": "kayak"}
+_NOUN = re.compile(r"\{([^}]+)\}")
 _SLOT = re.compile(r"\{(\w+)\}")
 _OPTION = re.compile(r"\[([^\[\]]*)\]")
 
@@ -29,7 +32,7 @@ class Phrases:
     """The phrases of one scene. With the probability `own` each word is the world's own."""
 
     def __init__(
-        self, scene: Scene, lexicon: Lexicon, rng: random.Random, own: float = 0.0, grounds: tuple[str, ...] = GROUNDS
+        self, scene: Scene, lexicon: FactWords, rng: random.Random, own: float = 0.0, grounds: tuple[str, ...] = GROUNDS
     ) -> None:
         self.scene, self._lexicon, self._rng, self._own, self._grounds = scene, lexicon, rng, own, grounds
 
@@ -38,22 +41,11 @@ class Phrases:
         letters where sentences begin (not in a structure that begins in lower case)."""
         has_style = self.scene.style != "none"
         chosen = _OPTION.sub(lambda part: part.group(1) if has_style else "", structure)
-        text = _SLOT.sub(lambda slot: self._slot(slot.group(1)), chosen)
+        text = _SLOT.sub(lambda slot: SLOTS[slot.group(1)](self), chosen)
         text = " ".join(text.split())
+        if _SLOT.sub("", chosen).isupper():
+            return text.upper()
         return text if structure[0].islower() else _capitals(text)
-
-    def _slot(self, name: str) -> str:
-        slots: dict[str, Callable[[], str]] = {
-            "what": lambda: self.what, "clause": lambda: self.clause, "who": lambda: self.who,
-            "does": lambda: self.does, "doing": lambda: self.doing,
-            "is": lambda: "are" if self.are_many else "is", "was": lambda: "were" if self.are_many else "was",
-            "colour": lambda: self.colour, "ground": lambda: self.ground, "style": lambda: self.style,
-            "medium": lambda: with_article(self.pic), "pic": lambda: self.pic, "first": lambda: self.first,
-            "second": lambda: self.second, "rel": lambda: self.relation(self._seen), "opp": lambda: self.opposite,
-            "things": lambda: self.things, "plural": lambda: self.plural, "number": lambda: NUMBERS[self.scene.count],
-            "bare": lambda: self.bare,
-        }  # fmt: skip
-        return slots[name]()
 
     @property
     def are_many(self) -> bool:
@@ -63,21 +55,21 @@ class Phrases:
     def what(self) -> str:
         """The noun phrase for all that is shown."""
         if self.scene.relation:
-            return f"{self.first} {self.relation(self._seen)} {self.second}"
+            return f"{self.first} {self.relation} {self.second}"
         if not self.scene.action:
             return self._counted(self.things)
         form, phrase = self._action
         if form == "@":
             return self._counted(phrase)
         if form == "!":
-            return f"{phrase if self.are_many or phrase == self._bare_passive else with_article(phrase)} by {self.who}"
+            return f"{phrase} by {self.who}"
         return f"{self.who} {phrase}"
 
     @cached_property
     def clause(self) -> str:
         """What is shown, as a main clause."""
         if self.scene.relation and self._rng.random() < 0.6:
-            return f"{self.first} is {self.relation(self._seen)} {self.second}"
+            return f"{self.first} is {self.relation} {self.second}"
         if self.scene.action and self._action[0] not in "@!" and self._rng.random() < 0.8:
             return f"{self.who} {self.does}"
         verb = "are" if self.are_many else "is"
@@ -94,7 +86,7 @@ class Phrases:
         form, phrase = self._participle
         verb = "are" if self.are_many else "is"
         first, _, rest = phrase.partition(" ")
-        plain = base(first) if not form and first.isalpha() else None
+        plain = BASES.get(first) or base(first) if not form and first.isalpha() else None
         if plain is None or rest == "climbing" or self._rng.random() < 0.4:
             return f"{verb} {phrase}"
         return f"{plain if self.are_many else third_person(plain)} {rest}".strip()
@@ -132,9 +124,7 @@ class Phrases:
     @cached_property
     def ground(self) -> str:
         ground = self._rng.choice(self._grounds)
-        return with_article(
-            f"{ground.replace(' ', f' {self.colour} ')}" if " " in ground else f"{self.colour} {ground}"
-        )
+        return _a(f"{ground.replace(' ', f' {self.colour} ')}" if " " in ground else f"{self.colour} {ground}")
 
     @cached_property
     def style(self) -> str:
@@ -142,7 +132,7 @@ class Phrases:
         if self.scene.style == "none":
             return ""
         phrase = self._lexicon.choice("styles", self.scene.style, self._rng, self._own)
-        return f"as {with_article(_forms(phrase[1:])[0])}" if phrase[0] == "@" else phrase
+        return f"as {_a(_forms(phrase[1:])[0])}" if phrase[0] == "@" else phrase
 
     @cached_property
     def pic(self) -> str:
@@ -154,33 +144,40 @@ class Phrases:
 
     @cached_property
     def first(self) -> str:
-        return with_article(_forms(self._subject(self.scene.other if self._swapped else self.scene.subject))[0])
+        return _a(_forms(self._subject(self.scene.other if self._swapped else self.scene.subject))[0])
 
     @cached_property
     def second(self) -> str:
-        return with_article(_forms(self._subject(self.scene.subject if self._swapped else self.scene.other))[0])
+        return _a(_forms(self._subject(self.scene.subject if self._swapped else self.scene.other))[0])
 
     @cached_property
     def opposite(self) -> str:
         """How `second` stands to `first`."""
-        return self.relation(OPPOSITE[self._seen])
+        return self._related(OPPOSITE[self._seen])
 
     @cached_property
-    def riddled(self) -> tuple[str, str]:
-        """The subjects that `first` and `second` are."""
-        pair = (self.scene.subject, str(self.scene.other))
-        return (pair[1], pair[0]) if self._swapped else pair
+    def clues(self) -> tuple[str, str]:
+        """What the action or the subject says of itself, in relation scenes first and second."""
+        if self.scene.action:
+            return riddles()["actions"][self.scene.action], ""
+        one, other = (riddles()["subjects"].get(str(name), "") for name in (self.scene.subject, self.scene.other))
+        return (other, one) if self._swapped else (one, other)
 
-    def relation(self, relation: str) -> str:
+    @cached_property
+    def relation(self) -> str:
+        """How `first` stands to `second`."""
+        return self._related(self._seen)
+
+    def _related(self, relation: str) -> str:
         return self._lexicon.choice("relations", relation, self._rng, self._own)
 
     @cached_property
     def _swapped(self) -> bool:
-        return self._rng.random() < 0.3
+        return self.scene.kind == "relation" and self._rng.random() < 0.3
 
     @cached_property
     def _seen(self) -> str:
-        """How `first` stands to `second`."""
+        """The relation of `first` to `second`, as the scene would name it."""
         relation = str(self.scene.relation)
         return OPPOSITE[relation] if self._swapped else relation
 
@@ -215,25 +212,39 @@ class Phrases:
         form = phrase[0] if phrase[0] in "@~!" else ""
         phrase = phrase.removeprefix(form)
         if form == "@":
-            return form, self._inflected(phrase)
-        noun = re.compile(r"\{([^}]+)\}")
-        if form == "!":  # its article is that of the whole
-            self._bare_passive = phrase if "{" not in phrase else None
-            return form, noun.sub(lambda one: many(one.group(1)) if self.are_many else one.group(1), phrase)
-        return form, noun.sub(lambda one: many(one.group(1)) if self.are_many else with_article(one.group(1)), phrase)
+            phrase = self._inflected(phrase)
+        return form, _NOUN.sub(lambda one: plural(one.group(1)) if self.are_many else _a(one.group(1)), phrase)
 
     def _counted(self, nouns: str) -> str:
         """`nouns`, already in the scene's number, behind a word for that number."""
         if nouns.split(" ")[0] in ("someone", "somebody"):
             return nouns
         number = self._lexicon.choice("counts", self.scene.count, self._rng, self._own)
-        return with_article(nouns) if number == "a" else f"{number} {nouns}"
+        return _a(nouns) if number == "a" else f"{number} {nouns}"
+
+
+def _a(phrase: str) -> str:
+    return f"an {phrase}" if phrase.startswith("8") else with_article(phrase)
 
 
 def _forms(noun: str) -> tuple[str, str]:
     """Singular and plural."""
     one, _, more = noun.partition("/")
-    return one, more or many(one)
+    return one, more or plural(one)
+
+
+#: What stands for each slot of a structure.
+SLOTS: dict[str, Callable[[Phrases], str]] = {
+    "what": lambda of: of.what, "clause": lambda of: of.clause, "bare": lambda of: of.bare,
+    "who": lambda of: of.who, "does": lambda of: of.does, "doing": lambda of: of.doing,
+    "is": lambda of: "are" if of.are_many else "is", "was": lambda of: "were" if of.are_many else "was",
+    "things": lambda of: of.things, "plural": lambda of: of.plural, "number": lambda of: NUMBERS[of.scene.count],
+    "tint": lambda of: of.tint, "colour": lambda of: of.colour, "ground": lambda of: of.ground,
+    "style": lambda of: of.style, "pic": lambda of: of.pic, "medium": lambda of: _a(of.pic),
+    "first": lambda of: of.first, "second": lambda of: of.second,
+    "rel": lambda of: of.relation, "opp": lambda of: of.opposite,
+    "clue": lambda of: of.clues[0], "clue2": lambda of: of.clues[1],
+}  # fmt: skip
 
 
 def _capitals(text: str) -> str:

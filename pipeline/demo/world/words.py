@@ -62,7 +62,7 @@ class _Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lexicon:
+class FactWords:
     """Phrases for every value of every kind, the world's own first where it has them; `people` are nouns for a person
     and `pictures` nouns for a picture without a style, singular and plural as in ``words.yaml``."""
 
@@ -82,6 +82,12 @@ def wordings() -> dict[str, dict[str, list[str]]]:
     return _read("wordings.yaml")
 
 
+@lru_cache(maxsize=1)
+def riddles() -> dict[str, dict[str, str]]:
+    """``riddles.yaml``: subjects or actions -> name -> what it says of itself."""
+    return _read("riddles.yaml")
+
+
 def _read(name: str) -> Any:
     return yaml.safe_load((files(__package__) / name).read_text(encoding="utf-8"))
 
@@ -96,21 +102,21 @@ def table() -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 @lru_cache(maxsize=3)
-def lexicon(which: Which) -> Lexicon:
+def lexicon(which: Which) -> FactWords:
     """The words of the keyword prompts and plain sentences alone, those for training (these among them), or those for
     testing alone."""
     known, (testing, training) = _known(), _draw()
     if which == "known":
-        return Lexicon(known, ("person/people",), ("picture",))
+        return FactWords(known, ("person/people",), ("picture",))
     if which == "test":
-        return Lexicon(_among(testing), ("person/people",), ("picture",))
+        return FactWords(_among(testing), ("person/people",), ("picture",))
     further = _among(training)
     words: dict[Kind, dict[str, tuple[str, ...]]] = {
         kind: {value: tuple(dict.fromkeys((*own, *further[kind][value]))) for value, own in known[kind].items()}
         for kind in KINDS
     }
     more = table()["more"]
-    return Lexicon(words, more["people"], more["pictures"])
+    return FactWords(words, more["people"], more["pictures"])
 
 
 def _known() -> dict[Kind, dict[str, tuple[str, ...]]]:
