@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sur_adapter.training.config import TrainConfig
+from surd.pipeline.demo.world.wordings import TIERS
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.schemas import SurdError
 from tests.bench.effect_arms import ARMS, FLOOR, RECIPE, Data
@@ -139,7 +140,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--trials", action="store_true", help="include the arms named trial")
     parser.add_argument("--train-seeds", type=int, default=3)
     parser.add_argument("--noise-seeds", type=int, default=1, help="pictures per prompt")
-    parser.add_argument("--tiers", nargs="*", default=["a", "b", "c", "d", "e"], help="of the demo's prompts")
+    parser.add_argument("--tiers", nargs="*", default=list(TIERS), choices=TIERS, help="of the demo's prompts")
     parser.add_argument("--each", type=int, default=20, help="prompts per category and tier")
     parser.add_argument(
         "--prompts",

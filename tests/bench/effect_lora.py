@@ -111,13 +111,14 @@ def lora_pipeline(kind: str, base: str, folder: Path) -> Pipeline:
 
 
 def lora_rank(kind: str, part: nn.Module, weights: int) -> int:
-    """The rank at which LoRA comes nearest to this many weights; at least 1."""
+    """The rank at which LoRA comes nearest to this many weights: at least 1, at most that of the matrices it is on."""
     layers = [
         layer
         for name, layer in part.named_modules()
         if isinstance(layer, nn.Linear) and name.endswith(tuple(f".{target}" for target in TARGETS[kind]))
     ]
-    return max(1, round(weights / sum(layer.in_features + layer.out_features for layer in layers)))
+    full = min(min(layer.in_features, layer.out_features) for layer in layers)
+    return min(full, max(1, round(weights / sum(layer.in_features + layer.out_features for layer in layers))))
 
 
 def _add_lora(kind: str, part: Any, rank: int) -> list[nn.Parameter]:

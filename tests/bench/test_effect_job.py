@@ -15,13 +15,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from sur_adapter.base_model import encode_prompts, load_base, networks
 from sur_adapter.evaluation.prompts import read_eval_prompts
+from sur_adapter.llm import revision
 from surd.schemas import SurdError
 from tests.bench.effect import JUDGE
 from tests.bench.effect_arms import FLOOR, Arm
 from tests.bench.effect_controls import CompelPipeline, random_llm, weighed
 from tests.bench.effect_data import write_texts
 from tests.bench.effect_job import Job, run_job
-from tests.bench.effect_lora import PARTS, TARGETS, lora_pipeline
+from tests.bench.effect_lora import PARTS, TARGETS, lora_pipeline, lora_rank
 from tests.bench.effect_scores import Effect
 from tests.bench.effect_table import overview
 from tests.sur_adapter import conftest as tiny
@@ -149,6 +150,12 @@ def test_lora_that_has_not_learned_draws_as_the_base_does(job: Callable[..., Job
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
+def test_the_rank_follows_from_the_number_of_weights_and_is_at_most_full(base: Path):
+    encoder = load_base(str(base), unet=False, vae=False).text_encoder
+    # Two layers, each of four 32 x 32 and two 32 x 64 matrices: 896 weights a rank.
+    assert [lora_rank("lora-text", encoder, weights) for weights in (10, 3 * 896, 10**9)] == [1, 3, 32]
+
+
 def test_lora_on_the_text_encoder_can_be_aligned_and_on_the_unet_not(job: Callable[..., Job]):
     aligned = LORA | {"w_prompt": 5.0}
     run_job(job(Arm(name="text", kind="lora-text", training=aligned, weights=1500), training=TRAINING | aligned))
@@ -202,18 +209,38 @@ def test_an_arm_reads_the_column_of_its_llm(job: Callable[..., Job], build: tiny
         column(layer=3)
 
 
-def test_a_random_llm_has_the_shapes_and_tokens_of_another_and_its_weights_from_the_seed(tmp_path: Path, base: Path):
+@pytest.fixture
+def llm(tmp_path: Path, base: Path) -> Path:
+    """The folder of a causal LM of two layers."""
     config = LlamaConfig(
-        vocab_size=80, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
-    )
+        vocab_size=80, hidden_size=tiny.LLM_WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(tmp_path / "llm")
     AutoTokenizer.from_pretrained(base / "tokenizer").save_pretrained(tmp_path / "llm")
-    one, same, other = (random_llm(tmp_path / "llm", tmp_path / str(at), seed) for at, seed in enumerate((0, 0, 1)))
-    models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (tmp_path / "llm", one, same, other)]
+    return tmp_path / "llm"
+
+
+def test_an_arm_that_attaches_an_llm_is_trained_from_its_column_and_draws_with_it(
+    job: Callable[..., Job], build: tiny.TinyBuild, llm: Path
+):
+    build.add_columns("tokens")
+    file = build.root / "columns" / f"{tiny.COLUMN}-tokens" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model": str(llm), "revision": revision(str(llm))}))
+    training = {"llm_role": "attach", "w_llm": 0.0, "queries": 4, "connector_depth": 1}
+    attach = job(Arm(name="attach", training=training, column="l2-tokens"))
+    assert attach.settings().llm_column == f"{tiny.COLUMN}-tokens"
+    run_job(attach)
+    assert attach.done() and json.loads(attach.file.read_text())["result"]["llm_column"] == f"{tiny.COLUMN}-tokens"
+
+
+def test_a_random_llm_has_the_shapes_and_tokens_of_another_and_its_weights_from_the_seed(tmp_path: Path, llm: Path):
+    one, same, other = (random_llm(llm, tmp_path / str(at), seed) for at, seed in enumerate((0, 0, 1)))
+    models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (llm, one, same, other)]
     shapes = [{name: weight.shape for name, weight in model.state_dict().items()} for model in models]
     assert shapes[0] == shapes[1]
     weights = [model.model.layers[0].mlp.up_proj.weight for model in models]
     assert torch.equal(weights[1], weights[2])
     assert not torch.equal(weights[1], weights[3]) and not torch.equal(weights[0], weights[1])
     text = "two red cats"
-    assert AutoTokenizer.from_pretrained(one)(text) == AutoTokenizer.from_pretrained(tmp_path / "llm")(text)
+    assert AutoTokenizer.from_pretrained(one)(text) == AutoTokenizer.from_pretrained(llm)(text)
