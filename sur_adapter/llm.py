@@ -60,6 +60,7 @@ class LLMReader:
         counts = [len(row) for row in read.tokens(texts)]
         if (most := max(counts)) > MOST_TOKENS:
             beginning = texts[counts.index(most)][:60]
+            most = len(self.tokenizer(texts[counts.index(most)]).input_ids)  # where it has more than its positions
             raise SurdError(
                 f"prompt {beginning!r}... has {most:,} tokens, and the LLM is given at most {MOST_TOKENS:,}; shorten it"
             )
