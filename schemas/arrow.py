@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import pyarrow as pa
 from pydantic import BaseModel
 
-from surd.schemas.records import RECORD_SCHEMA_VERSION
+from surd.schemas.records import RECORD_SCHEMA_VERSION, Row
 
 M = TypeVar("M", bound=BaseModel)
 _ARROW_TYPES: dict[type, pa.DataType] = {
@@ -45,8 +45,27 @@ def _arrow_type(annotation: Any, metadata: Iterable[Any] = ()) -> tuple[pa.DataT
 
 
 def to_table(model: type[BaseModel], rows: Iterable[BaseModel]) -> pa.Table:
-    """Rows of one model as an Arrow table with that model's schema."""
-    return pa.Table.from_pylist([row.model_dump(mode="json") for row in rows], schema=arrow_schema(model))
+    """Rows of one model as an Arrow table with that model's schema, less the columns ``only_if_measured`` that no row
+    has a value of."""
+    table = pa.Table.from_pylist([row.model_dump(mode="json") for row in rows], schema=arrow_schema(model))
+    return table.drop_columns([name for name in _only_if_measured(model) if table[name].null_count == len(table)])
+
+
+def complete(model: type[BaseModel], table: pa.Table) -> pa.Table:
+    """A table that was read, with the model's schema; its columns ``only_if_measured`` are null where it lacks them.
+
+    Raises ValueError when it has other columns, or of other types.
+    """
+    schema = arrow_schema(model)
+    for name in _only_if_measured(model):
+        if name not in table.column_names:
+            column = pa.nulls(len(table), schema.field(name).type)
+            table = table.add_column(min(schema.get_field_index(name), table.num_columns), schema.field(name), column)
+    return table.cast(schema)
+
+
+def _only_if_measured(model: type[BaseModel]) -> tuple[str, ...]:
+    return model.only_if_measured if issubclass(model, Row) else ()
 
 
 def from_table(model: type[M], table: pa.Table) -> list[M]:

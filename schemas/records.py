@@ -24,6 +24,8 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
     schema_version: ClassVar[int] = RECORD_SCHEMA_VERSION
+    #: Nullable columns that a file has only where a row has a value: without them it is what earlier versions wrote.
+    only_if_measured: ClassVar[tuple[str, ...]] = ()
 
     key: str = Field(pattern=r"^[0-9a-f]{16}$", description="First 16 hex digits of sha256(source, source id).")
     status: Status = Field(default=Status.KEPT, description="kept or rejected, as of this stage.")
@@ -152,10 +154,18 @@ class Safe(Row):
 class Scored(Row):
     """CLIP embeddings of image and complex prompt (stage *score*)."""
 
+    only_if_measured: ClassVar[tuple[str, ...]] = ("brisque", "clip_iqa")
+
     image_embedding: Embedding | None = Field(default=None, description="Unit length.")
     complex_embedding: Embedding | None = Field(default=None, description="Unit length.")
     clip_complex: float | None = Field(default=None, description="Cosine of image and complex prompt.")
     sharpness: float | None = Field(default=None, description="Variance of the Laplacian; null: not asked for.")
+    brisque: float | None = Field(
+        default=None, description="About 0 (good) to 100 (bad); null: not asked for, or not measurable."
+    )
+    clip_iqa: float | None = Field(
+        default=None, description="P(good photo) against bad photo, by the CLIP model; null: not asked for."
+    )
 
 
 class Captioned(Row):

@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from surd.pipeline.build.atomic import atomic_file, temporary_name
 from surd.pipeline.build.damage import LASTING, BlockedFile, placing, reading
 from surd.pipeline.build.image_reader import ImageReader
-from surd.schemas import Marker, Pair, SurdError, arrow_schema, from_table, to_table
+from surd.schemas import Marker, Pair, SurdError, from_table, to_table
+from surd.schemas.arrow import complete
 from surd.schemas.paths import list_names, move, open_path, remove
 
 M = TypeVar("M", bound=BaseModel)
@@ -211,7 +212,7 @@ class Build:
         """The rows of one partition of a stage, validated."""
         table = self.read_table(part_file(stage, part))
         with reading(self, part_file(stage, part)):
-            rows = from_table(model, table.cast(arrow_schema(model)))
+            rows = from_table(model, complete(model, table))
         pa.default_memory_pool().release_unused()  # 40 MB that Arrow would keep beside the pictures to come
         return rows
 

@@ -7,13 +7,20 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-Measure = Callable[[Image.Image], float]
+from surd.pretrained.brisque import brisque, load_brisque
+
+Measure = Callable[[Image.Image], float | None]
 _SIDE = 512
 
 
 def open_qualities(names: Sequence[str]) -> dict[str, Measure]:
-    """The measure of each named column."""
-    return {name: _MEASURES[name] for name in dict.fromkeys(names)}
+    """The measure of each named column that the picture alone decides; others (clip-iqa) are left out.
+
+    Raises SurdError when the model of one is not installed.
+    """
+    if "brisque" in names:
+        load_brisque()  # once, before threads ask for it
+    return {name: _MEASURES[name] for name in dict.fromkeys(names) if name in _MEASURES}
 
 
 def sharpness(picture: Image.Image) -> float:
@@ -29,4 +36,4 @@ def sharpness(picture: Image.Image) -> float:
     return float(np.var(around - 4 * light[1:-1, 1:-1], dtype=np.float64))
 
 
-_MEASURES: dict[str, Measure] = {"sharpness": sharpness}
+_MEASURES: dict[str, Measure] = {"sharpness": sharpness, "brisque": brisque}

@@ -42,6 +42,7 @@ def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
         "diffusion": ("embed",) if embed.columns else (),
         "vqa": ("correct",) if "vqa" in witnesses else (),
         "vlm": ("correct",) if "vlm" in witnesses else (),
+        "score.quality": ("score",) if "brisque" in config.score.quality else (),
         "facts.parser": ("correct",) if config.correct.rule == "facts" else (),
     }
     return {role: stages for role, stages in needed.items() if stages}
@@ -52,14 +53,14 @@ def check_role(role: str, config: BuildConfig) -> None:
 
     No weights are read or downloaded; a model that is on the hub alone is looked up there, once.
     """
-    if not role.startswith("facts."):
+    if not role.startswith(("facts.", "score.")):
         _check_device(role, config.models)
     _CHECKS[role](config)
 
 
 def is_local(role: str, config: BuildConfig) -> bool:
     """Whether a role can be checked without any network."""
-    if role == "facts.parser":
+    if role in ("facts.parser", "score.quality"):
         return True
     if role.startswith("safety."):
         ref = getattr(config.safety, role.partition(".")[2])
@@ -239,6 +240,12 @@ def _check_parser(config: BuildConfig) -> None:
     )
 
 
+def _check_quality(config: BuildConfig) -> None:
+    from surd.pretrained.brisque import load_brisque
+
+    load_brisque()
+
+
 def _check_image_model(config: BuildConfig) -> None:
     if config.safety.image_model:
         files = model_files("safety.image_model", config.safety.image_model)
@@ -287,6 +294,7 @@ _CHECKS: dict[str, Callable[[BuildConfig], Any]] = {
     "safety.image_model": _check_image_model,
     "safety.text_model": _check_text_model,
     "facts.parser": _check_parser,
+    "score.quality": _check_quality,
     "clip": _check_clip,
     "captioner": _check_captioner,
     "llm": _check_llm,

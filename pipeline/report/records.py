@@ -19,6 +19,7 @@ from surd.schemas import (
     Deduped,
     Pair,
     Rewritten,
+    Scored,
     Selected,
     SourceRecord,
     from_table,
@@ -63,6 +64,15 @@ def read_records(build: Build, part: int) -> Iterator[Record]:
             raise DamagedFile(build, part_file(stage, part), "has other rows than were collected")
     for key in by_stage["collect"]:
         yield Record(*(rows[key] for rows in by_stage.values()))  # type: ignore[arg-type]
+
+
+def read_qualities(build: Build, part: int, kept: set[str]) -> dict[str, list[float]]:
+    """What score measured of the quality of the pictures of these keys, by column; empty where it was not asked to."""
+    if not build.exists(part_file("score", part)):
+        return {}
+    columns = [name for name in Scored.only_if_measured if name in columns_of(build, "score", part)]
+    rows = read_columns(build, "score", part, ["key", *columns]).to_pylist() if columns else []
+    return {name: [row[name] for row in rows if row["key"] in kept and row[name] is not None] for name in columns}
 
 
 def read_rows(build: Build, stage: str, part: int, model: type[D]) -> list[D]:

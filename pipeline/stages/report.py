@@ -13,13 +13,15 @@ from surd.pipeline.models import Models
 from surd.pipeline.report.correction import Correction, scales
 from surd.pipeline.report.entries import choose, entry_of, repaired, thumbnails
 from surd.pipeline.report.funnel import Facts, funnel
-from surd.pipeline.report.page import histogram, page
-from surd.pipeline.report.records import read_records, read_rows
+from surd.pipeline.report.page import Histogram, histogram, page
+from surd.pipeline.report.records import read_qualities, read_records, read_rows
 from surd.pipeline.selection.choose import CALIBRATION
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, BuildRecord, Calibration, ColumnManifest, Corrected, Selected, ShardManifest
 
 D = TypeVar("D", bound=BaseModel)
+QUALITY_NAMES = {"brisque": "BRISQUE", "clip_iqa": "CLIP-IQA"}
+QUALITY_UNITS = {"brisque": "0 good, 100 bad", "clip_iqa": "probability of a good photo against a bad one"}
 
 
 def report(build: Build, config: BuildConfig, models: Models) -> list[list[Selected]]:
@@ -34,6 +36,7 @@ def report(build: Build, config: BuildConfig, models: Models) -> list[list[Selec
     facts, entries, repairs = Facts(), [], []
     correction = Correction()
     true: dict[str, list[float]] = {"simple": [], "complex": []}
+    qualities: dict[str, list[float]] = {}
     for part in parts:
         records = list(read_records(build, part))
         for record in records:
@@ -42,6 +45,9 @@ def report(build: Build, config: BuildConfig, models: Models) -> list[list[Selec
                 _add_scores(true, record.corrected)
             if record.verdict.kept:
                 facts.add(record)
+        kept = {record.source.key for record in records if record.verdict.kept}
+        for name, values in read_qualities(build, part, kept).items():
+            qualities.setdefault(name, []).extend(values)
         shown = [record for record in records if record.source.key in chosen]
         changed = [record for record in records if record.verdict.kept and record.corrected.repairs]
         changed = sorted(changed, key=lambda record: record.source.key)[: settings.repairs]
@@ -63,6 +69,9 @@ def report(build: Build, config: BuildConfig, models: Models) -> list[list[Selec
         score_bins=histogram(facts.scores, 0.005),
         gain_bins=histogram({"gain": facts.gains}, 0.005),
         word_bins=histogram(facts.words, 1, cap=True),
+        quality_bins={name: bins for name in qualities if (bins := _quality_bins(name, qualities[name]))},
+        quality_names=QUALITY_NAMES,
+        quality_units=QUALITY_UNITS,
         entries=entries,
         details=[
             {name: value for name, value in entry.items() if value not in (None, "", []) and name != "thumbnail"}
@@ -76,6 +85,10 @@ def report(build: Build, config: BuildConfig, models: Models) -> list[list[Selec
     )
     build.write_bytes("report.html", html.encode())
     return []
+
+
+def _quality_bins(name: str, values: list[float]) -> Histogram | None:
+    return histogram({"simple": values}, 1 if name == "brisque" else 0.005)  # the series' name is its colour
 
 
 def _add_scores(true: dict[str, list[float]], row: Corrected) -> None:

@@ -1,4 +1,4 @@
-"""Stage score: CLIP embeddings of image and complex prompt, and their cosine."""
+"""Stage score: CLIP embeddings of image and complex prompt, their cosine, and the picture's quality."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.images.sharpness import open_qualities
 from surd.pipeline.models import Models
+from surd.pretrained.clip_iqa import ANTONYMS, clip_iqa
 from surd.schemas import BuildConfig, Cleaned, Pair, Safe, Scored
 from surd.schemas.shard_format.pixels import to_rgb
 
@@ -29,7 +30,7 @@ def score(build: Build, part: int, config: BuildConfig, models: Models) -> list[
         return scored.rows
     clip, qualities = models.clip, open_qualities(settings.quality)
 
-    def prepare(data: bytes) -> tuple[torch.Tensor, dict[str, float]]:
+    def prepare(data: bytes) -> tuple[torch.Tensor, dict[str, float | None]]:
         picture = to_rgb(data)
         return clip.prepare(picture), {name: measure(picture) for name, measure in qualities.items()}
 
@@ -40,7 +41,11 @@ def score(build: Build, part: int, config: BuildConfig, models: Models) -> list[
     for batch in batched(chain([first], prepared), settings.batch_size):
         images.append(clip.embed_prepared([pixels for pixels, _ in batch]))
         measured += [of_image for _, of_image in batch]
-    for at, image, text, of_image in zip(scored.kept, np.concatenate(images), texts, measured, strict=True):
+    embedded = np.concatenate(images)
+    if "clip-iqa" in settings.quality:
+        good = clip_iqa(embedded, clip.embed_texts(ANTONYMS), clip.logit_scale)
+        measured = [{**of_image, "clip_iqa": float(value)} for of_image, value in zip(measured, good, strict=True)]
+    for at, image, text, of_image in zip(scored.kept, embedded, texts, measured, strict=True):
         scored.set(
             at,
             image_embedding=image.tolist(),

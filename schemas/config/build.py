@@ -76,7 +76,11 @@ class ScoreConfig(Section):
     """CLIP scores."""
 
     batch_size: int = Field(default=64, ge=1)
-    quality: list[Literal["sharpness"]] = Field(default=[], description="Further columns on the picture's quality.")
+    quality: list[Literal["sharpness", "brisque", "clip-iqa"]] = Field(
+        default=[],
+        description="Further columns on the picture's quality: sharpness; brisque (0 good, 100 bad; needs the package"
+        " brisque, which brings its model); clip-iqa (0 bad, 1 good, by the clip model's own embeddings).",
+    )
 
 
 class CaptionConfig(Section):

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sur_adapter.cli.app import run_app, typer_from_model
-from sur_adapter.evaluation.config import Compared, EvalConfig, EvalResult, Interval
+from sur_adapter.evaluation.config import Compared, EvalConfig, EvalResult, ForScorer, Interval
 from surd.schemas.console import PlainConsole
 from surd.schemas.printable import printable
 
@@ -31,7 +31,9 @@ def run(config: EvalConfig) -> None:
 
     - Real models: `sur-eval --prompts PartiPrompts.tsv --adapter runs/sd15 --judge clip:ViT-L-14/openai --limit 20`
 
-    - Their quality, where pyiqa is installed: `sur-eval ... --quality brisque --quality musiq`
+    - Their quality: `sur-eval ... --quality brisque --quality clip-iqa:RN50/openai`
+
+    - Pictures for GenEval's own scorer: `sur-eval --protocol geneval --prompts evaluation_metadata.jsonl ...`
 
     The same command again draws only what is missing in --out.
     """
@@ -48,6 +50,10 @@ def run(config: EvalConfig) -> None:
         task = progress.add_task("", total=None, visible=False)
         result = evaluate(config, lambda done, total: progress.update(task, completed=done, total=total, visible=True))
     show(result, PlainConsole())
+    if config.protocol and result.protocol:
+        from sur_adapter.evaluation.protocol import PROTOCOLS
+
+        show_protocol(PROTOCOLS[config.protocol].title, result.protocol)
     print(printable(f"{config.out / 'result.json'}  {config.out / 'grid.png'}"))
 
 
@@ -78,6 +84,15 @@ def show(result: EvalResult, console: Console) -> None:
             console.print(f"{label}: {parts}", highlight=False)
     if result.kid:
         console.print("KID is in the judge's features, not Inception's: compare it with this table only.")
+
+
+def show_protocol(title: str, laid: dict[str, ForScorer]) -> None:
+    """Print where a benchmark's scorer finds the pictures of each arm, and how to run it."""
+    print(f"These figures are the judge's, not {title}'s. For {title}'s own run, in its repository:")
+    for arm, one in laid.items():
+        print(printable(f"  {ARMS[arm]}: {one.folder}"))
+        for command in one.commands:
+            print(printable(f"    {command}"))
 
 
 def _row(table: Table, name: str, compared: Compared, scale: float) -> None:

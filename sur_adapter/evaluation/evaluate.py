@@ -21,9 +21,11 @@ from sur_adapter.base_model import Pipeline, load_base, networks, pick_device
 from sur_adapter.evaluation.bootstrap import bootstrap
 from sur_adapter.evaluation.config import Compared, EvalConfig, EvalResult
 from sur_adapter.evaluation.image_quality import ImageMetric, load_image_metric
-from sur_adapter.evaluation.judge import Judge, load_judge
+from sur_adapter.evaluation.judge import load_judge
 from sur_adapter.evaluation.kid import kid, paired_kernel
 from sur_adapter.evaluation.prompts import EvalPrompt, by_category, read_eval_prompts
+from sur_adapter.evaluation.protocol import check_protocol, write_protocol
+from sur_adapter.evaluation.verdict import Judge
 from sur_adapter.files import weights_fingerprint, write_json
 from sur_adapter.sampling.draw import RenderSettings, render
 from sur_adapter.sampling.generate import with_adapter
@@ -63,7 +65,8 @@ def evaluate(config: EvalConfig, on_pictures: Callable[[int, int], None] | None 
     pipe = load_base(base, device)
     judge = load_judge(config.judge, device)
     judge.check(prompts)
-    metrics = {metric: load_image_metric(metric) for metric in config.quality}
+    check_protocol(config, prompts)
+    metrics = {metric: load_image_metric(metric, config.judge, device) for metric in config.quality}
     arms: dict[str, tuple[list[str], Any]] = {
         "base": ([item.prompt for item in prompts], None),
         "adapter": ([item.prompt for item in prompts], torch.nn.Module.to(adapter, device)),
@@ -86,8 +89,9 @@ def evaluate(config: EvalConfig, on_pictures: Callable[[int, int], None] | None 
         name: render(with_adapter(pipe, module, config.llm), texts, settings, config.out / "images" / name, count)
         for name, (texts, module) in arms.items()
     }
+    laid = write_protocol(config, prompts, files)  # before judging, which may take longer
     result = _result(config, base, judge, metrics, prompts, files)
-    result = result.model_copy(update={"seconds": round(time.perf_counter() - started_at, 1)})
+    result = result.model_copy(update={"protocol": laid, "seconds": round(time.perf_counter() - started_at, 1)})
     _grid(config.out / "grid.png", prompts, files)
     write_json(config.out / "result.json", result.model_dump())
     return result
@@ -116,6 +120,12 @@ def compare(scores: Mapping[str, np.ndarray], *groups: list[int]) -> Compared:
         arms={name: bootstrap(*(values[:, columns] for columns in groups)) for name, values in scores.items()},
         difference=bootstrap(*(difference[:, columns] for columns in groups)),
     )
+
+
+def _compare_measured(scores: Mapping[str, np.ndarray]) -> Compared | None:
+    """``compare`` on the prompts of which every picture has a score; None if there is none."""
+    measured = np.all([np.isfinite(values).all(axis=0) for values in scores.values()], axis=0)
+    return compare(scores, np.flatnonzero(measured).tolist()) if measured.any() else None
 
 
 def compare_kid(features: Mapping[str, Tensor], real_PD: Tensor) -> Compared:
@@ -158,7 +168,7 @@ def _result(
         average=compare(scores, *(headline if len(headline) == len(PAPER_CATEGORIES) else indices.values())),
         facts=_facts(verdicts),
         kid=distance,
-        quality={metric: compare(values, list(range(len(prompts)))) for metric, values in rated.items()},
+        quality={metric: compared for metric, values in rated.items() if (compared := _compare_measured(values))},
         seconds=0,
     )
 

@@ -2,7 +2,8 @@
 
 Ours is JSON lines: ``{"prompt": ..., "category": ..., "facts": {group: value}, "complex": ..., "image": ...}``, of
 which only the prompt is required. Public ones are recognised by their format: GenEval (JSON lines with ``tag``),
-PartiPrompts (``.tsv``) and T2I-CompBench (``.txt``, the category in the file's name). Plain text works too.
+PartiPrompts (``.tsv``), T2I-CompBench (``.txt``, the category in the file's name) and DPG-Bench (a folder of
+``ID.txt``, one prompt each). Plain text works too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,31 +32,50 @@ OTHER = "other"
 @dataclass(frozen=True, kw_only=True)
 class EvalPrompt:
     """One prompt. ``facts`` (group -> value) are what a fact judge looks for; ``complex`` is the same in keywords,
-    ``image`` a real picture of it, both None if the file has none."""
+    ``image`` a real picture of it, both None if the file has none. Where it comes from: ``number``, its place in the
+    file from 0; ``line``, as it stands in a file of JSON lines; ``name``, of its file in a folder, without suffix."""
 
     prompt: str
     category: str = OTHER
     facts: dict[str, str] = field(default_factory=dict)
     complex: str | None = None
     image: Path | None = None
+    number: int = field(default=0, compare=False)
+    line: str | None = field(default=None, compare=False)
+    name: str | None = field(default=None, compare=False)
 
 
 def read_eval_prompts(path: Path) -> list[EvalPrompt]:
-    """The prompts of a file, in its order. SurdError naming the line that cannot be read, or if the file is empty."""
+    """The prompts of a file, in its order, or of a folder of text files, in the order of their names. SurdError naming
+    the line that cannot be read, or if there are none."""
+    prompts = _of_folder(path) if path.is_dir() else _of_file(path)
+    if not prompts:
+        remedy = "put one into each of its .txt files" if path.is_dir() else "write one per line"
+        raise SurdError(f"--prompts: {str(path)!r} holds no prompts; {remedy}")
+    return [replace(one, number=number) for number, one in enumerate(prompts)]
+
+
+def _of_folder(folder: Path) -> list[EvalPrompt]:
+    files = sorted(folder.glob("*.txt"))
+    texts = ((file, _text(file)) for file in files)
+    return [_prompt(" ".join(text.split()), name=file.stem) for file, text in texts if text.strip()]
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SurdError(f"--prompts: {str(path)!r} cannot be read ({error}); give a prompt file") from error
+
+
+def _of_file(path: Path) -> list[EvalPrompt]:
+    text = _text(path)
     if path.suffix == ".jsonl":
-        prompts = list(_json_lines(text, path))
-    elif path.suffix == ".tsv":
-        prompts = list(_parti(text, path))
-    else:
-        name = path.stem.removesuffix("_val")
-        prompts = [_prompt(line, category=_ours(name)) for line in text.splitlines() if line.strip()]
-    if not prompts:
-        raise SurdError(f"--prompts: {str(path)!r} holds no prompts; write one per line")
-    return prompts
+        return list(_json_lines(text, path))
+    if path.suffix == ".tsv":
+        return list(_parti(text, path))
+    name = path.stem.removesuffix("_val")
+    return [_prompt(line, category=_ours(name)) for line in text.splitlines() if line.strip()]
 
 
 def by_category(prompts: list[EvalPrompt]) -> dict[str, list[int]]:
@@ -73,7 +93,7 @@ def _json_lines(text: str, path: Path) -> Iterator[EvalPrompt]:
             continue
         try:
             row = json.loads(line)
-            yield _row(row, path)
+            yield replace(_row(row, path), line=line.strip())
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SurdError(
                 f"--prompts: line {number} of {str(path)!r} is not a valid prompt ({error!r}); "

@@ -24,10 +24,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sur_adapter.training.config import TrainConfig
+from surd.pipeline.demo.world.wordings import TIERS
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.schemas import SurdError
 from tests.bench.effect_arms import ARMS, FLOOR, RECIPE, Data
-from tests.bench.effect_data import DataSettings, datasets, prompt_files, rewritten
+from tests.bench.effect_data import DataSettings, datasets, prompt_files, write_texts
 from tests.bench.effect_job import Job, run_job
 from tests.bench.effect_scores import Effect
 from tests.bench.effect_table import document, tables
@@ -50,7 +51,8 @@ def main() -> int:
         return 2
     effect = Effect.read([job for job in jobs if job.done()])
     for table in tables(effect):
-        console.print(table)
+        if table.row_count:
+            console.print(table)
     for figure in effect.figures():
         console.print(f"{figure.name}: {figure.value} (goal {figure.goal}) {'met' if figure.met else 'MISSED'}")
     if args.write:
@@ -71,14 +73,18 @@ def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
         patterns["not corrected"] = args.shards_not_corrected or args.shards
     else:
         settings = DataSettings(
-            seed=args.data_seed, count=args.count, defects=args.defects, people_count=args.people_count
+            seed=args.data_seed,
+            count=args.count,
+            defects=args.defects,
+            people_count=args.people_count,
+            people_seed=args.people_seed,
         )
         patterns = datasets(args.out, chosen, settings, console)
     prompts = {tier: Path(file) for tier, file in (pair.split("=", 1) for pair in args.prompts)}
     prompts = prompts or prompt_files(args.out, args.prompt_seed, args.each, args.tiers)
-    if any(arm.kind == "rewritten" for arm in chosen):
+    for kind in {arm.kind for arm in chosen} & {"rewritten", "compel"}:
         for file in prompts.values():
-            rewritten(file)
+            write_texts(file, kind)
     drawing = {"seeds": args.noise_seeds, "steps": args.drawing_steps, "guidance_scale": args.guidance_scale}
     TrainConfig.model_validate({"shards": "", **args.recipe})  # reports a mistake before anything is trained
     return [
@@ -134,7 +140,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--trials", action="store_true", help="include the arms named trial")
     parser.add_argument("--train-seeds", type=int, default=3)
     parser.add_argument("--noise-seeds", type=int, default=1, help="pictures per prompt")
-    parser.add_argument("--tiers", nargs="*", default=["a", "b", "c", "d", "e"], help="of the demo's prompts")
+    parser.add_argument("--tiers", nargs="*", default=list(TIERS), choices=TIERS, help="of the demo's prompts")
     parser.add_argument("--each", type=int, default=20, help="prompts per category and tier")
     parser.add_argument(
         "--prompts",
@@ -147,13 +153,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings over the recipe, such as eta=0.5"
     )
-    parser.add_argument("--drawing-steps", type=int, default=20)
+    parser.add_argument("--drawing-steps", type=int, default=10)
     parser.add_argument("--guidance-scale", type=float, default=2.5)
     parser.add_argument("--count", type=int, default=1500, help="pictures in the demo gallery for training")
     parser.add_argument("--defects", type=float, default=0.5, help="share of them with a planted defect")
     parser.add_argument(
         "--people-count", type=int, default=3000, help="pictures for arms trained on people's sentences"
     )
+    parser.add_argument("--people-seed", type=int, default=7000)
     parser.add_argument("--data-seed", type=int, default=6000)
     parser.add_argument("--prompt-seed", type=int, default=5000)
     parser.add_argument("--shards", help="a dataset of your own instead, with columns of all the layers")

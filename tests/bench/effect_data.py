@@ -1,4 +1,4 @@
-"""Data for the arms of bench-effect: datasets with their columns, prompt files, and rewritten prompts."""
+"""Data for the arms of bench-effect: datasets with their columns, prompt files, and prompts in other words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from surd.pipeline.stages import STAGES
 from surd.pretrained.gguf import unpacked
 from surd.schemas import BuildConfig, SurdError, resolve_model
 from tests.bench.effect_arms import LAYERS, Arm, Data
-from tests.bench.effect_controls import RANDOM_LLM, random_llm
+from tests.bench.effect_controls import RANDOM_LLM, random_llm, weighed
 
 #: No sentence is repaired, judged against its image or joined with another: the first candidate is taken.
 NOT_CORRECTED: dict[str, Any] = {"correct.rounds": 0, "correct.tolerance": 1000.0, "correct.fuse": False}
@@ -38,13 +38,15 @@ TAG_WORDS = "You turn a sentence about a picture into the short comma-separated 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """How the training data are made: ``count`` pictures of world ``seed``, of the demo's a share of ``defects`` with a
-    planted defect; the LLM of random weights is drawn from ``llm_seed``."""
+    """How training data are made: the demo's gallery of ``count`` pictures of world ``seed``, a share of ``defects``
+    with a planted defect, and ``people_count`` pictures of world ``people_seed`` with people's sentences. The LLM of
+    random weights is drawn from ``llm_seed``."""
 
     seed: int
     count: int
     defects: float
     people_count: int
+    people_seed: int
     llm_seed: int = 0
 
 
@@ -88,10 +90,13 @@ def _demo(out: Path, wanted: set[Data], settings: DataSettings, console: Console
 
 def _people(build: Path, settings: DataSettings, console: Console) -> str:
     """Sentences as people word them, with their pictures; latents and text states beside them."""
-    if not (build / "shards" / "manifest.json").is_file():
+    if not build.exists():
+        partial = build.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
         _run_module(
-            "surd.pipeline.demo.training_set", out=build, count=settings.people_count, seed=settings.seed
-        )  # fmt: skip
+            "surd.pipeline.demo.training_set", out=partial, count=settings.people_count, seed=settings.people_seed
+        )
+        partial.rename(build)
     add_columns(str(build), {"embed.columns": ["latents", "clip-simple", "clip-complex"]}, lambda done, total: None)
     console.print(f"{build.name}: latents and text states done", highlight=False)
     return shard_pattern(build)
@@ -110,7 +115,7 @@ def add_llm_columns(pattern: str, arms: Sequence[Arm], out: Path, llm_seed: int,
             fields = {"embed.layers": [int(layer.removeprefix("l"))], "embed.pooling": [pooling or "mean"]}
         llm = str(demo_llm())
         if arm.llm == "random":
-            llm = str(random_llm(unpacked(Path(resolve_model(llm)), "float32"), out / RANDOM_LLM, llm_seed))
+            llm = str(random_llm(unpacked(Path(resolve_model(llm)), "float32"), out.resolve() / RANDOM_LLM, llm_seed))
         fields |= {"models.llm": llm, "models.embed_llm": llm}
         add_columns(str(build), fields, lambda done, total: None)
         console.print(f"{build.name}: column {suffix} of the {arm.llm} LLM done", highlight=False)
@@ -167,19 +172,31 @@ def prompt_files(out: Path, seed: int, each: int, tiers: Sequence[str]) -> dict[
     return files
 
 
-def rewritten(prompts: Path) -> list[str]:
-    """The file's prompts as keywords by the demo's LLM, from the shipped examples in reverse."""
-    file = prompts.with_suffix(".rewritten.json")
-    if not file.exists():
-        template = read_template(None)
-        backwards = RewriteTemplate(
-            version=1,
-            system=TAG_WORDS + "Keep what is shown, how many, the colours and the style.",
-            ask="{prompt}",
-            examples=tuple({"prompt": one.sentence, "sentence": one.prompt} for one in template.examples),
-        )
-        texts = [one.prompt for one in read_eval_prompts(prompts)]
-        answers = Models(resolve_config("demo").models).llm.answer([backwards.chat(text) for text in texts], 40)
-        tags = [(answer or "").strip() or text for answer, text in zip(answers, texts, strict=True)]
-        file.write_text(json.dumps(tags, indent=1) + "\n", encoding="utf-8")
-    return list(json.loads(file.read_text(encoding="utf-8")))
+def text_file(prompts: Path, kind: str) -> Path:
+    """Where the texts lie that a pipeline is given for the prompts of a file: JSON, prompt -> text."""
+    return prompts.with_suffix(f".{kind}.json")
+
+
+def write_texts(prompts: Path, kind: str) -> dict[str, str]:
+    """The texts of an arm's kind for the prompts of a file, made unless they are there."""
+    file = text_file(prompts, kind)
+    wanted = list(dict.fromkeys(one.prompt for one in read_eval_prompts(prompts)))
+    stored: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if list(stored) != wanted:
+        make = {"rewritten": rewritten, "compel": weighed}[kind]
+        stored = dict(zip(wanted, make(wanted), strict=True))
+        file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    return stored
+
+
+def rewritten(texts: Sequence[str]) -> list[str]:
+    """Prompts as keywords by the demo's LLM, from the shipped examples in reverse; as they were if it says nothing."""
+    template = read_template(None)
+    backwards = RewriteTemplate(
+        version=1,
+        system=TAG_WORDS + "Keep what is shown, how many, the colours and the style.",
+        ask="{prompt}",
+        examples=tuple({"prompt": one.sentence, "sentence": one.prompt} for one in template.examples),
+    )
+    answers = Models(resolve_config("demo").models).llm.answer([backwards.chat(text) for text in texts], 40)
+    return [(answer or "").strip() or text for answer, text in zip(answers, texts, strict=True)]

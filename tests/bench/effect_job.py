@@ -27,7 +27,9 @@ from sur_adapter.training.trainer import train
 from surd.schemas import SurdError
 from surd.schemas.model_ref import resolve_model
 from tests.bench.effect_arms import Arm
-from tests.bench.effect_data import llm_columns
+from tests.bench.effect_controls import CompelPipeline
+from tests.bench.effect_data import llm_columns, text_file
+from tests.bench.effect_lora import TEXT, UNET, lora_pipeline, train_lora
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,10 @@ class Job:
 
     def texts(self, tier: str) -> list[str]:
         """What the pipeline is given for the prompts of a tier."""
-        if self.arm.kind == "rewritten":
-            return list(json.loads(self.prompts[tier].with_suffix(".rewritten.json").read_text(encoding="utf-8")))
         prompts = read_eval_prompts(self.prompts[tier])
+        if self.arm.kind in ("rewritten", "compel"):
+            texts = json.loads(text_file(self.prompts[tier], self.arm.kind).read_text(encoding="utf-8"))
+            return [texts[one.prompt] for one in prompts]
         return [str(one.complex if self.arm.prompts == "complex" else one.prompt) for one in prompts]
 
     @cached_property
@@ -84,6 +87,11 @@ class Job:
         return _hash(
             {"trained": self.training_identity, "texts": self.texts(tier), "drawing": dict(self.drawing)} | files
         )
+
+    def pictures(self, tier: str) -> Path:
+        """Named by all that decides the pictures: tiers of the same texts, such as keyword prompts, share them."""
+        basis = {"trained": self.training_identity, "texts": self.texts(tier), "drawing": dict(self.drawing)}
+        return self.folder / "pictures" / _hash(basis)[:16]
 
     def results(self) -> dict[str, Any]:
         """The tiers that are done: their scores and facts, by tier."""
@@ -143,14 +151,13 @@ def _draw(job: Job, tier: str, pipe: Pipeline, judge: Any) -> dict[str, Any]:
     prompts: list[EvalPrompt] = read_eval_prompts(job.prompts[tier])
     judge.check(prompts)
     started = time.perf_counter()
-    pictures = job.folder / "pictures" / tier
-    shutil.rmtree(pictures, ignore_errors=True)
+    pictures = job.pictures(tier)
     files = render(pipe, job.texts(tier), RenderSettings(**job.drawing), pictures, lambda _: None)
     judged = judge_files(judge, files, prompts)
     assert judged.features is not None
     np.save(job.folder / f"features-{tier}.npy", judged.features.numpy().astype(np.float16))
     return {
-        "identity": job.identity(tier), "seconds": round(time.perf_counter() - started, 1),
+        "identity": job.identity(tier), "pictures": pictures.name, "seconds": round(time.perf_counter() - started, 1),
         "scores": judged.scores.tolist(), "facts": {name: float(np.nanmean(v)) for name, v in judged.facts.items()},
     }  # fmt: skip
 
@@ -185,11 +192,21 @@ def _train_adapter(job: Job, config: TrainConfig) -> dict[str, Any]:
     }
 
 
-_TRAININGS: dict[str, Callable[[Job, TrainConfig], dict[str, Any]]] = {"adapter": _train_adapter}
+def _train_lora(job: Job, config: TrainConfig) -> dict[str, Any]:
+    return train_lora(str(job.arm.kind), config, job.arm.weights)
+
+
+_TRAININGS: dict[str, Callable[[Job, TrainConfig], dict[str, Any]]] = {
+    "adapter": _train_adapter, UNET: _train_lora, TEXT: _train_lora,
+}  # fmt: skip
 
 
 def _pipeline(job: Job) -> Pipeline:
     """What draws the arm's pictures."""
+    if job.arm.kind in (UNET, TEXT):
+        return lora_pipeline(job.arm.kind, job.base, job.folder / "adapter")
+    if job.arm.kind == "compel":
+        return CompelPipeline(_base(job.base))
     adapter = load_adapter(job.folder / "adapter") if job.arm.kind == "adapter" else None
     return with_adapter(_base(job.base), adapter)
 

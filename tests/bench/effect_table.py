@@ -12,18 +12,11 @@ from rich.table import Table
 
 from sur_adapter.evaluation.config import Interval
 from sur_adapter.evaluation.prompts import CATEGORIES
+from surd.pipeline.demo.world.wordings import TIERS
 from tests.bench.effect_arms import FLOOR
 from tests.bench.effect_scores import Effect
 
 Rows = list[tuple[str, ...]]
-#: What the tiers of the demo's own prompts are.
-TIERS = {
-    "a": "sentences of the templates that the training sentences come from",
-    "b": "wordings that no training sentence has",
-    "c": "words for things and colours that the text encoder was never trained on",
-    "d": "long descriptions",
-    "e": "another register: a catalogue entry, a lab note, a riddle",
-}
 MEAN = "mean of action, colour, counting and subject, each of equal weight"
 
 
@@ -100,7 +93,7 @@ def document(effect: Effect, command: str, args: Mapping[str, Any]) -> str:
         "compared; for KID a jackknife over prompts. KID is in the judge's features, not Inception's, times 1000:",
         "compare it within this document.",
         "",
-        *(f"- **Tier {tier}**: {TIERS[tier]}" for tier in effect.tiers if tier in TIERS),
+        *(f"- **Tier {tier}**: {what}" for tier, what in TIERS.items() if tier in effect.tiers),
         "",
         f"## All tiers: {MEAN}",
         "",

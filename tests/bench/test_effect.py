@@ -140,7 +140,7 @@ def test_every_arm_is_a_valid_training(arm):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"kind": "adapter"}, {"kind": "lora-unet", "training": {}}, {"training": {}, "rank": 4}]
+    "fields", [{"kind": "adapter"}, {"kind": "lora-unet", "training": {}}, {"training": {}, "weights": 4}]
 )
 def test_an_arm_that_cannot_be_made_is_refused(fields):
     with pytest.raises(ValueError, match="odd"):

@@ -13,11 +13,16 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from sur_adapter.base_model import encode_prompts, load_base, networks
+from sur_adapter.evaluation.prompts import read_eval_prompts
+from sur_adapter.llm import revision
 from surd.schemas import SurdError
 from tests.bench.effect import JUDGE
 from tests.bench.effect_arms import FLOOR, Arm
-from tests.bench.effect_controls import random_llm
+from tests.bench.effect_controls import CompelPipeline, random_llm, weighed
+from tests.bench.effect_data import write_texts
 from tests.bench.effect_job import Job, run_job
+from tests.bench.effect_lora import PARTS, TARGETS, lora_pipeline, lora_rank
 from tests.bench.effect_scores import Effect
 from tests.bench.effect_table import overview
 from tests.sur_adapter import conftest as tiny
@@ -72,6 +77,14 @@ def test_a_job_is_trained_once_for_all_tiers_and_a_further_tier_draws_alone(job:
     assert json.loads(whole.file.read_text())["weights"] > 1000
 
 
+def test_tiers_of_the_same_keyword_prompts_are_drawn_once(job: Callable[..., Job]):
+    complex_arm, plain = job(Arm(name="complex", prompts="complex")), job(Arm(name=FLOOR))
+    run_job(complex_arm)
+    assert len(list((complex_arm.folder / "pictures").iterdir())) == 1 and complex_arm.done()
+    assert plain.pictures("a") != plain.pictures("c")
+    assert plain.pictures("a") != replace(plain, drawing={"steps": 3}).pictures("a")
+
+
 def test_results_of_jobs_become_a_table(job: Callable[..., Job]):
     jobs = [job(Arm(name=FLOOR)), *(job(Arm(name="ours", training={}, layer=2), seed=seed) for seed in (0, 1))]
     for one in jobs:
@@ -106,6 +119,80 @@ def test_a_column_made_anew_makes_its_trainings_new(job: Callable[..., Job], bui
     assert job(Arm(name="ours", training={}, layer=2)).training_identity != before
 
 
+LORA = {"w_llm": 0.0, "w_prompt": 0.0, "lr": 0.01, "caption_dropout": 0.5}
+
+
+@pytest.mark.parametrize("kind", ["lora-unet", "lora-text"])
+def test_lora_trains_its_own_part_and_draws_with_it(job: Callable[..., Job], base: Path, kind: str):
+    lora = job(Arm(name="lora", kind=kind, training=LORA, weights=1500), training=TRAINING | LORA)  # type: ignore[arg-type]
+    run_job(lora)
+    record = json.loads(lora.file.read_text())
+    assert lora.done() and record["steps"] == 2 and 1000 < record["weights"] < 2000
+
+    before, after = networks(load_base(str(base))), networks(lora_pipeline(kind, str(base), lora.folder / "adapter"))
+    changed = {
+        (part, name.replace(".base_layer", ""))
+        for part, network in after.items()
+        for name, weight in network.state_dict().items()
+        if "lora_" not in name and not torch.equal(weight, before[part].state_dict()[name.replace(".base_layer", "")])
+    }
+    assert {part for part, _ in changed} == {PARTS[kind]}
+    assert all(name.removesuffix(".weight").endswith(TARGETS[kind]) for _, name in changed)
+
+
+def test_lora_that_has_not_learned_draws_as_the_base_does(job: Callable[..., Job], base: Path):
+    still = LORA | {"lr": 1e-12, "weight_decay": 0.0}
+    lora = job(Arm(name="lora", kind="lora-text", training=still, weights=1500), training=TRAINING | still)
+    bare = job(Arm(name=FLOOR))
+    for one in (lora, bare):
+        run_job(one)
+    pictures = [np.asarray(Image.open(one.pictures("a") / "00000-0.png"), dtype=int) for one in (lora, bare)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_the_rank_follows_from_the_number_of_weights_and_is_at_most_full(base: Path):
+    encoder = load_base(str(base), unet=False, vae=False).text_encoder
+    # Two layers, each of four 32 x 32 and two 32 x 64 matrices: 896 weights a rank.
+    assert [lora_rank("lora-text", encoder, weights) for weights in (10, 3 * 896, 10**9)] == [1, 3, 32]
+
+
+def test_lora_on_the_text_encoder_can_be_aligned_and_on_the_unet_not(job: Callable[..., Job]):
+    aligned = LORA | {"w_prompt": 5.0}
+    run_job(job(Arm(name="text", kind="lora-text", training=aligned, weights=1500), training=TRAINING | aligned))
+    with pytest.raises(SurdError, match="aligns no prompt"):
+        run_job(job(Arm(name="unet", kind="lora-unet", training=aligned, weights=1500), training=TRAINING | aligned))
+
+
+def test_compel_weighs_the_words_that_carry_facts():
+    texts = weighed(["Two red cats are sleeping (quietly) under a well-known tree.", "It is late."], 1.25)
+    assert texts == [
+        "(Two)1.25 (red)1.25 (cats)1.25 are (sleeping)1.25 \\(quietly\\) under a (well-known)1.25 (tree)1.25.",
+        "It is late.",
+    ]
+
+
+def test_prompts_without_weights_are_encoded_by_compel_as_by_the_base(base: Path):
+    pipe = load_base(str(base))
+    encoded = CompelPipeline(pipe).compel(["two red cats", "(two)1.25 red cats"])
+    plain = encode_prompts(pipe, ["two red cats"]).states[0]
+    assert torch.equal(encoded[0], plain) and not torch.equal(encoded[1], plain)
+
+
+def test_an_arm_of_weighed_prompts_is_drawn_by_the_base(job: Callable[..., Job]):
+    arm = job(Arm(name="compel", kind="compel"))
+    for file in arm.prompts.values():
+        assert list(write_texts(file, "compel")) == [one.prompt for one in read_eval_prompts(file)]
+    run_job(arm)
+    assert arm.done() and any("1.25" in text for text in arm.texts("a"))
+
+
+def test_texts_are_made_anew_when_the_prompts_change(tmp_path: Path):
+    file = tmp_path / "a.jsonl"
+    for texts in (["a red cat"], ["a red cat", "two dogs"]):
+        file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+        assert list(write_texts(file, "compel")) == texts
+
+
 def test_an_arm_reads_the_column_of_its_llm(job: Callable[..., Job], build: tiny.TinyBuild):
     columns = build.root / "columns"
     for name in ("llm-random-l2", "llm-random-all-layers", "llm-tiny-all-layers"):
@@ -122,18 +209,38 @@ def test_an_arm_reads_the_column_of_its_llm(job: Callable[..., Job], build: tiny
         column(layer=3)
 
 
-def test_a_random_llm_has_the_shapes_and_tokens_of_another_and_its_weights_from_the_seed(tmp_path: Path, base: Path):
+@pytest.fixture
+def llm(tmp_path: Path, base: Path) -> Path:
+    """The folder of a causal LM of two layers."""
     config = LlamaConfig(
-        vocab_size=80, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
-    )
+        vocab_size=80, hidden_size=tiny.LLM_WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(tmp_path / "llm")
     AutoTokenizer.from_pretrained(base / "tokenizer").save_pretrained(tmp_path / "llm")
-    one, same, other = (random_llm(tmp_path / "llm", tmp_path / str(at), seed) for at, seed in enumerate((0, 0, 1)))
-    models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (tmp_path / "llm", one, same, other)]
+    return tmp_path / "llm"
+
+
+def test_an_arm_that_attaches_an_llm_is_trained_from_its_column_and_draws_with_it(
+    job: Callable[..., Job], build: tiny.TinyBuild, llm: Path
+):
+    build.add_columns("tokens")
+    file = build.root / "columns" / f"{tiny.COLUMN}-tokens" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model": str(llm), "revision": revision(str(llm))}))
+    training = {"llm_role": "attach", "w_llm": 0.0, "queries": 4, "connector_depth": 1}
+    attach = job(Arm(name="attach", training=training, column="l2-tokens"))
+    assert attach.settings().llm_column == f"{tiny.COLUMN}-tokens"
+    run_job(attach)
+    assert attach.done() and json.loads(attach.file.read_text())["result"]["llm_column"] == f"{tiny.COLUMN}-tokens"
+
+
+def test_a_random_llm_has_the_shapes_and_tokens_of_another_and_its_weights_from_the_seed(tmp_path: Path, llm: Path):
+    one, same, other = (random_llm(llm, tmp_path / str(at), seed) for at, seed in enumerate((0, 0, 1)))
+    models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (llm, one, same, other)]
     shapes = [{name: weight.shape for name, weight in model.state_dict().items()} for model in models]
     assert shapes[0] == shapes[1]
     weights = [model.model.layers[0].mlp.up_proj.weight for model in models]
     assert torch.equal(weights[1], weights[2])
     assert not torch.equal(weights[1], weights[3]) and not torch.equal(weights[0], weights[1])
     text = "two red cats"
-    assert AutoTokenizer.from_pretrained(one)(text) == AutoTokenizer.from_pretrained(tmp_path / "llm")(text)
+    assert AutoTokenizer.from_pretrained(one)(text) == AutoTokenizer.from_pretrained(llm)(text)

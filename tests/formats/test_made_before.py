@@ -27,14 +27,15 @@ RAISED_SINCE = {
     "collect", "fetch", "decode", "clean", "dedup", "safety", "caption", "rewrite", "correct", "select", "pack",
     "report",
 }  # fmt: skip
+#: They are done again where another kind of processor computes the last digit of what they read otherwise.
+FOLLOWING = {"embed"}
 
 
-@pytest.fixture(scope="module")
-def before(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("before")
+@pytest.fixture
+def before(tmp_path) -> Path:
     with tarfile.open(ARCHIVE) as tar:
-        tar.extractall(folder, filter="data")
-    return folder
+        tar.extractall(tmp_path, filter="data")
+    return tmp_path
 
 
 def files_of(root: Path) -> dict[str, bytes]:
@@ -47,7 +48,7 @@ def test_a_build_is_sound_and_not_redone(before):
     found = files_of(root)
     checked = [*verify(build, read_manifests(build)), *verify_stages(build)]
     assert [finding for one in checked for finding in one.findings] == []
-    assert redone(run_all(root, BuildConfig.model_validate(record.config))) == RAISED_SINCE
+    assert RAISED_SINCE <= redone(run_all(root, BuildConfig.model_validate(record.config))) <= RAISED_SINCE | FOLLOWING
     if not RAISED_SINCE:
         assert files_of(root) == found
 
@@ -91,7 +92,7 @@ def test_a_training_goes_on_from_its_checkpoint(before, tmp_path):
     from sur_adapter import train
     from sur_adapter.training.config import TrainConfig
 
-    out = tmp_path / "adapter"
+    out = tmp_path / "continued"
     shutil.copytree(before / "adapter", out)
     pattern = str(before / "build/shards/surd-{00000..00001}.tar")
     options = {"batch_size": 2, "feed_forward": 16, "heads": 2, "depth": 1, "w_llm": 0.0, "checkpoint_every": 2}

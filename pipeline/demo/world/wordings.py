@@ -39,9 +39,9 @@ def people_sentence(scene: Scene, rng: random.Random) -> str:
 def tier_sentence(tier: Tier, scene: Scene, rng: random.Random) -> str:
     """A sentence or text of tier b, c, d or e that states every fact of a scene.
 
-    The text encoder reads 77 tokens, the first and last of them marks, which is about 60 words; it does not see the
-    rest of a text of tier d. Of those, about two thirds state all facts within their first 60 words; of the others the
-    encoder sees some facts only.
+    A text of tier d is longer than what the text encoder reads: its 77 tokens end after 30 to 56 words (median 47), as
+    it splits ordinary words into pieces. Two thirds of these texts are made with all facts in their first 60 words;
+    the encoder is shown every fact by 60 % of them, some fact by 31 %, and none by 9 % (600 texts of world 5000).
     """
     if tier == "c":
         return _sentence(Phrases(scene, lexicon("test"), rng), "plain", rng)

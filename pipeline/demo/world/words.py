@@ -231,7 +231,7 @@ def content(phrase: str) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def lemma(word: str) -> str:
-    """A rough stem: "rowing", "rower" and "rows" are one, "rowe"; only for telling whether two words are related."""
+    """A rough stem: "rowing", "rower" and "rows" are one, "row"; only for telling whether two words are related."""
     for ending in ("ings", "ing", "ers", "er", "ors", "or", "ies", "ied", "ed", "es", "s", "y", "e"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word.removesuffix(ending)

@@ -59,7 +59,7 @@ def test_tier_a_is_byte_for_byte_what_it_was_before_there_were_tiers(tmp_path):
 def test_all_tiers_show_the_same_scenes_and_differ_in_the_sentence_alone(tmp_path):
     tiers = {}
     for tier in TIERS:
-        eval_prompts.write(tmp_path / f"{tier}.jsonl", 5000, 2, tier)
+        eval_prompts.write(tmp_path / f"{tier}.jsonl", 5000, 1, tier)
         tiers[tier] = [json.loads(line) for line in (tmp_path / f"{tier}.jsonl").read_text().splitlines()]
         assert {line.get("tier") for line in tiers[tier]} == {None if tier == "a" else tier}
     for tier in MADE:

@@ -13,7 +13,7 @@ from surd.pipeline.report.entries import choose
 from surd.pipeline.report.funnel import funnel
 from surd.pipeline.report.page import histogram
 from surd.pipeline.stages import STAGES
-from surd.schemas import BuildConfig, BuildRecord, ColumnManifest, Corrected, Reason, Selected
+from surd.schemas import BuildConfig, BuildRecord, ColumnManifest, Corrected, Reason, Scored, Selected
 from tests.pipeline.report.report_builds import HOSTILE, LOSSES, Page, key_of, make_page, write_build
 
 
@@ -78,6 +78,21 @@ def test_models_that_know_the_demo_alone_are_said_to_say_nothing_of_other_pictur
         build.write_json("build.json", BuildRecord(config=config, versions={}, models=models))
         warned[source] = "The clip and the captioner of this build are the demo’s" in make_page(build)
     assert warned == {"demo": False, "folder:photos": True}
+
+
+def test_the_quality_of_the_samples_is_shown_where_it_was_measured(tmp_path: Path) -> None:
+    build = write_build(tmp_path / "b", 9)
+    without = make_page(build)
+    rows = [Scored(key=row.key) for row in build.read_rows("select", 0, Selected)]
+    build.write_rows("score", 0, Scored, rows)
+    assert make_page(build) == without and "BRISQUE" not in without
+    kept = [row.key for row in build.read_rows("select", 0, Selected) if row.kept]
+    measured = {key: 20.0 + place for place, key in enumerate(kept)}
+    rows = [row.model_copy(update={"brisque": measured.get(row.key, 99.0)}) for row in rows]
+    build.write_rows("score", 0, Scored, rows)
+    said = " ".join(Page(make_page(build)).text.split())
+    assert f"How good are the pictures? BRISQUE median {20 + (len(kept) - 1) / 2:.1f}" in said, "of the kept ones"
+    assert "CLIP-IQA" not in said
 
 
 def test_a_column_made_from_images_names_neither_a_prompt_nor_a_layer(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-from sur_adapter.adapter import SURAdapter
 from sur_adapter.cli.evaluate import show
 from sur_adapter.evaluation.bootstrap import bootstrap
 from sur_adapter.evaluation.config import EvalConfig
@@ -29,71 +25,6 @@ from surd.schemas.errors import SurdError
 from tests.sur_adapter.tiny_transformers import KINDS, T5_WIDTH, save_tiny_transformer
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
-LABELS = ["background:red", "background:blue", "count:1", "count:2"]
-
-
-@pytest.fixture(scope="module")
-def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier that really tells a red picture from a blue one, and answers "count:1" to everything."""
-    folder = tmp_path_factory.mktemp("judge")
-    torch.manual_seed(0)
-    labels = dict(enumerate(LABELS))
-    config = ViTConfig(
-        image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        id2label=labels, label2id={label: place for place, label in labels.items()},
-    )  # fmt: skip
-    config.accuracy = {"background": 1.0}
-    model = ViTForImageClassification(config).eval()
-    processor = ViTImageProcessor(size={"height": 16, "width": 16})
-    processor.save_pretrained(folder)
-    red, blue = (Image.new("RGB", (16, 16), colour) for colour in COLOURS.values())
-    with torch.no_grad():
-        seen = model.vit(processor(images=[red, blue], return_tensors="pt")["pixel_values"]).last_hidden_state[:, 0]
-        towards = seen[0] - seen[1]
-        model.classifier.weight.zero_()
-        model.classifier.weight[0], model.classifier.weight[1] = towards, -towards
-        middle = (seen.mean(0) * towards).sum()
-        model.classifier.bias.copy_(torch.stack([-middle, middle, torch.tensor(5.0), torch.tensor(0.0)]))
-    model.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def prompt_file(tmp_path: Path) -> Path:
-    """Eight prompts with their facts, keywords and true pictures."""
-    (tmp_path / "real").mkdir()
-    lines = []
-    for number in range(8):
-        colour = ("red", "blue")[number % 2]
-        Image.new("RGB", (32, 32), COLOURS[colour]).save(tmp_path / f"real/{number}.png")
-        lines.append({
-            "prompt": f"one cat on {colour}",
-            "category": ("colour", "counting")[number // 4],
-            "facts": {"background": colour, "count": "1"},
-            "complex": f"masterpiece, 1 cat, {colour}",
-            "image": f"real/{number}.png",
-        })  # fmt: skip
-    file = tmp_path / "prompts.jsonl"
-    file.write_text("\n".join(map(json.dumps, lines)) + "\n")
-    return file
-
-
-@pytest.fixture
-def asked(base: Path, prompt_file: Path, judge_folder: Path, tmp_path: Path) -> Callable[..., EvalConfig]:
-    torch.manual_seed(0)
-    adapter = SURAdapter(width=32, heads=4, feed_forward=64, eta=1.0, base_model=str(base))
-    torch.nn.init.normal_(adapter.fc.weight)
-    adapter.save_pretrained(tmp_path / "adapter")
-    defaults = {
-        "prompts": prompt_file,
-        "adapter": tmp_path / "adapter",
-        "judge": str(judge_folder),
-        "out": tmp_path / "eval",
-        "seeds": 2,
-        "steps": 2,
-        "device": "cpu",
-    }
-    return lambda **fields: EvalConfig.model_validate(defaults | fields)
 
 
 def test_a_fact_judge_gives_value_and_probability_of_each_group(judge_folder: Path) -> None:
@@ -128,6 +59,20 @@ def test_public_benchmarks_are_read_as_they_are(tmp_path: Path) -> None:
     for name, (text, category, prompt) in files.items():
         (tmp_path / name).write_text(text)
         assert read_eval_prompts(tmp_path / name) == [EvalPrompt(prompt=prompt, category=category)]
+
+
+def test_a_folder_of_text_files_is_one_prompt_each_and_they_keep_their_names(tmp_path: Path) -> None:
+    for name, text in {"stanford8": "Two dogs\nrun.\n", "10": "A cat.", "empty": "\n"}.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+    (tmp_path / "README.md").write_text("no prompt")
+    found = read_eval_prompts(tmp_path)
+    assert [(one.name, one.prompt, one.number) for one in found] == [
+        ("10", "A cat.", 0), ("stanford8", "Two dogs run.", 1),
+    ]  # fmt: skip
+    for file in tmp_path.glob("*.txt"):
+        file.unlink()
+    with pytest.raises(SurdError, match=r"--prompts: .* holds no prompts; put one into each of its \.txt files"):
+        read_eval_prompts(tmp_path)
 
 
 def test_our_categories_come_first() -> None:
@@ -228,24 +173,13 @@ def test_pictures_of_another_run_are_never_judged(asked: Callable[..., EvalConfi
 
 
 def test_a_clip_judge_scores_prompts_without_facts(
-    asked: Callable[..., EvalConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: Callable[..., EvalConfig], tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "color_val.txt").write_text("red cat\nblue dog\n")
-    model = {"embed_dim": 16, "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}}
-    model["text_cfg"] = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
-    folder = tmp_path / "clip"
-    _save_clip(folder, model)
-    monkeypatch.chdir(tmp_path.parent)
-    result = evaluate(asked(prompts=tmp_path / "color_val.txt", judge=f"clip:{tmp_path.name}/clip"))
+    monkeypatch.chdir(clip_folder.parent.parent)
+    ref = f"clip:{clip_folder.relative_to(clip_folder.parent.parent)}"
+    result = evaluate(asked(prompts=tmp_path / "color_val.txt", judge=ref))
     assert result.unit == "CLIP score" and set(result.categories) == {"colour"} and result.kid is None
-
-
-def test_a_vqa_judge_names_the_models_of_the_installed_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = types.ModuleType("t2v_metrics")
-    library.__dict__.update(list_all_vqascore_models=lambda: ["qwen2.5-vl-7b", "clip-flant5-xl"])
-    monkeypatch.setitem(sys.modules, "t2v_metrics", library)
-    with pytest.raises(SurdError, match=r"--judge is 'vqa:qwen2.5-vl': .*such as vqa:qwen2\.5-vl-7b"):
-        load_judge("vqa:qwen2.5-vl")
 
 
 def test_a_judge_that_lacks_a_weight_names_it(judge_folder: Path, tmp_path: Path) -> None:
@@ -281,8 +215,15 @@ def test_mistakes_are_one_sentence(asked: Callable[..., EvalConfig], tmp_path: P
         ({"judge": str(tmp_path)}, r"--judge: .* cannot be loaded"),
         ({"judge": "clip:no-such-model"}, r"--judge clip is 'no-such-model': open_clip has no model of that name"),
         ({"judge": f"clip:{judge_folder}"}, r"has no open_clip_config\.json"),
-        ({"quality": ["brisque"], "limit": 1, "seeds": 1}, r"--quality: 'brisque' needs pyiqa"),
-        ({"judge": "vqa:clip-flant5-xl"}, r"needs t2v-metrics, which is not installed"),
+        ({"quality": ["musiq"]}, r"--quality: 'musiq' is neither brisque nor clip-iqa, and pyiqa, .* is not installed"),
+        ({"quality": ["clip-iqa"]}, r"--quality: 'clip-iqa' names no model, and --judge is not a clip judge; write"),
+        ({"quality": ["clip-iqa:RN50"]}, r"--quality clip-iqa is 'RN50': this names a model without its weights"),
+        ({"quality": [f"clip-iqa:{judge_folder}"]}, r"--quality: clip-iqa:.* has no open_clip_config\.json"),
+        ({"judge": f"vqa:{judge_folder}"}, r"--judge: 'vqa:.*' cannot be loaded .*says 'vit'"),
+        (
+            {"judge": "vqa:no/such/folder"},
+            r"--judge: 'vqa:.*there is no such folder.*write vqa: and the folder or hub id",
+        ),
         ({"adapter": tmp_path}, r"--adapter: .* holds no config.json"),
     ]
     if not torch.cuda.is_available():
@@ -306,14 +247,3 @@ def test_a_picture_that_cannot_be_read_is_named(asked: Callable[..., EvalConfig]
         SurdError, match=r"--out: .* cannot be used \(run.json is not a record of a run\); name another folder"
     ):
         evaluate(asked(limit=1))
-
-
-def _save_clip(folder: Path, model: dict[str, Any]) -> None:
-    import open_clip
-    from safetensors.torch import save_file
-
-    folder.mkdir()
-    config = {"model_cfg": model, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    torch.manual_seed(0)
-    save_file(open_clip.CLIP(**model).state_dict(), folder / "open_clip_model.safetensors")
