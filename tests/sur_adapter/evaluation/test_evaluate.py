@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from sur_adapter.adapter import SURAdapter
 from sur_adapter.cli.evaluate import show
 from sur_adapter.evaluation.bootstrap import bootstrap
 from sur_adapter.evaluation.config import EvalConfig
