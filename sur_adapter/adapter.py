@@ -160,7 +160,7 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         return SURAdapterOutput(states=y_BTD, encoder_states=h_BTD, output=o_BTD, llm_target=target)
 
     def carry(self, llm_BLW: Tensor, llm_mask_BL: Tensor) -> Tensor:
-        """LLM states of tokens [B, L, llm_width] as ``attach`` reads them, [B, L, width]; zeros where no token is."""
+        """LLM states of tokens [B, L, llm_width] as ``attach`` reads them, [B, 1 + L, width]; zeros where none is."""
         assert self.attachment is not None, "this adapter reads no LLM"
         carried: Tensor = self.attachment.project((llm_BLW - self.llm_mean) / self.llm_std, llm_mask_BL)
         return carried

@@ -4,6 +4,9 @@ read.
 The resampler follows ELLA's (arXiv 2403.05135): learned queries attend to the LLM's tokens, and the timestep of the
 denoiser shifts and scales every layer, so that a picture's outline and its details may come from other words. Two
 lesser connectors exist to be compared with it: ``resampler`` without the timestep, and ``mlp``, token by token.
+
+Beside it runs one linear map of the LLM's mean state, added to every text state alike: of the parts here it learns
+fastest and carries over best to words that no training had.
 """
 
 from __future__ import annotations
@@ -79,9 +82,9 @@ class ResamplerBlock(nn.Module):
 class LLMAttachment(nn.Module):
     """What text states read of an LLM, ``f(y, tokens, timestep)``, to be added to them; exactly zero before training.
 
-    ``project`` is done once a prompt: the LLM's states [B, L, llm_width] become ``carried`` [B, L, width], zeros where
-    there is no token. ``forward`` is done at every step of the denoiser. A row of ``carried`` that is all zeros, as the
-    unconditional branch has, gives exactly zero.
+    ``project`` is done once a prompt: the LLM's states [B, L, llm_width] become ``carried`` [B, 1 + L, width], first
+    what follows from their mean, then the tokens, zeros where there is none. ``forward`` is done at every step of the
+    denoiser. Of a prompt whose ``carried`` is all zeros, as the unconditional branch has it, it gives exactly zero.
     """
 
     def __init__(self, width: int, llm_width: int, connector: Connector, depth: int, queries: int) -> None:
@@ -91,6 +94,7 @@ class LLMAttachment(nn.Module):
             heads -= 1
         self.connector, self.width = connector, width
         modulated = connector == "timestep"
+        self.summary = nn.Sequential(nn.LayerNorm(llm_width), nn.Linear(llm_width, width))
         self.input = nn.Sequential(nn.LayerNorm(llm_width), nn.Linear(llm_width, width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) if modulated else None
         self.blocks = nn.ModuleList()
@@ -104,15 +108,20 @@ class LLMAttachment(nn.Module):
         self.norm_states, self.norm_read = nn.LayerNorm(width), TimestepNorm(width, modulated)
         self.read = CrossAttention(width, heads)
         self.join = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        for parameter in self.join[-1].parameters():
-            nn.init.zeros_(parameter)
+        for last in (self.join[-1], self.summary[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def project(self, llm_BLW: Tensor, mask_BL: Tensor) -> Tensor:
-        """The LLM's states of L tokens [B, L, llm_width] as ``carried`` [B, L, width]; ``mask_BL``: nonzero where a
+        """The LLM's states of L tokens [B, L, llm_width] as ``carried`` [B, 1 + L, width]; ``mask_BL``: nonzero where a
         token is real. Every real token is told its place, and none of them is all zeros."""
+        mask_BL1 = mask_BL[..., None].to(llm_BLW.dtype)
+        count_B1 = mask_BL1.sum(dim=1)
+        mean_BW = (llm_BLW * mask_BL1).sum(dim=1) / count_B1.clamp(min=1)
         carried = self.input(llm_BLW)
         carried = F.layer_norm(carried, carried.shape[-1:]) + positions(llm_BLW.shape[1], self.width).to(carried)
-        return carried * mask_BL[..., None].to(carried.dtype)
+        summary_BD = self.summary(mean_BW) * (count_B1 > 0)
+        return torch.cat([summary_BD[:, None].to(carried), carried * mask_BL1.to(carried.dtype)], dim=1)
 
     def tokens(self, carried_BLD: Tensor, timesteps_B: Tensor) -> tuple[Tensor, Tensor]:
         """What the text states read at these timesteps: tokens [B, Q, width] and their mask [B, Q]."""
@@ -127,6 +136,7 @@ class LLMAttachment(nn.Module):
 
     def forward(self, y_BTD: Tensor, carried_BLD: Tensor, timesteps_B: Tensor) -> Tensor:
         """What text states ``y_BTD`` [B, T, width] read of the LLM at ``timesteps_B`` [B], or one for all."""
+        summary_B1D, carried_BLD = carried_BLD[:, :1], carried_BLD[:, 1:]
         there_B = carried_BLD.detach().abs().amax(dim=(1, 2)) > 0
         tokens_BQD, mask_BQ = self.tokens(carried_BLD, timesteps_B)
         mask_BQ = mask_BQ | ~there_B[:, None]  # a softmax over nothing is not a number; what it gives is left out below
@@ -134,7 +144,7 @@ class LLMAttachment(nn.Module):
         states_BTD = self.norm_states(y_BTD) + positions(y_BTD.shape[1], self.width).to(y_BTD)
         states_BTD = states_BTD + self.read(states_BTD, tokens_BQD, mask_BQ)
         read_BTD = self.join(self.norm_read(states_BTD, self._time(timesteps_B, carried_BLD)))
-        return read_BTD.to(y_BTD.dtype).masked_fill(~there_B[:, None, None], 0)
+        return (read_BTD + summary_B1D).to(y_BTD.dtype).masked_fill(~there_B[:, None, None], 0)
 
     def _time(self, timesteps_B: Tensor, like: Tensor) -> Tensor:
         if self.time is None:
