@@ -107,7 +107,7 @@ class LLMAttachment(nn.Module):
         self.norm_tokens = TimestepNorm(width, modulated)
         self.norm_states, self.norm_read = nn.LayerNorm(width), TimestepNorm(width, modulated)
         self.read = CrossAttention(width, heads)
-        self.join = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.join = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         for last in (self.join[-1], self.summary[-1]):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)

@@ -106,18 +106,21 @@ def demo(
     param: Params = [],  # noqa: B006
     overwrite: Overwrite = False,
 ) -> None:
-    """The whole job on the embedded demo world: build, train the adapter, generate images with and without it.
+    """The whole job on the embedded demo world: build, train the adapter, measure what its pictures gain.
 
     Ends with one JSON line, also written to `summary.json` in the build.
     """
-    from surd.flows.demo_job import TrainingFailed, train_and_generate
+    from surd.flows.demo_job import TrainingFailed, train_and_measure
     from surd.flows.request import parse_params
 
     summary = _build("demo", out, None, parse_params(param) | {"source": "demo"}, overwrite)
     try:
-        figures = train_and_generate(summary, out, steps, overwrite)
+        figures = train_and_measure(summary, out, steps, overwrite)
     except TrainingFailed as error:
         raise typer.Exit(error.args[0]) from None
+    effect = figures["effect"]
+    gain = f"{effect['adapter'] - effect['base']:+.1f} ± {effect['half_interval']}"
+    print(f"right by the judge: base {effect['base']}%, adapter {effect['adapter']}%, {gain}")
     print(printable(f"report: {figures['report']}\ngrid: {figures['grid']}", lines=True))
     print(json_line(figures))
 

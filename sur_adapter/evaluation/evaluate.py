@@ -21,7 +21,7 @@ from sur_adapter.base_model import Pipeline, load_base, networks, pick_device
 from sur_adapter.evaluation.bootstrap import bootstrap
 from sur_adapter.evaluation.config import Compared, EvalConfig, EvalResult
 from sur_adapter.evaluation.image_quality import ImageMetric, load_image_metric
-from sur_adapter.evaluation.judge import load_judge
+from sur_adapter.evaluation.judge import Verdict, load_judge
 from sur_adapter.evaluation.kid import kid, paired_kernel
 from sur_adapter.evaluation.prompts import EvalPrompt, by_category, read_eval_prompts
 from sur_adapter.evaluation.protocol import check_protocol, write_protocol
@@ -36,7 +36,7 @@ from surd.schemas.errors import SurdError
 #: The categories of the paper's own evaluation.
 PAPER_CATEGORIES = ("action", "colour", "counting")
 LEAST_FOR_KID = 16
-GRID_ROWS = 2
+GRID_ROWS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def evaluate(config: EvalConfig, on_pictures: Callable[[int, int], None] | None 
     laid = write_protocol(config, prompts, files)  # before judging, which may take longer
     result = _result(config, base, judge, metrics, prompts, files)
     result = result.model_copy(update={"protocol": laid, "seconds": round(time.perf_counter() - started_at, 1)})
-    _grid(config.out / "grid.png", prompts, files)
+    _grid(config.out / "grid.png", prompts, files, judge)
     write_json(config.out / "result.json", result.model_dump())
     return result
 
@@ -254,15 +254,26 @@ def _claim(config: EvalConfig, prompts: list[EvalPrompt], adapter: SURAdapter, p
         raise SurdError(f"--out: {str(config.out)!r} cannot be used ({error}); name another folder") from error
 
 
-def _grid(path: Path, prompts: list[EvalPrompt], files: dict[str, np.ndarray]) -> None:
-    """The first prompts of each category, with one picture of every arm and, if all have one, the real picture."""
+def _grid(path: Path, prompts: list[EvalPrompt], files: dict[str, np.ndarray], judge: Judge) -> None:
+    """The first prompt of each category, with one picture of every arm, the judge's verdict under it, and, if all have
+    one, the real picture."""
     rows = [index for indices in by_category(prompts).values() for index in indices[:GRID_ROWS]]
     columns: dict[str, list[Path]] = {name: [paths[0, index] for index in rows] for name, paths in files.items()}
     real = [prompts[index].image for index in rows]
     if all(real):
         columns["real"] = [file for file in real if file]
     shown = {name: [_load(file) for file in column] for name, column in columns.items()}
-    draw_grid([f"{prompts[index].category}: {prompts[index].prompt}" for index in rows], shown).save(path)
+    verdicts = {name: judge(column, [prompts[index] for index in rows])[0] for name, column in columns.items()}
+    captions = {name: [_said(verdict, judge.unit) for verdict in found] for name, found in verdicts.items()}
+    draw_grid([f"{prompts[index].category}: {prompts[index].prompt}" for index in rows], shown, captions).save(path)
+
+
+def _said(verdict: Verdict, unit: str) -> str:
+    """A verdict as the grid shows it: right, wrong with the facts that are not there, or the score."""
+    if unit != "accuracy":
+        return f"{unit} {verdict.score:.2f}"
+    missing = [group for group, shows in verdict.facts.items() if not shows]
+    return "right" if verdict.score else f"wrong: {', '.join(missing)}"
 
 
 def _load(file: Path) -> Image.Image:

@@ -10,26 +10,36 @@ CELL = 192
 TEXT_WIDTH = 240
 GAP = 8
 HEADER = 32
+CAPTION = 22
 FONT_SIZE = 15
 INK, PAPER = "#222222", "#ffffff"
 
 
-def draw_grid(prompts: Sequence[str], columns: Mapping[str, Sequence[Image.Image]]) -> Image.Image:
-    """A row per prompt: the prompt, then its image of each column under the column's name.
+def draw_grid(
+    prompts: Sequence[str],
+    columns: Mapping[str, Sequence[Image.Image]],
+    captions: Mapping[str, Sequence[str]] | None = None,
+) -> Image.Image:
+    """A row per prompt: the prompt, then its image of each column under the column's name, and under each image its
+    caption, if the column has some.
 
     Images smaller than a cell are enlarged by the largest whole factor that fits, larger ones are shrunk.
     """
     font = ImageFont.load_default(FONT_SIZE)
     width = TEXT_WIDTH + len(columns) * (CELL + GAP) + GAP
-    sheet = Image.new("RGB", (width, HEADER + len(prompts) * (CELL + GAP)), PAPER)
+    height = CELL + GAP + (CAPTION if captions else 0)
+    sheet = Image.new("RGB", (width, HEADER + len(prompts) * height), PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, (name, images) in enumerate(columns.items()):
         left = TEXT_WIDTH + GAP + column * (CELL + GAP)
         draw.text((left + CELL / 2, HEADER / 2), name, INK, font, anchor="mm")
         for row, image in enumerate(images):
-            sheet.paste(_fit(image), (left, HEADER + row * (CELL + GAP)))
+            sheet.paste(_fit(image), (left, HEADER + row * height))
+            if captions and name in captions:
+                place = (left + CELL / 2, HEADER + row * height + CELL + CAPTION / 2)
+                draw.text(place, captions[name][row], INK, font, anchor="mm")
     for row, prompt in enumerate(prompts):
-        top = HEADER + row * (CELL + GAP)
+        top = HEADER + row * height
         draw.multiline_text((GAP, top + CELL / 2), _wrap(prompt, font), INK, font, anchor="lm")
     return sheet
 

@@ -47,6 +47,8 @@ def test_the_whole_job_ends_with_its_figures_and_the_second_time_redoes_no_stage
     assert figures["train"]["steps"] == 2 and figures["train"]["loss_first"] > 0
     assert lines[-3:-1] == [f"report: {out / 'report.html'}", f"grid: {out / 'grid.png'}"]
     assert (out / "report.html").exists() and (out / "grid.png").exists()
+    effect = figures["effect"]
+    assert lines[-4].startswith(f"right by the judge: base {effect['base']}%, adapter {effect['adapter']}%, ")
 
     shards = {path: path.read_bytes() for path in (out / "shards").iterdir()}
     again = run()
