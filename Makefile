@@ -9,7 +9,7 @@ PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Downloading) size=$${rest\#\#*\(}; case "$$rest" in *" MB)") [ "$${size%%.*}" -lt 50 ] || echo "  downloading $$rest";; esac;; \
 	Installing) [ $$n -eq 0 ] || echo "  installing $$n packages, which takes a minute or two";; esac; done
 
-.PHONY: help env demo test test-fuzz test-slow bench bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-hostile
+.PHONY: help env demo test test-fuzz test-slow bench bench-attach bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-hostile
 .PHONY: bench-metadata bench-shards bench-stages bench-train bench-vision lint clean
 
 help:  ## show this list
@@ -40,6 +40,9 @@ test-slow: env  ## run the tests that take minutes or need extras (pip install '
 	@$(BIN)/python -m pytest -m slow
 
 bench: bench-stages bench-curation  ## both benchmarks below, one after the other (about 10 minutes)
+
+bench-attach: env  ## what it costs to attach an LLM, in training and in drawing (3 minutes)
+	@$(BIN)/python -m tests.bench.attach
 
 bench-curation: SEED ?= 9100
 bench-curation: SIZE ?= 1000

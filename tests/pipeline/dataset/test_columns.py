@@ -109,6 +109,15 @@ def test_pooled_columns_are_pooled_from_the_token_column_without_loss(built):
         torch.testing.assert_close(mean[key], states.float().mean(0), rtol=1e-5, atol=1e-4)
 
 
+def test_the_mean_over_all_layers_is_one_column_of_tokens_whatever_the_layers(copied):
+    (name,) = embed(copied, **{"embed.pooling": ["all-layers"], "embed.layers": [1, 2]})
+    assert name == "llm-tiny-llama-all-layers"
+    manifest = columns_present(copied.build)[name]
+    assert (manifest.layer, manifest.pooling, manifest.of_tokens) == (None, "all-layers", True)
+    assert manifest.shape == [None, manifest.width]
+    assert all(states.ndim == 2 for states in column(copied.root, name).values())
+
+
 def test_states_are_stored_without_loss_in_the_dtype_they_were_computed_in(copied, tiny_llm):
     for dtype in ("float32", "bfloat16", "float16"):
         fields = {"models.dtype": dtype, "embed.pooling": ["tokens"], "embed.layers": [2]}

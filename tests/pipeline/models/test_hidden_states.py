@@ -66,6 +66,16 @@ def test_every_layer_and_pooling_is_the_bare_models_own(model, tokenizer):
             torch.testing.assert_close(states[layer, pooling], pooled(expected[layer], pooling), atol=1e-5, rtol=1e-4)
 
 
+def test_the_mean_over_all_layers_is_of_each_normalised(model, tokenizer):
+    reader = HiddenStates(model, tokenizer, "cpu")
+    rows = reader.tokens(TEXTS)
+    for at, states in reader.read(TEXTS, [(None, "all-layers"), (1, "tokens")], 16):
+        layers = torch.stack(bare(model, rows[at]))
+        expected = torch.nn.functional.layer_norm(layers, layers.shape[-1:]).mean(0)
+        torch.testing.assert_close(states[None, "all-layers"], expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(states[1, "tokens"], layers[1], atol=1e-5, rtol=1e-4)
+
+
 def test_layers_above_the_highest_wanted_are_not_computed(model, tokenizer):
     reader = HiddenStates(model, tokenizer, "cpu")
     ran = []
