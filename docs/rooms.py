@@ -18,7 +18,7 @@ from surd.pipeline.stages import STAGES  # noqa: E402
 from tests.test_rooms import ADAPTER, LEAVES, PIPELINE  # noqa: E402
 
 PICTURE = Path(__file__).with_name("rooms.svg")
-ROW, PAGE = 0.62, (11.0, 8.2)
+ROW, PAGE = 0.53, (11.0, 9.4)
 COLOURS = {
     "flows": "#e8eef7",
     "pipeline": "#eef5ea",
@@ -60,7 +60,7 @@ def column(
         each = (width - 0.1 * (len(rooms) - 1)) / len(rooms)
         for number, room in enumerate(rooms):
             at = left + number * (each + 0.1), bottom + level * ROW
-            box(axes, *at, each, ROW - 0.16, names.get(room, room), COLOURS["stage"], size=8.5)
+            box(axes, *at, each, ROW - 0.12, names.get(room, room), COLOURS["stage"], size=8.5)
     return bottom + (level + 1) * ROW
 
 
@@ -71,7 +71,7 @@ def draw() -> None:
     frame(
         axes,
         0.2,
-        7.0,
+        8.2,
         10.6,
         1.0,
         "flows/: Prefect and the command line. One record's way, from left to right:",
@@ -79,47 +79,52 @@ def draw() -> None:
     )
     width = 10.3 / len(STAGES)
     for number, stage in enumerate(STAGES):
-        box(axes, 0.35 + number * width, 7.12, width - 0.12, 0.42, stage.name, COLOURS["stage"], size=8.5)
+        box(axes, 0.35 + number * width, 8.32, width - 0.12, 0.42, stage.name, COLOURS["stage"], size=8.5)
         if number:
             axes.annotate(
                 "",
-                (0.35 + number * width, 7.33),
-                (0.23 + number * width, 7.33),
+                (0.35 + number * width, 8.53),
+                (0.23 + number * width, 8.53),
                 arrowprops={"arrowstyle": "->", "lw": 0.8},
             )
     rooms = {name: below - LEAVES for name, below in PIPELINE.items() if name not in LEAVES}
-    frame(axes, 0.2, 1.55, 7.3, 5.2, "pipeline/: a room imports only rooms below it", COLOURS["pipeline"])
+    frame(axes, 0.2, 2.75, 7.3, 5.2, "pipeline/: a room imports only rooms below it", COLOURS["pipeline"])
     column(
         axes,
         rooms,
         0.4,
-        1.7,
+        2.9,
         6.9,
         {
             "stages": "stages/: one file a stage, in the order above",
             "runner": "runner: skip, run, mark, repair one unit",
         },
     )
-    frame(axes, 7.7, 1.55, 3.1, 5.2, "sur_adapter/: the same rule", COLOURS["sur_adapter"])
-    column(axes, ADAPTER, 7.9, 1.7, 2.7, {"": "adapter, pipelines, base model"})
+    frame(axes, 7.7, 2.75, 3.1, 5.2, "sur_adapter/: the same rule", COLOURS["sur_adapter"])
+    column(axes, ADAPTER, 7.9, 2.9, 2.7, {"": "adapter, pipelines, base model"})
     axes.text(
         9.25,
-        5.75,
+        6.95,
         "reads a dataset only by its shards:\nnever imports pipeline/",
         ha="center",
         va="center",
         size=8.5,
         style="italic",
     )
-    frame(axes, 0.2, 0.2, 10.6, 1.15, "schemas/: imports nothing of ours", COLOURS["schemas"])
-    for number, text in enumerate(
-        (
-            "records, reasons, manifests",
-            "config/: what a build is asked to do",
-            "shard_format/: tar, npy, pixels, columns",
-        )
-    ):
-        box(axes, 0.4 + number * 3.45, 0.32, 3.3, 0.5, text, COLOURS["stage"], size=8.5)
+    shared = {
+        "pretrained/: models that both read": (
+            1.4, COLOURS["sur_adapter"],
+            ("weights, GGUF, hidden states", "base models and their text states", "VQA, quality"),
+        ),
+        "schemas/: imports nothing of ours": (
+            0.2, COLOURS["schemas"],
+            ("records, reasons, manifests", "config/: what a build is asked to do", "shard_format/: tar, npy, pixels"),
+        ),
+    }  # fmt: skip
+    for title, (bottom, colour, texts) in shared.items():
+        frame(axes, 0.2, bottom, 10.6, 1.1, title, colour)
+        for number, text in enumerate(texts):
+            box(axes, 0.4 + number * 3.45, bottom + 0.12, 3.3, 0.5, text, COLOURS["stage"], size=8.5)
     figure.savefig(PICTURE, metadata={"Date": None})
 
 

@@ -27,6 +27,9 @@ def run(config: TrainConfig) -> None:
 
     - No LLM: `sur-train --shards '...' --w-llm 0`
 
+    - An LLM that is read with every prompt, in drawing too: `surd columns add BUILD --pooling all-layers`, then
+      `sur-train --shards '...' --llm-role attach`
+
     - On all captions of a sample, another each epoch: `sur-train --shards '...' --caption mixed`
 
     - As the authors' own code: `sur-train --shards '...' --objective authors`
