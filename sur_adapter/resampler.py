@@ -109,8 +109,8 @@ class LLMAttachment(nn.Module):
         self.read = CrossAttention(width, heads)
         self.join = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         for last in (self.join[-1], self.summary[-1]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
 
     def project(self, llm_BLW: Tensor, mask_BL: Tensor) -> Tensor:
         """The LLM's states of L tokens [B, L, llm_width] as ``carried`` [B, 1 + L, width]; ``mask_BL``: nonzero where a

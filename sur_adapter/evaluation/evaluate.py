@@ -21,11 +21,11 @@ from sur_adapter.base_model import Pipeline, load_base, networks, pick_device
 from sur_adapter.evaluation.bootstrap import bootstrap
 from sur_adapter.evaluation.config import Compared, EvalConfig, EvalResult
 from sur_adapter.evaluation.image_quality import ImageMetric, load_image_metric
-from sur_adapter.evaluation.judge import Verdict, load_judge
+from sur_adapter.evaluation.judge import load_judge
 from sur_adapter.evaluation.kid import kid, paired_kernel
 from sur_adapter.evaluation.prompts import EvalPrompt, by_category, read_eval_prompts
 from sur_adapter.evaluation.protocol import check_protocol, write_protocol
-from sur_adapter.evaluation.verdict import Judge
+from sur_adapter.evaluation.verdict import Judge, Verdict
 from sur_adapter.files import weights_fingerprint, write_json
 from sur_adapter.sampling.draw import RenderSettings, render
 from sur_adapter.sampling.generate import with_adapter
