@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from sur_adapter.adapter import SURAdapter
+from sur_adapter.attached_llm import llm_components
 from sur_adapter.base_model import Pipeline, check_attachable, load_base, pick_device
 from sur_adapter.sampling.config import GenerateConfig
 from sur_adapter.sampling.grid import draw_grid
@@ -22,7 +23,6 @@ from sur_adapter.sampling.noise import initial_noise
 from sur_adapter.stable_diffusion import (
     SURStableDiffusionPipeline,
     SURStableDiffusionXLPipeline,
-    llm_components,
     load_adapter,
 )
 from sur_adapter.transformer_pipelines import SURPixArtSigmaPipeline, SURStableDiffusion3Pipeline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sur_adapter.adapter import SURAdapter
+from sur_adapter.attached_llm import llm_components
 from sur_adapter.base_model import encode_text, load_base
 from sur_adapter.llm import LLMReader, load_llm, revision
 from sur_adapter.resampler import CONNECTORS, LLMAttachment, sinusoids
-from sur_adapter.sampling.generate import with_adapter
-from sur_adapter.stable_diffusion import SURStableDiffusionPipeline, SURStableDiffusionXLPipeline, llm_components
+from sur_adapter.sampling.config import GenerateConfig
+from sur_adapter.sampling.generate import generate, with_adapter
+from sur_adapter.stable_diffusion import SURStableDiffusionPipeline, SURStableDiffusionXLPipeline
 from sur_adapter.training.conditions import Conditioner
 from sur_adapter.training.config import TrainConfig
 from sur_adapter.training.data import open_data
@@ -264,6 +267,20 @@ def test_a_column_that_cannot_be_attached_is_named(config: Any, build: Any) -> N
         train(config(llm_role="attach"), warn=lambda _: None)
     with pytest.raises(SurdError, match="it does not hold a vector for each token"):
         train(config(llm_role="attach", llm_column="llm-tiny-l2"), warn=lambda _: None)
+
+
+def test_an_adapter_is_drawn_with_the_llm_it_names_or_with_the_same_one_elsewhere(
+    base: Path, llm: Path, tmp_path: Path
+) -> None:
+    attached(llm, base_model=str(base)).save_pretrained(tmp_path / "adapter")
+    moved = tmp_path / "moved"
+    shutil.copytree(llm, moved)
+    pictures = []
+    for number, where in enumerate((None, str(moved))):
+        out = tmp_path / f"{number}.png"
+        generate(GenerateConfig(adapter=tmp_path / "adapter", prompt=["red cat"], out=out, steps=2, llm=where))
+        pictures.append(out.read_bytes())
+    assert pictures[0] == pictures[1]
 
 
 def test_the_command_says_it_in_one_line_and_ends_with_2(base: Path, llm: Path, tmp_path: Path) -> None:
