@@ -5,8 +5,8 @@ The resampler follows ELLA's (arXiv 2403.05135): learned queries attend to the L
 denoiser shifts and scales every layer, so that a picture's outline and its details may come from other words. Two
 lesser connectors exist to be compared with it: ``resampler`` without the timestep, and ``mlp``, token by token.
 
-Beside it runs one linear map of the LLM's mean state, added to every text state alike: of the parts here it learns
-fastest and carries over best to words that no training had.
+Beside it runs one linear map of the LLM's mean state, added to every text state alike: a direct path, which is learned
+in fewer steps than attention.
 """
 
 from __future__ import annotations

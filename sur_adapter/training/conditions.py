@@ -45,7 +45,6 @@ class Conditions:
     mask_BT: Tensor
     kept_B: Tensor
     complex_BTD: Tensor | None = None
-    complex_mask_BT: Tensor | None = None
     latents: Tensor | None = None
     llm: Tensor | None = None
     llm_mask_BL: Tensor | None = None
@@ -109,16 +108,14 @@ class Conditioner:
         if self.empty:
             simple = _where(kept_B, simple, self.empty)
         llm, llm_mask_BL = self._llm_states(batch, kept_B)
-        complex_states, complex_mask = batch.clip_complex_BTD, batch.clip_complex_mask_BT
+        complex_states = batch.clip_complex_BTD
         if config.w_prompt and complex_states is None:
-            encoded = encode_prompts(self.pipe, batch.complex)
-            complex_states, complex_mask = encoded.states, encoded.mask
+            complex_states = encode_prompts(self.pipe, batch.complex).states
         return Conditions(
             simple_BTD=simple.states.float(),
             mask_BT=simple.mask,
             kept_B=kept_B,
             complex_BTD=complex_states,
-            complex_mask_BT=complex_mask,
             latents=self._latents(batch) if config.w_denoise else None,
             llm=llm,
             llm_mask_BL=llm_mask_BL,

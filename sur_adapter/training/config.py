@@ -87,16 +87,6 @@ class TrainConfig(BaseModel):
     w_denoise: float = Field(default=1.0, ge=0, description="Weight of the denoising loss; 0 switches it off.")
     w_llm: float = Field(default=0.1, ge=0, description="Weight of LLM distillation; 0 needs no LLM column.")
     w_prompt: float = Field(default=0.1, ge=0, description="Weight of prompt alignment; 0 switches it off.")
-    prompt_loss: Literal["kl", "summary"] = Field(
-        default="kl",
-        description="Of prompt alignment. kl: divergence at every token. summary: squared error where both prompts are"
-        " padding, in which a causal text encoder keeps what it made of the whole prompt.",
-    )
-    denoise_every: int = Field(
-        default=1,
-        ge=1,
-        description="Compute the denoising loss, by far the dearest, at every so many steps only.",
-    )
     kl_direction: Literal["forward", "reverse"] = Field(
         default="forward",
         description="Of both text losses: KL(target, adapter) or, as the authors have it, KL(adapter, target). Forward"
@@ -216,9 +206,6 @@ class TrainConfig(BaseModel):
         settings = self.model_dump(mode="json", exclude=NOT_FINGERPRINTED)
         if self.caption == "simple":  # as runs from before there was a choice
             del settings["caption"]
-        for name in ("prompt_loss", "denoise_every"):
-            if settings[name] == type(self).model_fields[name].default:
-                del settings[name]
         if not self.attaches:
             settings = {name: value for name, value in settings.items() if name not in ATTACHING}
         return settings if self.lr_schedule == "constant" else settings | {"steps": self.steps}

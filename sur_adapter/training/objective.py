@@ -32,8 +32,8 @@ class Objective:
         weights = {"denoise": config.w_denoise, "llm": config.w_llm * config.distils, "prompt": config.w_prompt}
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
 
-    def __call__(self, adapter: nn.Module, conditions: Conditions, step: int = 0) -> Losses:
-        """Scalars by name, unweighted, and their weighted sum as "loss"; the denoising loss not at every ``step``.
+    def __call__(self, adapter: nn.Module, conditions: Conditions) -> Losses:
+        """Scalars by name, unweighted, and their weighted sum as "loss".
 
         A dropped caption goes through the adapter as the empty prompt and has no part in the text losses: the
         adapter learns only from the denoiser to leave it unchanged.
@@ -48,9 +48,8 @@ class Objective:
             "llm": lambda: self.distil(conditions, adapted),
             "prompt": lambda: self.align(conditions, adapted),
         }
-        left_out = {"denoise"} if step % self.config.denoise_every else set()
-        losses = {name: parts[name]() for name in self.weights if name not in left_out}
-        losses["loss"] = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        losses = {name: parts[name]() for name in self.weights}
+        losses["loss"] = torch.stack([weight * losses[name] for name, weight in self.weights.items()]).sum()
         return losses
 
     def denoise(self, conditions: Conditions, states_BTD: Tensor, timesteps_B: Tensor) -> Tensor:
@@ -84,15 +83,9 @@ class Objective:
         """KL of the adapted states to the complex prompt's, token by token, where the caption was kept.
 
         Padding counts here: Stable Diffusion's text encoder is causal, so padding holds its summary of the whole
-        prompt, and the UNet attends to all T positions alike. The tokens of two prompts stand in another order, their
-        summaries do not: with ``prompt_loss`` summary only these are compared, by squared error.
+        prompt, and the UNet attends to all T positions alike.
         """
         assert conditions.complex_BTD is not None
-        if self.config.prompt_loss == "summary":
-            assert conditions.complex_mask_BT is not None, "text states come with their mask"
-            padding_BT = ~(conditions.mask_BT.bool() | conditions.complex_mask_BT.bool()) & conditions.kept_B[:, None]
-            error_BT = (adapted.states.float() - conditions.complex_BTD.float()).square().mean(dim=-1)
-            return (error_BT * padding_BT).sum() / padding_BT.sum().clamp(min=1)
         mask_BT = conditions.kept_B[:, None].expand(adapted.states.shape[:2])
         return kl(conditions.complex_BTD, adapted.states, mask_BT=mask_BT, **self._kl())
 

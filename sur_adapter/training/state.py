@@ -201,11 +201,7 @@ class TrainState:
     def _result(self, log: Log, start: int, seconds: float) -> TrainResult:
         tenth = max(1, round(len(log) / 10))
         parts = log[:tenth], log[-tenth:]
-        known = {name: next(row[name] for row in reversed(log) if name in row) for name in log[0]}
-        first, last = (
-            {name: float(np.mean([row[name] for row in part if name in row] or known[name])) for name in log[0]}
-            for part in parts
-        )
+        first, last = ({name: float(np.mean([row[name] for row in part])) for name in log[0]} for part in parts)
         column = self.data.reads.get("llm")
         return TrainResult(
             steps=self.config.steps,

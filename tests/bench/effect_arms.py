@@ -95,16 +95,13 @@ ATTACH_MLP, ATTACH_NO_TIMESTEP, ATTACH_MIDDLE = "attach, MLP", "attach, no times
 BOTH, DISTIL, COMPEL = "attach and distil", "distil", "prompt weighting"
 LORA_UNET, LORA_TEXT = "LoRA, cross-attention", "LoRA, text encoder"
 LORA_TEXT_ALIGNED = "LoRA, text encoder, aligned"
-#: What all adapters trained on people's sentences share, beside RECIPE: words are learned from summaries, for which no
-#: UNet is run, and the denoising loss of every third step keeps the pictures right.
-PEOPLE: dict[str, Any] = {"prompt_loss": "summary", "w_prompt": 1.0, "w_denoise": 2.0, "denoise_every": 3}
-ATTACHED = PEOPLE | {"llm_role": "attach"}
+ATTACHED: dict[str, Any] = {"llm_role": "attach"}
 ARMS = (
     Arm(name=CEILING, prompts="complex", note="the ceiling: what the base model was trained on"),
     Arm(name=FLOOR, note="the floor: narrative prompts, no adapter"),
     Arm(name=ATTACH, training=ATTACHED, column="all-layers", data="people",
         note="the adapter reads the LLM: resampler with timestep, mean over all layers"),
-    Arm(name=ATTACH_NO_LLM, training=PEOPLE | {"w_llm": 0.0}, llm=None, data="people",
+    Arm(name=ATTACH_NO_LLM, training={"w_llm": 0.0}, llm=None, data="people",
         note="the same adapter on the same data, without an LLM"),
     Arm(name=ATTACH_RANDOM, training=ATTACHED, column="all-layers", llm="random", data="people",
         note="the same with an LLM of random weights, of the same shapes and tokenizer"),
@@ -113,7 +110,7 @@ ARMS = (
     Arm(name=ATTACH_MIDDLE, training=ATTACHED, column="l15-tokens", data="people"),
     Arm(name=BOTH, training=ATTACHED | {"llm_role": "both"}, column="all-layers", data="people",
         note="the LLM is read and distilled"),
-    Arm(name=DISTIL, training=PEOPLE, column="l15", data="people", note="the LLM is distilled alone"),
+    Arm(name=DISTIL, training={}, column="l15", data="people", note="the LLM is distilled alone"),
     Arm(name=OURS, training={}, note="all three losses, corrected data in varied wording, the LLM's middle layer"),
     Arm(name="no LLM distillation", training={"w_llm": 0.0}),
     Arm(name="no prompt alignment", training={"w_prompt": 0.0}),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from sur_adapter.training.data import open_data
 from sur_adapter.training.losses import denoising_loss, denoising_target, draw_noise, kl, min_snr_weights
 from sur_adapter.training.objective import make_objective
 from sur_adapter.training.state import make_adapter
-from sur_adapter.training.trainer import train
 from surd.schemas.errors import SurdError
 from tests.sur_adapter.authors_class import AuthorsClass, divergence
 
@@ -166,27 +163,6 @@ def test_a_dropped_caption_has_no_part_in_the_text_losses(config: Callable[..., 
     losses = make_objective(conditioner.pipe, asked)(module, conditions)
     assert losses["llm"] == losses["prompt"] == 0
     assert losses["denoise"] > 0
-
-
-def test_of_summaries_only_the_padding_that_both_prompts_have_is_compared(config: Callable[..., TrainConfig]) -> None:
-    asked = config(w_denoise=0, w_llm=0, prompt_loss="summary")
-    module, conditions, conditioner = given(asked)
-    assert conditions.complex_BTD is not None and conditions.complex_mask_BT is not None
-    place = torch.arange(conditions.mask_BT.shape[1])
-    masks = {"mask_BT": (place < 9).expand(4, -1), "complex_mask_BT": (place < 12).expand(4, -1)}  # the words fill all
-    conditions = dataclasses.replace(conditions, **masks)
-    loss = make_objective(conditioner.pipe, asked)(module, conditions)["prompt"]
-    real = masks["complex_mask_BT"]
-    squared = (conditions.simple_BTD - conditions.complex_BTD).square().mean(-1)  # untrained: the states as they were
-    torch.testing.assert_close(loss, squared[~real & conditions.kept_B[:, None]].mean())
-    assert (~real).any() and real.any()
-
-
-def test_the_denoising_loss_is_left_out_between_its_steps(config: Callable[..., TrainConfig]) -> None:
-    result = train(config(steps=5, denoise_every=3, w_llm=0), warn=lambda _: None)
-    log = json.loads((Path(result.adapter) / "log.json").read_text())
-    assert ["denoise" in row for row in log] == [True, False, False, True, False]
-    assert result.losses_last["denoise"] == log[3]["denoise"] and result.losses_last["prompt"] == log[4]["prompt"]
 
 
 def test_the_authors_objective_is_theirs_to_the_digit_and_denoising_teaches_nothing(
