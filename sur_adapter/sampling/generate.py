@@ -17,6 +17,7 @@ from PIL import Image
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.attached_llm import llm_components
 from sur_adapter.base_model import Pipeline, check_attachable, load_base, pick_device
+from sur_adapter.llm import MOST_TOKENS
 from sur_adapter.sampling.config import GenerateConfig
 from sur_adapter.sampling.grid import draw_grid
 from sur_adapter.sampling.noise import initial_noise
@@ -56,6 +57,7 @@ def generate(config: GenerateConfig) -> list[Path]:
         raise SurdError(f"--base: the adapter in {config.adapter} does not name its base model; name it here")
     device = pick_device(config.device)
     pipe = load_base(base, device)
+    check_lengths(pipe, prompts)
     arms = ({"without adapter": None} if config.compare else {}) | {"with adapter": adapter}
     columns = {}
     for number, (name, module) in product(range(config.seeds), arms.items()):
@@ -133,6 +135,13 @@ def read_prompts(config: GenerateConfig) -> list[str]:
     if not prompts:
         raise SurdError("--prompt: there is no prompt; pass --prompt TEXT or --prompts FILE")
     return prompts
+
+
+def check_lengths(pipe: Pipeline, prompts: Sequence[str]) -> None:
+    """SurdError if a prompt has more tokens than any text encoder or attached LLM is given: a file, most likely."""
+    for prompt in prompts:
+        if (count := len(pipe.tokenizer(prompt, verbose=False).input_ids)) > MOST_TOKENS:
+            raise SurdError(f"--prompt: {prompt[:60]!r}... has {count:,} tokens, more than {MOST_TOKENS:,}; shorten it")
 
 
 def _make_folder(out: Path) -> None:

@@ -156,6 +156,7 @@ def test_mistakes_are_one_sentence(asked: Callable[..., GenerateConfig], tmp_pat
         ),
         ({"adapter": tmp_path / "nameless"}, r"--base: .* does not name its base model"),
         ({"prompt": []}, r"--prompt: there is no prompt"),
+        ({"prompt": ["red " * 5000]}, r"--prompt: 'red red .* tokens, more than 1,024; shorten it"),
         ({"prompts": tmp_path / "gone.txt"}, r"--prompts: .* cannot be read"),
         ({"base": str(tmp_path / "gone")}, r"gone.*no such folder"),
         ({"out": tmp_path / "file/image.png"}, r"--out: .* cannot be written"),
