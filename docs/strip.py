@@ -12,7 +12,7 @@ HEADER = 32  # of the grid, above its first row
 
 
 def strip(build: Path) -> Image.Image:
-    """The first samples of the build's first shard with their simple prompts, above the grid of `sur-generate`."""
+    """The first samples of the build's first shard with their simple prompts, above the sheet of `sur-eval`."""
     shard = next((build / "shards").glob("*.tar"))
     samples = list(wds.WebDataset(str(shard), shardshuffle=False).decode("pilrgb").slice(COUNT))
     grid = Image.open(build / "grid.png").convert("RGB")
