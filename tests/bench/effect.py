@@ -66,7 +66,7 @@ def main() -> int:
 def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
     chosen = [arm for arm in ARMS if args.trials or not arm.trial]
     chosen = [
-        arm for arm in chosen if not args.arms or arm.name == FLOOR or any(part in arm.name for part in args.arms)
+        arm for arm in chosen if not args.arms or arm.name == FLOOR or any(_names(part, arm.name) for part in args.arms)
     ]
     if args.shards:
         patterns = dict.fromkeys(get_args(Data), args.shards)
@@ -104,6 +104,11 @@ def _jobs(args: argparse.Namespace, console: Console) -> list[Job]:
     ]
 
 
+def _names(part: str, name: str) -> bool:
+    """Whether a word of --arms means the arm of this name: a whole name means that one alone."""
+    return part == name if part in {arm.name for arm in ARMS} else part in name
+
+
 def _run(jobs: list[Job], workers: int, console: Console) -> None:
     """Run the jobs that are not done, several at a time, each process on one core."""
     remaining = [job for job in jobs if not job.done()]
@@ -136,7 +141,12 @@ def _command() -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.effect", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/effect"), help="data, adapters, pictures and results")
-    parser.add_argument("--arms", nargs="*", default=[], help="only the base and arms whose name contains one of these")
+    parser.add_argument(
+        "--arms",
+        nargs="*",
+        default=[],
+        help="only the base and arms of these names, or whose name contains one of these",
+    )
     parser.add_argument("--trials", action="store_true", help="include the arms named trial")
     parser.add_argument("--train-seeds", type=int, default=3)
     parser.add_argument("--noise-seeds", type=int, default=1, help="pictures per prompt")
