@@ -111,9 +111,13 @@ class ReadsLLM:
             if threading.get_ident() != thread or states is None or not self._carries(states):
                 return None
             timestep = args[1] if len(args) > 1 else kwargs["timestep"]
-            text, carried = states[:, :length].to(adapter.dtype), states[:, length:].to(adapter.dtype)
-            read_states = adapter.attach(text, carried, torch.as_tensor(timestep, device=text.device).reshape(-1))
-            return args, kwargs | {"encoder_hidden_states": read_states.to(states.dtype)}
+            text, carried = states[:, :length].clone(), states[:, length:]
+            rows = carried.abs().amax(dim=(1, 2)) > 0  # of the unconditional branch nothing need be computed
+            steps = torch.as_tensor(timestep, device=text.device).reshape(-1)
+            steps = steps[rows] if len(steps) == len(rows) else steps
+            read_states = adapter.attach(text[rows].to(adapter.dtype), carried[rows].to(adapter.dtype), steps)
+            text[rows] = read_states.to(states.dtype)
+            return args, kwargs | {"encoder_hidden_states": text}
 
         hook = self.unet.register_forward_pre_hook(read, with_kwargs=True)
         try:
