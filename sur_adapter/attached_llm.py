@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sur_adapter.adapter import SURAdapter
-from sur_adapter.llm import LLMReader, check_revision, load_llm
+from sur_adapter.llm import LLMReader, check_revision, load_llm, shared_llm
 from surd.schemas.errors import SurdError
 
 #: Rows of ``prompt_embeds`` after the text tokens hold what the adapter carries of the LLM, filled up with zeros.
@@ -22,11 +22,14 @@ def _longer(states_BLD: Tensor, rows: int) -> Tensor:
     return torch.nn.functional.pad(states_BLD, (0, 0, 0, rows - states_BLD.shape[1]))
 
 
-def llm_components(adapter: SURAdapter | None, llm: str | None = None, dtype: Any = None) -> dict[str, Any]:
+def llm_components(
+    adapter: SURAdapter | None, llm: str | None = None, dtype: torch.dtype | None = None
+) -> dict[str, Any]:
     """The components ``llm`` and ``llm_tokenizer`` of a pipeline with this adapter; empty if it reads no LLM.
 
-    ``llm``: hub id, folder or GGUF file, None: the one named in the adapter. SurdError if it is missing or another than
-    the one that the adapter was trained with.
+    ``llm``: hub id, folder or GGUF file, None: the one named in the adapter. ``dtype`` None: in float32, shared by all
+    who ask so, and not to be turned into another dtype. SurdError if it is missing or another than the one that the
+    adapter was trained with.
     """
     if adapter is None or adapter.attachment is None:
         return {}
@@ -34,7 +37,7 @@ def llm_components(adapter: SURAdapter | None, llm: str | None = None, dtype: An
     if llm is None and named is None:
         raise SurdError("--adapter: it reads an LLM and does not name it; give --llm")
     ref = str(llm or named)
-    model, tokenizer = load_llm(ref, dtype if isinstance(dtype, torch.dtype) else torch.float32)
+    model, tokenizer = shared_llm(ref) if dtype is None else load_llm(ref, dtype)
     check_revision(ref, named, adapter.config["llm_revision"])
     return {"llm": model, "llm_tokenizer": tokenizer}
 
@@ -48,9 +51,6 @@ class ReadsLLM:
     """
 
     adapter: SURAdapter | None
-
-    def _adapted(self, prompt: str | list[str] | None, states_BTD: Tensor) -> Tensor:
-        raise NotImplementedError
 
     def _register_llm(self: Any, llm: Any, tokenizer: Any) -> None:
         """Make the LLM a component, if the adapter reads one. SurdError if it is missing or of another width."""
@@ -92,6 +92,8 @@ class ReadsLLM:
             model=self.llm, tokenizer=self.llm_tokenizer, layer=config["llm_layer"], pooling=config["llm_pooling"]
         )
         states_BLW, mask_BL = reader.states(prompts, self._execution_device)
+        # As in training, where a dropped caption reads nothing: no prompt stays no prompt.
+        mask_BL &= torch.tensor([bool(text.strip()) for text in prompts], device=mask_BL.device)[:, None]
         carried_BLD = self.adapter.carry(states_BLW.to(self.adapter.dtype), mask_BL).to(like_BTD)
         rows = -(-carried_BLD.shape[1] // _CARRIED_BY) * _CARRIED_BY
         return _longer(carried_BLD, rows).repeat_interleave(len(like_BTD) // len(prompts), dim=0)
@@ -113,10 +115,11 @@ class ReadsLLM:
             timestep = args[1] if len(args) > 1 else kwargs["timestep"]
             text, carried = states[:, :length].clone(), states[:, length:]
             rows = carried.abs().amax(dim=(1, 2)) > 0  # of the unconditional branch nothing need be computed
-            steps = torch.as_tensor(timestep, device=text.device).reshape(-1)
-            steps = steps[rows] if len(steps) == len(rows) else steps
-            read_states = adapter.attach(text[rows].to(adapter.dtype), carried[rows].to(adapter.dtype), steps)
-            text[rows] = read_states.to(states.dtype)
+            if rows.any():
+                steps = torch.as_tensor(timestep, device=text.device).reshape(-1)
+                steps = steps[rows] if len(steps) == len(rows) else steps
+                read_states = adapter.attach(text[rows].to(adapter.dtype), carried[rows].to(adapter.dtype), steps)
+                text[rows] = read_states.to(states.dtype)
             return args, kwargs | {"encoder_hidden_states": text}
 
         hook = self.unet.register_forward_pre_hook(read, with_kwargs=True)

@@ -75,7 +75,7 @@ class LLMReader:
 def load_llm(ref: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """Model and tokenizer of an LLM. SurdError if it is missing or cannot be loaded."""
     try:
-        return _backbone(resolve_model(ref), dtype)
+        return load_backbone(resolve_model(ref), dtype)
     except SurdError as error:
         raise SurdError(f"--llm: {error}") from None
     except Exception as error:  # a damaged folder makes transformers raise many types
@@ -84,8 +84,9 @@ def load_llm(ref: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=1)
-def _backbone(path: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    return load_backbone(path, dtype)
+def shared_llm(ref: str) -> tuple[Any, Any]:
+    """``load_llm`` in float32, once for all who draw with it one after the other."""
+    return load_llm(ref)
 
 
 def revision(ref: str) -> str:

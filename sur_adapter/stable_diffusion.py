@@ -76,8 +76,10 @@ class _Adapting(ReadsLLM):
         if isinstance(adapter, (str, Path)):
             adapter = load_adapter(Path(adapter))
         if adapter is not None:
-            options["adapter"] = adapter
-            options |= llm_components(adapter, llm, options.get("torch_dtype", options.get("dtype")))
+            cls._check_adapter(adapter)
+            asked = options.get("torch_dtype", options.get("dtype"))
+            dtype = asked if isinstance(asked, torch.dtype) else torch.float32
+            options |= {"adapter": adapter} | llm_components(adapter, llm, dtype)
         path = resolve_model(str(base))
         if is_checkpoint(path):
             return from_checkpoint(cls, path, options)
@@ -100,9 +102,14 @@ class _Adapting(ReadsLLM):
             remedy = f"load it with SUR{fitting}" if fitting in ARCHITECTURES else f"name a {NAMES}"
             raise SurdError(f"base is {path!r}: it is a {name}, which {cls.__name__} cannot run; {remedy}")
 
+    @classmethod
+    def _check_adapter(cls, adapter: SURAdapter) -> None:
+        """SurdError if this kind of pipeline cannot run the adapter, whatever the base model."""
+
     def _register_adapter(self: Any, adapter: SURAdapter | None) -> None:
         """Make the adapter a component. SurdError if it is of another width than the UNet's text states."""
         if adapter is not None:
+            self._check_adapter(adapter)
             check_text_width(self, adapter.config["width"], adapter.config["base_model"])
         self.register_modules(adapter=adapter)
 
@@ -126,10 +133,16 @@ class _Adapting(ReadsLLM):
             padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt",
         )  # fmt: skip
         mask_BT = tokens.attention_mask.to(states_BTD.device).repeat_interleave(len(states_BTD) // len(prompts), dim=0)
+        return self._through(states_BTD, mask_BT)
+
+    def _through(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """The states [B, T, width] that the adapter gives for those of prompts whose real tokens ``mask_BT`` tells."""
+        adapter = self.adapter
+        assert adapter is not None, "without an adapter states stay as they are"
         # Across a batch, attention would make a picture depend on its neighbours: then one prompt at a time.
-        size = 1 if self.adapter.config["attention_axis"] == "batch" else len(states_BTD)
-        parts = zip(states_BTD.to(self.adapter.dtype).split(size), mask_BT.split(size), strict=True)
-        return torch.cat([self.adapter(states, mask).states for states, mask in parts]).to(states_BTD.dtype)
+        size = 1 if adapter.config["attention_axis"] == "batch" else len(states_BTD)
+        parts = zip(states_BTD.to(adapter.dtype).split(size), mask_BT.split(size), strict=True)
+        return torch.cat([adapter(states, mask).states for states, mask in parts]).to(states_BTD.dtype)
 
 
 class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):

@@ -11,10 +11,8 @@ As in ``stable_diffusion``, the adapter is a component like any other, and the u
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
@@ -36,7 +34,7 @@ from transformers import (
 
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.base_model import backbone
-from sur_adapter.stable_diffusion import BROUGHT, _Adapting, load_adapter
+from sur_adapter.stable_diffusion import BROUGHT, _Adapting
 from surd.pretrained.text_states import joint_mask
 from surd.schemas.errors import SurdError
 
@@ -48,43 +46,21 @@ class _AdaptingTransformer(_Adapting):
     """What both pipelines below share: the mask of the tokens is known when the states are, and no LLM is attached."""
 
     @classmethod
-    def from_pretrained(
-        cls,
-        base: str | Path,
-        adapter: SURAdapter | str | Path | None = None,
-        llm: str | None = None,
-        **options: Any,
-    ) -> Any:
-        """As ``SURStableDiffusionPipeline``. SurdError if the adapter reads an LLM."""
-        if isinstance(adapter, (str, Path)):
-            adapter = load_adapter(Path(adapter))
-        _check_reads_none(adapter)
-        return super().from_pretrained(base, adapter, llm, **options)
-
-    def _register_adapter(self: Any, adapter: SURAdapter | None) -> None:
-        _check_reads_none(adapter)
-        super()._register_adapter(adapter)
+    def _check_adapter(cls, adapter: SURAdapter) -> None:
+        if adapter.attachment is not None:
+            raise SurdError(
+                "--adapter: it reads an LLM at every step, as a Stable Diffusion 1.x, 2.x or XL does; name a base model"
+                " of that kind, or train one with --llm-role distil"
+            )
 
     def _adapted_with(self, prompt: Prompt | None, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         """The positive prompt's states, adapted unless a caller brought them."""
-        adapter = self.adapter
-        if adapter is None:
+        if self.adapter is None:
             return states_BTD
         if prompt is None:
             warnings.warn(BROUGHT, stacklevel=4)
             return states_BTD
-        # Across a batch, attention would make a picture depend on its neighbours: then one prompt at a time.
-        size = 1 if adapter.config["attention_axis"] == "batch" else len(states_BTD)
-        parts = zip(states_BTD.to(adapter.dtype).split(size), mask_BT.split(size), strict=True)
-        return torch.cat([adapter(states, mask).states for states, mask in parts]).to(states_BTD.dtype)
-
-
-def _check_reads_none(adapter: SURAdapter | None) -> None:
-    if adapter is not None and adapter.attachment is not None:
-        raise SurdError(
-            "--adapter: it reads an LLM at every step, as a Stable Diffusion 1.x, 2.x or XL does; name a base model of"
-            " that kind, or train one with --llm-role distil"
-        )
+        return self._through(states_BTD, mask_BT)
 
 
 class SURPixArtSigmaPipeline(_AdaptingTransformer, PixArtSigmaPipeline):

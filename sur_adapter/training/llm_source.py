@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sur_adapter.data.shard_dataset import ShardDataset
-from sur_adapter.llm import LLMReader, LLMSource, check_revision, load_llm, revision
+from sur_adapter.llm import LLMReader, LLMSource, check_revision, revision, shared_llm
 from sur_adapter.training.config import TrainConfig
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest
@@ -18,7 +18,7 @@ def llm_source(config: TrainConfig, data: ShardDataset) -> tuple[LLMSource | Non
         column = data.reads.get("llm")
         return (LLMSource.of(column) if column else None), None
     if config.llm is not None:
-        model, tokenizer = load_llm(config.llm)
+        model, tokenizer = shared_llm(config.llm)
         pooling = "all-layers" if config.llm_layer is None else "tokens"
         source = LLMSource(
             model=config.llm,
@@ -29,7 +29,7 @@ def llm_source(config: TrainConfig, data: ShardDataset) -> tuple[LLMSource | Non
         )
     else:
         source = LLMSource.of(data.columns[llm_column(config, data.columns, data.layout.build)])
-        model, tokenizer = load_llm(source.model)
+        model, tokenizer = shared_llm(source.model)
         check_revision(source.model, source.model, source.revision)
     return source, LLMReader(model=model, tokenizer=tokenizer, layer=source.layer, pooling=source.pooling)
 

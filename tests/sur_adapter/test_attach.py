@@ -166,6 +166,18 @@ def test_a_prompt_goes_through_the_llm_once_and_its_embeddings_may_be_passed_aga
     np.testing.assert_allclose(alone, whole[:1], atol=1e-4)
 
 
+def test_no_prompt_reads_nothing_as_in_training(base: Path, llm: Path) -> None:
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = {"latents": noise, "num_inference_steps": 2, "output_type": "np"}
+    empty, plain = (piped(base, adapter)("", **options).images for adapter in (attached(llm), None))
+    np.testing.assert_array_equal(empty, plain)
+
+
+def test_a_pipeline_of_ones_own_in_another_dtype_leaves_the_shared_llm_as_it_was(base: Path, llm: Path) -> None:
+    SURStableDiffusionPipeline.from_pretrained(base, adapter=attached(llm), **QUIET).to(torch.bfloat16)
+    assert next(llm_components(attached(llm))["llm"].parameters()).dtype == torch.float32
+
+
 def test_strength_nought_is_no_adapter(base: Path, llm: Path) -> None:
     adapter = attached(llm)
     adapter.register_to_config(eta=0.0)
