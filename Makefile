@@ -81,7 +81,7 @@ bench-embed: env  ## how close embedding comes to a bare loop over the same LLM:
 
 bench-effect: SEEDS ?= 3
 bench-effect: STEPS ?= 300
-bench-effect: env  ## whether the adapter helps, and which part of it does the work: SEEDS=3 STEPS=300 (an hour)
+bench-effect: env  ## whether the adapter helps, and which part of it does the work: SEEDS=3 STEPS=300 (hours; python -m tests.bench.effect --arms runs some)
 	@$(BIN)/python -m tests.bench.effect --train-seeds $(SEEDS) --steps $(STEPS)
 
 bench-shards: SEED ?= 6001

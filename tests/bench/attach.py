@@ -2,8 +2,8 @@
 
 Training: steps from the LLM's column against steps that run the LLM on each batch, all else from columns in both.
 Drawing: pictures with an attached LLM against the base model's, once prompts are encoded, on the same noise. All in
-turn, on the demo's models and SmolLM2; ratios of medians of processor time. Run it on an idle machine: threads that wait
-for a core count as working.
+turn, on the demo's models and SmolLM2; ratios of medians of processor time. Run it on an idle machine: threads that
+wait for a core count as working.
 """
 
 from __future__ import annotations

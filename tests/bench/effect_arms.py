@@ -86,7 +86,8 @@ class Comparison:
 AUTHORS_WEIGHTS = {"w_denoise": 0.0, "w_llm": 1e-5, "w_prompt": 1e-5}
 #: About as many weights as the adapter that distils (988,480), and more than the 665,600 that the demo's
 #: cross-attention has; an adapter that attaches has up to 2.8 million. The losses are those that LoRA can have. The
-#: learning rates are the best of 3e-4, 1e-3 and 3e-3 (aligned: 3e-4, 1e-3 and 2e-3) by the loss after 30 to 40.
+#: learning rates are the best of 3e-4, 1e-3 and 3e-3 (aligned: 3e-4, 1e-3 and 2e-3) by the loss after 30 to 40
+#: steps.
 LORA: dict[str, Any] = {"w_llm": 0.0, "w_prompt": 0.0}
 LORA_WEIGHTS = 1_000_000
 CEILING, FLOOR, OURS = "base, complex prompts", "base", "ours"
