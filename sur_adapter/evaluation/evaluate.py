@@ -25,7 +25,7 @@ from sur_adapter.evaluation.judge import load_judge
 from sur_adapter.evaluation.kid import kid, paired_kernel
 from sur_adapter.evaluation.prompts import EvalPrompt, by_category, read_eval_prompts
 from sur_adapter.evaluation.protocol import check_protocol, write_protocol
-from sur_adapter.evaluation.verdict import Judge, Verdict
+from sur_adapter.evaluation.verdict import Judge
 from sur_adapter.files import weights_fingerprint, write_json
 from sur_adapter.sampling.draw import RenderSettings, render
 from sur_adapter.sampling.generate import with_adapter
@@ -90,9 +90,10 @@ def evaluate(config: EvalConfig, on_pictures: Callable[[int, int], None] | None 
         for name, (texts, module) in arms.items()
     }
     laid = write_protocol(config, prompts, files)  # before judging, which may take longer
-    result = _result(config, base, judge, metrics, prompts, files)
+    verdicts = {name: judge_files(judge, paths, prompts) for name, paths in files.items()}
+    result = _result(config, base, judge, metrics, prompts, files, verdicts)
     result = result.model_copy(update={"protocol": laid, "seconds": round(time.perf_counter() - started_at, 1)})
-    _grid(config.out / "grid.png", prompts, files, judge)
+    _grid(config.out / "grid.png", prompts, files, verdicts, judge)
     write_json(config.out / "result.json", result.model_dump())
     return result
 
@@ -146,8 +147,8 @@ def _result(
     metrics: dict[str, ImageMetric],
     prompts: list[EvalPrompt],
     files: dict[str, np.ndarray],
+    verdicts: dict[str, Judged],
 ) -> EvalResult:
-    verdicts = {name: judge_files(judge, paths, prompts) for name, paths in files.items()}
     scores = {name: item.scores for name, item in verdicts.items()}
     indices = by_category(prompts)
     headline = [indices[name] for name in PAPER_CATEGORIES if name in indices]
@@ -254,7 +255,13 @@ def _claim(config: EvalConfig, prompts: list[EvalPrompt], adapter: SURAdapter, p
         raise SurdError(f"--out: {str(config.out)!r} cannot be used ({error}); name another folder") from error
 
 
-def _grid(path: Path, prompts: list[EvalPrompt], files: dict[str, np.ndarray], judge: Judge) -> None:
+def _grid(
+    path: Path,
+    prompts: list[EvalPrompt],
+    files: dict[str, np.ndarray],
+    verdicts: dict[str, Judged],
+    judge: Judge,
+) -> None:
     """The first prompt of each category, with one picture of every arm, the judge's verdict under it, and, if all have
     one, the real picture."""
     rows = [index for indices in by_category(prompts).values() for index in indices[:GRID_ROWS]]
@@ -263,17 +270,20 @@ def _grid(path: Path, prompts: list[EvalPrompt], files: dict[str, np.ndarray], j
     if all(real):
         columns["real"] = [file for file in real if file]
     shown = {name: [_load(file) for file in column] for name, column in columns.items()}
-    verdicts = {name: judge(column, [prompts[index] for index in rows])[0] for name, column in columns.items()}
-    captions = {name: [_said(verdict, judge.unit) for verdict in found] for name, found in verdicts.items()}
+    captions = {name: [_said(judged, index, judge.unit) for index in rows] for name, judged in verdicts.items()}
+    if "real" in columns:
+        judged = judge_files(judge, np.array([columns["real"]], dtype=object), [prompts[index] for index in rows])
+        captions["real"] = [_said(judged, place, judge.unit) for place in range(len(rows))]
     draw_grid([f"{prompts[index].category}: {prompts[index].prompt}" for index in rows], shown, captions).save(path)
 
 
-def _said(verdict: Verdict, unit: str) -> str:
-    """A verdict as the grid shows it: right, wrong with the facts that are not there, or the score."""
+def _said(judged: Judged, index: int, unit: str) -> str:
+    """The verdict on a prompt's first picture as the grid shows it: right, wrong and which facts, or the score."""
+    score = judged.scores[0, index]
     if unit != "accuracy":
-        return f"{unit} {verdict.score:.2f}"
-    missing = [group for group, shows in verdict.facts.items() if not shows]
-    return "right" if verdict.score else f"wrong: {', '.join(missing)}"
+        return f"{unit} {score:.2f}"
+    missing = [group for group, shown in judged.facts.items() if shown[0, index] == 0]
+    return "right" if score else f"wrong: {', '.join(missing)}"
 
 
 def _load(file: Path) -> Image.Image:
