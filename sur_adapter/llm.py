@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from transformers import AutoModel
 
 from surd.pretrained.hidden_states import HiddenStates, LayerPooling
-from surd.pretrained.language_model import load_backbone
+from surd.pretrained.language_model import load_language_model
 from surd.schemas.config import Pooling
 from surd.schemas.errors import SurdError, one_line
 from surd.schemas.manifest import ColumnManifest
@@ -75,7 +76,7 @@ class LLMReader:
 def load_llm(ref: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """Model and tokenizer of an LLM. SurdError if it is missing or cannot be loaded."""
     try:
-        return load_backbone(resolve_model(ref), dtype)
+        return load_language_model(AutoModel, resolve_model(ref), dtype)
     except SurdError as error:
         raise SurdError(f"--llm: {error}") from None
     except Exception as error:  # a damaged folder makes transformers raise many types

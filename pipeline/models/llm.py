@@ -6,20 +6,18 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
+from transformers import AutoModelForCausalLM, LogitsProcessorList
 
 from surd.pipeline.batching import batched
 from surd.pipeline.models.chat import Chat, ChatModel, Message, Reply, reply_of
 from surd.pipeline.models.chat_template import ChatWriter
 from surd.pipeline.models.prefix_cache import PrefixStates, Tokens
 from surd.pipeline.models.sampling import SeededSampling, row_seed
-from surd.pretrained.gguf import unpacked
 from surd.pretrained.hidden_states import HiddenStates, padding_token
-from surd.pretrained.weights import load_weights
+from surd.pretrained.language_model import load_language_model
 
 __all__ = ["LLM", "Message"]
 _TOP_P = 0.9
@@ -32,10 +30,9 @@ class LLM(ChatModel):
     """
 
     def __init__(self, ref: str, device: str, dtype: str, prefixes: int = 4) -> None:
-        folder = str(unpacked(Path(ref), dtype)) if ref.endswith(".gguf") else ref
-        model = load_weights(AutoModelForCausalLM, folder, dtype=getattr(torch, dtype))
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._model = model.to(device).eval()
+        model, tokenizer = load_language_model(AutoModelForCausalLM, ref, getattr(torch, dtype))
+        self._tokenizer: Any = tokenizer
+        self._model = model.to(device)
         self._device = device
         eos = self._model.generation_config.eos_token_id
         self._ends = set(eos if isinstance(eos, list) else [eos]) - {None}
