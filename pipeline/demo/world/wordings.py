@@ -9,6 +9,7 @@ import random
 from typing import Literal
 
 from surd.pipeline.demo.world.phrases import MORE_GROUNDS, Phrases
+from surd.pipeline.demo.world.prompts import narrative
 from surd.pipeline.demo.world.scenes import Scene
 from surd.pipeline.demo.world.words import lexicon, wordings
 
@@ -28,12 +29,18 @@ LONG = (60, 120)
 
 def people_sentence(scene: Scene, rng: random.Random) -> str:
     """A sentence, or a short text, that states every fact of a scene as some person might, for training: none of the
-    words that tier c tests, none of the structures of tiers b, d and e."""
-    phrases = Phrases(scene, lexicon("training"), rng, own=0.25, grounds=MORE_GROUNDS)
+    words that tier c tests, none of the structures of tiers b, d and e.
+
+    A third are the plain sentences of ``prompts.py``, and in the others half of the words are the world's own, on
+    average: a rare word is learnt beside words that are known, and the plain ones are not unlearnt.
+    """
     chance = rng.random()
-    if chance < 0.12:
+    if chance < 0.33:
+        return narrative(scene, rng)
+    phrases = Phrases(scene, lexicon("training"), rng, own=rng.choice((0.2, 0.5, 0.8)), grounds=MORE_GROUNDS)
+    if chance < 0.43:
         return _rambling(phrases, rng)
-    return _sentence(phrases, "plain" if chance < 0.2 else "training", rng)
+    return _sentence(phrases, "plain" if chance < 0.55 else "training", rng)
 
 
 def tier_sentence(tier: Tier, scene: Scene, rng: random.Random) -> str:
