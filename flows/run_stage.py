@@ -19,11 +19,11 @@ from prefect.tasks import Task, exponential_backoff
 
 from surd.flows.fetch_watch import FetchWatch
 from surd.flows.listener import Listener, StageSummary
-from surd.pipeline.build.folder import Build
 from surd.pipeline.inspection.unusable import unusable_note
+from surd.pipeline.runner.plan import Planner, UnitTask
 from surd.pipeline.runner.process_pool import FetchProcesses, processes
 from surd.pipeline.runner.process_setup import set_up_process
-from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
+from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, skipped
 from surd.pipeline.stages import BY_NAME, Stage
 from surd.schemas import BuildConfig, SurdError
 
@@ -50,39 +50,42 @@ def make_unit_task(pool: FetchProcesses | None) -> Task[..., Any]:
         retry_jitter_factor=0.5,
         retry_condition_fn=_is_transient,
     )
-    def run_stage_unit(stage: str, unit: int, root: str, config: dict[str, Any]) -> Any:
+    def run_stage_unit(stage: str, unit: int, root: str, config: dict[str, Any], planned: dict[str, Any]) -> Any:
         """Outcome's fields as a mapping; arguments are plain so that any machine can run it.
 
         A user error becomes a failed state whose message is that one sentence, without a traceback.
         """
         set_up_process()
         try:
-            parsed = BuildConfig.model_validate(config)
-            return asdict(pool.run_unit(unit, root, parsed) if pool else run_unit(BY_NAME[stage], unit, root, parsed))
+            of_unit = unit, root, BuildConfig.model_validate(config), UnitTask(**planned)
+            return asdict(pool.run_unit(*of_unit) if pool else run_unit(BY_NAME[stage], *of_unit))
         except SurdError as error:
             return Failed(message=str(error), data=error)
 
     return run_stage_unit
 
 
-def run_stage(
-    stage: Stage, build: Build, config: BuildConfig, runner: TaskRunner[Any], listeners: Iterable[Listener]
-) -> list[Outcome]:
-    """Run all units of a stage, keeping the listeners up to date."""
-    count = units(stage, build)
+def run_stage(stage: Stage, planner: Planner, runner: TaskRunner[Any], listeners: Iterable[Listener]) -> list[Outcome]:
+    """Run the units of a stage that are not done, keeping the listeners up to date."""
+    build, config, plan = planner.build, planner.config, planner.plan(stage)
+    outcomes = [skipped(stage, unit, rows) for unit, rows in plan.done.items()]
+    count = len(outcomes) + len(plan.tasks)
     for listener in listeners:
         listener.stage_started(stage.name, count)
-    watch = FetchWatch(build) if stage.name == "fetch" else None
+        listener.progress(len(outcomes), count)
+    watch = FetchWatch(build, outcomes) if stage.name == "fetch" and plan.tasks else None
     poll = partial(_publish, watch, listeners) if watch else None
-    outcomes = []
-    with _stage_runner(stage, count, config, runner) as (stage_runner, pool):
-        for outcome in _run_units(stage, count, build.root, config, stage_runner, pool, poll):
+    with _stage_runner(stage, len(plan.tasks), config, runner) as (stage_runner, pool):
+        for outcome in _run_units(stage, plan.tasks, build.root, config, stage_runner, pool, poll):
             outcomes.append(outcome)
+            planner.check()
             for listener in listeners:
                 listener.progress(len(outcomes), count)
             if watch:
                 watch.unit_done(outcome)
                 _publish(watch, listeners)
+    if plan.tasks:
+        planner.ran(stage)
     if stage.scope == "shard":  # the other stages have nothing to finish, and loading them here would import torch
         finish(stage, build.root, config)
     for listener in listeners:
@@ -98,21 +101,24 @@ def _publish(watch: FetchWatch, listeners: Iterable[Listener]) -> None:
 
 def _run_units(
     stage: Stage,
-    count: int,
+    tasks: list[UnitTask],
     root: str,
     config: BuildConfig,
     runner: TaskRunner[Any],
     pool: FetchProcesses | None,
     poll: Callable[[], None] | None,
 ) -> Iterator[Outcome]:
-    """Run all units of a stage and yield their outcomes in order; call ``poll`` every second.
+    """Run units of a stage and yield their outcomes in order; call ``poll`` every second.
 
     Every unit is waited for before a failed one raises: an unfinished neighbour would be lost, and a future that is
     only handed on would turn a failure into a None.
     """
     unit_task = make_unit_task(pool).with_options(name=stage.name, task_run_name=f"{stage.name}-{{unit}}")
     plain = config.model_dump(mode="json")
-    parameters = [{"stage": stage.name, "unit": unit, "root": root, "config": plain} for unit in range(count)]
+    parameters = [
+        {"stage": stage.name, "unit": planned.unit, "root": root, "config": plain, "planned": asdict(planned)}
+        for planned in tasks
+    ]
     futures = [runner.submit(unit_task, values) for values in parameters]
     failed = []
     for future in futures:

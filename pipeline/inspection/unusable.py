@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
-from surd.pipeline.build.folder import Build
+from surd.pipeline.build.folder import Build, part_number
 from surd.schemas import Status
 
 _MOST = 0.5
@@ -47,8 +48,11 @@ def unusable_note(build: Build, stage: str) -> str | None:
         return None
     asked, reasons = 0, Counter[str]()
     columns = [name for name in ("status", output.answers, output.reasons) if name]
-    for part in (name for name in build.listdir(stage) if name.endswith(".parquet")):
-        table = build.read_table(f"{stage}/{part}")  # an older build may lack a column
+    names = [
+        (part_number(name) or 0, name) for name in build.listdir(stage) if re.fullmatch(r"part-\d+\.parquet", name)
+    ]
+    for _, name in sorted(names):
+        table = build.read_table(f"{stage}/{name}")  # an older build may lack a column
         for row in table.select([name for name in columns if name in table.column_names]).to_pylist():
             answers = row[output.answers]
             if row["status"] != Status.KEPT or (answers is None and not row.get(output.reasons or "")):

@@ -17,6 +17,7 @@ import surd.flows.build as build_module
 import surd.flows.run_stage as run_stage_module
 from surd.flows.build import build_surd
 from surd.flows.run_stage import make_unit_task
+from surd.pipeline.build.folder import Build
 from surd.pipeline.runner import run_unit as stages
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, BuildRecord, SurdError
@@ -186,7 +187,7 @@ class TestAFailingUnit:
         state, error = ended(**parameters, out=str(tmp_path / "b"))
         assert state.is_failed() and isinstance(error, ZeroDivisionError)
         assert ("clean", 1) in tried
-        assert (tmp_path / "b/clean/part-00001.done.json").exists()
+        assert Build(str(tmp_path / "b")).marker("clean", 1)
         assert "dedup" not in {stage for stage, _ in tried}
 
     def test_a_bug_is_not_retried(self, fail_with, parameters, tmp_path):
