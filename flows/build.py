@@ -13,7 +13,7 @@ from surd.flows.artifacts import RunPage, hide_user_errors, publish_result, reda
 from surd.flows.build_record import build_record
 from surd.flows.build_request import BuildRequest, request_build
 from surd.flows.listener import SILENT, Listener
-from surd.flows.run_stage import run_stage, task_runner
+from surd.flows.run_stage import run_stage, unit_runner
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.lock import exclusive
 from surd.pipeline.inspection.nothing_kept import check_kept
@@ -171,7 +171,7 @@ def _build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
     build, config = Build(request.out), request.config
     listeners = (RunPage(), listener)
     outcomes: list[Outcome] = []
-    with exclusive(build) as check, task_runner(config) as runner:
+    with exclusive(build) as check, unit_runner(config) as runner:
         record = build_record(request)
         fold_ledgers(build)
         check_models(config, build)
