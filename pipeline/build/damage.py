@@ -88,18 +88,11 @@ def unfinished(build: Build, stage: str, part: int) -> SurdError:
             f"build is {build.root!r}: its stage {stage} is not finished (part {part}); run the same surd build (or"
             " surd import) again, which continues where it stopped"
         )
-    file = next((file for file in marker.outputs if not _is_there(build, file)), None)
+    file = next((file for file in marker.outputs if not build.is_file(file)), None)
     if file is not None:
         return DamagedFile(build, file, "is missing")
     file = next((file for file, size in marker.sizes.items() if build.size(file) != size), next(iter(marker.outputs)))
     return DamagedFile(build, file, "has changed since its stage wrote it (it has another length)")
-
-
-def _is_there(build: Build, file: str) -> bool:
-    try:
-        return build.is_file(file)
-    except ValueError:  # it leads outside the build
-        return False
 
 
 @contextmanager

@@ -263,10 +263,13 @@ class Build:
         """Unmark a unit, so that it is done again; nothing happens when it has no marker."""
         ledger.take_back(self, stage, part)
 
-    def create_file(self, relative: str, data: bytes) -> bool:
-        """Write a small file where there is none, by one conditional request; False if there is one."""
+    def put_file(self, relative: str, data: bytes, *, create: bool = False) -> bool:
+        """Write a small file by one request of an object store; with ``create`` only where there is none, else False.
+
+        Not for files of this machine, nor for outputs of a stage.
+        """
         try:
-            self._fs.pipe_file(self._full(relative), data, mode="create")
+            self._fs.pipe_file(self._full(relative), data, mode="create" if create else "overwrite")
         except FileExistsError:
             return False
         return True
@@ -292,10 +295,17 @@ class Build:
             finally:
                 os.close(handle)
 
+    def _size_if_there(self, file: str) -> int | None:
+        try:
+            info = self._fs.info(self._full(file))
+        except FileNotFoundError:
+            return None
+        return int(info["size"]) if info["type"] == "file" else None
+
     def _size_of(self, marker: Marker) -> Callable[[str], int | None]:
         """Bytes of a file of a marker: asked one by one where they are few, else by listing their folders."""
         if len(marker.outputs) <= _FEW:
-            return lambda file: self.size(file) if self.is_file(file) else None
+            return self._size_if_there
         listed: dict[str, dict[str, int]] = {}
 
         def size(file: str) -> int | None:

@@ -84,7 +84,7 @@ class Lease:
 
     def create(self) -> bool:
         """Whether this process is the one that created the lease."""
-        return self._build.create_file(_file(self.number), self._data())
+        return self._build.put_file(_file(self.number), self._data(), create=True)
 
     def start(self) -> None:
         """Renew it from now on."""
@@ -101,7 +101,7 @@ class Lease:
         if self._thread.ident:
             self._thread.join()
         if not self._taken_by:
-            self._build.remove(_file(self.number))
+            self._build.remove_files([_file(self.number)])
 
     def _data(self) -> bytes:
         return json.dumps(self._document | {"beats": self._beats}).encode()
@@ -114,7 +114,7 @@ class Lease:
                     self._taken_by = self._lost(numbers)
                     return
                 self._beats += 1
-                self._build.write_bytes(_file(self.number), self._data())
+                self._build.put_file(_file(self.number), self._data())
             except (OSError, SurdError) as error:  # as long as the store does not answer, nobody else gets the lease
                 log.warning("the lease on %s could not be renewed (%s)", self._build.root, error)
 
@@ -150,11 +150,11 @@ def _has_conditional_writes(build: Build) -> bool:
     """Asked of the store itself: some servers take a condition and ignore it."""
     probe = f"{FOLDER}/probe-{uuid4().hex}"
     try:
-        return build.create_file(probe, b"") and not build.create_file(probe, b"")
+        return build.put_file(probe, b"", create=True) and not build.put_file(probe, b"", create=True)
     except (NotImplementedError, TypeError, ValueError):
         return False
     finally:
-        build.remove(probe)
+        build.remove_files([probe])
 
 
 def _acquire(build: Build, times: LeaseTimes) -> Lease:
@@ -170,8 +170,7 @@ def _acquire(build: Build, times: LeaseTimes) -> Lease:
         if others:
             lease.release()
             continue
-        for number in left_behind:
-            build.remove(_file(number))
+        build.remove_files(map(_file, left_behind))
         return lease
 
 
@@ -188,7 +187,7 @@ def _watch(build: Build, number: int, times: LeaseTimes) -> None:
 
 
 def _numbers(build: Build) -> list[int]:
-    names = (name.removesuffix(".json") for name in build.listdir(FOLDER))
+    names = (name.removesuffix(".json") for name in build.sizes(FOLDER))
     return sorted(int(name) for name in names if name.isdecimal())
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ RECORDS = "ledger"
 _RECORD = re.compile(r"part-(\d{5,})\.json")
 _OLD = re.compile(r"part-(\d{5,})\.done\.json")
 _OF_LEDGER = re.compile(r"(.*/)?(ledger\.parquet|ledger/[^/]*)")
+_OUTSIDE = re.compile(r"(^|/)\.\.(/|$)")  # a file that does not lie in the build
 _SCHEMA = pa.schema(
     [
         pa.field("unit", pa.int64(), nullable=False),
@@ -122,8 +124,6 @@ def missing(marker: Marker, size_of: Callable[[str], int | None]) -> str | None:
     for file in marker.outputs:
         try:
             size = size_of(file)
-        except ValueError:  # it leads outside the build
-            return file
         except OSError as error:
             if error.errno not in LASTING:
                 raise
@@ -145,6 +145,9 @@ def fold(build: Build, stage: str) -> Ledger:
         build.write_table(f"{stage}/{LEDGER}", ledger.table())
         build.sync_folder(stage)  # after a loss of power too, no record is gone before its place in the ledger is there
         build.remove_files(loose)
+        if folder := build.local_path(f"{stage}/{RECORDS}"):
+            with suppress(OSError):  # not empty: more has been recorded
+                folder.rmdir()
     return ledger
 
 
@@ -214,18 +217,25 @@ def _parse(file: str, data: bytes | OSError) -> tuple[bool, Marker | None]:
             raise data
         return not _OLD.search(file), None
     try:
-        return True, _MARKER.validate_json(data)
+        marker = _MARKER.validate_json(data)
+        if not any(_OUTSIDE.search(output) for output in (marker.outputs if marker else ())):
+            return True, marker
     except ValueError:
-        return not _OLD.search(file), None
+        pass
+    return not _OLD.search(file), None
 
 
 def _ledger_table(build: Build, stage: str) -> pa.Table:
     file = f"{stage}/{LEDGER}"
     try:
-        return build.read_table(file, _SCHEMA.names).cast(_SCHEMA)
+        table = build.read_table(file, _SCHEMA.names).cast(_SCHEMA)
+        outside = pc.match_substring_regex(pc.list_flatten(table["files"]), _OUTSIDE.pattern)
+        if not pc.any(outside).as_py():
+            return table
     except DamagedFile:
         if build.exists(file):
             raise
         return _SCHEMA.empty_table()
     except (ValueError, pa.ArrowException):
-        raise DamagedFile(build, file, "is not a ledger of a stage") from None
+        pass
+    raise DamagedFile(build, file, "is not a valid ledger of a stage")

@@ -177,11 +177,11 @@ class TestAFailingUnit:
         real = run_stage_module.run_unit
 
         def plant(error, times=99):
-            def run(stage, unit, root, config):
+            def run(stage, unit, root, config, task):
                 tried.append((stage.name, unit))
                 if (stage.name, unit) == ("clean", 0) and tried.count(("clean", 0)) <= times:
                     raise error
-                return real(stage, unit, root, config)
+                return real(stage, unit, root, config, task)
 
             monkeypatch.setattr(run_stage_module, "run_unit", run)
             return tried

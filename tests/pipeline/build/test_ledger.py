@@ -2,6 +2,7 @@
 
 import threading
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -52,7 +53,8 @@ def test_what_units_recorded_becomes_one_file(build):
     assert read(build) == markers and not build.exists("clean/ledger.parquet")
     build.fold_ledger("clean")
     assert read(build) == markers
-    assert build.listdir("clean/ledger") == [] and build.listdir("clean")[-1] == "part-00002.parquet"
+    assert build.listdir("clean/ledger") == []
+    assert set(build.sizes("clean")) == {"ledger.parquet", *(f"part-0000{unit}.parquet" for unit in markers)}
     table = build.read_table("clean/ledger.parquet")
     assert table["unit"].to_pylist() == [0, 1, 2] and table["bytes"].to_pylist() == [[4]] * 3
 
@@ -184,6 +186,12 @@ def test_a_damaged_ledger_is_one_sentence_and_nothing_is_done_over_it(build, con
 def test_a_file_outside_the_build_is_never_there(build):
     build.write_marker(done(build, 0).model_copy(update={"outputs": {"../../x": "0"}, "sizes": {}}))
     assert build.marker("clean", 0) is None and build.ledger("clean").marker(0) is None
+    table = build.ledger("clean").table().slice(0, 0)
+    row = {"unit": 0, "parts": 1, "fingerprint": "", "files": ["a/../../x"], "sha256": ["0"], "bytes": [1], "rows": 0}
+    rows = pa.Table.from_pylist([row | {"transient": 0, "seconds": 0.0}], schema=table.schema)
+    build.write_table("clean/ledger.parquet", rows)
+    with pytest.raises(DamagedFile, match="is not a valid ledger of a stage"):
+        build.ledger("clean")
 
 
 def test_numbers_past_five_digits_are_numbers_like_any_other(build):
