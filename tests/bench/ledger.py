@@ -26,6 +26,7 @@ from surd.pipeline.build.folder import Build, part_file, part_miniatures, part_t
 from surd.pipeline.build.ledger import Ledger
 from surd.pipeline.inspection.nothing_kept import check_kept
 from surd.pipeline.inspection.summary import summarize
+from surd.pipeline.inspection.unusable import unusable_note
 from surd.pipeline.runner.plan import Planner, fold_ledgers
 from surd.pipeline.runner.run_unit import run_unit, skipped
 from surd.pipeline.stages import STAGES, Stage
@@ -135,7 +136,10 @@ def found_done(root: str, config: BuildConfig) -> None:
     build = Build(root)
     fold_ledgers(build)
     planner = Planner(build, config)
-    outcomes = [skipped(stage, unit, rows) for stage in STAGES for unit, rows in planner.plan(stage).done.items()]
+    outcomes = []
+    for stage in STAGES:
+        outcomes += [skipped(stage, unit, rows) for unit, rows in planner.plan(stage).done.items()]
+        assert unusable_note(build, stage.name) is None
     check_kept(build, config)
     assert summarize(build, outcomes)["run_units"] == 0
 
