@@ -144,7 +144,7 @@ def fold(build: Build, stage: str) -> Ledger:
     if loose:
         table = ledger.table()
         build.write_table(f"{stage}/{LEDGER}", table)
-        ledger = Ledger(build, stage, table, {})  # without an object a unit, which takes three times the memory
+        ledger = Ledger(build, stage, table, {})  # columns alone: no object a unit stays
         build.sync_folder(stage)  # after a loss of power too, no record is gone before its place in the ledger is there
         build.remove_files(loose)
         if folder := build.local_path(f"{stage}/{RECORDS}"):
