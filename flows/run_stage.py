@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.settings import get_current_settings
 from prefect.states import Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task, exponential_backoff
 
+from surd.flows.devices import gpus_here, placed, thread_devices
 from surd.flows.fetch_watch import FetchWatch
 from surd.flows.listener import Listener, StageSummary
+from surd.flows.ray_cluster import ray_runner, task_options
 from surd.pipeline.build.folder import Build
 from surd.pipeline.inspection.unusable import unusable_note
 from surd.pipeline.runner.process_pool import FetchProcesses, processes
@@ -35,10 +37,11 @@ def _is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool
     return isinstance(state.result(raise_on_failure=False), OSError | httpx.HTTPError)
 
 
-def make_unit_task(pool: FetchProcesses | None) -> Task[..., Any]:
-    """The task that runs one unit of one stage: in ``pool``, or without one where the task itself runs.
+def make_unit_task(pool: FetchProcesses | None, devices: SimpleQueue[str] | None = None) -> Task[..., Any]:
+    """The task that runs one unit of one stage: in ``pool``, or without one where the task itself runs; with one of
+    ``devices`` to itself, if there are any.
 
-    On other machines (Ray) there is never a pool, and all that travels is the task and its plain arguments.
+    On other machines (Ray) there is neither, and all that travels is the task and its plain arguments.
     """
 
     # Prefect's cache stays off: its keys know neither the config nor the models, our markers know both.
@@ -57,8 +60,10 @@ def make_unit_task(pool: FetchProcesses | None) -> Task[..., Any]:
         """
         set_up_process()
         try:
-            parsed = BuildConfig.model_validate(config)
-            return asdict(pool.run_unit(unit, root, parsed) if pool else run_unit(BY_NAME[stage], unit, root, parsed))
+            with placed(BuildConfig.model_validate(config), devices) as parsed:
+                if pool:
+                    return asdict(pool.run_unit(unit, root, parsed))
+                return asdict(run_unit(BY_NAME[stage], unit, root, parsed))
         except SurdError as error:
             return Failed(message=str(error), data=error)
 
@@ -110,10 +115,12 @@ def _run_units(
     Every unit is waited for before a failed one raises: an unfinished neighbour would be lost, and a future that is
     only handed on would turn a failure into a None.
     """
-    unit_task = make_unit_task(pool).with_options(name=stage.name, task_run_name=f"{stage.name}-{{unit}}")
+    devices = thread_devices(config, stage.name, gpus_here(config))
+    unit_task = make_unit_task(pool, devices).with_options(name=stage.name, task_run_name=f"{stage.name}-{{unit}}")
     plain = config.model_dump(mode="json")
     parameters = [{"stage": stage.name, "unit": unit, "root": root, "config": plain} for unit in range(count)]
-    futures = [runner.submit(unit_task, values) for values in parameters]
+    with task_options(config, stage.name):
+        futures = [runner.submit(unit_task, values) for values in parameters]
     failed = []
     for future in futures:
         future.wait(timeout=1.0 if poll else None)
@@ -150,15 +157,5 @@ def task_runner(config: BuildConfig) -> Iterator[TaskRunner[Any]]:
         with threads:
             yield threads
         return
-    try:
-        from prefect_ray import RayTaskRunner
-    except ModuleNotFoundError:
-        raise SurdError("runner is 'ray': prefect-ray is not installed; install it: pip install 'surd[ray]'") from None
-    if get_current_settings().api.url is None:
-        # Each Ray worker would start a Prefect server of its own.
-        raise SurdError(
-            "runner is 'ray': PREFECT_API_URL is not set, and Ray needs a Prefect server; start one with prefect server"
-            " start, then set PREFECT_API_URL to its address"
-        )
-    with RayTaskRunner() as ray:
+    with ray_runner(config) as ray:
         yield ray
