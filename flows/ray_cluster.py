@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -35,6 +36,8 @@ def ray_runner(config: BuildConfig) -> Iterator[TaskRunner[Any]]:
     try:
         runner.__enter__()
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:  # whatever Ray makes of an address
+        if not os.environ.get("RAY_ADDRESS"):
+            raise
         raise unreachable(one_line(error, 120)) from None
     try:
         check_devices(config, _cluster_gpus())
