@@ -36,7 +36,7 @@ test: env  ## run the tests, one file at a time on each core
 test-fuzz: env  ## run the parsers' property tests, 10,000 examples each (about an hour)
 	@SURD_FUZZ_EXAMPLES=10000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m fuzz
 
-test-slow: env  ## run the tests that take minutes or need extras (pip install '.[ray]')
+test-slow: env  ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
 
 bench: bench-stages bench-curation  ## both benchmarks below, one after the other (about 10 minutes)
