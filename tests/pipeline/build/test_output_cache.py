@@ -1,4 +1,4 @@
-"""A build's model outputs are found by content, whole or not at all, by any thread, process or machine, and forgotten."""
+"""A build's model outputs are found by content, whole or not at all, by any thread or process, and are forgotten."""
 
 import logging
 import threading
