@@ -10,10 +10,10 @@ from PIL import Image
 
 from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
-from surd.pipeline.build.output_cache import OutputCache, item, picture_item
 from surd.pipeline.build.rows import StageRows
+from surd.pipeline.model_cache.models import dump_json
+from surd.pipeline.model_cache.outputs import OutputCache, item, picture_item
 from surd.pipeline.models import Models
-from surd.pipeline.models.cached import dump_json
 from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel, CaptionPrompt
 from surd.pipeline.models.captioner_check import captioner_family
 from surd.pipeline.models.vision_server import VisionServer

@@ -14,14 +14,14 @@ from PIL import Image
 
 from surd.pipeline.batching import prefetch
 from surd.pipeline.build.folder import Build
-from surd.pipeline.build.output_cache import OutputCache, picture_item, text_hash
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.facts.alternatives import Alternatives
 from surd.pipeline.facts.people import people_of
 from surd.pipeline.facts.similarity import text_vectors
 from surd.pipeline.facts.stated_values import StatedValues
+from surd.pipeline.model_cache.models import CachedModels, dump_json
+from surd.pipeline.model_cache.outputs import OutputCache, picture_item, text_hash
 from surd.pipeline.models import Models
-from surd.pipeline.models.cached import CachedModels, dump_json
 from surd.pipeline.models.clip import FloatArray
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.sentences.correction import FactCorrection, is_caption

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.build.output_cache import OutputCache, text_hash
 from surd.pipeline.build.rows import StageRows
+from surd.pipeline.model_cache.models import CachedModels
+from surd.pipeline.model_cache.outputs import OutputCache, text_hash
 from surd.pipeline.models import Models
-from surd.pipeline.models.cached import CachedModels
 from surd.pipeline.models.chat import ChatModel, Message
 from surd.pipeline.sentences.plain_sentence import InvalidRewrite, rewritten_sentence
 from surd.pipeline.sentences.rewrite_template import RewriteTemplate, read_template

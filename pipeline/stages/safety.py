@@ -12,8 +12,8 @@ from functools import partial
 
 from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
-from surd.pipeline.build.output_cache import OutputCache, picture_item, text_item
 from surd.pipeline.build.rows import StageRows
+from surd.pipeline.model_cache.outputs import OutputCache, picture_item, text_item
 from surd.pipeline.models import Models
 from surd.pipeline.models.nsfw import FloatArray, classifier_revision, load_image_classifier, load_text_classifier
 from surd.schemas import BuildConfig, Cleaned, Deduped, Pair, Reason, Safe

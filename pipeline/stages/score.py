@@ -11,11 +11,11 @@ import numpy as np
 
 from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
-from surd.pipeline.build.output_cache import OutputCache, picture_item
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.images.sharpness import open_qualities
+from surd.pipeline.model_cache.models import CachedModels, dump_json, dump_vector, load_vector
+from surd.pipeline.model_cache.outputs import OutputCache, picture_item
 from surd.pipeline.models import Models
-from surd.pipeline.models.cached import CachedModels, dump_json, dump_vector, load_vector
 from surd.pipeline.models.clip import FloatArray
 from surd.pretrained.clip_iqa import ANTONYMS, clip_iqa
 from surd.schemas import BuildConfig, Cleaned, Pair, Safe, Scored

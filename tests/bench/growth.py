@@ -22,10 +22,10 @@ from typing import Any
 from unittest.mock import patch
 
 from surd.pipeline.build.folder import Build, part_file
-from surd.pipeline.build.output_cache import bytes_kept
 from surd.pipeline.demo.world.prompts import complex_prompt
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import scene
+from surd.pipeline.model_cache.outputs import bytes_kept
 from surd.pipeline.models.captioner import Captioner
 from surd.pipeline.models.clip import Clip
 from surd.pipeline.models.llm import LLM

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 import pyarrow as pa
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.build.output_segments import (
+from surd.pipeline.model_cache.segments import (
     SECONDS,
     Output,
     SegmentIndex,
@@ -39,6 +39,7 @@ from surd.schemas import Pair, SurdError
 from surd.schemas.paths import open_path
 
 FOLDER = "model-cache"
+LARGE = 2_000_000_000  # bytes that are worth a note
 _SPACE = re.compile(r"(.+)-[0-9a-f]{16}")
 _MOST_SEGMENTS = 4  # of one unit, before they are merged
 _MOST_SPACES = 3  # of one kind, before the one that was written longest ago is removed
@@ -242,6 +243,14 @@ def bytes_kept(root: str) -> int:
     """The size of a build's model outputs."""
     filesystem, path = open_path(f"{root.rstrip('/')}/{FOLDER}")
     return int(filesystem.du(path)) if filesystem.exists(path) else 0
+
+
+def size_notes(root: str) -> list[str]:
+    """What to say of a build whose model outputs take much room; nothing otherwise."""
+    kept = bytes_kept(root)
+    if kept < LARGE:
+        return []
+    return [f"{FOLDER}/ holds {kept / 1e9:.1f} GB of model outputs for later runs; remove it if there will be none"]
 
 
 def _remove_oldest(build: Build, folder: str) -> None:

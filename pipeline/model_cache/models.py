@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from surd.pipeline.build.output_cache import OutputCache, Space, item, text_item
+from surd.pipeline.model_cache.outputs import OutputCache, Space, item, text_item
 from surd.pipeline.models import Models
 from surd.pipeline.models.chat import Chat, ChatModel, Reply
 from surd.pipeline.models.clip import Clip, FloatArray

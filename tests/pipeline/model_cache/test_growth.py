@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 
-from surd.pipeline.build import output_cache
 from surd.pipeline.build.folder import Build
-from surd.pipeline.build.output_cache import FOLDER, bytes_kept
+from surd.pipeline.inspection.summary import summarize
+from surd.pipeline.model_cache import outputs as output_cache
+from surd.pipeline.model_cache.outputs import FOLDER, bytes_kept
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.runner.verify_markers import verify_stages
 from surd.pipeline.stages import BY_NAME
@@ -61,6 +62,12 @@ def test_the_outputs_may_be_removed_and_no_marker_knows_of_them(grown, settings,
         assert not run_unit(BY_NAME["score"], 0, str(root), built.config).skipped
     assert rows["CLIP pictures"] and rows["CLIP texts"] and bytes_kept(str(root)) > 0
     assert (root / "score/part-00000.parquet").read_bytes() == before["score"]
+
+
+def test_the_summary_says_how_large_they_are_where_that_is_much(built, monkeypatch):
+    assert not any(FOLDER in note for note in summarize(built.build, [])["notes"])
+    monkeypatch.setattr(output_cache, "LARGE", 1000)
+    assert FOLDER in summarize(built.build, [])["notes"][-1]
 
 
 @pytest.mark.parametrize("stage", STAGES_COMPARED)

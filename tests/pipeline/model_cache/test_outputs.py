@@ -6,8 +6,17 @@ import threading
 import pyarrow.parquet as pq
 import pytest
 
-from surd.pipeline.build import output_cache
-from surd.pipeline.build.output_cache import FOLDER, OutputCache, bytes_kept, forget, item, text_hash, text_item
+from surd.pipeline.model_cache import outputs as output_cache
+from surd.pipeline.model_cache.outputs import (
+    FOLDER,
+    OutputCache,
+    bytes_kept,
+    forget,
+    item,
+    size_notes,
+    text_hash,
+    text_item,
+)
 
 RECORDS = [f"{number:016x}" for number in range(8)]
 
@@ -176,6 +185,14 @@ def test_what_is_about_a_forgotten_picture_or_text_is_in_no_file_any_more(tmp_pa
 def test_a_build_without_outputs_has_nothing_to_forget(tmp_path):
     forget(str(tmp_path), [text_hash("a")])
     assert bytes_kept(str(tmp_path)) == 0 and list(tmp_path.iterdir()) == []
+
+
+def test_much_room_is_worth_a_note(tmp_path, monkeypatch):
+    ask(tmp_path, ["a"])
+    assert size_notes(str(tmp_path)) == []
+    monkeypatch.setattr(output_cache, "LARGE", 100)
+    (note,) = size_notes(str(tmp_path))
+    assert note.startswith("model-cache/ holds 0.0 GB of model outputs for later runs; remove it")
 
 
 def test_it_works_on_an_object_store_as_on_a_disk():
