@@ -12,6 +12,7 @@ from surd.pipeline.build.folder import Build, part_tar
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.inspection.unusable import unusable_note
+from surd.pipeline.model_cache.outputs import forget
 from surd.pipeline.models import Models
 from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel
 from surd.pipeline.runner.run_unit import inputs
@@ -87,6 +88,16 @@ class Scripted(CaptionModel):
 def captioned(build, captioner, **values):
     models = stand_in(captioner=captioner)
     return caption(build, 0, load_config({}, values), models)
+
+
+def test_what_the_captioner_said_of_a_picture_is_looked_up_and_forgotten_with_it(build):
+    model = Scripted(DOG)
+    models = stand_in(captioner=model)
+    rows = [caption(build, 0, load_config({}), models) for _ in range(2)]
+    assert rows[0] == rows[1] and len(model.sizes) == 2
+    picture = build.read_rows("fetch", 0, Pair)[0].sha256
+    forget(build.root, [picture])
+    assert caption(build, 0, load_config({}), models) == rows[0] and len(model.sizes) == 3
 
 
 def test_each_template_gives_captions_of_its_name(build):

@@ -1,10 +1,14 @@
 """rewrite keeps an LLM's answer only when it is one plain sentence of its own about the prompt's scene."""
 
+import json
+
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.model_cache.outputs import FOLDER, forget, text_hash
 from surd.pipeline.models.chat import ChatModel, Reply
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.sentences.plain_sentence import InvalidRewrite, plain_sentence, rewritten_sentence
@@ -162,6 +166,18 @@ def test_an_answer_dropped_twice_costs_the_rewrite_and_says_why(rewritten):
     assert row.kept
     assert (row.rewrites, row.rewrite_dropped) == ([], "fewer than three words")
     assert len(asked) == 2
+
+
+def test_what_the_llm_said_of_a_prompt_is_forgotten_with_it(rewritten, tmp_path):
+    rewritten(["1girl, dress", "2 cats"], ["A girl wears a dress.", "Two cats sit down."])
+
+    def kept():
+        files = (tmp_path / FOLDER).rglob("*.parquet")
+        return [json.loads(value)["text"] for file in files for value in pq.read_table(file)["value"].to_pylist()]
+
+    assert kept() == ["A girl wears a dress.", "Two cats sit down."]
+    forget(str(tmp_path), [text_hash("1girl, dress")])
+    assert kept() == ["Two cats sit down."]
 
 
 def test_a_prompt_without_an_answer_is_not_asked_again(rewritten):
