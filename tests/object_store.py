@@ -83,7 +83,7 @@ def serve_objects() -> Iterator[ObjectStore]:
         code = store.refuse(method, path)
         if code:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+            body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode() if method != "HEAD" else b""
             store.requests.append(StoreRequest(method, path, environ["QUERY_STRING"], 403, len(body)))
             start_response("403 Forbidden", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
             return [body]

@@ -27,6 +27,7 @@ from surd.pipeline.build.object_store import (
     open_table,
     read_ranges,
     remove_objects,
+    replace_objects,
     store_errors,
     uploading,
 )
@@ -195,13 +196,8 @@ class Build:
                 Path(self._full(folder)).rename(self._full(before))
             Path(self._full(fresh)).rename(self._full(folder))
         else:
-            names = self.listdir(fresh)
-            stale = set(self.listdir(folder)) - set(names)
             with self._errors(folder, writing=True):
-                for name in sorted(names, key=lambda name: name == "manifest.json"):
-                    self._fs.cp_file(self._full(f"{fresh}/{name}"), self._full(f"{folder}/{name}"))
-            for name in stale:
-                self.remove(f"{folder}/{name}")
+                replace_objects(self._fs, self._full(fresh), self._full(folder))
         for outputs in self._recordings:
             for name in [name for name in outputs if name.startswith(f"{fresh}/")]:
                 outputs[folder + name.removeprefix(fresh)] = outputs.pop(name)

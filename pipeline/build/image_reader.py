@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
+from surd.pipeline.build.object_store import RangeFile
 from surd.schemas import Pair, SurdError
 
 _MOST_OPEN = 64  # tars
@@ -21,14 +22,14 @@ class ImageReader:
     their rows.
     """
 
-    def __init__(self, file: IO[bytes], tar: str, marker: str) -> None:
+    def __init__(self, file: IO[bytes] | RangeFile, tar: str, marker: str) -> None:
         self._file, self._tar, self._marker = file, tar, marker
 
     def read(self, pair: Pair) -> bytes:
         """The image of a pair. Raises SurdError if its bytes are not the fetched ones."""
         start, end = extent(pair)
         self._file.seek(start)
-        return self.check(pair, self._file.read(end - start))
+        return self.check(pair, self._file.read(end - start) or b"")
 
     def check(self, pair: Pair, data: bytes) -> bytes:
         """The bytes read for a pair, if they are its own. Raises SurdError if not."""

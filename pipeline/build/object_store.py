@@ -64,7 +64,7 @@ def store_errors(root: str, path: str, *, writing: bool = False) -> Iterator[Non
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _CLIENTS:
             raise
-        passing = _PASSING.intersection(base.__name__ for base in type(error).__mro__)
+        passing = not _PASSING.isdisjoint(base.__name__ for base in type(error).__mro__)
         raise (_unreachable if passing else _refused)(root, error) from error
 
 
@@ -126,7 +126,7 @@ def uploading(filesystem: Any, root: str, path: str) -> Iterator[IO[bytes]]:
     closed like any file, would appear under its name cut off.
     """
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
-        yield spool  # type: ignore[misc]
+        yield spool
         with store_errors(root, path, writing=True):
             _send(filesystem, spool, path)
 
@@ -154,12 +154,24 @@ def names_below(filesystem: Any, folder: str) -> list[str]:
 
 def remove_objects(filesystem: Any, path: str) -> None:
     """Remove a file, or all files below a folder; nothing happens where there is none."""
-    found = filesystem.find(path)
-    if any(_MAGIC & {*name} for name in found):  # fsspec's rm would take such a name for a pattern
-        for name in found:
-            filesystem.rm_file(name)
-    elif found:
-        filesystem.rm(found)
+    _remove(filesystem, filesystem.find(path))
+
+
+def replace_objects(filesystem: Any, fresh: str, folder: str) -> None:
+    """Copy the files below ``fresh`` to ``folder``, ``manifest.json`` last, and remove others that are there."""
+    names = [path.removeprefix(f"{fresh}/") for path in filesystem.find(fresh)]
+    stale = {path for path in filesystem.find(folder) if path.startswith(f"{folder}/")}
+    for name in sorted(names, key=lambda name: name == "manifest.json"):
+        filesystem.cp_file(f"{fresh}/{name}", f"{folder}/{name}")
+    _remove(filesystem, sorted(stale - {f"{folder}/{name}" for name in names}))
+
+
+def _remove(filesystem: Any, paths: list[str]) -> None:
+    if any(_MAGIC & {*path} for path in paths):  # fsspec's rm would take such a name for a pattern
+        for path in paths:
+            filesystem.rm_file(path)
+    elif paths:
+        filesystem.rm(paths)
 
 
 def read_ranges(filesystem: Any, ranges: Sequence[tuple[str, int, int]]) -> list[bytes]:
