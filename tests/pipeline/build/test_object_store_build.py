@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 
 from surd.pipeline.build.folder import Build
@@ -12,7 +11,7 @@ from surd.pipeline.inspection.summary import summarize
 from surd.pipeline.runner.verify_markers import verify_stages
 from surd.schemas import load_config
 from tests.flows.tiny_llm import save_tiny_llm
-from tests.object_store import BUCKET, StoreRequest
+from tests.object_store import BUCKET
 from tests.pipeline.conftest import redone, run_all
 
 pytest_plugins = ["tests.object_fixtures"]
@@ -22,16 +21,6 @@ ROOT = f"s3://{BUCKET}/build"
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def of_stages(requests: list[StoreRequest]) -> Counter[str]:
-    """Requests by the stage whose files they read or write, those of markers left out."""
-    counts: Counter[str] = Counter()
-    for request in requests:
-        name = request.path.removeprefix(f"/{BUCKET}/build/")
-        if name != request.path and ".done.json" not in name:
-            counts[name.partition("/")[0]] += 1
-    return counts
 
 
 def test_a_build_on_an_object_store_is_the_one_here(objects, tmp_path):
