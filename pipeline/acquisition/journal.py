@@ -87,8 +87,8 @@ class Journal:
             if not file.tell():
                 file.write(self._header)
         self._opened = _JournalFile(self._path, None if self._recoded else self._tar)
-        if _backup(self._path).exists():
-            self._previous = _JournalFile(_backup(self._path), _backup(self._tar))
+        if backup(self._path).exists():
+            self._previous = _JournalFile(backup(self._path), backup(self._tar))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -143,7 +143,7 @@ class Journal:
 
         If the tar holds re-encoded images the journal keeps the originals as long as another run is to follow.
         """
-        if self._recoded and any(pair.transient for pair in pairs):
+        if self._keeps_bodies(pairs):
             return
         with atomic_file(self._path) as file:
             file.write(self._header)
@@ -153,7 +153,10 @@ class Journal:
                 elif pair.kept and not self._recoded:
                     file.write(_line({"key": pair.key, **self._note(pair)}))
         for path in (self._path, self._tar):
-            _backup(path).unlink(missing_ok=True)
+            backup(path).unlink(missing_ok=True)
+
+    def _keeps_bodies(self, pairs: Sequence[Pair]) -> bool:
+        return self._recoded and any(pair.transient for pair in pairs)
 
     @property
     def _file(self) -> _JournalFile:
@@ -178,10 +181,10 @@ class Journal:
             return
         for path in (self._tar, self._path):
             if path.exists() and header.endswith(b"\n"):
-                path.replace(_backup(path))
+                path.replace(backup(path))
             else:
                 path.unlink(missing_ok=True)
-                _backup(path).unlink(missing_ok=True)
+                backup(path).unlink(missing_ok=True)
 
 
 class _JournalFile:
@@ -263,7 +266,7 @@ def _entry(fields: dict[str, Any], offset: int, known: Entry | None) -> Entry:
     return replace(known, **note) if isinstance(known, Stored) else Noted(**note)
 
 
-def _backup(path: Path) -> Path:
+def backup(path: Path) -> Path:
     """The place of a journal or tar that this run does not continue."""
     return path.with_name(f"{path.name}.before")
 

@@ -153,14 +153,8 @@ def _groups(planned: list[Planned], settings: PackConfig) -> Iterator[list[Plann
 
 
 def _read(build: Build, group: list[Planned]) -> Iterator[bytes]:
-    """Bytes of the group's images in order; each partition's tar is opened once and read at offsets."""
-    readers = {part: build.image_reader(part) for part in sorted({item.part for item in group})}
-    try:
-        for item in group:
-            yield readers[item.part].read(item.pair)
-    finally:
-        for reader in readers.values():
-            reader.close()
+    """Bytes of the group's images in order."""
+    return build.images_of((item.part, item.pair) for item in group)
 
 
 def _index_row(item: Planned, shard: str, offset: int) -> dict[str, object]:

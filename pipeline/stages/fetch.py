@@ -18,6 +18,7 @@ from surd.pipeline.acquisition.inspect_image import ImageFacts, inspect, inspect
 from surd.pipeline.acquisition.journal import Journal
 from surd.pipeline.acquisition.progress import Reporter, progress_file
 from surd.pipeline.acquisition.reorder_buffer import NOTHING, ReorderBuffer, Spilled
+from surd.pipeline.acquisition.stored_journal import StoredJournal
 from surd.pipeline.batching import ordered_gather
 from surd.pipeline.build.folder import Build, part_journal, part_tar
 from surd.pipeline.models import Models
@@ -73,12 +74,13 @@ def fetch(build: Build, unit: int, config: BuildConfig, models: Models) -> list[
 def _journal(
     build: Build, unit: int, records: list[SourceRecord], source: Source, settings: FetchConfig
 ) -> Iterator[Journal | None]:
-    """The partition's journal if there is something to download and the build is on this machine, else None."""
-    path, tar = (build.local_path(name) for name in (part_journal(unit), part_tar("fetch", unit)))
-    if path is None or tar is None or not any(_is_on_the_web(source, record) for record in records):
+    """The partition's journal if there is something to download, else None."""
+    if not any(_is_on_the_web(source, record) for record in records):
         yield None
         return
-    with Journal(path, tar, records, settings) as journal:
+    path, tar = (build.local_path(name) for name in (part_journal(unit), part_tar("fetch", unit)))
+    here = Journal(path, tar, records, settings) if path and tar else None
+    with here or StoredJournal(build, unit, records, settings) as journal:
         yield journal
 
 

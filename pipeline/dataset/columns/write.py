@@ -156,7 +156,7 @@ def _prompts(build: Build, shard: ShardInfo) -> Prompts:
     """Keys and prompts of a shard, in order. They lie in the index, so that no shard is opened for them."""
     wanted: dict[str, Any] = {"columns": ["key", "simple", "complex"], "filters": [("shard", "=", shard.name)]}
     try:
-        with build.open("shards/index.parquet") as file:
+        with build.open_table("shards/index.parquet") as file:
             # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26).
             table = pq.read_table(file, use_threads=False, **wanted)
         table.validate(full=True)  # else text that is no UTF-8 is found much later
