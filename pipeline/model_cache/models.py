@@ -97,8 +97,11 @@ class _CachedClip(Clip):
     def _encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._models.clip._encode_images(pixels)
 
-    def _encode_texts(self, texts: list[str]) -> torch.Tensor:
-        return self._models.clip._encode_texts(texts)
+    def _tokens(self, texts: list[str]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        return self._models.clip._tokens(texts)
+
+    def _encode_texts(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self._models.clip._encode_texts(tokens)
 
 
 class _CachedChat(ChatModel):
