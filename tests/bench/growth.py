@@ -30,8 +30,8 @@ from surd.pipeline.models.captioner import Captioner
 from surd.pipeline.models.clip import Clip
 from surd.pipeline.models.llm import LLM
 from surd.pipeline.models.nsfw import OpenNsfw
-from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.plan import units
+from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import STAGES
 from surd.pretrained.vqa import VqaModel
