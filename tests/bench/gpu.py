@@ -60,7 +60,7 @@ SEED = 12_001
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
     """How much is measured: ``pictures`` and ``prompts`` go through CLIP, ``captioned`` pictures through the captioner,
-    ``prompts`` through the LLM. ``batches`` are of the training, by model."""
+    ``prompts`` through the LLM. ``batches`` and ``precision`` are of the training, ``dtype`` of the captioner."""
 
     shapes: Shapes
     pictures: int
@@ -74,16 +74,17 @@ class Sizes:
     batches: dict[str, int]
     feed_forward: int
     precision: str
+    dtype: str
     workers: int
 
 
 REAL_SIZES = Sizes(
     shapes=REAL, pictures=1024, captioned=64, caption_tokens=40, prompts=4096, batch=32, rounds=3, steps=10, samples=32,
-    batches={"sd15": 8, "sdxl": 2}, feed_forward=2048, precision="bf16", workers=4,
+    batches={"sd15": 8, "sdxl": 2}, feed_forward=2048, precision="bf16", dtype="bfloat16", workers=4,
 )  # fmt: skip
 TINY_SIZES = Sizes(
     shapes=TINY, pictures=6, captioned=3, caption_tokens=4, prompts=12, batch=4, rounds=1, steps=1, samples=4,
-    batches={"sd15": 2, "sdxl": 2}, feed_forward=64, precision="no", workers=0,
+    batches={"sd15": 2, "sdxl": 2}, feed_forward=64, precision="no", dtype="float32", workers=0,
 )  # fmt: skip
 
 
@@ -268,7 +269,7 @@ def measure(folder: Path, sizes: Sizes, device: torch.device) -> Iterator[tuple[
         {
             "models.clip": save_clip(folder / "clip", shapes), "models.device": device.type,
             "models.captioner": save_captioner(folder / "captioner", shapes),
-            "models.embed_llm": save_llm(folder / "llm", shapes), "models.dtypes": {"captioner": "auto"},
+            "models.embed_llm": save_llm(folder / "llm", shapes), "models.dtypes": {"captioner": sizes.dtype},
         },
     )  # fmt: skip
     models = Models(config.models)
