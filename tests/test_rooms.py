@@ -43,6 +43,7 @@ PIPELINE = {
     "stages": STAGE,
     "runner": {"stages", "build", "facts", "models", "dataset", "sources", "net"},
     "inspection": {"runner", "stages", "dataset", "build", "models", "net"},
+    "forget": {"runner", "stages", "dataset", "acquisition", "deduplication", "selection", "build", "models", *LEAVES},
     "imports": {"runner", "stages", "dataset", "build", "sources", "selection", "models", *LEAVES},
 }
 ADAPTER = {

@@ -77,6 +77,11 @@ class Build:
         """Names in a folder of the build, sorted; empty if it does not exist."""
         return list_names(self._fs, self._full(relative)) if self.exists(relative) else []
 
+    def walk(self) -> Iterator[str]:
+        """Every file of the build, by its name below the root, sorted."""
+        for name in sorted(self._fs.find(self._base)):
+            yield name.removeprefix(self._base.rstrip("/")).lstrip("/")
+
     def remove(self, relative: str) -> None:
         """Remove a file or folder; nothing happens when it is absent."""
         for outputs in self._recordings:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from surd.pipeline.build.damage import LASTING, DamagedFile, blaming_damage, unfinished
 from surd.pipeline.build.folder import Build, marker_file, part_file
+from surd.pipeline.build.rewritten import read_rewritten
 from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.pipeline.facts.similarity import installed
 from surd.pipeline.models import ROLES, Models
@@ -254,12 +255,13 @@ def _input_hashes(read: Stage, reader: Stage, unit: int, build: Build) -> dict[s
     """Content hashes of what ``reader`` reads of ``read``: of its own partition for a map over partitions, else all."""
     same_unit = read.scope == reader.scope and read.scope in ("partition", "shard")
     wanted = [unit] if same_unit else range(units(read, build))
+    counts_as = read_rewritten(build)
     hashes: dict[str, str] = {}
     for number in wanted:
         marker = build.marker(read.name, number)
         if marker is None:
             raise unfinished(build, read.name, number, marker_file(read.name, number))
-        hashes |= marker.outputs
+        hashes |= {file: counts_as.get(sha256, sha256) for file, sha256 in marker.outputs.items()}
     if reader.scope == "partition" and read.scope in ("source", "build"):
         mine = part_file(read.name, unit)
         if mine not in hashes:
