@@ -50,8 +50,8 @@ def forget(
 ) -> None:
     """Remove records from a build for good (takedown), and keep them out of every later build in that folder.
 
-    Their rows stay, rejected as forgotten and without content. Pictures, prompts, scores, samples and columns go; shards
-    without them stay as they are, no model runs, nothing is requested, and the next `surd build` redoes nothing.
+    Their rows stay, rejected as forgotten and without content. Pictures, prompts, scores, samples and columns go. Other
+    shards stay as they are, no model runs, nothing is requested, and the next `surd build` redoes nothing.
     `forgotten.jsonl` keeps hashes alone.
 
     **Examples**

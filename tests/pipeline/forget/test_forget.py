@@ -192,6 +192,8 @@ def put_back(root: Path, old: dict[str, bytes], name: str) -> None:
 )
 def test_the_proof_names_a_file_that_was_put_back(build, sample, breakable, name, what):
     old = files(breakable)
+    if name != "report.html":
+        (breakable / "report.html").unlink()  # it would be made again
     run(build, sample.key)
     put_back(breakable, old, name)
     assert any(line.startswith(f"{name}: {what}") and sample.key in line for line in left(build))
