@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from surd.pipeline.acquisition.tombstones import FORGOTTEN, Tombstones, plain_host
 from surd.pipeline.build.damage import reading
-from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.build.folder import Build
 from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.forget.find import INDEX, Found, find_records
 from surd.pipeline.forget.rows import remove_rows
@@ -247,7 +247,7 @@ def _make_report(build: Build, config: BuildConfig | None, notes: list[str]) -> 
     """The report without the records; where it cannot be made it stays away."""
     with suppress(SurdError, OSError):
         if config:
-            build.remove(marker_file("report", 0))
+            build.remove_marker("report", 0)
             run_unit(BY_NAME["report"], 0, build.root, config)
             return
     notes.append(

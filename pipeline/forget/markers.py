@@ -6,13 +6,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 
 from surd.pipeline.build.damage import reading
-from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.build.folder import Build
+from surd.pipeline.build.ledger import recorded
 from surd.pipeline.build.rewritten import note_rewritten
 from surd.schemas import Marker
-
-
-def write_marker(build: Build, marker: Marker) -> None:
-    build.write_json(marker_file(marker.stage, marker.part), marker)
 
 
 def mark_rewritten(
@@ -28,15 +25,17 @@ def mark_rewritten(
     ``change``: further fields of the marker. What counts as what is written first: a kill between the two leaves a
     marker that the same call finishes.
     """
-    marker = build.marker(stage, unit)
+    marker = recorded(build, stage, unit)
     if marker is None:
         return
     outputs = {file: now.get(file, sha256) for file, sha256 in marker.outputs.items()}
-    fresh = marker.model_copy(update={"outputs": outputs, **change(marker)})
+    changed = [file for file, sha256 in outputs.items() if sha256 != marker.outputs[file]]
+    sizes = marker.sizes | {file: build.size(file) for file in changed}
+    fresh = marker.model_copy(update={"outputs": outputs, "sizes": sizes, **change(marker)})
     if fresh == marker:
         return
     note_rewritten(build, {sha256: marker.outputs[file] for file, sha256 in outputs.items()})
-    write_marker(build, fresh)
+    build.write_marker(fresh)
 
 
 def hashes(build: Build, files: Iterable[str]) -> dict[str, str]:

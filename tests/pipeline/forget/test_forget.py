@@ -121,7 +121,7 @@ def test_the_same_command_again_changes_nothing(build, sample, breakable):
     run(build)
     after = files(breakable)
     assert {name for name in after.keys() | before if after.get(name) != before.get(name)} <= {
-        "report/part-00000.done.json"  # holds the seconds
+        "report/ledger/part-00000.json"  # holds the seconds
     }
 
 
