@@ -29,7 +29,7 @@ PIPELINE = {
     "images": {"rejection"},
     "metadata": {"images", "untrusted_json"},
     "deduplication": {"images", "batching"},
-    "models": {"net", "batching", "untrusted_json"},
+    "models": {"net", "batching", "untrusted_json", "build"},
     "prompts": {"models", "metadata"},
     "facts": {"models", "prompts"},
     "sentences": {"models", "prompts", "facts", "untrusted_json"},

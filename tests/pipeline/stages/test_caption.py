@@ -19,6 +19,7 @@ from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.caption import caption
 from surd.schemas import Captioned, Cleaned, Pair, Reason, Safe, load_config
 from surd.schemas.shard_format.tar import add_member
+from tests.pipeline.models.stand_in import stand_in
 from tests.pipeline.models.tiny_captioners import save_captioner
 
 DOG = "A dog sits on a red mat."
@@ -84,7 +85,7 @@ class Scripted(CaptionModel):
 
 
 def captioned(build, captioner, **values):
-    models = type("Models", (), {"captioner": captioner})()
+    models = stand_in(captioner=captioner)
     return caption(build, 0, load_config({}, values), models)
 
 
