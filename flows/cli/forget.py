@@ -71,7 +71,7 @@ def forget(
     from surd.pipeline.forget.lists import read_list
 
     opened = Build(build)
-    request = removal.Request(
+    request = removal.RemovalRequest(
         records=[*(records or ()), *(read_list(list_) if list_ else ())],
         authors=author or (),
         hosts=host or (),

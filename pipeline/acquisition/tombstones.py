@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from pydantic import ValidationError
 
@@ -91,8 +91,11 @@ class Tombstones:
     def of_host(self, host: str) -> str:
         return self._hash("host", plain_host(host))
 
-    def matches(self, key: str, url: str | None, page_url: str | None, author: str | None) -> Iterator[str]:
+    def matches(
+        self, key: str, url: str | None, page_url: str | None, author: str | None, source: str | None
+    ) -> Iterator[str]:
         """What keeps a record out: its key, and the hash of its URL, page, author or host."""
+        url = full_url(source, url)
         if key in self.keys:
             yield key
         if self._urls and url:
@@ -107,7 +110,7 @@ class Tombstones:
 
     def applied(self, record: SourceRecord) -> SourceRecord:
         """The record, or what is left of one that was removed."""
-        names = (record.key, record.url, record.page_url, record.author)
+        names = (record.key, record.url, record.page_url, record.author, record.source)
         if not self.stones or next(self.matches(*names), None) is None:
             return record
         return SourceRecord(**stub(record.key), source=record.source, source_id="")
@@ -124,6 +127,14 @@ def stub(key: str) -> dict[str, str]:
         "reason": Reason.FORGOTTEN.value,
         "rejected_by": "collect",
     }
+
+
+def full_url(source: str | None, url: str | None) -> str | None:
+    """The whole URL of an image: what a gallery says of its own pictures may be the path alone."""
+    base = (source or "").partition(":")[2]
+    with suppress(ValueError):
+        return urljoin(base, url) if url and is_http(base) else url
+    return url
 
 
 def plain_host(host: str) -> str:

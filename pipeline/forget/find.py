@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.acquisition.tombstones import Tombstones
+from surd.pipeline.acquisition.tombstones import Tombstones, full_url
 from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.build.part_columns import columns_of, read_columns
 from surd.pipeline.stages.collect import PAGES
@@ -16,7 +16,7 @@ from surd.schemas import Reason
 
 INDEX = "shards/index.parquet"
 _PART = re.compile(r"part-(\d{5,})\.parquet")
-_NAMED = ("key", "reason", "url", "page_url", "author")
+_NAMED = ("key", "reason", "url", "page_url", "author", "source")
 
 
 @dataclass(kw_only=True)
@@ -55,10 +55,10 @@ def find_records(build: Build, tombstones: Tombstones, *, copies: bool) -> dict[
 
 def _named(build: Build, tombstones: Tombstones) -> Iterator[Found]:
     for part, row in _records(build):
-        url, page_url, author = row.get("url"), row.get("page_url"), row.get("author")
-        if by := frozenset(tombstones.matches(row["key"], url, page_url, author)):
+        url, page_url, author, source = (row.get(name) for name in ("url", "page_url", "author", "source"))
+        if by := frozenset(tombstones.matches(row["key"], url, page_url, author, source)):
             content = row.get("reason") != Reason.FORGOTTEN
-            yield Found(key=row["key"], part=part, by=by, content=content, url=url)
+            yield Found(key=row["key"], part=part, by=by, content=content, url=full_url(source, url))
 
 
 def _records(build: Build) -> Iterator[tuple[int | None, dict[str, Any]]]:
@@ -139,6 +139,6 @@ def _clusters_of(build: Build, part: int) -> Iterator[tuple[str, str]]:
 def _look_up_names(build: Build, copies: dict[str, Found]) -> None:
     """Note the URLs of copies, whose tombstones name them."""
     for part in sorted({one.part for one in copies.values() if one.part is not None}):
-        for row in read_columns(build, "collect", part, ["key", "url"]).to_pylist():
+        for row in read_columns(build, "collect", part, ["key", "url", "source"]).to_pylist():
             if one := copies.get(row["key"]):
-                one.url = row["url"]
+                one.url = full_url(row["source"], row["url"])

@@ -21,6 +21,7 @@ from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.forget.find import INDEX, Found, find_records
+from surd.pipeline.forget.outputs import remove_outputs
 from surd.pipeline.forget.rows import remove_rows
 from surd.pipeline.forget.samples import remove_samples, shards_of
 from surd.pipeline.models import Models
@@ -36,7 +37,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class RemovalRequest:
     """What is to be removed. ``records``: keys, URLs or page URLs; ``copies``: also other records of a picture."""
 
     records: Sequence[str] = ()
@@ -81,7 +82,7 @@ def check_build(build: Build) -> None:
         raise SurdError(f"build is {build.root!r} and holds no build.json and no {INDEX}; give the folder of a build")
 
 
-def plan_removal(build: Build, request: Request) -> Removal:
+def plan_removal(build: Build, request: RemovalRequest) -> Removal:
     """What a request names, and its copies; writes nothing. Raises SurdError where it names a record that is not there.
 
     Without any name it is what the build's tombstones say.
@@ -141,6 +142,7 @@ def _remove(build: Build, pending: _Pending) -> tuple[Counter[str], list[str]]:
     config = _config(build, notes)
     build.remove(REPORT)
     _remove_leftovers(build)
+    remove_outputs(build, keys)
     removed = remove_rows(build, keys, tombstones, config.fetch if config else None)
     models = Models(config.models) if config else None
     removed += remove_samples(build, keys, models, everywhere=pending.everywhere)
@@ -150,7 +152,7 @@ def _remove(build: Build, pending: _Pending) -> tuple[Counter[str], list[str]]:
     return removed, notes
 
 
-def _rules(request: Request, known: Tombstones) -> list[tuple[str, list[Tombstone]]]:
+def _rules(request: RemovalRequest, known: Tombstones) -> list[tuple[str, list[Tombstone]]]:
     """What the user wrote, and the tombstones that it may stand for: a text may be an image's URL or a page's."""
     common = {"when": _now(), "why": request.reason}
     rules = []
@@ -195,7 +197,7 @@ def _is_wide(stone: Tombstone) -> bool:
     return bool(stone.page or stone.author or stone.host)
 
 
-def _stones(found: dict[str, Found], known: Tombstones, request: Request) -> list[Tombstone]:
+def _stones(found: dict[str, Found], known: Tombstones, request: RemovalRequest) -> list[Tombstone]:
     """A tombstone of each record that has none. Where copies stay, its picture may come again."""
     stones = []
     for one in found.values():

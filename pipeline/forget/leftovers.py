@@ -114,7 +114,10 @@ def _text(value: Any) -> str:
 
 def _in_rows(rows: pa.Table, tombstones: Tombstones) -> Iterator[str]:
     """Rows of removed records must be stubs, and no others may be what a tombstone names."""
-    links = [rows[name].to_pylist() if name in rows.column_names else None for name in ("url", "page_url", "author")]
+    links = [
+        rows[name].to_pylist() if name in rows.column_names else None
+        for name in ("url", "page_url", "author", "source")
+    ]
     for at, key in enumerate(rows["key"].to_pylist()):
         names = [values[at] if values else None for values in links]
         if next(tombstones.matches(key, *names), None) is None:

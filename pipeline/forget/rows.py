@@ -187,10 +187,9 @@ def _remove_from_pages(build: Build, tombstones: Tombstones, removed: Counter[st
 
 
 def _is_gone(row: dict[str, object], tombstones: Tombstones) -> bool:
-    url, page, author = (
-        value if isinstance(value := row.get(name), str) else None for name in ("url", "page_url", "author")
-    )
-    return row.get("reason") != Reason.FORGOTTEN and any(tombstones.matches(str(row["key"]), url, page, author))
+    names = (row.get(name) for name in ("url", "page_url", "author", "source"))
+    url, page, author, source = (value if isinstance(value, str) else None for value in names)
+    return row.get("reason") != Reason.FORGOTTEN and any(tombstones.matches(str(row["key"]), url, page, author, source))
 
 
 def _remove_repeats(build: Build, keys: Set[str], removed: Counter[str]) -> None:

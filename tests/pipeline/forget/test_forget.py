@@ -14,18 +14,19 @@ from surd.flows.import_dataset import Import, import_dataset
 from surd.flows.listener import SILENT
 from surd.pipeline.acquisition.tombstones import FORGOTTEN, Tombstones
 from surd.pipeline.build.folder import Build, part_file
+from surd.pipeline.build.output_cache import OutputCache, picture_item, text_item
 from surd.pipeline.dataset.verify.dataset import read_manifests, verify
 from surd.pipeline.forget import forget as removal
-from surd.pipeline.forget.forget import PENDING, Request, finish_forgetting, plan_removal
+from surd.pipeline.forget.forget import PENDING, RemovalRequest, finish_forgetting, plan_removal
 from surd.pipeline.forget.leftovers import find_leftovers
 from surd.pipeline.forget.rows import ROW_STAGES
 from surd.pipeline.runner.verify_markers import verify_stages
-from surd.schemas import Pair, Reason, SourceRecord, SurdError
+from surd.schemas import Corrected, Pair, Reason, SourceRecord, SurdError, Tombstone
 from tests.pipeline.finished_sets import PER_SHARD, picture
 
 
 def run(build: Build, *records: str, **request) -> removal.Removal:
-    return removal.forget(build, plan_removal(build, Request(records=records, **request)))
+    return removal.forget(build, plan_removal(build, RemovalRequest(records=records, **request)))
 
 
 def records(build: Build) -> list[SourceRecord]:
@@ -214,12 +215,12 @@ def test_without_any_removal_there_is_nothing_to_prove(build):
     with pytest.raises(SurdError, match=r"has no forgotten\.jsonl"):
         left(build)
     with pytest.raises(SurdError, match="nothing to remove is given"):
-        plan_removal(build, Request())
+        plan_removal(build, RemovalRequest())
 
 
 def test_a_dry_run_and_an_unknown_name_change_nothing(build, sample, breakable):
     before = files(breakable)
-    plan = plan_removal(build, Request(records=[sample.key]))
+    plan = plan_removal(build, RemovalRequest(records=[sample.key]))
     assert [one.key for one in plan.fresh] == [sample.key] and plan.shards == {"surd-00001.tar": [sample.key]}
     assert plan.size > 0
     with pytest.raises(SurdError, match=r"has no record of '0{16}', 'http://nowhere/x\.png', 'author Nobody'; nothing"):
@@ -237,6 +238,35 @@ def test_an_import_run_again_keeps_it_out_and_redoes_nothing(build, sample, brea
     assert summary["kept"] == 11 and summary["rejected"] == {"forgotten": 1} and summary["run_units"] == 0
     assert left(build) == [] and faults(build) == []
     assert files(breakable)["shards/surd-00001.tar"] == before["shards/surd-00001.tar"]
+
+
+def test_what_models_gave_for_it_leaves_the_cache(build, sample):
+    row = next(row for row in build.read_rows("correct", 0, Corrected) if row.key == sample.key)
+    pair, other = (
+        next(one for one in build.read_rows("fetch", 0, Pair) if (one.key == sample.key) == wanted)
+        for wanted in (True, False)
+    )
+    with OutputCache(build.root, 0, [sample.key]) as cache:
+        space = cache.space("caption", version=1)
+        items = [picture_item(pair), picture_item(other), text_item(row.simple), text_item("of others")]
+        space.outputs(items, lambda places: [b"%d" % place for place in places])
+        variants = cache.space("correct-clip-texts", version=1)
+        variants.outputs([text_item("a variant that no row holds")], lambda places: [b"v" for _ in places])
+    assert any("model-cache" in line for line in left_of(build, sample, pair))
+    run(build, sample.key)
+    assert not left(build)
+    with OutputCache(build.root, 0, [sample.key]) as cache:
+        assert cache.space("caption", version=1).read(items) == [None, b"1", None, b"3"]
+        assert cache.space("correct-clip-texts", version=1).read([text_item("a variant that no row holds")]) == [None]
+
+
+def left_of(build: Build, sample: SourceRecord, pair: Pair) -> list[str]:
+    """What the proof would say if the record had a tombstone already."""
+    stone = Tombstone(key=sample.key, pictures=[pair.sha256], when="now")
+    build.write_bytes(FORGOTTEN, Tombstones("salt", [stone]).text().encode())
+    lines = left(build)
+    build.remove(FORGOTTEN)
+    return lines
 
 
 def test_copies_go_with_a_record_unless_they_are_to_stay(tmp_path):
