@@ -95,10 +95,9 @@ class Ledger:
 
     def table(self) -> pa.Table:
         """All markers as the table that is written, in the order of their units."""
-        markers = [marker for unit in self.units() if (marker := self.recorded(unit))]
         rows = [
             {
-                "unit": marker.part,
+                "unit": unit,
                 "parts": marker.parts,
                 "fingerprint": marker.fingerprint,
                 "files": list(marker.outputs),
@@ -108,7 +107,8 @@ class Ledger:
                 "transient": marker.transient,
                 "seconds": marker.seconds,
             }
-            for marker in markers
+            for unit in self.units()
+            if (marker := self.recorded(unit))
         ]
         return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
@@ -142,7 +142,9 @@ def fold(build: Build, stage: str) -> Ledger:
     """Write the records of a stage into its ledger, then remove them. Only while the build is held (``exclusive``)."""
     ledger, loose = _read(build, stage)
     if loose:
-        build.write_table(f"{stage}/{LEDGER}", ledger.table())
+        table = ledger.table()
+        build.write_table(f"{stage}/{LEDGER}", table)
+        ledger = Ledger(build, stage, table, {})  # columns alone: no object a unit stays
         build.sync_folder(stage)  # after a loss of power too, no record is gone before its place in the ledger is there
         build.remove_files(loose)
         if folder := build.local_path(f"{stage}/{RECORDS}"):
