@@ -44,6 +44,18 @@ PIPELINE = {
     "stages": STAGE,
     "runner": {"stages", "build", "facts", "models", "dataset", "sources", "net"},
     "inspection": {"runner", "stages", "dataset", "build", "model_cache", "models", "net"},
+    "forget": {
+        "runner",
+        "stages",
+        "dataset",
+        "acquisition",
+        "deduplication",
+        "selection",
+        "build",
+        "models",
+        "model_cache",
+        *LEAVES,
+    },
     "imports": {"runner", "stages", "dataset", "build", "sources", "selection", "models", *LEAVES},
 }
 ADAPTER = {

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,11 +71,7 @@ class Journal:
 
     def __init__(self, path: Path, tar: Path, records: Iterable[SourceRecord], settings: FetchConfig) -> None:
         self._path, self._tar = path, tar
-        fields = settings.model_dump(mode="json", exclude=_PACE)
-        if settings.max_aspect == FetchConfig.model_fields["max_aspect"].default:
-            del fields["max_aspect"]  # else journals of versions without it would be requested anew
-        basis = [VERSION, fields, [[r.key, r.url] for r in records]]
-        self._header = json.dumps({"journal": hashlib.sha256(json.dumps(basis).encode()).hexdigest()}).encode() + b"\n"
+        self._header = journal_header(records, settings)
         self._recoded = settings.image_size is not None  # then the tar does not hold what was downloaded
         self._opened: _JournalFile | None = None
         self._previous: _JournalFile | None = None
@@ -185,6 +181,49 @@ class Journal:
             else:
                 path.unlink(missing_ok=True)
                 backup(path).unlink(missing_ok=True)
+
+
+def journal_header(records: Iterable[SourceRecord], settings: FetchConfig) -> bytes:
+    """The first line of a journal: a hash of the records and settings that it belongs to."""
+    fields = settings.model_dump(mode="json", exclude=_PACE)
+    if settings.max_aspect == FetchConfig.model_fields["max_aspect"].default:
+        del fields["max_aspect"]  # else journals of versions without it would be requested anew
+    basis = [VERSION, fields, [[r.key, r.url] for r in records]]
+    return json.dumps({"journal": hashlib.sha256(json.dumps(basis).encode()).hexdigest()}).encode() + b"\n"
+
+
+def journal_entries(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Fields of every whole entry of a journal, and the bytes behind its line."""
+    with path.open("rb") as file:
+        file.readline()
+        for line in file:
+            try:
+                fields = json.loads(line)
+                data = file.read(fields.get("size", 0))
+                whole = len(data) == fields.get("size", 0) and "key" in fields
+            except (ValueError, TypeError, AttributeError):
+                return
+            if not whole:
+                return
+            yield fields, data
+
+
+def drop_entries(path: Path, dropped: Callable[[dict[str, Any]], bool], headers: Mapping[bytes, bytes]) -> int:
+    """Rewrite a journal without the entries that ``dropped`` names; returns how many went.
+
+    A header that is among ``headers`` is exchanged for its value, so that the journal goes on to belong to its records.
+    """
+    with path.open("rb") as file:
+        header = file.readline()
+    count = sum(dropped(fields) for fields, _ in journal_entries(path))
+    if not count and header not in headers:
+        return 0
+    with atomic_file(path) as out:
+        out.write(headers.get(header, header))
+        for fields, data in journal_entries(path):
+            if not dropped(fields):
+                out.write(_line(fields) + data)
+    return count
 
 
 class _JournalFile:

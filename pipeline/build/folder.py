@@ -98,6 +98,11 @@ class Build:
         with self._errors(relative):
             return list_names(self._fs, self._full(relative))
 
+    def walk(self) -> Iterator[str]:
+        """Every file of the build, by its name below the root, sorted."""
+        for name in sorted(self._fs.find(self._base)):
+            yield name.removeprefix(self._base.rstrip("/")).lstrip("/")
+
     def sizes(self, relative: str) -> dict[str, int]:
         """Name -> bytes of the files in a folder of the build, by one listing; empty where none can be listed."""
         try:
