@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,8 +139,11 @@ class Build:
             raise
 
     @contextmanager
-    def replacing(self, folder: str) -> Iterator[str]:
+    def replacing(self, folder: str, keep: Mapping[str, str] | None = None) -> Iterator[str]:
         """The name of a folder to write into, which takes the place of ``folder`` when the block ends well.
+
+        ``keep``: new name -> name of each file of ``folder`` that comes along: as a link, or elsewhere as it is (a copy
+        where its name changes), so that its bytes are neither read nor written.
 
         Until then ``folder`` stays as it is. On this machine the swap is two renames, and the next call puts back what
         a kill between them has moved away. Elsewhere it is file after file, ``manifest.json`` last; a kill amid them
@@ -150,21 +154,37 @@ class Build:
             Path(self._full(before)).rename(self._full(folder))
         self.remove(before)
         self.remove(fresh)
+        keep = keep or {}
         try:
+            for new, old in keep.items():
+                self._bring(f"{folder}/{old}", f"{fresh}/{new}")
             yield fresh
         except BaseException:
             self.remove(fresh)
             raise
-        self._swap(fresh, folder, before)
+        self._swap(fresh, folder, before, {new for new, old in keep.items() if new == old})
 
-    def _swap(self, fresh: str, folder: str, before: str) -> None:
+    def _bring(self, file: str, to: str) -> None:
+        """Give a file a second name in a folder that is to take the place of its own."""
+        full = self._full(to)
+        if not self._local:
+            if file.rpartition("/")[2] != to.rpartition("/")[2]:  # else it stays where it is
+                self._fs.copy(self._full(file), full)
+            return
+        Path(full).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(full).hardlink_to(self._full(file))
+        except OSError:  # a filesystem without links
+            shutil.copyfile(self._full(file), full)
+
+    def _swap(self, fresh: str, folder: str, before: str, staying: set[str]) -> None:
         if self._local:
             if self.exists(folder):
                 Path(self._full(folder)).rename(self._full(before))
             Path(self._full(fresh)).rename(self._full(folder))
         else:
             names = self.listdir(fresh)
-            stale = set(self.listdir(folder)) - set(names)
+            stale = set(self.listdir(folder)) - set(names) - staying
             for name in sorted(names, key=lambda name: name == "manifest.json"):
                 move(self._fs, self._full(f"{fresh}/{name}"), self._full(f"{folder}/{name}"))
             for name in stale:
@@ -273,6 +293,8 @@ def parquet_bytes(table: pa.Table, row_groups: Iterable[int] | None = None) -> b
 class HashingFile:
     """A write-only binary stream that knows the sha256 and length of what went through it."""
 
+    closed = False  # pyarrow asks
+
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
         self._hash = hashlib.sha256()
@@ -285,6 +307,9 @@ class HashingFile:
 
     def tell(self) -> int:
         return self.size
+
+    def flush(self) -> None:
+        self._raw.flush()
 
     @property
     def sha256(self) -> str:

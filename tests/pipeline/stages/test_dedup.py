@@ -54,7 +54,7 @@ COPIES = {
 def twins(pictures: list[Image.Image], **settings) -> dict[int, int]:
     """Row -> row that stays; the pictures come best first."""
     minis = np.stack([miniature(picture) for picture in pictures])
-    return {row: stays for row, (stays, _) in find_near_duplicates(minis, DedupConfig(**settings)).items()}
+    return {row: stays for row, stays, _ in find_near_duplicates(minis, DedupConfig(**settings))}
 
 
 @pytest.mark.parametrize("copy", COPIES)
@@ -136,7 +136,7 @@ class Rows:
             self.build.write_bytes(part_miniatures(part), array.getvalue())
         marker = Marker(stage="collect", part=0, parts=len(self.parts), fingerprint="", outputs={}, rows=0, seconds=0)
         self.build.write_json(marker_file("collect", 0), marker)
-        found = dedup(self.build, BuildConfig(dedup=DedupConfig(**settings)), Models(ModelsConfig()))
+        found = list(dedup(self.build, BuildConfig(dedup=DedupConfig(**settings)), Models(ModelsConfig())))
         assert [len(part) for part in found] == [len(part) for part in self.parts]
         return {row.key: row for part in found for row in part}
 
