@@ -4,9 +4,9 @@
 
 Writes rows, miniatures and small pictures of two builds directly, with planted copies (resized crops with noise, the
 same bytes, prompts with one of thirty keywords changed), and runs each stage in a process of its own. Compares the two
-sizes: peak memory and time a record; counts the planted copies that dedup found; then adds records to the larger build,
-of which a few are better copies of old ones, packs it again and counts the tars that stayed. Ends with one JSON line,
-and with 1 where a goal is missed.
+sizes: peak memory, and processor time a record, which the load of the machine changes little. Counts the planted copies
+that dedup found. Then adds records to the larger build, of which a few are better copies of old ones, packs it again
+and counts the tars that stayed. Ends with one JSON line, and with 1 where a goal is missed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from PIL import Image
 from pydantic import BaseModel
 
 from surd.pipeline.build.folder import Build, marker_file, part_file, part_miniatures, part_tar
 from surd.pipeline.models import Models
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.stages import BY_NAME
-from surd.schemas import Cleaned, Corrected, Deduped, Marker, Pair, Safe, Scored, Selected, SourceRecord, load_config
+from surd.schemas import (
+    Cleaned,
+    Corrected,
+    Deduped,
+    Marker,
+    Pair,
+    Reason,
+    Safe,
+    Scored,
+    Selected,
+    SourceRecord,
+    load_config,
+)
 from surd.schemas.arrow import to_table
 from surd.schemas.manifest import ShardManifest
 from surd.schemas.shard_format.tar import add_member, padded
@@ -162,8 +175,11 @@ def _write_part(build: Build, part: int, records: Records, numbers: npt.NDArray[
     with io.BytesIO() as array:
         np.save(array, records.pictures.miniatures(np.array(shows), np.array(crops, np.float32)))
         build.write_bytes(part_miniatures(part), array.getvalue())
-    pictures = [f"picture {original if kind == 'bytes' else number}".encode() * 30
-                for number, kind, original in zip(numbers.tolist(), kinds, originals, strict=True)]  # fmt: skip
+    sides = [{"": 16, "better": 32}.get(kind, 8) for kind in kinds]
+    pictures = [
+        _png(original, 16) if kind == "bytes" else _png(number, side)
+        for number, kind, original, side in zip(numbers.tolist(), kinds, originals, sides, strict=True)
+    ]
     offsets = []
     with build.writing(part_tar("fetch", part)) as file, tarfile.open(fileobj=file, mode="w|") as tar:  # type: ignore[call-overload]
         for key, data in zip(keys, pictures, strict=True):
@@ -172,9 +188,8 @@ def _write_part(build: Build, part: int, records: Records, numbers: npt.NDArray[
     keywords = [records.keywords(original, changed=kind == "prompt") if kind == "prompt" else records.keywords(number)
                 for number, kind, original in zip(numbers.tolist(), kinds, originals, strict=True)]  # fmt: skip
     texts = [", ".join(words) for words in keywords]
-    side = [{"": 512, "better": 1024}.get(kind, 256) for kind in kinds]
-    pairs = {"sha256": [hashlib.sha256(data).hexdigest() for data in pictures], "ext": "png", "width": side,
-             "height": side, "size": [len(data) for data in pictures], "offset": offsets, "prompt": texts,
+    pairs = {"sha256": [hashlib.sha256(data).hexdigest() for data in pictures], "ext": "png", "width": sides,
+             "height": sides, "size": [len(data) for data in pictures], "offset": offsets, "prompt": texts,
              "prompt_origin": "source"}  # fmt: skip
     sentence = [f"A picture of {words[0]} and {words[1]}." for words in keywords]
     scores = {"clip_simple": 0.5, "clip_complex": 0.5}
@@ -189,6 +204,13 @@ def _write_part(build: Build, part: int, records: Records, numbers: npt.NDArray[
     }
     for stage, (model, values) in stages.items():
         build.write_table(part_file(stage, part), _table(model, keys, values))
+
+
+def _png(number: int, side: int) -> bytes:
+    """A picture that no other number has."""
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (side, side), random.Random(number).randbytes(side * side * 3)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _table(model: type[BaseModel], keys: list[str], values: dict[str, Any]) -> pa.Table:
@@ -207,18 +229,18 @@ def _table(model: type[BaseModel], keys: list[str], values: dict[str, Any]) -> p
     )
 
 
-def measure(stage: str, folder: Path) -> dict[str, float]:
+def measure(stage: str, folder: Path, full: int) -> dict[str, float]:
     """Seconds and peak megabytes of a process that runs one stage over a build and writes its rows."""
-    command = [sys.executable, "-m", "tests.bench.reduces", "--run", stage, str(folder)]
+    command = [sys.executable, "-m", "tests.bench.reduces", "--shard", str(full), "--run", stage, str(folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 
-def run(name: str, folder: str) -> None:
+def run(name: str, folder: str, full: int) -> None:
     """What the measured process does."""
     set_up_process()
-    stage, build, config = BY_NAME[name], Build(folder), load_config({})
+    stage, build, config = BY_NAME[name], Build(folder), load_config({}, {"pack.max_count": full})
     started, spent = time.perf_counter(), time.process_time()
     for part, rows in enumerate(stage.load()(build, config, Models(config.models))):
         if stage.row:
@@ -247,38 +269,39 @@ def tars(build: Build) -> dict[str, str]:
     return {shard.name: shard.sha256 for shard in manifest.shards}
 
 
-def compare(folder: Path, small: int, large: int, grown: float) -> dict[str, Any]:
+def compare(folder: Path, small: int, large: int, grown: float, full: int) -> dict[str, Any]:
     """Every figure; the builds lie below ``folder``."""
     figures: dict[str, Any] = {"cores": os.cpu_count(), "sizes": [small, large]}
     of_size = {}
     for size in (small, large):
         build, records = Build(str(folder / str(size))), Records(size)
         write_records(build, records)
-        of_size[size] = {stage: measure(stage, folder / str(size)) for stage in ("dedup", "pack")}
+        of_size[size] = {stage: measure(stage, folder / str(size), full) for stage in ("dedup", "pack")}
         print(f"{size:,} records: {of_size[size]}", flush=True)
     for stage in ("dedup", "pack"):
         one, other = of_size[small][stage], of_size[large][stage]
         figures[f"mb_{stage}"] = [round(one["mb"]), round(other["mb"])]
-        figures[f"us_a_record_{stage}"] = [round(each[stage]["seconds"] / size * 1e6) for size, each in of_size.items()]
+        figures[f"us_a_record_{stage}"] = [
+            round(each[stage]["processor_seconds"] / size * 1e6) for size, each in of_size.items()
+        ]
         figures[f"memory_{stage}"] = round(other["mb"] / one["mb"], 2)
-        figures[f"time_{stage}"] = round(other["seconds"] / large / (one["seconds"] / small), 2)
+        figures[f"time_{stage}"] = round(other["processor_seconds"] / large / (one["processor_seconds"] / small), 2)
     figures["recall"] = recall(build, records)
-    return figures | _grow(build, folder / str(large), large, round(large * grown))
+    return figures | _grow(build, large, round(large * grown), full)
 
 
-def _grow(build: Build, folder: Path, before: int, more: int) -> dict[str, Any]:
+def _grow(build: Build, before: int, more: int, full: int) -> dict[str, Any]:
     """Pack again after more records came, of which some are better copies of old ones."""
     old = tars(build)
     records = Records(before + more, better=range(before, before + BETTER_COPIES))
     write_records(build, records, before)
     losers = {records.key(records.original(number)) for number in range(before, before + BETTER_COPIES)}
     for part in range(build.part_count()):
-        table = build.read_table(part_file("select", part))
-        if losers.intersection(keys := table["key"].to_pylist()):
-            status = pa.array(["rejected" if key in losers else "kept" for key in keys])
-            at = table.schema.get_field_index("status")
-            build.write_table(part_file("select", part), table.set_column(at, table.schema.field(at), status))
-    figures = measure("pack", folder)
+        rows = build.read_rows("select", part, Selected)
+        if any(row.key in losers for row in rows):
+            rows = [row.reject("select", Reason.DUPLICATE_SEMANTIC) if row.key in losers else row for row in rows]
+            build.write_rows("select", part, Selected, rows)
+    figures = measure("pack", Path(build.root), full)
     new = tars(build)
     unchanged = sum(old[name] == sha256 for name, sha256 in new.items() if name in old)
     return {
@@ -304,14 +327,15 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=50_000)
     parser.add_argument("--large", type=int, default=200_000)
     parser.add_argument("--grown", type=float, default=0.1, help="records that are added, beside those of the larger")
+    parser.add_argument("--shard", type=int, default=1000, help="samples of a shard")
     parser.add_argument("--folder", help="where the builds are written and stay; else a temporary one")
     parser.add_argument("--run", nargs=2, metavar=("STAGE", "BUILD"), help="what the measured processes do")
     args = parser.parse_args()
     if args.run:
-        run(*args.run)
+        run(*args.run, args.shard)
         return
     with tempfile.TemporaryDirectory() as temporary:
-        figures = compare(Path(args.folder or temporary), args.small, args.large, args.grown)
+        figures = compare(Path(args.folder or temporary), args.small, args.large, args.grown, args.shard)
     missed = misses(figures)
     for miss in missed:
         print(miss)
