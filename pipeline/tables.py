@@ -7,6 +7,7 @@ queries over a million rows needed more than twice the memory, and took as long 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,7 +55,11 @@ class Tables:
     def make(self, name: str, query: str) -> None:
         """A table from others, in the order that the query gives its rows."""
         to = _quoted(self.file(f"{name}.parquet"))
-        self._database.execute(f"COPY ({query}) TO {to} (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 20480)")
+        try:
+            self._database.execute(f"COPY ({query}) TO {to} (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 20480)")
+        except duckdb.IOException as error:
+            code = errno.ENOSPC if "No space left" in str(error) else errno.EIO
+            raise OSError(code, os.strerror(code), str(self.folder)) from error
         self._view(name)
 
     def batches(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -147,11 +147,10 @@ class Build:
 
         Until then ``folder`` stays as it is. On this machine the swap is two renames, and the next call puts back what
         a kill between them has moved away. Elsewhere it is file after file, ``manifest.json`` last; a kill amid them
-        leaves a set that its manifest does not fit, which ``surd verify`` finds and the next run replaces.
+        leaves a set without a manifest, which ``surd verify`` finds and the next run replaces.
         """
         fresh, before = f".{folder}.new", f".{folder}.old"
-        if self._local and self.exists(before) and not self.exists(folder):
-            Path(self._full(before)).rename(self._full(folder))
+        self.put_back(folder)
         self.remove(before)
         self.remove(fresh)
         keep = keep or {}
@@ -163,6 +162,12 @@ class Build:
             self.remove(fresh)
             raise
         self._swap(fresh, folder, before, {new for new, old in keep.items() if new == old})
+
+    def put_back(self, folder: str) -> None:
+        """Where a kill has cut the swap of ``replacing`` in two, put the folder back that was to be replaced."""
+        before = f".{folder}.old"
+        if self._local and self.exists(before) and not self.exists(folder):
+            Path(self._full(before)).rename(self._full(folder))
 
     def _bring(self, file: str, to: str) -> None:
         """Give a file a second name in a folder that is to take the place of its own."""
@@ -185,6 +190,7 @@ class Build:
         else:
             names = self.listdir(fresh)
             stale = set(self.listdir(folder)) - set(names) - staying
+            self.remove(f"{folder}/manifest.json")  # it must not vouch for files that a kill leaves half exchanged
             for name in sorted(names, key=lambda name: name == "manifest.json"):
                 move(self._fs, self._full(f"{fresh}/{name}"), self._full(f"{folder}/{name}"))
             for name in stale:

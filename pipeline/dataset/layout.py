@@ -70,6 +70,7 @@ def content_hash(members: Iterable[tuple[str, str]]) -> str:
 
 def shards_there(build: Build) -> dict[str, ShardInfo]:
     """The shards whose tars are there and as long as the manifest says; none if it is missing or not valid."""
+    build.put_back("shards")
     if not build.exists("shards/manifest.json"):
         return {}
     try:

@@ -22,6 +22,7 @@ from surd.pipeline.stages.collect import collect
 from surd.pipeline.stages.dedup import dedup
 from surd.schemas import BuildConfig, Cleaned, Deduped, Marker, Pair, Reason
 from surd.schemas.config import DedupConfig, ModelsConfig
+from tests.bench.reduces import Records
 
 PLAIN = Scene("count", "cat", 3, "blue", "none", layout=7)
 
@@ -61,6 +62,16 @@ def twins(pictures: list[Image.Image], **settings) -> dict[int, int]:
 def test_a_copy_is_found_among_other_pictures(copy):
     others = [render(scene(5, index)) for index in range(60)]
     assert twins([render(PLAIN), *others, COPIES[copy](render(PLAIN))]) == {61: 0}
+
+
+def test_copies_are_found_among_more_pictures_than_the_index_compares_exactly():
+    pictures, copies = Records(8300).pictures, 100
+    numbers = np.concatenate([np.arange(8200), np.arange(0, 8200, 82)[:copies]])
+    crops = np.zeros((len(numbers), 4), np.float32)
+    crops[-copies:] = np.random.default_rng(0).uniform(0, 0.045, (copies, 4))
+    found = {row: stays for row, stays, _ in find_near_duplicates(pictures.miniatures(numbers, crops), DedupConfig())}
+    planted = {8200 + at: int(numbers[8200 + at]) for at in range(copies)}
+    assert found.items() <= planted.items() and len(found) >= 98
 
 
 def test_a_picture_with_one_thing_changed_is_no_copy():
