@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Numbers = npt.NDArray[np.int32]
+Numbers = npt.NDArray[Any]
 
 
 def clusters(count: int, one: Numbers, other: Numbers) -> Iterator[npt.NDArray[np.int64]]:
@@ -20,7 +21,8 @@ def clusters(count: int, one: Numbers, other: Numbers) -> Iterator[npt.NDArray[n
 
     if not len(one):
         return
-    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(count, count))
+    places = one.astype(np.int32), other.astype(np.int32)
+    graph = coo_array((np.ones(len(one), np.int8), places), shape=(count, count))
     _, group_of_row = connected_components(graph, directed=False)
     group = group_of_row[one]
     order = np.argsort(group, kind="stable")

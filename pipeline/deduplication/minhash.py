@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from rensa import RMinHash, RMinHashLSH
 
@@ -109,7 +110,7 @@ class PromptTable:
             'SELECT DISTINCT s."first", b."row" FROM bands b JOIN shared s ON s.band = b.band'
             ' WHERE b."row" <> s."first" ORDER BY ALL',
         )
-        links = np.concatenate([np.zeros((0, 2), np.int32), *(_matrix(batch) for batch in tables.batches("links"))])
+        links = np.concatenate([np.zeros((0, 2), np.int64), *(_matrix(batch) for batch in tables.batches("links"))])
         places = np.zeros((tables.count("prompts"), 2), np.int64)
         for batch in tables.batches("prompts", ["row", "offset", "size"]):
             places[batch["row"].to_numpy()] = _matrix(batch.select(["offset", "size"]))
@@ -128,7 +129,7 @@ def _bands(prompts: list[list[str]]) -> list[list[int]]:
     return bands
 
 
-def _matrix(batch: pa.RecordBatch) -> np.ndarray:
+def _matrix(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     return np.stack([column.to_numpy() for column in batch.columns], 1)
 
 
