@@ -36,7 +36,7 @@ def pack(build: Build, config: BuildConfig, models: Models) -> list[list[Row]]:
                 for name, group in plan.shards():
                     if name in plan.kept:
                         shard = there[plan.kept[name]].model_copy(update={"name": name})
-                        build.record({f"{folder}/{name}": shard.sha256})
+                        build.record({f"{folder}/{name}": shard.sha256}, {f"{folder}/{name}": shard.bytes})
                     else:
                         with build.writing(f"{folder}/{name}") as tar:
                             write_samples(build, tar, group)

@@ -35,7 +35,7 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import BaseModel
 
-from surd.pipeline.build.folder import Build, marker_file, part_file, part_miniatures, part_tar
+from surd.pipeline.build.folder import Build, part_file, part_miniatures, part_tar
 from surd.pipeline.models import Models
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.stages import BY_NAME
@@ -161,7 +161,7 @@ def write_records(build: Build, records: Records, first: int = 0) -> None:
         _write_part(build, part, records, np.arange(start, min(start + PART, records.count)))
     marker = Marker(stage="collect", part=0, parts=part + 1, fingerprint="", outputs={part_file("collect", 0): ""},
                     rows=records.count, seconds=0)  # fmt: skip
-    build.write_json(marker_file("collect", 0), marker)
+    build.write_marker(marker)
 
 
 def _write_part(build: Build, part: int, records: Records, numbers: npt.NDArray[np.int64]) -> None:

@@ -5,23 +5,31 @@ import logging
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
+from uuid import UUID
 
 import cloudpickle
 import pytest
+import stamina
+from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ParameterBindError, SignatureMismatchError
+from prefect.runtime import flow_run
 
 import surd.flows.build as build_module
 import surd.flows.run_stage as run_stage_module
 from surd.flows.build import build_surd
-from surd.flows.run_stage import make_unit_task
+from surd.flows.windows import RETRIES, run_one, run_windows
+from surd.pipeline.build.folder import Build
 from surd.pipeline.runner import run_unit as stages
+from surd.pipeline.runner.run_unit import Outcome
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, BuildRecord, SurdError
 
-HAS_RAY = find_spec("prefect_ray") is not None
+HAS_RAY = find_spec("ray") is not None
 
 
 def ended(**parameters):
@@ -169,24 +177,24 @@ class TestAFailingUnit:
         real = run_stage_module.run_unit
 
         def plant(error, times=99):
-            def run(stage, unit, root, config):
+            def run(stage, unit, root, config, task):
                 tried.append((stage.name, unit))
                 if (stage.name, unit) == ("clean", 0) and tried.count(("clean", 0)) <= times:
                     raise error
-                return real(stage, unit, root, config)
+                return real(stage, unit, root, config, task)
 
             monkeypatch.setattr(run_stage_module, "run_unit", run)
-            monkeypatch.setattr(run_stage_module, "RETRY_DELAYS", [0, 0, 0])
             return tried
 
-        return plant
+        with stamina.set_testing(True, attempts=RETRIES + 1):  # it does not wait
+            yield plant
 
     def test_fails_the_flow_and_lets_its_neighbours_finish(self, fail_with, parameters, tmp_path):
         tried = fail_with(ZeroDivisionError("a bug"))
         state, error = ended(**parameters, out=str(tmp_path / "b"))
         assert state.is_failed() and isinstance(error, ZeroDivisionError)
         assert ("clean", 1) in tried
-        assert (tmp_path / "b/clean/part-00001.done.json").exists()
+        assert Build(str(tmp_path / "b")).marker("clean", 1)
         assert "dedup" not in {stage for stage, _ in tried}
 
     def test_a_bug_is_not_retried(self, fail_with, parameters, tmp_path):
@@ -211,23 +219,26 @@ class TestAFailingUnit:
         assert tried.count(("clean", 0)) == 3
 
 
-def test_an_outcome_that_a_task_lost_is_not_a_success(parameters, tmp_path, monkeypatch):
-    """A failed future that is only handed on arrives as None, and the flow would end Completed."""
-    monkeypatch.setattr(run_stage_module, "asdict", lambda outcome: None)
-    state, _ = ended(**parameters, out=str(tmp_path / "b"))
-    assert state.is_failed()
+def test_a_stage_of_300_units_has_two_task_runs_and_every_outcome_in_order(tmp_path):
+    threads, outcomes = ThreadPoolExecutor(4), []
+
+    @flow
+    def windows_of_300():
+        def submit(unit):
+            return threads.submit(lambda: Outcome(stage="clean", unit=unit, skipped=False, rows=0, seconds=0))
+
+        run_windows("clean", range(300), submit, outcomes.append, None)
+        return flow_run.id
+
+    only = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(windows_of_300())]))
+    with get_client(sync_client=True) as client:
+        names = sorted(run.name for run in client.read_task_runs(flow_run_filter=only))
+    assert names == ["clean-0-255", "clean-256-299"]
+    assert [outcome.unit for outcome in outcomes] == list(range(300))
 
 
-def test_prefects_cache_is_off_and_results_are_not_kept():
-    from prefect.cache_policies import NO_CACHE
-
-    task = make_unit_task(None)
-    assert task.cache_policy == NO_CACHE and not task.persist_result
-
-
-def test_a_unit_task_without_a_pool_can_be_sent_to_another_machine():
-    """Ray pickles the task's function by value: whatever the closure holds has to travel with it."""
-    program = "import cloudpickle, sys; print(cloudpickle.load(sys.stdin.buffer).__name__)"
-    data = cloudpickle.dumps(make_unit_task(None).fn)
+def test_what_runs_a_unit_can_be_sent_to_another_machine():
+    program = "import cloudpickle, sys; print(cloudpickle.load(sys.stdin.buffer)[1].func.__name__)"
+    data = cloudpickle.dumps((run_one, partial(run_stage_module._run_unit, "clean"), 0, "root", BuildConfig()))
     ran = subprocess.run([sys.executable, "-c", program], input=data, capture_output=True, check=True)
-    assert ran.stdout.split() == [b"run_stage_unit"]
+    assert ran.stdout.split() == [b"_run_unit"]

@@ -1,0 +1,97 @@
+"""Runs a stage's units in windows of some hundred: Prefect has one task run for each window, and none for a unit.
+
+A task run takes 20 KB of the server's database; the trade-off is that its page shows windows and no single partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
+from typing import Any, ParamSpec
+
+import httpx
+import stamina
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+
+from surd.pipeline.batching import batched
+from surd.pipeline.runner.run_unit import Outcome
+from surd.schemas import SurdError
+
+WINDOW = 256  # units: few enough that the wait for the slowest at the end is short beside the whole
+RETRIES = 3
+
+P = ParamSpec("P")
+Submit = Callable[[int], Future[Outcome | SurdError]]
+
+
+def run_windows(
+    stage: str, units: Iterable[int], submit: Submit, done: Callable[[Outcome], None], poll: Callable[[], None] | None
+) -> None:
+    """Run ``units`` window by window; call ``done`` in their order, and ``poll`` every second while waiting.
+
+    All units of all windows are tried before the first failure is raised, since what a neighbour finishes is kept.
+    """
+    states = [_run_window(stage, window, submit, done, poll) for window in batched(units, WINDOW)]
+    for state in states:
+        state.result(raise_on_failure=True)
+
+
+def _run_window(
+    stage: str,
+    window: Sequence[int],
+    submit: Submit,
+    done: Callable[[Outcome], None],
+    poll: Callable[[], None] | None,
+) -> State[Any]:
+    # Prefect's cache stays off: its keys know neither the config nor the models, our markers know both.
+    @task(name=stage, task_run_name=f"{stage}-{{first}}-{{last}}", cache_policy=NO_CACHE, persist_result=False)
+    def run_window(first: int, last: int) -> Any:
+        """A user error becomes a failed state whose message is that one sentence, without a traceback."""
+        futures = [submit(unit) for unit in window]
+        try:
+            errors = _wait(futures, done, poll)
+        finally:
+            for future in futures:
+                future.cancel()
+        for error in errors:
+            if isinstance(error, SurdError):
+                return Failed(message=str(error), data=error)
+            raise error
+        return None
+
+    return run_window(window[0], window[-1], return_state=True)
+
+
+def _wait(
+    futures: Sequence[Future[Outcome | SurdError]], done: Callable[[Outcome], None], poll: Callable[[], None] | None
+) -> list[BaseException]:
+    """Wait for all and return what went wrong."""
+    errors: list[BaseException] = []
+    for future in futures:
+        while poll and not wait([future], timeout=1.0).done:
+            poll()
+        outcome = future.exception() or future.result()
+        if isinstance(outcome, BaseException):
+            errors.append(outcome)
+        else:
+            done(outcome)
+    return errors
+
+
+def run_one(run: Callable[P, Outcome], *args: P.args, **kwargs: P.kwargs) -> Outcome | SurdError:
+    """Run one unit; after a disk or network fault up to three times more, 2 s to 16 s apart.
+
+    A user error is returned: raised on another machine, it would come back inside an exception of Ray's.
+    """
+    try:
+        for attempt in stamina.retry_context(
+            on=(OSError, httpx.HTTPError), attempts=RETRIES + 1, timeout=None, wait_initial=2, wait_max=16
+        ):
+            with attempt:
+                return run(*args, **kwargs)
+    except SurdError as error:
+        return error
+    raise AssertionError("stamina either returns or raises")
