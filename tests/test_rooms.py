@@ -18,22 +18,23 @@ TOP = {
     "flows": {"schemas", "pipeline"},
     "sur_adapter": {"schemas", "pretrained"},
 }
-LEAVES = {"rejection", "untrusted_json", "batching"}
+LEAVES = {"rejection", "untrusted_json", "batching", "tables"}
 LIBRARIES = {"images", "metadata", "deduplication", "models", "prompts", "facts", "sentences", "net", *LEAVES}
 STAGE = LIBRARIES | {"build", "model_cache", "report", "selection", "acquisition", "dataset", "sources"}
 PIPELINE = {
     "rejection": set(),
     "untrusted_json": set(),
     "batching": set(),
+    "tables": set(),
     "net": {"rejection", "untrusted_json"},
     "images": {"rejection"},
     "metadata": {"images", "untrusted_json"},
-    "deduplication": {"images", "batching"},
+    "deduplication": {"images", "batching", "tables"},
     "models": {"net", "batching", "untrusted_json"},
     "prompts": {"models", "metadata"},
     "facts": {"models", "prompts"},
     "sentences": {"models", "prompts", "facts", "untrusted_json"},
-    "build": set(),
+    "build": {"tables"},
     "model_cache": {"build", "models"},
     "report": {"build", "models", "net"},
     "selection": {"build", "deduplication"},

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -186,33 +187,57 @@ class Build:
             yield raw
 
     @contextmanager
-    def replacing(self, folder: str) -> Iterator[str]:
+    def replacing(self, folder: str, keep: Mapping[str, str] | None = None) -> Iterator[str]:
         """The name of a folder to write into, which takes the place of ``folder`` when the block ends well.
+
+        ``keep``: new name -> name of each file of ``folder`` that comes along: as a link, or elsewhere as it is (a copy
+        where its name changes), so that its bytes are neither read nor written.
 
         Until then ``folder`` stays as it is. On this machine the swap is two renames, and the next call puts back what
         a kill between them has moved away. Elsewhere it is file after file, ``manifest.json`` last; a kill amid them
-        leaves a set that its manifest does not fit, which ``surd verify`` finds and the next run replaces.
+        leaves a set without a manifest, which ``surd verify`` finds and the next run replaces.
         """
         fresh, before = f".{folder}.new", f".{folder}.old"
-        if self._local and self.exists(before) and not self.exists(folder):
-            Path(self._full(before)).rename(self._full(folder))
+        self.put_back(folder)
         self.remove(before)
         self.remove(fresh)
+        keep = keep or {}
         try:
+            for new, old in keep.items():
+                self._bring(f"{folder}/{old}", f"{fresh}/{new}")
             yield fresh
         except BaseException:
             self.remove(fresh)
             raise
-        self._swap(fresh, folder, before)
+        self._swap(fresh, folder, before, {new for new, old in keep.items() if new == old})
 
-    def _swap(self, fresh: str, folder: str, before: str) -> None:
+    def put_back(self, folder: str) -> None:
+        """Where a kill has cut the swap of ``replacing`` in two, put the folder back that was to be replaced."""
+        before = f".{folder}.old"
+        if self._local and self.exists(before) and not self.exists(folder):
+            Path(self._full(before)).rename(self._full(folder))
+
+    def _bring(self, file: str, to: str) -> None:
+        """Give a file a second name in a folder that is to take the place of its own."""
+        full = self._full(to)
+        if not self._local:
+            if file.rpartition("/")[2] != to.rpartition("/")[2]:  # else it stays where it is
+                self._fs.copy(self._full(file), full)
+            return
+        Path(full).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(full).hardlink_to(self._full(file))
+        except OSError:  # a filesystem without links
+            shutil.copyfile(self._full(file), full)
+
+    def _swap(self, fresh: str, folder: str, before: str, staying: set[str]) -> None:
         if self._local:
             if self.exists(folder):
                 Path(self._full(folder)).rename(self._full(before))
             Path(self._full(fresh)).rename(self._full(folder))
         else:
             with self._errors(folder, writing=True):
-                replace_objects(self._fs, self._full(fresh), self._full(folder))
+                replace_objects(self._fs, self._full(fresh), self._full(folder), staying)
         moved: list[dict[str, Any]] = [self._sizes, *self._recordings]
         for of_file in moved:
             for name in [name for name in of_file if name.startswith(f"{fresh}/")]:
@@ -419,6 +444,8 @@ def parquet_bytes(table: pa.Table, row_groups: Iterable[int] | None = None) -> b
 class HashingFile:
     """A write-only binary stream that knows the sha256 and length of what went through it."""
 
+    closed = False  # pyarrow asks
+
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
         self._hash = hashlib.sha256()
@@ -431,6 +458,9 @@ class HashingFile:
 
     def tell(self) -> int:
         return self.size
+
+    def flush(self) -> None:
+        self._raw.flush()
 
     @property
     def sha256(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -157,10 +157,15 @@ def remove_objects(filesystem: Any, path: str) -> None:
     _remove(filesystem, filesystem.find(path))
 
 
-def replace_objects(filesystem: Any, fresh: str, folder: str) -> None:
-    """Copy the files below ``fresh`` to ``folder``, ``manifest.json`` last, and remove others that are there."""
+def replace_objects(filesystem: Any, fresh: str, folder: str, staying: Collection[str] = ()) -> None:
+    """Copy the files below ``fresh`` to ``folder``, ``manifest.json`` last, and remove others that are there but those
+    whose names are ``staying``."""
     names = [path.removeprefix(f"{fresh}/") for path in filesystem.find(fresh)]
-    stale = {path for path in filesystem.find(folder) if path.startswith(f"{folder}/")}
+    there = {path for path in filesystem.find(folder) if path.startswith(f"{folder}/")}
+    stale = there - {f"{folder}/{name}" for name in staying}
+    if staying:  # the manifest must not vouch for files that a kill leaves half exchanged
+        _remove(filesystem, sorted(there & {f"{folder}/manifest.json"}))
+        stale.discard(f"{folder}/manifest.json")
     for name in sorted(names, key=lambda name: name == "manifest.json"):
         filesystem.cp_file(f"{fresh}/{name}", f"{folder}/{name}")
     _remove(filesystem, sorted(stale - {f"{folder}/{name}" for name in names}))

@@ -1,16 +1,30 @@
-"""Fuzzy duplicates of prompts by MinHash LSH."""
+"""Fuzzy duplicates of prompts by MinHash LSH.
+
+Memory: that of the largest group of prompts that are linked, one to the next, by a band of their sketches, and some
+bytes a prompt; the prompts themselves lie on disk.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 from rensa import RMinHash, RMinHashLSH
+
+from surd.pipeline.deduplication.clusters import clusters
+from surd.pipeline.tables import Documents, Tables
 
 _PERMUTATIONS, _BANDS, _SEED = 128, 16, 1  # finds 99.99 % of the pairs that are 0.9 alike, 95 % of those 0.8 alike
 _SHINGLE = 3
+_PER_BAND = _PERMUTATIONS // _BANDS
+_MIX = np.random.default_rng(_SEED).integers(1, 2**64, (_BANDS, _PER_BAND), np.uint64) | np.uint64(1)
 _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
@@ -45,6 +59,78 @@ def find_prompt_duplicates(prompts: Sequence[frozenset[str]], least: float) -> l
                 lsh.insert(row, sketch)
         duplicates.append(same[prompt])
     return duplicates
+
+
+class PromptTable:
+    """Prompts of any number, and the duplicates among them: those that ``find_prompt_duplicates`` would find.
+
+    Prompts of which no band of the sketch is that of another one cannot be its candidates. So the bands are sorted on
+    disk, prompts that share one are linked, and each group of linked prompts is compared by itself.
+    """
+
+    SCHEMA = pa.schema(
+        [
+            ("row", pa.int32()),
+            ("digest", pa.binary()),  # of the set; equal prompts are compared once
+            ("bands", pa.list_(pa.uint64())),
+            ("offset", pa.int64()),  # of the set as JSON
+            ("size", pa.int64()),
+        ]
+    )
+
+    def __init__(self, tables: Tables, documents: Documents) -> None:
+        self._tables, self._documents = tables, documents
+
+    def entries(self, rows: Sequence[int], prompts: Sequence[frozenset[str]]) -> Iterator[dict[str, object]]:
+        """Rows of the table ``prompts``, which the caller writes."""
+        ordered = [sorted(prompt) for prompt in prompts]
+        for row, words, bands in zip(rows, ordered, _bands(ordered), strict=True):
+            text = json.dumps(words).encode("ascii")
+            offset, size = self._documents.add(text)
+            digest = hashlib.blake2b(text, digest_size=16).digest()
+            yield {"row": row, "digest": digest, "bands": bands, "offset": offset, "size": size}
+
+    def duplicates(self, least: float) -> Iterator[tuple[int, PromptDuplicate]]:
+        """Row and representative of each prompt that is linked to another one, the first of equal ones only.
+
+        Rows are 0, 1, ... with the best first. Also makes the table ``equals``: each row, and the ``first`` with its
+        prompt.
+        """
+        tables = self._tables
+        self._documents.flush()
+        tables.make("equals", 'SELECT "row", min("row") OVER (PARTITION BY digest) AS "first" FROM prompts')
+        tables.make(
+            "bands",
+            'SELECT p."row", unnest(p.bands) AS band FROM prompts p JOIN equals e ON e."row" = p."row"'
+            ' WHERE e."first" = p."row"',
+        )
+        tables.make("shared", 'SELECT band, min("row") AS "first" FROM bands GROUP BY band HAVING count(*) > 1')
+        tables.make(
+            "links",
+            'SELECT DISTINCT s."first", b."row" FROM bands b JOIN shared s ON s.band = b.band'
+            ' WHERE b."row" <> s."first" ORDER BY ALL',
+        )
+        links = np.concatenate([np.zeros((0, 2), np.int64), *(_matrix(batch) for batch in tables.batches("links"))])
+        places = np.zeros((tables.count("prompts"), 2), np.int64)
+        for batch in tables.batches("prompts", ["row", "offset", "size"]):
+            places[batch["row"].to_numpy()] = _matrix(batch.select(["offset", "size"]))
+        for of_cluster in clusters(len(places), links[:, 0], links[:, 1]):
+            rows = np.unique(links[of_cluster]).tolist()
+            prompts = [frozenset(json.loads(self._documents.read(*places[row].tolist()))) for row in rows]
+            for row, duplicate in zip(rows, find_prompt_duplicates(prompts, least), strict=True):
+                yield row, PromptDuplicate(rows[duplicate.row], duplicate.similarity)
+
+
+def _bands(prompts: list[list[str]]) -> list[list[int]]:
+    """A number for each band of each prompt's sketch: equal bands have equal numbers."""
+    sketches = np.array(RMinHash.digests_from_token_sets(prompts, _PERMUTATIONS, _SEED), np.uint64)
+    mixed = (sketches.reshape(-1, _BANDS, _PER_BAND) + np.uint64(1)) * _MIX
+    bands: list[list[int]] = (mixed ^ (mixed >> np.uint64(29))).sum(2, dtype=np.uint64).tolist()
+    return bands
+
+
+def _matrix(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    return np.stack([column.to_numpy() for column in batch.columns], 1)
 
 
 def prompt_set(keywords: Sequence[str]) -> frozenset[str]:

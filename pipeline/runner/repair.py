@@ -10,9 +10,10 @@ from pathlib import Path
 from surd.pipeline.build.damage import blaming_damage
 from surd.pipeline.build.folder import Build, HashingFile
 from surd.pipeline.build.open import open_build, recorded_config
+from surd.pipeline.build.scratch import scratch
 from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, marker_folder, shard_manifest
 from surd.pipeline.dataset.columns.write import describe_column, write_column_shards
-from surd.pipeline.dataset.shards import describe_shards, planned_shards, write_samples
+from surd.pipeline.dataset.shards import index_rows, planning, write_manifest, write_samples, writing_index
 from surd.pipeline.dataset.verify.dataset import INDEX, SHARD_MANIFEST, Finding
 from surd.pipeline.models import Models
 from surd.pipeline.runner.run_unit import run_unit
@@ -85,27 +86,34 @@ def _config(build: Build) -> BuildConfig | None:
 def _pack_one(build: Build, config: BuildConfig, file: str) -> None:
     name = file.rpartition("/")[2]
     info = next((shard for shard in shard_manifest(build).shards if shard.name == name), None)
-    group = next((group for planned, group in planned_shards(build, config.pack) if planned == name), None)
     if info is None:
         _leave(build, config, file)
-    if info is None or group is None:
+        return
+    with scratch(build, "repair") as tables, planning(build, config.pack, tables) as plan:
+        group = next((group for planned, group in plan.shards() if planned == name), None)
+    if group is None:
         raise SurdError(_OTHER_BYTES)
     with build.writing(file) as raw:
-        write_samples(build, raw, name, group)
+        write_samples(build, raw, group)
         if raw.sha256 != info.sha256:  # raised in here, so that what is there stays
             raise SurdError(_OTHER_BYTES)
 
 
 def _describe_shards(build: Build, config: BuildConfig, file: str) -> str | None:
     """Manifest and index follow from what the shards are packed from; the tars are not touched."""
-    shards, index = [], []
-    for name, group in planned_shards(build, config.pack):
-        with Path(os.devnull).open("wb") as nowhere:
-            tar = HashingFile(nowhere)
-            index += write_samples(build, tar, name, group)
-        shards.append(ShardInfo(name=name, count=len(group), bytes=tar.size, sha256=tar.sha256))
-    with build.recording() as outputs:
-        describe_shards(build, shards, index, Models(config.models))
+    shards = []
+    with build.recording() as outputs, scratch(build, "repair") as tables:
+        with (
+            planning(build, config.pack, tables) as plan,
+            writing_index(build, "shards", captions=plan.captions > 0) as add_to_index,
+        ):
+            for name, group in plan.shards():
+                with Path(os.devnull).open("wb") as nowhere:
+                    tar = HashingFile(nowhere)
+                    write_samples(build, tar, group)
+                shards.append(ShardInfo(name=name, count=len(group), bytes=tar.size, sha256=tar.sha256))
+                add_to_index(index_rows(name, group))
+        write_manifest(build, shards, Models(config.models))
     marker = build.marker("pack", 0)
     if marker is None or {**marker.outputs, **outputs} != marker.outputs:
         return "it differs from the one that pack wrote: the rows of a stage have changed since"

@@ -28,7 +28,7 @@ from rich.table import Table
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import columns_asked, drop_column
 from surd.pipeline.dataset.columns.write import write_column_shards
-from surd.pipeline.dataset.shards import describe_shards
+from surd.pipeline.dataset.shards import write_manifest, writing_index
 from surd.pipeline.demo.world.prompts import narrative
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.models import Models
@@ -61,7 +61,9 @@ def write_index(build: Build, prompts: list[str], models: Models) -> None:
         {"key": f"{at:016x}", "shard": "surd-00000.tar", "simple": text, "complex": text}
         for at, text in enumerate(prompts)
     ]
-    describe_shards(build, [ShardInfo(name="surd-00000.tar", count=len(rows), bytes=0, sha256="")], rows, models)
+    with writing_index(build, "shards", captions=False) as add_to_index:
+        add_to_index(rows)
+    write_manifest(build, [ShardInfo(name="surd-00000.tar", count=len(rows), bytes=0, sha256="")], models)
 
 
 def embed(build: Build, config: BuildConfig, models: Models) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from surd.pipeline.build.folder import Build, part_tar
-from surd.pipeline.dataset.shards import Planned, describe_shards, write_samples
+from surd.pipeline.dataset.shards import Planned, index_rows, write_manifest, write_samples, writing_index
 from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, Pair, Sample, ShardInfo, ShardManifest, load_config
 from surd.schemas.shard_format.tar import add_member
@@ -60,13 +60,15 @@ def plan(build: Build, seed: int, counts: list[int]) -> list[list[Planned]]:
 
 def write_shards(build: Build, groups: list[list[Planned]]) -> None:
     """``shards/`` as pack writes it."""
-    shards, index = [], []
-    for number, group in enumerate(groups):
-        name = f"surd-{number:05d}.tar"
-        with build.writing(f"shards/{name}") as file:
-            index += write_samples(build, file, name, group)
-        shards.append(ShardInfo(name=name, count=len(group), bytes=file.size, sha256=file.sha256))
-    describe_shards(build, shards, index, Models(load_config({}).models))
+    shards = []
+    with writing_index(build, "shards", captions=False) as add_to_index:
+        for number, group in enumerate(groups):
+            name = f"surd-{number:05d}.tar"
+            with build.writing(f"shards/{name}") as file:
+                write_samples(build, file, group)
+            add_to_index(index_rows(name, group))
+            shards.append(ShardInfo(name=name, count=len(group), bytes=file.size, sha256=file.sha256))
+    write_manifest(build, shards, Models(load_config({}).models))
 
 
 def write_columns(build: Build, groups: list[list[Planned]]) -> None:

@@ -103,7 +103,7 @@ def pack_bytes(build: Build, groups: list[list[Planned]]) -> int:
     size = 0
     for number, group in enumerate(groups):
         with build.writing(f"written/surd-{number:05d}.tar") as file:
-            write_samples(build, file, f"surd-{number:05d}.tar", group)
+            write_samples(build, file, group)
         size += file.size
     return size
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from surd.pipeline.build.damage import DamagedFile
@@ -64,7 +65,9 @@ class Index:
             name for name, count in counts.items() if count
         ]:
             return cls(None), [f"its {table.num_rows:,} rows are not the {sum(counts.values()):,} of the manifest"]
-        return index, []
+        times = table["key"].value_counts()
+        twice = pc.filter(pc.struct_field(times, "values"), pc.greater(pc.struct_field(times, "counts"), 1))
+        return index, [f"it lists {key} twice; a sample lies in one shard" for key in twice[:3].to_pylist()]
 
     def rows(self, shard: str) -> dict[str, dict[str, Any]] | None:
         """Key -> row of a shard's samples, in the order of the index; None if the index is damaged."""

@@ -102,6 +102,21 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_of_that_file_and_not
     assert build.listdir("a") == sorted(["file", *others])
 
 
+@pytest.mark.parametrize("root", ["memory://builds/kept", None], ids=["elsewhere", "here"])
+def test_files_that_a_replaced_folder_keeps_are_not_written_again(tmp_path, root):
+    build = Build(root or str(tmp_path))
+    for name in ("same", "moved", "gone"):
+        build.write_bytes(f"set/{name}", name.encode())
+    before = build._fs.created(build._full("set/same"))
+    with build.replacing("set", {"same": "same", "other": "moved"}) as folder:
+        build.write_bytes(f"{folder}/new", b"new")
+    assert {name: build.read_bytes(f"set/{name}") for name in build.listdir("set")} == {
+        "new": b"new", "other": b"moved", "same": b"same"
+    }  # fmt: skip
+    assert build._fs.created(build._full("set/same")) == before or root is None
+    assert build.listdir("") == ["set"]
+
+
 @pytest.mark.parametrize("root", ["memory://builds/swapped", None], ids=["elsewhere", "here"])
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, root):
     build = Build(root or str(tmp_path))

@@ -153,4 +153,4 @@ def test_damaged_miniatures_are_one_sentence_that_names_the_file(breakable, dama
     path.write_bytes(damage(path.read_bytes()))
     config = config_of(breakable)
     with pytest.raises(SurdError, match=r"decode/part-00000\.miniatures\.npy cannot be read"):
-        dedup(Build(str(breakable)), config, Models(config.models))
+        list(dedup(Build(str(breakable)), config, Models(config.models)))

@@ -22,6 +22,7 @@ from surd.pipeline.stages.collect import collect
 from surd.pipeline.stages.dedup import dedup
 from surd.schemas import BuildConfig, Cleaned, Deduped, Marker, Pair, Reason
 from surd.schemas.config import DedupConfig, ModelsConfig
+from tests.bench.reduces import Records
 
 PLAIN = Scene("count", "cat", 3, "blue", "none", layout=7)
 
@@ -54,13 +55,23 @@ COPIES = {
 def twins(pictures: list[Image.Image], **settings) -> dict[int, int]:
     """Row -> row that stays; the pictures come best first."""
     minis = np.stack([miniature(picture) for picture in pictures])
-    return {row: stays for row, (stays, _) in find_near_duplicates(minis, DedupConfig(**settings)).items()}
+    return {row: stays for row, stays, _ in find_near_duplicates(minis, DedupConfig(**settings))}
 
 
 @pytest.mark.parametrize("copy", COPIES)
 def test_a_copy_is_found_among_other_pictures(copy):
     others = [render(scene(5, index)) for index in range(60)]
     assert twins([render(PLAIN), *others, COPIES[copy](render(PLAIN))]) == {61: 0}
+
+
+def test_copies_are_found_among_more_pictures_than_the_index_compares_exactly():
+    pictures, copies = Records(8300).pictures, 100
+    numbers = np.concatenate([np.arange(8200), np.arange(0, 8200, 82)[:copies]])
+    crops = np.zeros((len(numbers), 4), np.float32)
+    crops[-copies:] = np.random.default_rng(0).uniform(0, 0.045, (copies, 4))
+    found = {row: stays for row, stays, _ in find_near_duplicates(pictures.miniatures(numbers, crops), DedupConfig())}
+    planted = {8200 + at: int(numbers[8200 + at]) for at in range(copies)}
+    assert found.items() <= planted.items() and len(found) >= 98
 
 
 def test_a_picture_with_one_thing_changed_is_no_copy():
@@ -136,7 +147,7 @@ class Rows:
             self.build.write_bytes(part_miniatures(part), array.getvalue())
         marker = Marker(stage="collect", part=0, parts=len(self.parts), fingerprint="", outputs={}, rows=0, seconds=0)
         self.build.write_marker(marker)
-        found = dedup(self.build, BuildConfig(dedup=DedupConfig(**settings)), Models(ModelsConfig()))
+        found = list(dedup(self.build, BuildConfig(dedup=DedupConfig(**settings)), Models(ModelsConfig())))
         assert [len(part) for part in found] == [len(part) for part in self.parts]
         return {row.key: row for part in found for row in part}
 

@@ -1,0 +1,36 @@
+"""The scratch folder of a reduce."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.tables import Tables
+
+FOLDER = ".scratch"
+
+
+@contextmanager
+def scratch(build: Build, stage: str) -> Iterator[Tables]:
+    """Tables in a folder inside the build, or of this machine where the build is elsewhere; removed after the block.
+
+    What a killed run of the stage left there is removed first.
+    """
+    above = build.local_path(FOLDER)
+    if above is None:
+        with tempfile.TemporaryDirectory(prefix=f"surd-{stage}-") as folder, Tables(Path(folder)) as tables:
+            yield tables
+        return
+    folder = f"{FOLDER}/{stage}"
+    build.remove(folder)
+    (above / stage).mkdir(parents=True)
+    try:
+        with Tables(above / stage) as tables:
+            yield tables
+    finally:
+        build.remove(folder)
+        with suppress(OSError):  # another stage's is there
+            above.rmdir()
