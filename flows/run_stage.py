@@ -9,6 +9,7 @@ from functools import partial
 
 from surd.flows.executors import ContextThreads, ray_executor
 from surd.flows.fetch_watch import FetchWatch
+from surd.flows.limits import slots
 from surd.flows.listener import Listener, StageSummary
 from surd.flows.windows import run_one, run_windows
 from surd.pipeline.build.folder import Build
@@ -45,7 +46,7 @@ def run_stage(
         def submit(unit: int) -> Future[Outcome | SurdError]:
             return stage_runner.submit(run_one, run, unit, build.root, config)
 
-        run_windows(stage.name, range(count), submit, unit_done, poll)
+        run_windows(stage.name, range(count), submit, unit_done, poll, partial(slots, stage, config))
     if stage.scope == "shard":  # the other stages have nothing to finish, and loading them here would import torch
         finish(stage, build.root, config)
     for listener in listeners:

@@ -116,7 +116,7 @@ def _run_unit(stage: Stage, unit: int, root: str, config: BuildConfig) -> Outcom
         seconds=round(time.perf_counter() - started, 3),
     )
     build.write_json(marker_file(stage.name, unit), marker)
-    log.info("%s %d: %d rows in %.1f s", stage.name, unit, tally.rows, marker.seconds)
+    log.debug("%s %d: %d rows in %.1f s", stage.name, unit, tally.rows, marker.seconds)
     return Outcome(
         stage=stage.name,
         unit=unit,

@@ -6,9 +6,9 @@ import subprocess
 import pytest
 
 from tests.e2e.conftest import CHECKOUT, running
-from tests.e2e.test_deployment import wait_until_healthy
+from tests.e2e.prefect_server import wait_until_healthy
 
-pytest.importorskip("prefect_ray", reason="needs the ray extra: pip install -c constraints.txt -e '.[ray]'")
+pytest.importorskip("ray", reason="needs the ray extra: pip install -c constraints.txt -e '.[ray]'")
 SMALL = ("--param", "demo.count=8", "--param", "partition_size=4", "--param", "rewrite.enabled=false")
 
 
