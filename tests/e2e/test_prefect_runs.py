@@ -1,4 +1,4 @@
-"""Deployed builds on a real server: one whose worker is lost, and one that a schedule continues."""
+"""A deployed build on a real server whose worker is lost."""
 
 import threading
 import time
@@ -117,22 +117,3 @@ def test_the_build_of_a_lost_worker_continues_on_another_and_is_completed(server
     asked = pictures.asked()
     assert len(asked) == 8 and asked.total() < 16, "what the first worker fetched is not fetched again"
     assert (tmp_path / "build" / "report.html").exists()
-
-
-def test_a_schedule_continues_a_build_and_a_run_amid_another_is_cancelled(server, deploy, pictures, tmp_path):
-    def runs(state):
-        return [r for r in server.flow_runs() if r["state_name"] == state and r["auto_scheduled"]]
-
-    deploy.list(range(6))  # the sixth is kept waiting, so that the next run comes amid this one
-    with server.worker("third"):
-        deploy("scheduled", {"interval": 15, "active": True})
-        cancelled = wait_for(lambda: runs("Cancelled"), server)
-        assert {run["state"]["message"] for run in cancelled} == {"Deployment concurrency limit reached."}
-        pictures.go_on.set()
-        wait_for(lambda: runs("Completed"), server)
-        deploy.list([6, 7])
-        wait_for(lambda: len(pictures.asked()) == 8, server)
-        finished = len(runs("Completed"))
-        wait_for(lambda: len(runs("Completed")) > finished, server)
-    assert set(pictures.asked().values()) == {1}, "only the new is fetched"
-    assert not runs("Failed") and not runs("Crashed")
