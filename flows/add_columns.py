@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.lock import exclusive
 from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.dataset.columns.spec import (
     ColumnSpec,
@@ -59,11 +60,13 @@ def add_columns(root: str, fields: dict[str, Any], on_shard: OnShard) -> list[Co
     shards = _shard_count(build)
     _check_names(build, columns, config)
     models = Models(config.models)
-    for number in range(shards):
-        on_shard(number, shards)
-        write_column_shards(build, number, columns, config.embed, models)
-    on_shard(shards, shards)
-    return [describe_column(build, column, models) for column in columns]
+    with exclusive(build) as check:
+        for number in range(shards):
+            check()
+            on_shard(number, shards)
+            write_column_shards(build, number, columns, config.embed, models)
+        on_shard(shards, shards)
+        return [describe_column(build, column, models) for column in columns]
 
 
 def drop_columns(root: str, names: Sequence[str]) -> None:
@@ -73,8 +76,9 @@ def drop_columns(root: str, names: Sequence[str]) -> None:
     for name in names:
         if name not in present:
             raise SurdError(f"column {name!r} is not in {root}; its columns are: {', '.join(present) or 'none yet'}")
-    for name in names:
-        drop_column(build, name)
+    with exclusive(build):
+        for name in names:
+            drop_column(build, name)
 
 
 def _shard_count(build: Build) -> int:

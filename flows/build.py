@@ -19,6 +19,7 @@ from surd.pipeline.build.lock import exclusive
 from surd.pipeline.inspection.nothing_kept import check_kept
 from surd.pipeline.inspection.summary import summarize
 from surd.pipeline.runner.model_check import check_models
+from surd.pipeline.runner.plan import Planner, fold_ledgers
 from surd.pipeline.runner.run_unit import Outcome
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
@@ -170,11 +171,13 @@ def _build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
     build, config = Build(request.out), request.config
     listeners = (RunPage(), listener)
     outcomes: list[Outcome] = []
-    with exclusive(build), unit_runner(config) as runner:
+    with exclusive(build) as check, unit_runner(config) as runner:
         record = build_record(request)
+        fold_ledgers(build)
         check_models(config, build)
+        planner = Planner(build, config, check=check)
         for stage in STAGES:
-            outcomes += run_stage(stage, build, config, runner, listeners)
+            outcomes += run_stage(stage, planner, runner, listeners)
             if stage.scope == "source":
                 # Only now: a source that gives nothing must not replace the record of what was built before.
                 build.write_json("build.json", record)

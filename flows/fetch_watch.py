@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from surd.pipeline.acquisition.progress import FetchProgress, HostCount, from_rows, live
@@ -21,13 +21,16 @@ _MB = 1_000_000
 class FetchWatch:
     """Progress of one fetch stage: its finished partitions, and the progress files of those still running."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: Build, done: Iterable[Outcome] = ()) -> None:
         self._build = build
         self._started = time.time()
         marker = build.marker("collect", 0)
         self._total = marker.rows if marker else 0
         self._done = FetchProgress()
         self._units_done: set[int] = set()
+        self._units = range(build.part_count())
+        for outcome in done:
+            self.unit_done(outcome)
 
     def unit_done(self, outcome: Outcome) -> None:
         """Count a finished partition by its rows, and no longer by its progress file."""
@@ -40,7 +43,7 @@ class FetchWatch:
         """The progress so far; ``total`` is the number of records of the build."""
         progress = FetchProgress(started=self._started)
         progress.join(self._done)
-        for unit in range(self._build.part_count()):
+        for unit in self._units:
             if unit not in self._units_done and (part := live(self._build, unit, self._started)):
                 progress.join(part)
         progress.total = self._total

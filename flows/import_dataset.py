@@ -17,10 +17,10 @@ from surd.pipeline.imports.vectors import import_vectors, source_of, vector_file
 from surd.pipeline.inspection.nothing_kept import check_kept
 from surd.pipeline.inspection.summary import summarize
 from surd.pipeline.models import Models
+from surd.pipeline.runner.plan import Planner, fold_ledgers
 from surd.pipeline.runner.process_setup import set_up_process
-from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
+from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, skipped
 from surd.pipeline.stages import BY_NAME
-from surd.schemas import BuildConfig
 from surd.schemas.config import Pooling
 
 
@@ -49,22 +49,25 @@ def import_dataset(request: Import, listener: Listener) -> dict[str, Any]:
     )
     vectors = vector_files(request.layout) if request.pooling else []
     build = Build(asked.out)
-    with exclusive(build):
-        return _import(build, asked, vectors, request.pooling or "mean", listener)
+    with exclusive(build) as check:
+        fold_ledgers(build)
+        planner = Planner(build, asked.config, check=check)
+        return _import(planner, asked, vectors, request.pooling or "mean", listener)
 
 
 def _import(
-    build: Build, request: BuildRequest, vectors: list[Path], pooling: Pooling, listener: Listener
+    planner: Planner, request: BuildRequest, vectors: list[Path], pooling: Pooling, listener: Listener
 ) -> dict[str, Any]:
-    config = request.config
+    build, config = planner.build, planner.config
     record = build_record(request)
-    outcomes = [*_run("collect", config, build, listener)]
+    outcomes = [*_run("collect", planner, listener)]
     build.write_json("build.json", record)
     for name in ("fetch", "decode"):
-        outcomes += _run(name, config, build, listener)
+        outcomes += _run(name, planner, listener)
     write_imported_rows(build)
+    fold_ledgers(build)
     check_kept(build, config)
-    outcomes += _run("pack", config, build, listener)
+    outcomes += _run("pack", planner, listener)
     for path in vectors:
         shards = len(shard_manifest(build).shards)
         listener.stage_started("vectors", shards)
@@ -72,19 +75,24 @@ def _import(
         for done, _ in enumerate(written, start=1):
             listener.progress(done, shards)
         listener.stage_done("vectors", StageSummary(units=shards))
-    outcomes += _run("embed", config, build, listener)
-    outcomes += _run("report", config, build, listener)
+    outcomes += _run("embed", planner, listener)
+    outcomes += _run("report", planner, listener)
     return summarize(build, outcomes)
 
 
-def _run(name: str, config: BuildConfig, build: Build, listener: Listener) -> list[Outcome]:
-    stage = BY_NAME[name]
-    count = units(stage, build)
+def _run(name: str, planner: Planner, listener: Listener) -> list[Outcome]:
+    stage, build, config = BY_NAME[name], planner.build, planner.config
+    plan = planner.plan(stage)
+    outcomes = [skipped(stage, unit, rows) for unit, rows in plan.done.items()]
+    count = len(outcomes) + len(plan.tasks)
     listener.stage_started(name, count)
-    outcomes = []
-    for unit in range(count):
-        outcomes.append(run_unit(stage, unit, build.root, config))
+    listener.progress(len(outcomes), count)
+    for task in plan.tasks:
+        outcomes.append(run_unit(stage, task.unit, build.root, config, task))
+        planner.check()
         listener.progress(len(outcomes), count)
+    if plan.tasks:
+        planner.ran(stage)
     if stage.scope == "shard":
         finish(stage, build.root, config)
     listener.stage_done(name, StageSummary.of(outcomes))

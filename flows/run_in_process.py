@@ -38,7 +38,8 @@ def run_build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
     Without a configured Prefect server, Prefect starts one for the duration of this process. User errors raise
     SurdError; whatever else a stage raised is raised again.
     """
-    with exclusive(Build(request.out)) as build:  # only for the checks, before Prefect: that takes seconds to start
+    build = Build(request.out)
+    with exclusive(build):  # only for the checks, before Prefect: that takes seconds to start
         build_record(request)
         check_models(request.config, build)
     for name, value in QUIET.items():

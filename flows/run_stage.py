@@ -12,27 +12,29 @@ from surd.flows.fetch_watch import FetchWatch
 from surd.flows.limits import slots
 from surd.flows.listener import Listener, StageSummary
 from surd.flows.windows import run_one, run_windows
-from surd.pipeline.build.folder import Build
 from surd.pipeline.inspection.unusable import unusable_note
+from surd.pipeline.runner.plan import Planner, UnitTask
 from surd.pipeline.runner.process_pool import FetchProcesses, processes
 from surd.pipeline.runner.process_setup import set_up_process
-from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
+from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, skipped
 from surd.pipeline.stages import BY_NAME, Stage
 from surd.schemas import BuildConfig, SurdError
 
 
-def run_stage(
-    stage: Stage, build: Build, config: BuildConfig, runner: Executor, listeners: Iterable[Listener]
-) -> list[Outcome]:
-    """Run all units of a stage, keeping the listeners up to date."""
-    count = units(stage, build)
+def run_stage(stage: Stage, planner: Planner, runner: Executor, listeners: Iterable[Listener]) -> list[Outcome]:
+    """Run the units of a stage that are not done, keeping the listeners up to date."""
+    build, config, plan = planner.build, planner.config, planner.plan(stage)
+    tasks = {task.unit: task for task in plan.tasks}
+    outcomes = [skipped(stage, unit, rows) for unit, rows in plan.done.items()]
+    count = len(outcomes) + len(tasks)
     for listener in listeners:
         listener.stage_started(stage.name, count)
-    watch = FetchWatch(build) if stage.name == "fetch" else None
+        listener.progress(len(outcomes), count)
+    watch = FetchWatch(build, outcomes) if stage.name == "fetch" and tasks else None
     poll = partial(_publish, watch, listeners) if watch else None
-    outcomes: list[Outcome] = []
 
     def unit_done(outcome: Outcome) -> None:
+        planner.check()
         outcomes.append(outcome)
         for listener in listeners:
             listener.progress(len(outcomes), count)
@@ -40,13 +42,15 @@ def run_stage(
             watch.unit_done(outcome)
             _publish(watch, listeners)
 
-    with _stage_runner(stage, count, config, runner) as (stage_runner, pool):
+    with _stage_runner(stage, len(tasks), config, runner) as (stage_runner, pool):
         run = pool.run_unit if pool else partial(_run_unit, stage.name)
 
         def submit(unit: int) -> Future[Outcome | SurdError]:
-            return stage_runner.submit(run_one, run, unit, build.root, config)
+            return stage_runner.submit(run_one, run, unit, build.root, config, tasks[unit])
 
-        run_windows(stage.name, range(count), submit, unit_done, poll, partial(slots, stage, config))
+        run_windows(stage.name, tasks, submit, unit_done, poll, partial(slots, stage, config))
+    if tasks:
+        planner.ran(stage)
     if stage.scope == "shard":  # the other stages have nothing to finish, and loading them here would import torch
         finish(stage, build.root, config)
     for listener in listeners:
@@ -54,10 +58,10 @@ def run_stage(
     return outcomes
 
 
-def _run_unit(stage: str, unit: int, root: str, config: BuildConfig) -> Outcome:
+def _run_unit(stage: str, unit: int, root: str, config: BuildConfig, task: UnitTask) -> Outcome:
     """One unit, in the thread or Ray's process that calls this."""
     set_up_process()
-    return run_unit(BY_NAME[stage], unit, root, config)
+    return run_unit(BY_NAME[stage], unit, root, config, task)
 
 
 def _publish(watch: FetchWatch, listeners: Iterable[Listener]) -> None:

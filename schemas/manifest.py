@@ -186,13 +186,14 @@ class BuildRecord(_Document):
 
 
 class Marker(_Document):
-    """``<stage>/part-NNNNN.done.json``: proof that a partition of a stage is finished, and from what."""
+    """Proof that a unit of a stage is finished, and from what: a row of ``<stage>/ledger.parquet``."""
 
     stage: str
     part: int
     parts: int = Field(description="Partitions this stage has.")
     fingerprint: str = Field(description="sha256 of input content, the stage's config, model revisions, stage version.")
     outputs: dict[str, str] = Field(description="File (relative to the build) -> sha256.")
+    sizes: dict[str, int] = Field(default={}, description="File -> bytes, of the outputs whose size is known.")
     rows: int
     transient: int = Field(default=0, description="Rows rejected for what may pass: the next run redoes those alone.")
     seconds: float

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 _MAGIC = {*"*?["}  # fsspec's rm and mv glob for paths with one of these
 
@@ -35,6 +36,40 @@ def list_names(filesystem: Any, folder: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted({name.rstrip("/").rsplit("/", 1)[-1] for name in found})
+
+
+def list_sizes(filesystem: Any, folder: str) -> dict[str, int]:
+    """Name -> bytes of the files in a folder; empty where there is none."""
+    try:
+        if isinstance(filesystem, LocalFileSystem):  # whose own listing takes eight times as long
+            with os.scandir(folder) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if _is_file(entry)}
+        found = filesystem.ls(folder, detail=True, refresh=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {one["name"].rstrip("/").rsplit("/", 1)[-1]: int(one["size"]) for one in found if one["type"] == "file"}
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a circular link
+        return False
+
+
+def remove_files(filesystem: Any, paths: list[str]) -> None:
+    """Remove many files, in few requests on an object store; some of them may be gone."""
+    if isinstance(filesystem, LocalFileSystem):
+        for path in paths:
+            Path(path).unlink(missing_ok=True)
+        return
+    plain = [path for path in paths if not _MAGIC & {*path}]
+    if plain:
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.rm(plain)
+    for path in set(paths) - set(plain):
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.rm_file(path)
 
 
 def remove(filesystem: Any, path: str) -> None:

@@ -39,13 +39,15 @@ def verify(
     """
     from surd.flows.cli.verification import check, print_check, print_repair, to_json
     from surd.pipeline.build.folder import Build
+    from surd.pipeline.build.lock import exclusive
     from surd.pipeline.runner.repair import repair as repair_files
 
     console = PlainConsole()
     result = check(build, stages=stages, console=console)
     repaired = None
     if repair and not result.sound:
-        repaired = list(repair_files(Build(build), result.findings))
+        with exclusive(Build(build)):
+            repaired = list(repair_files(Build(build), result.findings))
         result = check(build, stages=stages, console=console)
     if as_json:
         print(json_line(to_json(result, repaired)))

@@ -186,7 +186,7 @@ def select(
 @app.command()
 def report(build: BuildFolder) -> None:
     """Make the report of a build again, and nothing else."""
-    from surd.pipeline.build.folder import marker_file
+    from surd.pipeline.build.lock import exclusive
     from surd.pipeline.build.open import open_build, recorded_config
     from surd.pipeline.runner.process_setup import set_up_process
     from surd.pipeline.runner.run_unit import run_unit
@@ -195,8 +195,9 @@ def report(build: BuildFolder) -> None:
     set_up_process()
     opened, record = open_build(build)
     config = recorded_config(opened, record)
-    opened.remove(marker_file("report", 0))
-    run_unit(BY_NAME["report"], 0, build, config)
+    with exclusive(opened):
+        opened.remove_marker("report", 0)
+        run_unit(BY_NAME["report"], 0, build, config)
     print(printable(opened.path("report.html")))
 
 

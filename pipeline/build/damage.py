@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pydantic import ValidationError
 
-from surd.schemas import Marker, SurdError
-from surd.schemas.errors import one_line
+from surd.schemas import SurdError
+from surd.schemas.errors import FULL, one_line
 
 if TYPE_CHECKING:
     from surd.pipeline.build.folder import Build
@@ -27,7 +26,6 @@ LASTING = (
 )  # fmt: skip
 #: Those of them that say that something else lies where a file or a folder is to be written.
 _BLOCKED = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
-_MARKER = re.compile(r"part-\d{5}\.done\.json")
 _LARGE = 64 << 20  # bytes; files above it are hashed last when the damaged file is looked for
 
 
@@ -70,26 +68,31 @@ def remedy(build: Build, file: str) -> str:
             "run the same surd build (or surd import) again, with its --source, --profile and parameters, and with"
             " --overwrite: it writes the file anew and keeps finished stages"
         )
+    if file.endswith("/ledger.parquet"):
+        stage = file.split("/")[0]
+        return (
+            "put it back from a copy of the build, or remove it and run the same surd build (or surd import) again,"
+            f" which does all of stage {stage} anew"
+        )
     if file.startswith(("shards/", "columns/")):
         return f"repair it: surd verify {shlex.quote(build.root)} --repair"
     there = "remove it and run" if build.exists(file) else "run"
     return f"{there} the same surd build (or surd import) again, which makes it anew"
 
 
-def unfinished(build: Build, stage: str, part: int, marker: str) -> SurdError:
-    """Why a part of a stage does not count as done: its marker is not there, not valid, or a file of it is gone."""
-    if not build.exists(marker):
+def unfinished(build: Build, stage: str, part: int) -> SurdError:
+    """Why a unit of a stage does not count as done: it has no marker, or a file of it is gone or of another size."""
+    marker = build.ledger(stage).recorded(part)
+    if marker is None:
         return SurdError(
             f"build is {build.root!r}: its stage {stage} is not finished (part {part}); run the same surd build (or"
             " surd import) again, which continues where it stopped"
         )
-    try:
-        with reading(build, marker):
-            outputs = Marker.model_validate_json(build.read_bytes(marker)).outputs
-            gone = next((file for file in outputs if not build.exists(file)), None)
-    except DamagedFile as damage:
-        return damage
-    return DamagedFile(build, gone or marker, "is missing")
+    file = next((file for file in marker.outputs if not build.is_file(file)), None)
+    if file is not None:
+        return DamagedFile(build, file, "is missing")
+    file = next((file for file, size in marker.sizes.items() if build.size(file) != size), next(iter(marker.outputs)))
+    return DamagedFile(build, file, "has changed since its stage wrote it (it has another length)")
 
 
 @contextmanager
@@ -129,19 +132,37 @@ def blaming_damage(build: Build) -> Iterator[None]:
         raise damage from None
 
 
+@contextmanager
+def explaining_faults(build: Build) -> Iterator[None]:
+    """Where the block fails over a damaged file, an unreadable or unwritable one, or a full disk: one sentence."""
+    try:
+        with blaming_damage(build):
+            yield
+    except OSError as error:
+        if error.errno in LASTING and error.filename:
+            raise SurdError(
+                f"{error.filename} cannot be read or written ({error.strerror}); make it what a build needs there,"
+                " or move it away, then run the same surd build again"
+            ) from error
+        if error.errno not in FULL:
+            raise
+        why = (error.strerror or "full").lower()
+        raise SurdError(
+            f"out is {build.root!r} and cannot be written ({why}); free some space and run again to continue"
+        ) from error
+
+
 def find_damage(build: Build) -> DamagedFile | None:
     """The first file that is not as the marker of its stage says, small files first; None if all are."""
     outputs: dict[str, str] = {}
     for stage in build.listdir(""):
-        for name in build.listdir(stage):
-            if not _MARKER.fullmatch(name):
-                continue
-            file = f"{stage}/{name}"
-            try:
-                with reading(build, file):
-                    outputs |= Marker.model_validate_json(build.read_bytes(file)).outputs
-            except DamagedFile as damage:
-                return damage
+        try:
+            ledger = build.ledger(stage)
+        except DamagedFile as damage:
+            return damage
+        for unit in ledger.units():
+            marker = ledger.recorded(unit)
+            outputs |= marker.outputs if marker else {}
     try:
         sizes = {file: build.size(file) if build.exists(file) else 0 for file in outputs}
     except (ValueError, OSError):  # a name that leads elsewhere, or a circular link

@@ -6,8 +6,9 @@ import errno
 import hashlib
 import io
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -16,15 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from surd.pipeline.build import ledger
 from surd.pipeline.build.atomic import atomic_file, temporary_name
 from surd.pipeline.build.damage import LASTING, BlockedFile, placing, reading
 from surd.pipeline.build.image_reader import ImageReader
+from surd.pipeline.build.ledger import Ledger
 from surd.schemas import Marker, Pair, SurdError, from_table, to_table
 from surd.schemas.arrow import complete
-from surd.schemas.paths import list_names, move, open_path, remove
+from surd.schemas.paths import list_names, list_sizes, move, open_path, remove, remove_files
 
 M = TypeVar("M", bound=BaseModel)
-_MARKER = ".done.json"
+_PART = re.compile(r"part-(\d{5,})\.")
+_FEW = 8  # files of a marker
 
 
 class Build:
@@ -34,6 +38,7 @@ class Build:
         self.root = root
         self._fs, self._base = open_path(root)
         self._recordings: list[dict[str, str]] = []
+        self._sizes: dict[str, int] = {}  # of the files that this object wrote, for the markers that list them
         self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
     @property
@@ -77,6 +82,15 @@ class Build:
         """Names in a folder of the build, sorted; empty if it does not exist."""
         return list_names(self._fs, self._full(relative)) if self.exists(relative) else []
 
+    def sizes(self, relative: str) -> dict[str, int]:
+        """Name -> bytes of the files in a folder of the build, by one listing; empty where none can be listed."""
+        try:
+            return list_sizes(self._fs, self._full(relative))
+        except OSError as error:
+            if error.errno not in LASTING:
+                raise
+            return {}
+
     def remove(self, relative: str) -> None:
         """Remove a file or folder; nothing happens when it is absent."""
         for outputs in self._recordings:
@@ -89,7 +103,7 @@ class Build:
     def recording(self) -> Iterator[dict[str, str]]:
         """The files that are written in the block and not removed again, with their sha256: the outputs of a stage.
 
-        Completion markers are not among them: their seconds differ from run to run.
+        Ledgers and their records are not among them.
         """
         outputs: dict[str, str] = {}
         self._recordings.append(outputs)
@@ -98,10 +112,11 @@ class Build:
         finally:
             self._recordings = [one for one in self._recordings if one is not outputs]
 
-    def record(self, outputs: Mapping[str, str]) -> None:
+    def record(self, outputs: Mapping[str, str], sizes: Mapping[str, int] | None = None) -> None:
         """Add files to the recordings under way, also files that an earlier run wrote and this one keeps."""
+        self._sizes.update(sizes or {})
         for recorded in self._recordings:
-            recorded.update({name: sha for name, sha in outputs.items() if not name.endswith(_MARKER)})
+            recorded.update({name: sha for name, sha in outputs.items() if not ledger.is_of_ledger(name)})
 
     @contextmanager
     def writing(self, relative: str, *, durable: bool = True) -> Iterator[HashingFile]:
@@ -121,7 +136,7 @@ class Build:
                 raise
             with placing(self, relative):
                 raise
-        self.record({relative: file.sha256})
+        self.record({relative: file.sha256}, {relative: file.size})
 
     @contextmanager
     def _uploading(self, full: str) -> Iterator[IO[bytes]]:
@@ -169,9 +184,10 @@ class Build:
                 move(self._fs, self._full(f"{fresh}/{name}"), self._full(f"{folder}/{name}"))
             for name in stale:
                 self.remove(f"{folder}/{name}")
-        for outputs in self._recordings:
-            for name in [name for name in outputs if name.startswith(f"{fresh}/")]:
-                outputs[folder + name.removeprefix(fresh)] = outputs.pop(name)
+        moved: list[dict[str, Any]] = [self._sizes, *self._recordings]
+        for of_file in moved:
+            for name in [name for name in of_file if name.startswith(f"{fresh}/")]:
+                of_file[folder + name.removeprefix(fresh)] = of_file.pop(name)
         self.remove(before)
         self.remove(fresh)
 
@@ -217,19 +233,88 @@ class Build:
         return rows
 
     def marker(self, stage: str, part: int) -> Marker | None:
-        """The completion marker of a partition, or None when it is absent, unreadable, or its files are gone."""
-        relative = marker_file(stage, part)
-        if not self.exists(relative):
-            return None
+        """The completion marker of a unit; None when it has none, or a file of it is gone or has another size.
+
+        Of many units, ask ``ledger``. Raises SurdError when the ledger is damaged.
+        """
+        marker = ledger.recorded(self, stage, part)
+        return marker if marker and ledger.missing(marker, self._size_of(marker)) is None else None
+
+    def fresh_marker(self, stage: str, part: int) -> Marker | None:
+        """As ``marker``, of a unit that ended since the driver read the ledger; one small file is read."""
+        marker = ledger.fresh(self, stage, part)
+        return marker if marker and ledger.missing(marker, self._size_of(marker)) is None else None
+
+    def ledger(self, stage: str) -> Ledger:
+        """The markers of all units of a stage, as they are now. Raises SurdError when the ledger is damaged."""
+        return ledger.read_ledger(self, stage)
+
+    def fold_ledger(self, stage: str) -> Ledger:
+        """As ``ledger``; what its units recorded since the last time becomes one file. Only while the build is held."""
+        return ledger.fold(self, stage)
+
+    def write_marker(self, marker: Marker) -> None:
+        """Mark a unit as done; takes the place of its earlier marker."""
+        own = {file: self._sizes[file] for file in marker.outputs if file in self._sizes}
+        full = marker.model_copy(update={"sizes": {**marker.sizes, **own}})
+        self.write_json(ledger.record_file(marker.stage, marker.part), full)
+
+    def remove_marker(self, stage: str, part: int) -> None:
+        """Unmark a unit, so that it is done again; nothing happens when it has no marker."""
+        ledger.take_back(self, stage, part)
+
+    def put_file(self, relative: str, data: bytes, *, create: bool = False) -> bool:
+        """Write a small file by one request of an object store; with ``create`` only where there is none, else False.
+
+        Not for files of this machine, nor for outputs of a stage.
+        """
         try:
-            marker = Marker.model_validate_json(self.read_bytes(relative))
-            return marker if all(self.exists(output) for output in marker.outputs) else None
-        except ValueError:  # not valid, or it names files outside the build
+            self._fs.pipe_file(self._full(relative), data, mode="create" if create else "overwrite")
+        except FileExistsError:
+            return False
+        return True
+
+    def read_many(self, files: Iterable[str]) -> list[bytes | OSError]:
+        """The bytes of many small files, side by side on an object store; the error in the place of one without."""
+        found = self._fs.cat_ranges([self._full(file) for file in files], None, None, on_error="return")
+        for one in found:
+            if isinstance(one, BaseException) and not isinstance(one, OSError):
+                raise one
+        return list(found)
+
+    def remove_files(self, files: Iterable[str]) -> None:
+        """Remove many files, some of which may be gone."""
+        remove_files(self._fs, [self._full(file) for file in files])
+
+    def sync_folder(self, relative: str) -> None:
+        """Wait until the names in a folder are on the disk; elsewhere than on this machine they are."""
+        if self._local:
+            handle = os.open(self._full(relative), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def _size_if_there(self, file: str) -> int | None:
+        try:
+            info = self._fs.info(self._full(file))
+        except FileNotFoundError:
             return None
-        except OSError as error:
-            if error.errno not in LASTING:
-                raise
-            return None
+        return int(info["size"]) if info["type"] == "file" else None
+
+    def _size_of(self, marker: Marker) -> Callable[[str], int | None]:
+        """Bytes of a file of a marker: asked one by one where they are few, else by listing their folders."""
+        if len(marker.outputs) <= _FEW:
+            return self._size_if_there
+        listed: dict[str, dict[str, int]] = {}
+
+        def size(file: str) -> int | None:
+            folder, _, name = file.rpartition("/")
+            if folder not in listed:
+                listed[folder] = self.sizes(folder)
+            return listed[folder].get(name)
+
+        return size
 
     def part_count(self) -> int:
         """Partitions that collect made; 0 before it is done."""
@@ -239,7 +324,7 @@ class Build:
     def image_reader(self, part: int) -> ImageReader:
         """Random access to the original bytes of a partition's pairs; close it after use."""
         tar = part_tar("fetch", part)
-        return ImageReader(self.open(tar), self.path(tar), self.path(marker_file("fetch", part)))
+        return ImageReader(self.open(tar), self.path(tar), self.path(part_file("fetch", part)))
 
     def images(self, part: int, pairs: Iterable[Pair]) -> Iterator[bytes]:
         """Original bytes of fetched images of one partition, one per pair."""
@@ -307,5 +392,7 @@ def part_miniatures(part: int) -> str:
     return f"decode/part-{part:05d}.miniatures.npy"
 
 
-def marker_file(stage: str, part: int) -> str:
-    return f"{stage}/part-{part:05d}{_MARKER}"
+def part_number(name: str) -> int | None:
+    """Of the name of a file of a partition; None of any other."""
+    match = _PART.match(name)
+    return int(match[1]) if match else None

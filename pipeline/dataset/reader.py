@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from surd.pipeline.build.damage import LASTING, DamagedFile, reading, remedy
-from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.schemas import Sample, ShardInfo, ShardManifest, SurdError, arrow_schema
 from surd.schemas.errors import one_line
@@ -78,7 +78,7 @@ def is_text(kind: pa.DataType) -> bool:
 def read_manifest(build: Build) -> ShardManifest:
     """The manifest of the shards. Raises SurdError if it is missing or not valid."""
     if not build.exists("shards/manifest.json"):
-        if build.exists(marker_file("pack", 0)):
+        if build.ledger("pack").units():
             raise DamagedFile(build, "shards/manifest.json", "is missing")
         raise SurdError(
             f"build is {build.root!r} and holds no shards/manifest.json; give the folder that holds shards/"

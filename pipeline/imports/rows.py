@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.reader import CAPTIONS_FIELD
 from surd.pipeline.selection.choose import SELECTION, Selection
 from surd.pipeline.sources.curated import exported_sample
@@ -66,7 +66,7 @@ def _mark(build: Build, stage: Stage, number: int, parts: int, files: dict[str, 
         rows=0,
         seconds=0.0,
     )
-    build.write_json(marker_file(stage.name, number), marker)
+    build.write_marker(marker)
 
 
 def _imported_fields(record: SourceRecord, pair: Pair) -> dict[str, Any]:

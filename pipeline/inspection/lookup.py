@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from surd.pipeline.build.damage import reading, unfinished
-from surd.pipeline.build.folder import Build, marker_file, part_file, part_tar
+from surd.pipeline.build.folder import Build, part_file, part_tar
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
@@ -52,7 +52,7 @@ def _full_key(build: Build, key: str) -> tuple[int, str]:
             matches = keys.filter(pc.starts_with(keys, pattern=prefix)).to_pylist()
         candidates += [(part, match) for match in matches]
     if not build.part_count():
-        raise unfinished(build, "collect", 0, marker_file("collect", 0))
+        raise unfinished(build, "collect", 0)
     if not candidates:
         raise SurdError(
             f"key is {key!r}: no record of {build.root!r} has it; keys are 16 hex digits, listed in the build's report"

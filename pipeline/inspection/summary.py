@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from surd.pipeline.build.damage import DamagedFile, reading, unfinished
-from surd.pipeline.build.folder import Build, marker_file, part_file
+from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.pipeline.inspection.unusable import unusable_notes
 from surd.pipeline.runner.run_unit import Outcome
@@ -29,7 +29,7 @@ def summarize(build: Build, outcomes: Iterable[Outcome]) -> dict[str, Any]:
             reasons.update(Reason(reason) for reason in rows["reason"] if reason is not None)
     collected = build.marker("collect", 0)
     if collected is None:
-        raise unfinished(build, "collect", 0, marker_file("collect", 0))
+        raise unfinished(build, "collect", 0)
     if (total := statuses[Status.KEPT] + reasons.total()) != collected.rows:
         problem = f"does not have every row ({total:,} of the {collected.rows:,} collected are kept or have a reason)"
         raise DamagedFile(build, part_file("select", 0), problem)

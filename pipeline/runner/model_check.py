@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.models import Models
 from surd.pipeline.models.check import check_role, is_local, roles_needed
-from surd.pipeline.runner.run_unit import fingerprint, inputs, units
+from surd.pipeline.runner.fingerprint import inputs
+from surd.pipeline.runner.plan import Planner
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import BuildConfig, SurdError
 
@@ -14,7 +14,7 @@ def check_models(config: BuildConfig, build: Build) -> None:
     """Raises SurdError for the first model that is missing or cannot do what a stage that will run needs of it.
 
     A finished stage is skipped without its model. What is finished is looked up only where it matters, because that
-    reads all markers: when a model is at fault, or would have to be looked for on the network.
+    reads all ledgers: when a model is at fault, or would have to be looked for on the network.
     """
     pending: set[str] | None = None
     for role, stages in roles_needed(config).items():
@@ -36,23 +36,19 @@ def check_models(config: BuildConfig, build: Build) -> None:
 
 def unfinished(config: BuildConfig, build: Build) -> set[str]:
     """The stages that a run would not skip as a whole."""
-    models, pending = Models(config.models), set[str]()
+    planner, pending = Planner(build, config), set[str]()
     for stage in STAGES:
-        if pending.intersection(inputs(stage, config)) or not _is_done(stage, config, build, models):
+        if pending.intersection(inputs(stage, config)) or not _is_done(stage, planner):
             pending.add(stage.name)
     return pending
 
 
-def _is_done(stage: Stage, config: BuildConfig, build: Build, models: Models) -> bool:
+def _is_done(stage: Stage, planner: Planner) -> bool:
     """Whether every unit of a stage would be skipped; the stages that it reads are done."""
     try:
-        for unit in range(units(stage, build)):
-            marker = build.marker(stage.name, unit)
-            if not marker or marker.transient or marker.fingerprint != fingerprint(stage, unit, build, config, models):
-                return False
+        return not planner.plan(stage).tasks
     except (SurdError, OSError, ValueError, RuntimeError):  # whatever is wrong with it, the stage itself will say
         return False
-    return True
 
 
 def _known_local(role: str, config: BuildConfig) -> bool:

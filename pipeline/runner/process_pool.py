@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from surd.pipeline.net import rate_limit
 from surd.pipeline.net.rate_limit import Starts
+from surd.pipeline.runner.plan import UnitTask
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.runner.run_unit import Outcome, run_unit
 from surd.pipeline.stages import BY_NAME
@@ -60,10 +61,10 @@ class FetchProcesses:
         self._pool.shutdown(cancel_futures=True)
         self._alive.close()
 
-    def run_unit(self, unit: int, root: str, config: BuildConfig) -> Outcome:
+    def run_unit(self, unit: int, root: str, config: BuildConfig, task: UnitTask | None = None) -> Outcome:
         """As pipeline.runner.run_unit.run_unit does, in one of the processes; waits for it."""
         try:
-            return self._pool.submit(_fetch, unit, root, config.model_dump(mode="json")).result()
+            return self._pool.submit(_fetch, unit, root, config.model_dump(mode="json"), task).result()
         except BrokenProcessPool:
             raise SurdError(
                 f"fetch: a process was killed while it fetched partition {unit}, perhaps because memory ran out; "
@@ -85,5 +86,5 @@ def _end_with(alive: Connection[Any, Any]) -> None:
     os._exit(1)
 
 
-def _fetch(unit: int, root: str, config: dict[str, object]) -> Outcome:
-    return run_unit(BY_NAME["fetch"], unit, root, BuildConfig.model_validate(config))
+def _fetch(unit: int, root: str, config: dict[str, object], task: UnitTask | None) -> Outcome:
+    return run_unit(BY_NAME["fetch"], unit, root, BuildConfig.model_validate(config), task)

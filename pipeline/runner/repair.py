@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surd.pipeline.build.damage import blaming_damage
-from surd.pipeline.build.folder import Build, HashingFile, marker_file
+from surd.pipeline.build.folder import Build, HashingFile
 from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, marker_folder, shard_manifest
 from surd.pipeline.dataset.columns.write import describe_column, write_column_shards
@@ -124,14 +124,13 @@ def _embed_one(build: Build, config: BuildConfig, file: str) -> str | None:
         raise SurdError(f"the column's manifest lists other tars than shards/ has; drop it: surd columns drop {name}")
     column, models = ColumnSpec.of(manifest), Models(config.models)
     number = 0 if tar == EMPTY_PROMPT_TAR else shards.index(tar)
-    marker = marker_file(marker_folder(name), number)
-    before = build.read_bytes(marker) if build.exists(marker) else None
-    build.remove(marker)
+    before = build.ledger(marker_folder(name)).recorded(number)
+    build.remove_marker(marker_folder(name), number)
     try:
         write_column_shards(build, number, [column], config.embed, models)
     except (SurdError, OSError):
         if before is not None:
-            build.write_bytes(marker, before)
+            build.write_marker(before)
         raise
     made = build.marker(marker_folder(name), number)
     assert made is not None, "it was just written"
@@ -148,7 +147,8 @@ def _embed_one(build: Build, config: BuildConfig, file: str) -> str | None:
 
 def _is_whole(build: Build, name: str) -> bool:
     """Whether every tar of a column is there, with its marker."""
-    return all(build.marker(marker_folder(name), number) for number in range(len(shard_manifest(build).shards)))
+    ledger = build.ledger(marker_folder(name))
+    return all(ledger.marker(number) for number in range(len(shard_manifest(build).shards)))
 
 
 def _describe_column(build: Build, config: BuildConfig, file: str) -> None:

@@ -1,44 +1,46 @@
-"""Every file that a stage's completion marker vouches for, against the hash in the marker."""
+"""Every file that the ledger of a stage vouches for, against the hash in it."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 
 from surd.pipeline.build.damage import DamagedFile, reading
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.ledger import LEDGER
 from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.dataset.verify.dataset import Checked, Finding
-from surd.pipeline.stages import STAGES
-
-_MARKER = re.compile(r"part-\d{5}\.done\.json")
+from surd.pipeline.stages import STAGES, Stage
 
 
 def verify_stages(build: Build) -> Iterator[Checked]:
-    """Every file that a stage's marker vouches for, against the hash in it: rows, fetched bytes, miniatures."""
+    """Every file that a stage's ledger vouches for, against the hash in it: rows, fetched bytes, miniatures."""
     if build.exists("build.json"):
         yield _check_record(build)
     for stage in STAGES:
         if build.is_file(stage.name):
             yield Checked(stage.name, 0, [Finding(stage.name, None, "it is a file where a folder belongs")])
-        for name in build.listdir(stage.name):
-            if not _MARKER.fullmatch(name) or stage.name in ("pack", "embed"):
-                continue
-            marker = build.marker(stage.name, int(name[5:10]))
-            if marker is None:
-                yield Checked(
-                    f"{stage.name}/{name}",
-                    0,
-                    [Finding(f"{stage.name}/{name}", None, "it cannot be read, or a file that it vouches for is gone")],
-                )
-                continue
-            parts = sum(output.endswith(".parquet") for output in marker.outputs)
-            if stage.scope == "source" and parts != marker.parts:
-                problem = f"it says {marker.parts:,} parts and lists {parts:,}"
-                yield Checked(f"{stage.name}/{name}", 0, [Finding(f"{stage.name}/{name}", None, problem)])
-            for output, sha256 in marker.outputs.items():
-                yield _check_hash(build, output, sha256)
+        if stage.name not in ("pack", "embed"):
+            yield from _verify_stage(build, stage)
+
+
+def _verify_stage(build: Build, stage: Stage) -> Iterator[Checked]:
+    try:
+        ledger = build.ledger(stage.name)
+    except DamagedFile as damage:
+        yield Checked(damage.file, 0, [Finding(damage.file, None, f"it {damage.why}")])
+        return
+    for file in ledger.damaged:
+        yield Checked(file, 0, [Finding(file, None, "it cannot be read; its unit counts as not done")])
+    for unit in ledger.units():
+        marker = ledger.recorded(unit)
+        assert marker is not None, "it is one of its units"
+        parts = sum(output.endswith(".parquet") for output in marker.outputs)
+        if stage.scope == "source" and parts != marker.parts:
+            file = f"{stage.name}/{LEDGER}"
+            yield Checked(file, 0, [Finding(file, None, f"it says {marker.parts:,} parts and lists {parts:,}")])
+        for output, sha256 in marker.outputs.items():
+            yield _check_hash(build, output, sha256)
 
 
 def _check_record(build: Build) -> Checked:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from surd.pipeline.build.damage import blaming_damage, unfinished
-from surd.pipeline.build.folder import Build, marker_file, parquet_bytes, part_file
+from surd.pipeline.build.folder import Build, parquet_bytes, part_file
 from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.selection.choose import SELECTION, Selection, choose
 from surd.schemas import Reason, SelectionRule, SurdError, load_config
@@ -95,10 +95,11 @@ def reselect(root: str, params: dict[str, Any]) -> Selection:
     recorded_config(build, record)  # else a damaged record would be told as a wrong --param
     settings = load_config({"select": record.config.get("select", {})}, params).select
     if not (parts := build.part_count()):
-        raise unfinished(build, "collect", 0, marker_file("collect", 0))
+        raise unfinished(build, "collect", 0)
+    ledger = build.ledger("correct")
     for part in range(parts):
-        if build.marker("correct", part) is None:
-            raise unfinished(build, "correct", part, marker_file("correct", part))
+        if ledger.marker(part) is None:
+            raise unfinished(build, "correct", part)
     with blaming_damage(build):
         return choose(build, settings, record.models.get("clip", "unknown"))
 

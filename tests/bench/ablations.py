@@ -15,7 +15,8 @@ from rich.console import Console
 
 from surd.flows.request import resolve_config
 from surd.pipeline.build.folder import Build
-from surd.pipeline.runner.run_unit import run_unit, units
+from surd.pipeline.runner.plan import units
+from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import STAGES
 from tests.bench.figures import Figure
 from tests.bench.judge import Record, read_records

@@ -27,8 +27,9 @@ from surd.flows.run_in_process import run_build
 from surd.pipeline.build.folder import Build
 from surd.pipeline.demo.world.defects import KINDS
 from surd.pipeline.demo.world.files import write_truth
+from surd.pipeline.runner.plan import units
 from surd.pipeline.runner.process_setup import set_up_process
-from surd.pipeline.runner.run_unit import run_unit, units
+from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import STAGES
 from surd.schemas import SurdError
 from tests.bench.ablations import ABLATIONS, WITH_LLM, Arm, ablation_figures, llm_gain, run_ablations

@@ -45,7 +45,8 @@ def main() -> int:
     logging.disable(logging.WARNING)
     try:
         jobs = _jobs(args, console)
-        _run(jobs, args.workers, console)
+        if not args.only_done:
+            _run(jobs, args.workers, console)
     except (SurdError, ValidationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -178,6 +179,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--base", default=BASE)
     parser.add_argument("--judge", default=JUDGE)
     parser.add_argument("--workers", type=int, default=2, help="jobs at once, one core each")
+    parser.add_argument(
+        "--only-done", action="store_true", help="run nothing: write the table of the jobs that are done"
+    )
     parser.add_argument("--write", type=Path, default=Path("docs/effect.md"), help="file of the document")
     args = parser.parse_args()
     args.recipe = RECIPE | {"steps": args.steps} | dict(pair.split("=", 1) for pair in args.set)

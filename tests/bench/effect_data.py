@@ -22,7 +22,8 @@ from surd.flows.request import resolve_config
 from surd.flows.run_in_process import run_build
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import Models
-from surd.pipeline.runner.run_unit import finish, run_unit, units
+from surd.pipeline.runner.plan import units
+from surd.pipeline.runner.run_unit import finish, run_unit
 from surd.pipeline.sentences.rewrite_template import RewriteTemplate, read_template
 from surd.pipeline.stages import STAGES
 from surd.pretrained.gguf import unpacked

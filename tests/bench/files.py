@@ -25,8 +25,9 @@ from rich.table import Table
 from surd.pipeline.acquisition.inspect_image import inspect
 from surd.pipeline.build.folder import Build
 from surd.pipeline.rejection import Rejected
+from surd.pipeline.runner.plan import units
 from surd.pipeline.runner.process_setup import set_up_process
-from surd.pipeline.runner.run_unit import finish, run_unit, units
+from surd.pipeline.runner.run_unit import finish, run_unit
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.decode import decode_miniature
 from surd.schemas import Decoded, SourceRecord, load_config

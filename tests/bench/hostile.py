@@ -26,8 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.plan import units
 from surd.pipeline.runner.process_setup import set_up_process
-from surd.pipeline.runner.run_unit import run_unit, units
+from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig, Pair, SourceRecord
 from tests.bench import hostile_urls

@@ -14,7 +14,8 @@ from urllib.parse import unquote
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.build.folder import Build
-from surd.pipeline.runner.run_unit import run_unit, units
+from surd.pipeline.runner.plan import units
+from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig, Pair
 from tests.pipeline.fetching import picture

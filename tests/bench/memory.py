@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from surd.pipeline.build.folder import Build, marker_file, part_file, part_miniatures, part_tar
+from surd.pipeline.build.folder import Build, part_file, part_miniatures, part_tar
 from surd.pipeline.models import Models
 from surd.pipeline.runner.process_setup import set_up_process
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
@@ -91,7 +91,7 @@ def write_inputs(build: Build, measured: Stage, size: int) -> None:
             build.write_rows(stage.name, part, stage.row, rows)
     outputs = {part_file("collect", 0): ""}
     marker = Marker(stage="collect", part=0, parts=part + 1, fingerprint="", outputs=outputs, rows=size, seconds=0)
-    build.write_json(marker_file("collect", 0), marker)
+    build.write_marker(marker)
 
 
 def write_bytes(build: Build, part: int, rows: list[Any], rng: random.Random) -> None:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from tests.bench.figures import Figure
 from tests.e2e.conftest import BIN
@@ -52,21 +53,25 @@ def _run_driver(kind: str, units: int) -> None:
     from surd.flows import run_stage as module
     from surd.flows.artifacts import RunPage
     from surd.pipeline.build.folder import Build
+    from surd.pipeline.runner.plan import StagePlan, UnitTask
     from surd.pipeline.runner.run_unit import Outcome
     from surd.pipeline.stages import BY_NAME
     from surd.schemas import BuildConfig
 
-    def nothing(stage: str, unit: int, root: str, config: BuildConfig) -> Outcome:
+    def nothing(stage: str, unit: int, root: str, config: BuildConfig, task: UnitTask) -> Outcome:
         return Outcome(stage=stage, unit=unit, skipped=False, rows=1000, seconds=0.0)
 
-    module.units = lambda stage, build: units  # type: ignore[assignment]
     module._run_unit = nothing
+    tasks = [UnitTask(unit=unit, parts=units, fingerprint="", marked=False) for unit in range(units)]
 
     @flow(name="windows", persist_result=False)
     def windows() -> None:
         config = BuildConfig()
         with tempfile.TemporaryDirectory() as root, module.unit_runner(config) as runner:
-            done = module.run_stage(BY_NAME["clean"], Build(root), config, runner, [RunPage()])
+            plan = SimpleNamespace(
+                build=Build(root), config=config, plan=lambda _: StagePlan(done={}, tasks=tasks), check=int, ran=id
+            )
+            done = module.run_stage(BY_NAME["clean"], plan, runner, [RunPage()])  # type: ignore[arg-type]
         assert len(done) == units
 
     @task

@@ -24,11 +24,12 @@ from typing import Any
 import torch
 import transformers
 
-from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import marker_folder
 from surd.pipeline.models import Models
+from surd.pipeline.runner.plan import units
 from surd.pipeline.runner.process_setup import set_up_process
-from surd.pipeline.runner.run_unit import finish, run_unit, units
+from surd.pipeline.runner.run_unit import finish, run_unit
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import BuildConfig, load_config
 
@@ -115,10 +116,10 @@ def recorded(models: Models) -> Iterator[list[Callable[[], Any]]]:
 def one_round(stage: Stage, unit: int, root: str, config: BuildConfig) -> tuple[Seconds, Seconds]:
     """Time of one unit of a stage, run anew, and of its networks' calls alone."""
     build = Build(root)
-    build.remove(marker_file(stage.name, unit))
+    build.remove_marker(stage.name, unit)
     if stage.name == "embed":  # it would keep existing columns
         for column in build.listdir("columns"):
-            build.remove(marker_file(marker_folder(column), unit))
+            build.remove_marker(marker_folder(column), unit)
     with recorded(Models(config.models)) as calls:
         started = Seconds.now()
         run_unit(stage, unit, root, config)

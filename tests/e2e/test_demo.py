@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from surd.pipeline.build.folder import Build
 from tests.e2e.conftest import CHECKOUT, alive
 
 FIELDS = ("demo.count=12", "partition_size=6", "rewrite.enabled=false", "correct.tolerance=1")
@@ -76,5 +77,5 @@ def test_a_stopped_build_leaves_no_daemon_and_keeps_what_is_done(environment, tm
     _, errors = process.communicate(timeout=20)
     assert process.returncode == returned and "Traceback" not in errors
     assert not alive(process.pid), "a daemon was left behind"
-    assert (tmp_path / "build/collect/part-00000.done.json").exists()
+    assert Build(str(tmp_path / "build")).marker("collect", 0)
     assert not (tmp_path / "build/report.html").exists()

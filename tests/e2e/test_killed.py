@@ -30,7 +30,7 @@ def test_kill_9_of_a_build_ends_its_prefect_server_and_frees_its_folder(tmp_path
     command = [sys.executable, "-m", "surd.flows.cli.main", "build", "--out", str(out), "--param", "demo.count=60"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as build:
         process = psutil.Process(build.pid)
-        wait_for(lambda: (out / "collect" / "part-00000.done.json").exists() or build.poll() is not None)
+        wait_for(lambda: Build(str(out)).marker("collect", 0) or build.poll() is not None)
         (server,) = servers(process)
         with pytest.raises(SurdError, match="another run is working"), exclusive(Build(str(out))):
             pass

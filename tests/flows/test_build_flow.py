@@ -23,6 +23,7 @@ import surd.flows.build as build_module
 import surd.flows.run_stage as run_stage_module
 from surd.flows.build import build_surd
 from surd.flows.windows import RETRIES, run_one, run_windows
+from surd.pipeline.build.folder import Build
 from surd.pipeline.runner import run_unit as stages
 from surd.pipeline.runner.run_unit import Outcome
 from surd.pipeline.stages import STAGES
@@ -176,11 +177,11 @@ class TestAFailingUnit:
         real = run_stage_module.run_unit
 
         def plant(error, times=99):
-            def run(stage, unit, root, config):
+            def run(stage, unit, root, config, task):
                 tried.append((stage.name, unit))
                 if (stage.name, unit) == ("clean", 0) and tried.count(("clean", 0)) <= times:
                     raise error
-                return real(stage, unit, root, config)
+                return real(stage, unit, root, config, task)
 
             monkeypatch.setattr(run_stage_module, "run_unit", run)
             return tried
@@ -193,7 +194,7 @@ class TestAFailingUnit:
         state, error = ended(**parameters, out=str(tmp_path / "b"))
         assert state.is_failed() and isinstance(error, ZeroDivisionError)
         assert ("clean", 1) in tried
-        assert (tmp_path / "b/clean/part-00001.done.json").exists()
+        assert Build(str(tmp_path / "b")).marker("clean", 1)
         assert "dedup" not in {stage for stage, _ in tried}
 
     def test_a_bug_is_not_retried(self, fail_with, parameters, tmp_path):

@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from prefect import flow
@@ -15,6 +16,7 @@ import surd.flows.run_stage as run_stage_module
 from surd.flows.limits import GPU, slots, uses_gpu
 from surd.flows.windows import run_windows
 from surd.pipeline.build.folder import Build
+from surd.pipeline.runner.plan import StagePlan, UnitTask
 from surd.pipeline.runner.run_unit import Outcome
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig
@@ -66,14 +68,20 @@ def test_two_builds_share_the_limit_of_gpus_and_without_one_nothing_waits_or_war
 def test_a_stage_waits_for_a_slot_of_its_own_limit(tmp_path, monkeypatch):
     create_limit("surd-clean")
     began = threading.Event()
-    monkeypatch.setattr(run_stage_module, "units", lambda stage, build: 1)
     monkeypatch.setattr(run_stage_module, "_run_unit", lambda *_: began.set() or DONE)
 
     @flow
     def build():
-        config = BuildConfig()
-        with run_stage_module.unit_runner(config) as runner:
-            return len(run_stage_module.run_stage(BY_NAME["clean"], Build(str(tmp_path)), config, runner, []))
+        task = UnitTask(unit=0, parts=1, fingerprint="", marked=False)
+        planner = SimpleNamespace(
+            build=Build(str(tmp_path)),
+            config=BuildConfig(),
+            plan=lambda stage: StagePlan(done={}, tasks=[task]),
+            check=lambda: None,
+            ran=lambda stage: None,
+        )
+        with run_stage_module.unit_runner(planner.config) as runner:
+            return len(run_stage_module.run_stage(BY_NAME["clean"], planner, runner, []))
 
     with ThreadPoolExecutor(1) as thread:
         with concurrency("surd-clean", strict=True):

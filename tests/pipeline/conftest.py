@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.runner.run_unit import Outcome, finish, run_unit, units
+from surd.pipeline.runner.plan import units
+from surd.pipeline.runner.run_unit import Outcome, finish, run_unit
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, load_config
 

@@ -74,7 +74,7 @@ def collected(root: Path, server, paths: list[str], **settings) -> BuildConfig:
     with build.recording() as outputs:
         build.write_rows("collect", 0, SourceRecord, records)
     marker = Marker(stage="collect", part=0, parts=1, fingerprint="-", outputs=outputs, rows=len(paths), seconds=0)
-    build.write_json("collect/part-00000.done.json", marker)
+    build.write_marker(marker)
     return config
 
 

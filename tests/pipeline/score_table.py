@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from surd.pipeline.build.folder import Build, marker_file, part_file
+from surd.pipeline.build.folder import Build, part_file
 from surd.schemas import Cleaned, Corrected, Marker, Reason, Scored, Status, arrow_schema
 
 
@@ -40,7 +40,7 @@ def write_end(build: Build, parts: int, rows: int) -> None:
     for stage, count in (("collect", 1), ("correct", parts)):
         for part in range(count):
             marker = Marker(stage=stage, part=part, parts=parts, fingerprint="", outputs={}, rows=rows, seconds=0)
-            build.write_json(marker_file(stage, part), marker)
+            build.write_marker(marker)
 
 
 def _write(build: Build, stage: str, part: int, model: type, values: dict) -> None:

@@ -104,7 +104,7 @@ def drop_column(build: Build, name: str) -> None:
 
 
 def marker_folder(name: str) -> str:
-    """The folder of a column's completion markers, one for each shard."""
+    """The folder of a column's ledger, in which each shard is a unit."""
     return f"embed/{name}"
 
 

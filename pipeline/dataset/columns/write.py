@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from surd.pipeline.build.damage import placing, remedy
-from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_present, marker_folder, shard_manifest
 from surd.pipeline.dataset.reader import is_text
 from surd.pipeline.models import Models
@@ -52,7 +52,7 @@ def write_column_shards(
         fingerprint = _fingerprint(column, shard, prompts, models)
         marker = build.marker(marker_folder(column.name), number)
         if marker and marker.fingerprint == fingerprint:
-            build.record(marker.outputs)
+            build.record(marker.outputs, marker.sizes)
         else:
             missing[column] = fingerprint
     for _, group in groupby(missing, key=lambda column: (column.kind, column.model, column.text)):
@@ -74,8 +74,9 @@ def describe_column(build: Build, column: ColumnSpec, models: Models) -> ColumnM
     shards = shard_manifest(build).shards
     folder = f"columns/{column.name}"
     written: dict[str, str] = {}  # name of a tar -> its sha256
+    ledger = build.ledger(marker_folder(column.name))
     for number in range(len(shards)):
-        marker = build.marker(marker_folder(column.name), number)
+        marker = ledger.marker(number)
         assert marker is not None, "a column is described after every shard of it is written"
         written |= {file.rpartition("/")[2]: sha256 for file, sha256 in marker.outputs.items()}
     for stale in set(build.listdir(folder)) - written.keys() - {"manifest.json"}:
@@ -148,7 +149,7 @@ def _mark(
         rows=shards[number].count,
         seconds=round(seconds, 3),
     )
-    build.write_json(marker_file(marker.stage, number), marker)
+    build.write_marker(marker)
 
 
 def _prompts(build: Build, shard: ShardInfo) -> Prompts:

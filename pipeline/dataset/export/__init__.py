@@ -31,7 +31,7 @@ _WRITERS = {
 }
 LAYOUTS = tuple(_WRITERS)
 #: What lies at the top of an export, in any layout.
-_EXPORTED = re.compile(r"train|prompt2vec|data|\d{5}(\.tar|\.parquet|_stats\.json)")
+_EXPORTED = re.compile(r"train|prompt2vec|data|\d{5,}(\.tar|\.parquet|_stats\.json)")
 
 
 def export(

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.verify.column import ColumnChecker
 from surd.pipeline.dataset.verify.shard import Index, ShardChecker
 from surd.schemas import ColumnManifest, ShardInfo, ShardManifest, SurdError
@@ -69,7 +69,7 @@ class Manifests:
 
 def read_manifests(build: Build) -> Manifests:
     """Read manifests and index. Raises SurdError if the folder holds no dataset."""
-    if not build.exists(SHARD_MANIFEST) and not build.exists(marker_file("pack", 0)):
+    if not build.exists(SHARD_MANIFEST) and not build.ledger("pack").units():
         raise SurdError(f"build is {build.root!r} and holds no {SHARD_MANIFEST}; give the folder that holds shards/")
     findings: list[Finding] = []
     manifest = _manifest(build, SHARD_MANIFEST, ShardManifest, findings)

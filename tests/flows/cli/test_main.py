@@ -306,7 +306,7 @@ def test_select_diff_of_another_file_is_one_sentence(surd, scored, tmp_path):
 
 def test_select_of_a_build_without_scores_is_one_sentence(surd, scored):
     out = scored
-    (out / "correct/part-00001.done.json").unlink()
+    Build(str(out)).remove_marker("correct", 1)
     code, _, err = surd("select", out)
     assert (code, "its stage correct is not finished (part 1); run the same surd build" in err) == (2, True)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.build.folder import Build
 from surd.schemas import Marker, SurdError
 
 
@@ -33,7 +33,8 @@ def test_a_recording_lists_what_its_block_wrote_and_did_not_remove_again():
     with build.recording() as outputs:
         kept = build.write_bytes("a/kept", b"1")
         build.write_bytes("b/gone", b"2")
-        build.write_json("a/part-00000.done.json", {})
+        build.write_json("a/ledger/part-00000.json", {})
+        build.write_bytes("a/ledger.parquet", b"")
         build.record({"c/of-an-earlier-run": "sha"})
         with build.recording() as inner:
             build.write_bytes("a/inner", b"3")
@@ -54,8 +55,12 @@ def test_a_marker_without_its_files_counts_as_not_done(tmp_path):
     marker = Marker(
         stage="clean", part=0, parts=1, fingerprint="f", outputs={"clean/part-00000.parquet": sha}, rows=1, seconds=0
     )
-    build.write_json(marker_file("clean", 0), marker)
-    assert build.marker("clean", 0) == marker
+    build.write_marker(marker)
+    assert build.marker("clean", 0) == marker.model_copy(update={"sizes": {"clean/part-00000.parquet": 1}})
+    build.write_bytes("clean/part-00000.parquet", b"longer")
+    assert build.marker("clean", 0) is None
+    build.write_bytes("clean/part-00000.parquet", b"x")
+    assert build.marker("clean", 0)
     build.remove("clean/part-00000.parquet")
     assert build.marker("clean", 0) is None
 
@@ -63,7 +68,7 @@ def test_a_marker_without_its_files_counts_as_not_done(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"stage": "clean"}'])
 def test_a_damaged_marker_counts_as_not_done(tmp_path, content):
     build = Build(str(tmp_path))
-    build.write_bytes(marker_file("clean", 0), content)
+    build.write_bytes("clean/ledger/part-00000.json", content)
     assert build.marker("clean", 0) is None
 
 

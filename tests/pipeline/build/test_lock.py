@@ -33,7 +33,8 @@ def holder(tmp_path):
 
 def test_a_second_run_is_refused_and_a_kill_frees_the_folder(tmp_path, holder):
     build = Build(str(tmp_path / "b"))
-    with pytest.raises(SurdError, match="another run is working in that folder"), exclusive(build):
+    said = rf"another run is working in that folder \(.* on .*, process {holder.pid}, since .* UTC\); wait"
+    with pytest.raises(SurdError, match=said), exclusive(build):
         pass
     holder.kill()
     holder.wait()

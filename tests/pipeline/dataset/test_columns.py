@@ -18,7 +18,8 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.compute import llm_arrays
 from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_asked, columns_present, drop_column
 from surd.pipeline.models import Models, _content_hash
-from surd.pipeline.runner.run_unit import finish, run_unit, units
+from surd.pipeline.runner.plan import units
+from surd.pipeline.runner.run_unit import finish, run_unit
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import ColumnManifest, ShardManifest, SurdError, load_config, resolve_model
 from tests.flows.tiny_llm import save_tiny_llm
@@ -236,13 +237,13 @@ def test_a_model_that_lacks_a_part_is_refused_in_one_sentence(copied, tmp_path, 
 def test_a_lost_empty_prompt_is_made_again_and_a_column_made_without_one_stays_as_it_is(copied):
     fields = {"models.embed_llm": "none", "embed.layers": [], "embed.columns": ["clip-simple"]}
     assert embed(copied, **fields) == ["clip-simple"]
-    folder, marker = copied.root / "columns/clip-simple", copied.root / "embed/clip-simple/part-00000.done.json"
+    folder = copied.root / "columns/clip-simple"
     data = (folder / "empty.tar").read_bytes()
     (folder / "empty.tar").unlink()
     assert embed(copied, **fields) == ["clip-simple"] and (folder / "empty.tar").read_bytes() == data
-    old = json.loads(marker.read_text())
-    del old["outputs"]["columns/clip-simple/empty.tar"]
-    marker.write_text(json.dumps(old))
+    marker = copied.build.marker("embed/clip-simple", 0)
+    marker.outputs.pop("columns/clip-simple/empty.tar")
+    copied.build.write_marker(marker)
     assert embed(copied, **fields) == [] and not (folder / "empty.tar").exists()
     assert columns_present(copied.build)["clip-simple"].empty is None
 
@@ -251,7 +252,7 @@ def test_a_column_is_the_same_bytes_when_it_is_made_again(copied):
     before = {path: path.read_bytes() for path in copied.root.glob("columns/*/*")}
     for name in columns_present(copied.build):
         drop_column(copied.build, name)
-    assert not list(copied.root.glob("columns/*")) and not list(copied.root.glob("embed/*/*"))
+    assert not list(copied.root.glob("columns/*")) and copied.build.listdir("embed") == ["ledger"]
     embed(copied)
     assert {path: path.read_bytes() for path in copied.root.glob("columns/*/*")} == before
 
@@ -300,7 +301,7 @@ def test_a_column_whose_model_has_changed_is_not_continued_with_another(copied, 
     (copied.root / "columns/llm-changing-l1/surd-00000.tar").unlink()
     with pytest.raises(SurdError, match=r"llm-changing-l1.*drop the column"):
         for unit in range(units(BY_NAME["embed"], copied.build)):
-            Build(str(copied.root)).remove(f"embed/part-{unit:05d}.done.json")
+            Build(str(copied.root)).remove_marker("embed", unit)
             run_unit(BY_NAME["embed"], unit, str(copied.root), copied.config)
 
 

@@ -11,7 +11,8 @@ import pytest
 from surd.flows.cli.main import main
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models import _content_hash
-from surd.pipeline.runner.run_unit import finish, run_unit, units
+from surd.pipeline.runner.plan import units
+from surd.pipeline.runner.run_unit import finish, run_unit
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildRecord, load_config
 from tests.flows.tiny_llm import save_tiny_llm

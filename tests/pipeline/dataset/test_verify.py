@@ -215,13 +215,13 @@ def test_stages_are_told_when_asked_for(breakable):
     (breakable / "clean" / "part-00000.parquet").unlink()
     assert findings(breakable) == []
     broken = {finding.file for finding in findings(breakable, stages=True)}
-    assert broken == {"fetch/part-00000.tar", "clean/part-00000.done.json"}
+    assert broken == {"fetch/part-00000.tar", "clean/part-00000.parquet"}
 
 
 def test_what_cannot_be_read_is_told_and_what_is_no_marker_is_passed_over(breakable):
     (breakable / SHARD).unlink()
     (breakable / SHARD).mkdir()
-    (breakable / "clean" / "mine.done.json").write_text("{}")
+    (breakable / "clean" / "mine.json").write_text("{}")
     assert {(one.file, one.problem) for one in findings(breakable, stages=True)} == {
         (SHARD, "it cannot be read (Is a directory)")
     }

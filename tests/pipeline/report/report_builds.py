@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from surd.pipeline.build.folder import Build, marker_file, part_tar
+from surd.pipeline.build.folder import Build, part_tar
 from surd.pipeline.models import Models
 from surd.pipeline.stages.report import report
 from surd.schemas import (
@@ -90,7 +90,7 @@ def write_build(root: Path, count: int, per_part: int = 20, prompts: tuple[str, 
             models = (SourceRecord, Pair, Decoded, Cleaned, Deduped, Captioned, Rewritten, Corrected, Selected)
             build.write_rows(stage, part, models[STAGES.index(stage)], some)
     marker = Marker(stage="collect", part=0, parts=parts, fingerprint="", outputs={}, rows=count, seconds=1)
-    build.write_json(marker_file("collect", 0), marker)
+    build.write_marker(marker)
     write_documents(build, kept=sum(index % 4 != 3 for index in range(count)))
     return build
 

@@ -77,6 +77,22 @@ def other_columns(found: pa.Table) -> pa.Table:
     return pa.table({"id": list(range(len(found))), "text": ["x"] * len(found)})
 
 
+def column(name: str, value: object) -> Callable[[pa.Table], pa.Table]:
+    """A column with the same value in every row."""
+
+    def change(found: pa.Table) -> pa.Table:
+        at = found.column_names.index(name)
+        return found.set_column(at, name, pa.array([value] * len(found), found.schema.field(name).type))
+
+    return change
+
+
+def record(path: Path, data: bytes) -> None:
+    """What a unit recorded since the ledger was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
 def keys_as_numbers(found: pa.Table) -> pa.Table:
     return found.set_column(found.column_names.index("key"), "key", pa.array(range(len(found)), pa.int64()))
 
@@ -143,11 +159,17 @@ STATES = {
     "build.json without a config": State(RECORD, text("{}")),
     "build.json missing": State(RECORD, missing),
     "build.json that is a folder": State(RECORD, folder_instead),
-    "collect's marker cut": State("collect/part-00000.done.json", cut),
-    "collect's marker of too many parts": State("collect/part-00000.done.json", document(parts=900)),
-    "a marker cut": State("clean/part-00000.done.json", cut),
-    "a marker that is a folder": State("clean/part-00000.done.json", folder_instead),
-    "a marker that leads elsewhere": State("clean/part-00000.done.json", document(outputs={"../../x": "0" * 64})),
+    "collect's ledger cut": State("collect/ledger.parquet", cut),
+    "collect's ledger of too many parts": State("collect/ledger.parquet", table(column("parts", 900))),
+    "a ledger cut": State("clean/ledger.parquet", cut),
+    "a ledger scrambled": State("clean/ledger.parquet", scrambled),
+    "a ledger of other columns": State("clean/ledger.parquet", table(other_columns)),
+    "a ledger that is a folder": State("clean/ledger.parquet", folder_instead),
+    "a ledger that leads elsewhere": State("clean/ledger.parquet", table(column("files", ["../../x"]))),
+    "a record cut": State("clean/ledger/part-00000.json", lambda path: record(path, b'{"stage": "cl')),
+    "a record that is a folder": State(
+        "clean/ledger/part-00000.json", lambda path: (path / "inside").mkdir(parents=True)
+    ),
     "a stage's folder a file": State("clean", file_instead),
     "a column's manifest empty": State("columns/llm-13b-l39/manifest.json", emptied),
     "a column's manifest missing": State("columns/llm-13b-l39/manifest.json", missing),

@@ -13,7 +13,7 @@ from surd.pipeline.facts import closed_classes, llm_extractor, vocabulary
 from surd.pipeline.metadata.comfyui import table as node_table
 from surd.pipeline.models import Models
 from surd.pipeline.prompts import words
-from surd.pipeline.runner.run_unit import units
+from surd.pipeline.runner.plan import units
 from surd.pipeline.sentences import caption_templates, lexicon, paraphrase, rewrite_template
 from surd.pipeline.sources import open_source
 from surd.pipeline.stages import BY_NAME, STAGES
@@ -72,8 +72,8 @@ def copy(built, tmp_path_factory) -> Build:
     root = tmp_path_factory.mktemp("copy") / "build"
     shutil.copytree(built.root, root)
     shutil.rmtree(root / "columns")  # else the columns are kept, and hardly anything is read
-    for marker in (root / "embed").rglob("*.done.json"):
-        marker.unlink()
+    for marker in (root / "embed").rglob("ledger"):
+        shutil.rmtree(marker)
     return Build(str(root))
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.models import Models
-from surd.pipeline.runner.run_unit import fingerprint, inputs
+from surd.pipeline.runner.fingerprint import inputs
+from surd.pipeline.runner.plan import Planner
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import Marker, load_config
 
@@ -25,12 +25,12 @@ def mark(build, stage, digest):
     for output in outputs:
         build.write_bytes(output, b"")
     marker = Marker(stage=stage, part=0, parts=1, fingerprint="", outputs=outputs, rows=0, transient=0, seconds=0)
-    build.write_json(f"{stage}/part-00000.done.json", marker)
+    build.write_marker(marker)
 
 
 def of(build, **values):
     config = load_config({}, values)
-    return fingerprint(CAPTION, 0, build, config, Models(config.models))
+    return Planner(build, config).fingerprint(CAPTION, 0)
 
 
 def test_another_cleaning_or_parser_makes_new_captions_only_where_templates_state_the_prompt(build, tmp_path):

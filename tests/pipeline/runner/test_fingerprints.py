@@ -9,11 +9,11 @@ import hashlib
 import pytest
 
 from surd.flows.request import resolve_config
-from surd.pipeline.build.folder import Build, marker_file, part_file
+from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.dataset.columns.spec import columns_asked
 from surd.pipeline.dataset.columns.write import _fingerprint as column_fingerprint
 from surd.pipeline.models import Models
-from surd.pipeline.runner.run_unit import fingerprint
+from surd.pipeline.runner.plan import Planner
 from surd.pipeline.stages import BY_NAME, STAGES
 from surd.schemas import Marker, ShardInfo, ShardManifest
 
@@ -54,14 +54,14 @@ def done(tmp_path_factory):
         for name in outputs:
             build.write_bytes(name, b"")
         marker = Marker(stage=stage.name, part=0, parts=1, fingerprint="", outputs=outputs, rows=1, seconds=0.0)
-        build.write_json(marker_file(stage.name, 0), marker)
+        build.write_marker(marker)
     return build
 
 
 @pytest.mark.parametrize("name", [stage.name for stage in STAGES])
 def test_the_fingerprint_of_a_stage_of_the_demo_is_what_it_was(done, name):
     config = resolve_config("demo")
-    assert fingerprint(BY_NAME[name], 0, done, config, Models(config.models)) == GOLDEN[name]
+    assert Planner(done, config).fingerprint(BY_NAME[name], 0) == GOLDEN[name]
 
 
 def test_the_fingerprints_of_columns_are_what_they_were():

@@ -54,7 +54,7 @@ def collected(root: Path, url: str, **settings) -> BuildConfig:
     marker = Marker(
         stage="collect", part=0, parts=PARTS, fingerprint="-", outputs=outputs, rows=PARTS * EACH, seconds=0
     )
-    build.write_json("collect/part-00000.done.json", marker)
+    build.write_marker(marker)
     return config
 
 
@@ -66,7 +66,7 @@ def fetched(root: Path, config: BuildConfig, several: int) -> dict[str, bytes]:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (root / "fetch").iterdir() if "done" not in path.name}
+    return {path.name: path.read_bytes() for path in (root / "fetch").iterdir() if path.name != "ledger"}
 
 
 def image(request) -> None:

@@ -80,7 +80,7 @@ def test_an_imported_column_has_no_model_to_make_it_again_and_a_strange_file_no_
     problems = mended(breakable)
     assert all("surd did not make it" in problems[stray] for stray in strays)
     assert "drop the column" in problems[file] and "surd did not make it" in problems["shards/strange"]
-    assert f"{file}: " in told(breakable) and list((breakable / "embed" / POOLED).glob("*00000.done.json"))
+    assert f"{file}: " in told(breakable) and Build(str(breakable)).ledger(f"embed/{POOLED}").recorded(0)
 
 
 def test_a_column_whose_manifest_lists_other_tars_than_the_shards_is_to_be_dropped(breakable):
@@ -103,7 +103,8 @@ def test_broken_columns_of_every_kind_are_made_again_with_the_same_bytes(built, 
     times = {name: (root / name).stat().st_mtime_ns for name in tars}
     assert mended(root) == dict.fromkeys(broken)
     after = files(root)
-    markers = {f"embed/{name}/part-00000.done.json" for name in kinds.values()}  # they hold how long it took
+    markers = {f"embed/{name}/ledger/part-00000.json" for name in kinds.values()}  # they hold how long it took
+    markers.add("embed/ledger/part-00000.json")
     assert {name for name in before if after.get(name) != before[name]} <= markers
     assert findings(root, stages=True) == [] and kinds
     assert {name: (root / name).stat().st_mtime_ns for name in times} == times
@@ -111,15 +112,14 @@ def test_broken_columns_of_every_kind_are_made_again_with_the_same_bytes(built, 
 
 def older(root: Path) -> None:
     """As builds were before a column had the empty prompt."""
-    (root / "columns/clip-simple/empty.tar").unlink()
-    for file, change in (
-        ("columns/clip-simple/manifest.json", lambda document: document.update(empty=None)),
-        ("embed/clip-simple/part-00000.done.json", lambda document: document["outputs"].pop(EMPTY)),
-        ("embed/part-00000.done.json", lambda document: document["outputs"].pop(EMPTY)),
-    ):
-        document = json.loads((root / file).read_text())
-        change(document)
-        (root / file).write_text(json.dumps(document))
+    build = Build(str(root))
+    for folder in ("embed/clip-simple", "embed"):
+        marker = build.marker(folder, 0)
+        del marker.outputs[EMPTY], marker.sizes[EMPTY]
+        build.write_marker(marker)
+    (root / EMPTY).unlink()
+    manifest = root / "columns/clip-simple/manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"empty": None}))
 
 
 def test_a_column_made_before_there_was_an_empty_prompt_gets_it_with_its_first_shard(repairable):

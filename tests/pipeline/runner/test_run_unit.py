@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from surd.pipeline.build.folder import Build, marker_file, part_file
-from surd.pipeline.runner.run_unit import declared_values, run_unit
+from surd.pipeline.build.folder import Build, part_file
+from surd.pipeline.runner.fingerprint import declared_values
+from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME, STAGES
 from surd.schemas import BuildConfig, Row, Status, SurdError, load_config
 from surd.schemas.config import FetchConfig
@@ -43,7 +44,7 @@ def test_a_changed_setting_redoes_its_stage_and_only_what_its_output_changes(bui
 
 
 def test_a_killed_build_continues_with_the_partition_that_was_not_marked(built, copy):
-    (copy / marker_file("score", 1)).unlink()
+    Build(str(copy)).remove_marker("score", 1)
     (copy / part_file("score", 1)).unlink()
     outcomes = run_all(copy, built.config)
     assert [(o.stage, o.unit) for o in outcomes if not o.skipped] == [("score", 1)]
@@ -70,7 +71,7 @@ def test_a_stage_run_twice_gives_the_same_bytes(built, copy):
         if stage.name in ("collect", "report"):
             continue
         marker = build.marker(stage.name, 0)
-        build.remove(marker_file(stage.name, 0))
+        build.remove_marker(stage.name, 0)
         run_unit(BY_NAME[stage.name], 0, str(copy), built.config)
         again = build.marker(stage.name, 0)
         assert marker and again

@@ -14,7 +14,7 @@ from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.inspection.unusable import unusable_note
 from surd.pipeline.models import Models
 from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel
-from surd.pipeline.runner.run_unit import inputs
+from surd.pipeline.runner.fingerprint import inputs
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.caption import caption
 from surd.schemas import Captioned, Cleaned, Pair, Reason, Safe, load_config

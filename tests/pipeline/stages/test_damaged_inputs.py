@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from surd.pipeline.build.folder import Build, marker_file, part_file, part_miniatures, part_tar
+from surd.pipeline.build.folder import Build, part_file, part_miniatures, part_tar
 from surd.pipeline.build.lock import LOCK
 from surd.pipeline.build.part_columns import columns_of, read_columns
 from surd.pipeline.models import Models
@@ -56,7 +56,7 @@ def test_pack_stops_at_an_image_that_is_not_as_fetched_and_the_shards_stay(break
     assert files(breakable / "shards") == before
     assert not [path.name for path in breakable.iterdir() if path.name.startswith(".") and path.name != LOCK]
     # What the sentence asks for.
-    (breakable / marker_file("fetch", 0)).unlink()
+    Build(str(breakable)).remove_marker("fetch", 0)
     run_unit(BY_NAME["fetch"], 0, str(breakable), config)
     assert (breakable / TAR).read_bytes() == whole
     packed(breakable, config)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from surd.pipeline.build.folder import Build, marker_file, part_miniatures
+from surd.pipeline.build.folder import Build, part_miniatures
 from surd.pipeline.deduplication.near_duplicates import find_near_duplicates
 from surd.pipeline.deduplication.placeholders import REPEATS
 from surd.pipeline.deduplication.registration import SIDE, miniature, register
@@ -135,7 +135,7 @@ class Rows:
             np.save(array, np.stack([mini for _, _, mini in rows]))
             self.build.write_bytes(part_miniatures(part), array.getvalue())
         marker = Marker(stage="collect", part=0, parts=len(self.parts), fingerprint="", outputs={}, rows=0, seconds=0)
-        self.build.write_json(marker_file("collect", 0), marker)
+        self.build.write_marker(marker)
         found = dedup(self.build, BuildConfig(dedup=DedupConfig(**settings)), Models(ModelsConfig()))
         assert [len(part) for part in found] == [len(part) for part in self.parts]
         return {row.key: row for part in found for row in part}

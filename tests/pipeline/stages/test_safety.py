@@ -15,7 +15,7 @@ from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.models import Models
 from surd.pipeline.models import nsfw as safety_models
 from surd.pipeline.models.nsfw import safety_files, unsafe_columns
-from surd.pipeline.runner.run_unit import declared_values
+from surd.pipeline.runner.fingerprint import declared_values
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.safety import safety
 from surd.schemas import Cleaned, Deduped, Pair, Reason, SurdError, load_config
