@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from surd.flows.devices import gpus_here, placed, thread_devices
 from surd.flows.executors import ContextThreads, RayExecutor
 from surd.flows.fetch_watch import FetchWatch
+from surd.flows.limits import slots
 from surd.flows.listener import Listener, StageSummary
 from surd.flows.ray_cluster import gpus_of_task, ray_executor
 from surd.flows.windows import run_one, run_windows
@@ -51,7 +52,7 @@ def run_stage(stage: Stage, planner: Planner, runner: Executor, listeners: Itera
         def submit(unit: int) -> Future[Outcome | SurdError]:
             return stage_runner.submit(run_one, run, unit, build.root, config, tasks[unit])
 
-        run_windows(stage.name, tasks, submit, unit_done, poll)
+        run_windows(stage.name, tasks, submit, unit_done, poll, partial(slots, stage, config))
     if tasks:
         planner.ran(stage)
     if stage.scope == "shard":  # the other stages have nothing to finish, and loading them here would import torch
