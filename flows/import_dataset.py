@@ -77,6 +77,7 @@ def _import(
         for done, _ in enumerate(written, start=1):
             listener.progress(done, shards)
         listener.stage_done("vectors", StageSummary(units=shards))
+    fold_ledgers(build)
     outcomes += _run("embed", planner, listener)
     outcomes += _run("report", planner, listener)
     return summarize(build, outcomes)

@@ -28,10 +28,10 @@ class Export:
 def check_export(build: Build, folder: str) -> Export:
     """The layout of an export. Raises SurdError unless the folder is one of this build: it will be replaced."""
     out = Build(folder)
-    layout = _layout(out)
-    if layout is None:
+    layout, exported = _layout(out), set(_exported(out))
+    if layout is None or None in exported:  # others write the same layouts, without keys
         raise SurdError(f"--export is {folder!r} and holds no export of surd; give the folder of surd export --out")
-    others = set(_exported(out)) - set(_keys(build))
+    others = {key for key in exported if key} - set(_keys(build))
     if others:
         raise SurdError(
             f"--export is {folder!r} and holds {len(others):,} sample(s) that {build.root!r} does not know, such as"
@@ -54,11 +54,11 @@ def _layout(out: Build) -> str | None:
     return "img2dataset" if any(_TABLE.fullmatch(name) for name in names) else None
 
 
-def _exported(out: Build) -> Iterator[str]:
-    """The keys of an export's samples."""
+def _exported(out: Build) -> Iterator[str | None]:
+    """The keys of an export's samples; None of one that has none."""
     if out.exists(_LINES):
         with reading(out, _LINES):
-            yield from (json.loads(line)["key"] for line in out.read_bytes(_LINES).splitlines())
+            yield from (json.loads(line).get("key") for line in out.read_bytes(_LINES).splitlines())
         return
     for file in filter(_TABLE.fullmatch, [*out.listdir(""), *(f"data/{name}" for name in out.listdir("data"))]):
         yield from out.read_table(file, columns=["key"])["key"].to_pylist()

@@ -20,6 +20,7 @@ from surd.pipeline.dataset.columns.spec import (
     shard_manifest,
 )
 from surd.pipeline.dataset.columns.write import Prompts, column_fingerprint, shard_prompts
+from surd.pipeline.dataset.layout import LAYOUT
 from surd.pipeline.forget.find import INDEX
 from surd.pipeline.forget.markers import hashes, mark_rewritten
 from surd.pipeline.forget.tars import Contents, drop_members, key_of
@@ -69,6 +70,7 @@ def remove_samples(build: Build, keys: Set[str], models: Models | None, *, every
         build.write_json(MANIFEST, manifest.model_copy(update={"shards": fresh, "count": _count(fresh)}))
         _write_card(build, keys, _count(fresh))
         _write_index(build, keys, shards, fresh)
+    _write_layout(build, keys, fresh)
     _mark(build, fresh)
     return removed
 
@@ -159,13 +161,26 @@ def _write_index(build: Build, keys: Set[str], shards: Mapping[str, Contents], i
     build.write_table(INDEX, table, row_groups=[info.count for info in infos if info.count])
 
 
+def _write_layout(build: Build, keys: Set[str], infos: list[ShardInfo]) -> None:
+    """What pack noted of the shards, without these records, so that it takes them as they are now for its own."""
+    if not build.exists(LAYOUT):
+        return
+    table = build.read_table(LAYOUT)
+    table = table.filter(pa.array([key not in keys for key in table["key"].to_pylist()], pa.bool_())).combine_chunks()
+    now = {info.name: info.sha256 for info in infos}
+    rows = zip(table["shard"].to_pylist(), table["tar"].to_pylist(), strict=True)
+    at = table.schema.get_field_index("tar")
+    tars = pa.array([now.get(shard, tar) for shard, tar in rows], pa.string())
+    build.write_table(LAYOUT, table.set_column(at, table.schema.field(at), tars))
+
+
 def _is_image(member: str) -> bool:
     return member.partition(".")[2] in IMAGE_SUFFIXES
 
 
 def _mark(build: Build, shards: list[ShardInfo]) -> None:
     """Markers of pack and embed, which list the files of all shards; their hashes are in the manifests."""
-    now = {f"shards/{shard.name}": shard.sha256 for shard in shards} | hashes(build, [MANIFEST, INDEX, CARD])
+    now = {f"shards/{shard.name}": shard.sha256 for shard in shards} | hashes(build, [MANIFEST, INDEX, CARD, LAYOUT])
     mark_rewritten(build, "pack", 0, now)
     columns = {
         f"columns/{name}/{tar.name}": tar.sha256

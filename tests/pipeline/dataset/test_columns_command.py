@@ -10,6 +10,7 @@ import pytest
 
 from surd.flows.cli.main import main
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.lock import LOCK
 from surd.pipeline.models import _content_hash
 from surd.pipeline.runner.plan import units
 from surd.pipeline.runner.run_unit import finish, run_unit
@@ -57,7 +58,7 @@ def other_llm(tmp_path):
 
 
 def hashes(folder):
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -11,7 +11,7 @@ import pytest
 from surd.flows.request import resolve_config
 from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.dataset.columns.spec import columns_asked
-from surd.pipeline.dataset.columns.write import _fingerprint as column_fingerprint
+from surd.pipeline.dataset.columns.write import column_fingerprint
 from surd.pipeline.models import Models
 from surd.pipeline.runner.plan import Planner
 from surd.pipeline.stages import BY_NAME, STAGES
