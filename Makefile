@@ -9,8 +9,8 @@ PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Downloading) size=$${rest\#\#*\(}; case "$$rest" in *" MB)") [ "$${size%%.*}" -lt 50 ] || echo "  downloading $$rest";; esac;; \
 	Installing) [ $$n -eq 0 ] || echo "  installing $$n packages, which takes a minute or two";; esac; done
 
-.PHONY: help env demo test test-fuzz test-slow bench bench-attach bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-hostile
-.PHONY: bench-metadata bench-shards bench-stages bench-train bench-vision lint clean
+.PHONY: help env demo test test-fuzz test-slow bench bench-attach bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-gpu
+.PHONY: bench-hostile bench-metadata bench-scale bench-shards bench-stages bench-train bench-vision lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,7 +36,7 @@ test: env  ## run the tests, one file at a time on each core
 test-fuzz: env  ## run the parsers' property tests, 10,000 examples each (about an hour)
 	@SURD_FUZZ_EXAMPLES=10000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m fuzz
 
-test-slow: env  ## run the tests that take minutes or need extras (pip install '.[ray]')
+test-slow: env  ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
 
 bench: bench-stages bench-curation  ## both benchmarks below, one after the other (about 10 minutes)
@@ -61,6 +61,9 @@ bench-fetch: env  ## how fast fetch is beside img2dataset and bare loops; needs 
 bench-files: env  ## what happens to a folder of hostile files, and how much memory it takes (under a minute)
 	@$(BIN)/python -m tests.bench.files
 
+bench-gpu: env  ## each model path beside a bare loop at real sizes, weights random; needs a GPU (under 8 minutes)
+	@$(BIN)/python -m tests.bench.gpu
+
 bench-metadata: SAMPLES ?=
 bench-metadata: env  ## how many files give their prompt, beside sd-parsers and sd-prompt-reader: SAMPLES=folder of real ones
 	@$(BIN)/python -m tests.bench.metadata $(if $(SAMPLES),--samples $(SAMPLES))
@@ -83,6 +86,9 @@ bench-effect: SEEDS ?= 3
 bench-effect: STEPS ?= 300
 bench-effect: env  ## whether the adapter helps, and which part of it does the work: SEEDS=3 STEPS=300 (hours; python -m tests.bench.effect --arms runs some)
 	@$(BIN)/python -m tests.bench.effect --train-seeds $(SEEDS) --steps $(STEPS)
+
+bench-scale: env  ## what a build costs as it grows: bookkeeping, reduces, object stores, growth, takedown, Prefect
+	@$(BIN)/python -m tests.bench.scale
 
 bench-shards: SEED ?= 6001
 bench-shards: SIZE ?= 1000

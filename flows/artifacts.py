@@ -29,6 +29,7 @@ from surd.schemas import SurdError
 from surd.schemas.paths import absolute
 
 TABLE_EVERY = 30.0  # seconds between two tables of hosts while fetch is running
+BAR_EVERY = 1.0  # seconds between two positions of the bar: each is a request, and units end by the hundred
 
 
 class RunPage(Listener):
@@ -37,7 +38,7 @@ class RunPage(Listener):
     def __init__(self) -> None:
         self._log = get_run_logger()
         self._stages, self._units, self._done = 0, 1, 0
-        self._table_published = time.monotonic()
+        self._table_published = self._bar_published = time.monotonic()
         self._artifact = create_progress_artifact(0.0, key="surd-progress", description="Stages of the build")
 
     def stage_started(self, stage: str, units: int) -> None:
@@ -45,7 +46,8 @@ class RunPage(Listener):
 
     def progress(self, done: int, total: int) -> None:
         self._done = done
-        self._publish()
+        if time.monotonic() - self._bar_published >= BAR_EVERY:
+            self._publish()
 
     def fetching(self, progress: FetchProgress) -> None:
         """The bar moves with every call; the table of hosts follows every half minute, and when fetch is done."""
@@ -68,6 +70,7 @@ class RunPage(Listener):
 
     def _publish(self, within: float = 0.0) -> None:
         """Publish how much of the build is done; ``within``: share of the current stage, where known by image."""
+        self._bar_published = time.monotonic()
         done = (self._stages + max(within, self._done / self._units)) / len(STAGES)
         assert isinstance(self._artifact, UUID), "in a sync flow the call returns its id"
         update_progress_artifact(self._artifact, progress=min(100.0, round(100 * done, 1)))

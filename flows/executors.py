@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from typing import Any
-
-from surd.schemas import SurdError
 
 
 class ContextThreads(ThreadPoolExecutor):
@@ -21,31 +18,23 @@ class ContextThreads(ThreadPoolExecutor):
 
 
 class RayExecutor(Executor):
-    """Runs every call as a Ray task; a task whose node is lost runs again on another, as is Ray's default."""
+    """Runs every call as a Ray task; a task whose node is lost runs again on another, as is Ray's default.
+
+    With ``gpus`` each task has so many to itself: Ray sets CUDA_VISIBLE_DEVICES to them.
+    """
+
+    def __init__(self, gpus: int = 0) -> None:
+        self._gpus = gpus
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """As of any executor. What is passed is pickled, and surd must be installed on the other machine."""
-        future: Future[Any] = _remote(fn).remote(*args, **kwargs).future()
+        future: Future[Any] = _remote(fn, self._gpus).remote(*args, **kwargs).future()
         return future
 
 
 @cache
-def _remote(function: Callable[..., Any]) -> Any:
+def _remote(function: Callable[..., Any], gpus: int) -> Any:
     """Once for each function: Ray keeps a copy for every time it is made."""
     import ray
 
-    return ray.remote(function)
-
-
-@contextmanager
-def ray_executor() -> Iterator[Executor]:
-    """Ray's processes: of the cluster at RAY_ADDRESS, or of a new one on this machine."""
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise SurdError("runner is 'ray': ray is not installed; install it: pip install 'surd[ray]'") from None
-    ray.init()
-    try:
-        yield RayExecutor()
-    finally:
-        ray.shutdown()
+    return ray.remote(num_gpus=gpus)(function)

@@ -14,6 +14,7 @@ from typing import Any
 from surd.flows.build_record import build_record, without_secrets
 from surd.flows.build_request import BuildRequest
 from surd.flows.listener import Listener
+from surd.flows.ray_address import check_address
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.lock import exclusive
 from surd.pipeline.runner.model_check import check_models
@@ -38,6 +39,8 @@ def run_build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
     Without a configured Prefect server, Prefect starts one for the duration of this process. User errors raise
     SurdError; whatever else a stage raised is raised again.
     """
+    if request.config.runner == "ray":
+        check_address()
     build = Build(request.out)
     with exclusive(build):  # only for the checks, before Prefect: that takes seconds to start
         build_record(request)

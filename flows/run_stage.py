@@ -6,10 +6,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from queue import SimpleQueue
 
-from surd.flows.executors import ContextThreads, ray_executor
+from surd.flows.devices import gpus_here, placed, thread_devices
+from surd.flows.executors import ContextThreads, RayExecutor
 from surd.flows.fetch_watch import FetchWatch
+from surd.flows.limits import slots
 from surd.flows.listener import Listener, StageSummary
+from surd.flows.ray_cluster import gpus_of_task, ray_executor
 from surd.flows.windows import run_one, run_windows
 from surd.pipeline.inspection.unusable import unusable_note
 from surd.pipeline.runner.plan import Planner, UnitTask
@@ -42,12 +46,13 @@ def run_stage(stage: Stage, planner: Planner, runner: Executor, listeners: Itera
             _publish(watch, listeners)
 
     with _stage_runner(stage, len(tasks), config, runner) as (stage_runner, pool):
-        run = pool.run_unit if pool else partial(_run_unit, stage.name)
+        devices = thread_devices(config, stage.name, gpus_here(config))
+        run = pool.run_unit if pool else partial(_run_unit, stage.name, devices)
 
         def submit(unit: int) -> Future[Outcome | SurdError]:
             return stage_runner.submit(run_one, run, unit, build.root, config, tasks[unit])
 
-        run_windows(stage.name, tasks, submit, unit_done, poll)
+        run_windows(stage.name, tasks, submit, unit_done, poll, partial(slots, stage, config))
     if tasks:
         planner.ran(stage)
     if stage.scope == "shard":  # the other stages have nothing to finish, and loading them here would import torch
@@ -57,10 +62,13 @@ def run_stage(stage: Stage, planner: Planner, runner: Executor, listeners: Itera
     return outcomes
 
 
-def _run_unit(stage: str, unit: int, root: str, config: BuildConfig, task: UnitTask) -> Outcome:
-    """One unit, in the thread or Ray's process that calls this."""
+def _run_unit(
+    stage: str, devices: SimpleQueue[str] | None, unit: int, root: str, config: BuildConfig, task: UnitTask
+) -> Outcome:
+    """One unit, in the thread or Ray's process that calls this; with one of ``devices`` to itself, if there are any."""
     set_up_process()
-    return run_unit(BY_NAME[stage], unit, root, config, task)
+    with placed(config, devices) as here:
+        return run_unit(BY_NAME[stage], unit, root, here, task)
 
 
 def _publish(watch: FetchWatch, listeners: Iterable[Listener]) -> None:
@@ -73,7 +81,11 @@ def _publish(watch: FetchWatch, listeners: Iterable[Listener]) -> None:
 def _stage_runner(
     stage: Stage, count: int, config: BuildConfig, runner: Executor
 ) -> Iterator[tuple[Executor, FetchProcesses | None]]:
-    """The build's runner; for a fetch large enough for several processes, their pool and a thread to wait for each."""
+    """The build's runner; for a fetch large enough for several processes, their pool and a thread to wait for each; on
+    Ray one whose tasks have a GPU each, where the stage can use it."""
+    if isinstance(runner, RayExecutor):
+        yield RayExecutor(gpus_of_task(config, stage.name)), None
+        return
     several = processes(config, count) if stage.name == "fetch" and config.runner == "threads" else 1
     if several == 1:
         yield runner, None
@@ -85,5 +97,5 @@ def _stage_runner(
 @contextmanager
 def unit_runner(config: BuildConfig) -> Iterator[Executor]:
     """Where units run. A flow's own task runner is fixed before its config is read, so this is opened inside it."""
-    with ray_executor() if config.runner == "ray" else ContextThreads(config.workers) as executor:
+    with ray_executor(config) if config.runner == "ray" else ContextThreads(config.workers) as executor:
         yield executor

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec
 
 import httpx
@@ -24,17 +25,24 @@ WINDOW = 256  # units: few enough that the wait for the slowest at the end is sh
 RETRIES = 3
 
 P = ParamSpec("P")
+Slots = Callable[[], AbstractContextManager[None]]
 Submit = Callable[[int], Future[Outcome | SurdError]]
 
 
 def run_windows(
-    stage: str, units: Iterable[int], submit: Submit, done: Callable[[Outcome], None], poll: Callable[[], None] | None
+    stage: str,
+    units: Iterable[int],
+    submit: Submit,
+    done: Callable[[Outcome], None],
+    poll: Callable[[], None] | None = None,
+    slots: Slots = nullcontext,
 ) -> None:
     """Run ``units`` window by window; call ``done`` in their order, and ``poll`` every second while waiting.
 
-    All units of all windows are tried before the first failure is raised, since what a neighbour finishes is kept.
+    Each window runs inside ``slots()``, which may wait until other builds let it begin. All units of all windows are
+    tried before the first failure is raised, since what a neighbour finishes is kept.
     """
-    states = [_run_window(stage, window, submit, done, poll) for window in batched(units, WINDOW)]
+    states = [_run_window(stage, window, submit, done, poll, slots) for window in batched(units, WINDOW)]
     for state in states:
         state.result(raise_on_failure=True)
 
@@ -45,17 +53,14 @@ def _run_window(
     submit: Submit,
     done: Callable[[Outcome], None],
     poll: Callable[[], None] | None,
+    slots: Slots,
 ) -> State[Any]:
     # Prefect's cache stays off: its keys know neither the config nor the models, our markers know both.
     @task(name=stage, task_run_name=f"{stage}-{{first}}-{{last}}", cache_policy=NO_CACHE, persist_result=False)
     def run_window(first: int, last: int) -> Any:
         """A user error becomes a failed state whose message is that one sentence, without a traceback."""
-        futures = [submit(unit) for unit in window]
-        try:
-            errors = _wait(futures, done, poll)
-        finally:
-            for future in futures:
-                future.cancel()
+        with slots():
+            errors = _run(window, submit, done, poll)
         for error in errors:
             if isinstance(error, SurdError):
                 return Failed(message=str(error), data=error)
@@ -65,19 +70,24 @@ def _run_window(
     return run_window(window[0], window[-1], return_state=True)
 
 
-def _wait(
-    futures: Sequence[Future[Outcome | SurdError]], done: Callable[[Outcome], None], poll: Callable[[], None] | None
+def _run(
+    window: Sequence[int], submit: Submit, done: Callable[[Outcome], None], poll: Callable[[], None] | None
 ) -> list[BaseException]:
-    """Wait for all and return what went wrong."""
+    """Run all units of a window and return what went wrong."""
     errors: list[BaseException] = []
-    for future in futures:
-        while poll and not wait([future], timeout=1.0).done:
-            poll()
-        outcome = future.exception() or future.result()
-        if isinstance(outcome, BaseException):
-            errors.append(outcome)
-        else:
-            done(outcome)
+    futures = [submit(unit) for unit in window]
+    try:
+        for future in futures:
+            while poll and not wait([future], timeout=1.0).done:
+                poll()
+            outcome = future.exception() or future.result()
+            if isinstance(outcome, BaseException):
+                errors.append(outcome)
+            else:
+                done(outcome)
+    finally:
+        for future in futures:  # none is left, unless the run is cancelled
+            future.cancel()
     return errors
 
 

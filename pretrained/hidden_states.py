@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surd.pretrained.batch_limit import BatchLimit
 from surd.schemas import SurdError
 from surd.schemas.config import Pooling
 from surd.schemas.manifest import TOKEN_LEVEL
@@ -24,7 +25,8 @@ class HiddenStates:
     """The layers of one causal LM, and no head.
 
     Sentences of like length share a batch, padded on the right. What comes later never reaches an earlier token of a
-    causal model, so no mask is needed, and the fastest attention serves.
+    causal model, so no mask is needed, and the fastest attention serves. On a CPU, where a batch of one length is as
+    fast, only sentences of the same length do: padding would change the last bits of its neighbours.
     """
 
     def __init__(self, model: Any, tokenizer: Any, device: str) -> None:
@@ -33,6 +35,7 @@ class HiddenStates:
         self._backbone = model.base_model if config is model.config else model.get_decoder()
         self._tokenizer, self._device = tokenizer, torch.device(device)
         self._padding = padding_token(tokenizer, ())
+        self._limit = BatchLimit("models.embed_llm")
         self.depth = int(config.num_hidden_layers)
         stacks = (module for module in self._backbone.modules() if isinstance(module, nn.ModuleList))
         self._layers = next((stack for stack in stacks if len(stack) == self.depth), None)
@@ -59,14 +62,15 @@ class HiddenStates:
             )
         tokens = self.tokens(texts)
         pending: deque[_Batch] = deque()
-        for members in batches(tokens, batch_tokens or (_ON_GPU if self._device.type == "cuda" else _ON_CPU)):
-            pending.append(self._start([tokens[at] for at in members], members, wanted))
-            if len(pending) > _AHEAD:
+        on_gpu = self._device.type == "cuda"
+        for members in batches(tokens, batch_tokens or (_ON_GPU if on_gpu else _ON_CPU), mixed=on_gpu):
+            pending += self._limit.run(lambda rows: self._start([tokens[at] for at in rows], rows, wanted), members)
+            while len(pending) > _AHEAD:
                 yield from pending.popleft().rows()
         while pending:
             yield from pending.popleft().rows()
 
-    def _start(self, rows: list[list[int]], members: list[int], wanted: Sequence[LayerPooling]) -> _Batch:
+    def _start(self, rows: list[list[int]], members: Sequence[int], wanted: Sequence[LayerPooling]) -> _Batch:
         """Compute one batch; on a GPU, only order its computation, and the way of its results to the host."""
         width = max(map(len, rows))
         padded = torch.tensor([row + [row[0]] * (width - len(row)) for row in rows])
@@ -139,11 +143,13 @@ def padding_token(tokenizer: Any, ends: Collection[int]) -> int:
     return 0
 
 
-def batches(tokens: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
-    """Numbers of rows, shortest first, in groups that with their padding have at most ``most`` tokens."""
+def batches(tokens: Sequence[Sequence[int]], most: int, *, mixed: bool = True) -> Iterator[list[int]]:
+    """Numbers of rows, shortest first, in groups that with their padding have at most ``most`` tokens; not ``mixed``:
+    in groups of one length, which have none."""
     group: list[int] = []
     for at in sorted(range(len(tokens)), key=lambda at: (len(tokens[at]), tokens[at])):
-        if group and (len(group) + 1) * len(tokens[at]) > most:
+        length = len(tokens[at])
+        if group and ((len(group) + 1) * length > most or (not mixed and length != len(tokens[group[0]]))):
             yield group
             group = []
         group.append(at)
@@ -175,7 +181,7 @@ class _Reached(Exception):
 class _Batch:
     """Rows of one batch, their lengths and their states, which are on the host once ``arrived``."""
 
-    members: list[int]
+    members: Sequence[int]
     lengths: list[int]
     states: dict[LayerPooling, Tensor]
     arrived: torch.cuda.Event | None

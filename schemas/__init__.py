@@ -32,6 +32,7 @@ from surd.schemas.records import (
     Selected,
     SourceRecord,
 )
+from surd.schemas.tombstone import Tombstone
 
 __all__ = [
     "BuildConfig",
@@ -60,6 +61,7 @@ __all__ = [
     "Status",
     "SurdError",
     "Threshold",
+    "Tombstone",
     "arrow_schema",
     "from_table",
     "load_config",

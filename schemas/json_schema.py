@@ -34,6 +34,7 @@ from surd.schemas.records import (
     Selected,
     SourceRecord,
 )
+from surd.schemas.tombstone import Tombstone
 
 ROWS: tuple[type[BaseModel], ...] = (
     SourceRecord,
@@ -58,6 +59,7 @@ DOCUMENTS: tuple[type[BaseModel], ...] = (
     Calibration,
     SelectionRule,
     Marker,
+    Tombstone,
 )
 
 

@@ -13,14 +13,14 @@ from fsspec.implementations.local import LocalFileSystem
 _MAGIC = {*"*?["}  # fsspec's rm and mv glob for paths with one of these
 
 
-def open_path(path: str) -> tuple[Any, str]:
-    """The filesystem of a path or fsspec URL, and the path there.
+def open_path(path: str, **settings: Any) -> tuple[Any, str]:
+    """The filesystem of a path or fsspec URL, and the path there. ``settings``: of the filesystem of a URL.
 
     fsspec itself takes ``a::b`` for a chain of protocols. Raises ValueError or ImportError where nothing installed
     speaks a URL's protocol.
     """
     if "://" in path:
-        return fsspec.core.url_to_fs(path)
+        return fsspec.core.url_to_fs(path, **settings)
     return fsspec.filesystem("file"), str(absolute(path))
 
 
@@ -88,12 +88,3 @@ def remove(filesystem: Any, path: str) -> None:
     for folder in reversed(folders):
         with contextlib.suppress(FileNotFoundError):  # an object store has no folders
             filesystem.rmdir(folder)
-
-
-def move(filesystem: Any, source: str, target: str) -> None:
-    """Give a file another name; what is there already is replaced."""
-    if not _MAGIC & {*source, *target}:
-        filesystem.mv(source, target)
-        return
-    filesystem.cp_file(source, target)
-    filesystem.rm_file(source)

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     MISMATCH = "mismatch"
     BELOW_THRESHOLD = "below_threshold"
     DUPLICATE_SEMANTIC = "duplicate_semantic"
+    FORGOTTEN = "forgotten"
 
     @property
     def meaning(self) -> str:
@@ -87,4 +88,5 @@ _MEANING: dict[Reason, str] = {
     Reason.MISMATCH: "no candidate sentence fits the image as CLIP sees it",
     Reason.BELOW_THRESHOLD: "the score is under the selection threshold",
     Reason.DUPLICATE_SEMANTIC: "shows the same as a better sample, as CLIP sees both images",
+    Reason.FORGOTTEN: "removed by surd forget",
 }

@@ -20,7 +20,7 @@ TOP = {
 }
 LEAVES = {"rejection", "untrusted_json", "batching", "tables"}
 LIBRARIES = {"images", "metadata", "deduplication", "models", "prompts", "facts", "sentences", "net", *LEAVES}
-STAGE = LIBRARIES | {"build", "report", "selection", "acquisition", "dataset", "sources"}
+STAGE = LIBRARIES | {"build", "model_cache", "report", "selection", "acquisition", "dataset", "sources"}
 PIPELINE = {
     "rejection": set(),
     "untrusted_json": set(),
@@ -35,6 +35,7 @@ PIPELINE = {
     "facts": {"models", "prompts"},
     "sentences": {"models", "prompts", "facts", "untrusted_json"},
     "build": {"tables"},
+    "model_cache": {"build", "models"},
     "report": {"build", "models", "net"},
     "selection": {"build", "deduplication"},
     "acquisition": {"build", "net", "images", "metadata", *LEAVES},
@@ -43,7 +44,19 @@ PIPELINE = {
     "sources": {"net", "metadata", "demo", *LEAVES},
     "stages": STAGE,
     "runner": {"stages", "build", "facts", "models", "dataset", "sources", "net"},
-    "inspection": {"runner", "stages", "dataset", "build", "models", "net"},
+    "inspection": {"runner", "stages", "dataset", "build", "model_cache", "models", "net"},
+    "forget": {
+        "runner",
+        "stages",
+        "dataset",
+        "acquisition",
+        "deduplication",
+        "selection",
+        "build",
+        "models",
+        "model_cache",
+        *LEAVES,
+    },
     "imports": {"runner", "stages", "dataset", "build", "sources", "selection", "models", *LEAVES},
 }
 ADAPTER = {

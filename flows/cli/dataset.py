@@ -22,6 +22,9 @@ def verify(
     stages: Annotated[
         bool, typer.Option("--stages", help="Also hash the files that every stage wrote: rows, fetched bytes.")
     ] = False,
+    forgotten: Annotated[
+        bool, typer.Option("--forgotten", help="Instead, search every file for what surd forget has removed.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many findings.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on one line, with every finding.")] = False,
 ) -> None:
@@ -36,13 +39,20 @@ def verify(
     - `surd verify data/demo`
 
     - Rebuild the broken shards with the same bytes, checked by sha256: `surd verify data/demo --repair`
+
+    - That nothing is left of what was removed: `surd verify data/demo --forgotten`
     """
+    from surd.flows.cli.forget import verify_forgotten
     from surd.flows.cli.verification import check, print_check, print_repair, to_json
     from surd.pipeline.build.folder import Build
     from surd.pipeline.build.lock import exclusive
     from surd.pipeline.runner.repair import repair as repair_files
 
     console = PlainConsole()
+    if forgotten:
+        if repair or stages:
+            raise SurdError("--forgotten is a check of its own; leave out --repair and --stages")
+        raise typer.Exit(0 if verify_forgotten(console, build, limit, as_json=as_json) else 1)
     result = check(build, stages=stages, console=console)
     repaired = None
     if repair and not result.sound:

@@ -13,6 +13,7 @@ from rich.table import Table
 from surd.flows.cli import columns as columns_cli
 from surd.flows.cli import dataset as dataset_cli
 from surd.flows.cli import facts as facts_cli
+from surd.flows.cli import forget as forget_cli
 from surd.flows.cli.dataset import OVERWRITE_HELP
 from surd.schemas.console import PlainConsole
 from surd.schemas.errors import FULL, NothingKept, SurdError
@@ -250,6 +251,7 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
 
 app.add_typer(columns_cli.app, name="columns")
 app.command()(dataset_cli.verify)
+app.command()(forget_cli.forget)
 app.command()(dataset_cli.export)
 app.command("import")(dataset_cli.import_)
 app.command()(facts_cli.facts)

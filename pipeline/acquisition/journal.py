@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,11 +71,7 @@ class Journal:
 
     def __init__(self, path: Path, tar: Path, records: Iterable[SourceRecord], settings: FetchConfig) -> None:
         self._path, self._tar = path, tar
-        fields = settings.model_dump(mode="json", exclude=_PACE)
-        if settings.max_aspect == FetchConfig.model_fields["max_aspect"].default:
-            del fields["max_aspect"]  # else journals of versions without it would be requested anew
-        basis = [VERSION, fields, [[r.key, r.url] for r in records]]
-        self._header = json.dumps({"journal": hashlib.sha256(json.dumps(basis).encode()).hexdigest()}).encode() + b"\n"
+        self._header = journal_header(records, settings)
         self._recoded = settings.image_size is not None  # then the tar does not hold what was downloaded
         self._opened: _JournalFile | None = None
         self._previous: _JournalFile | None = None
@@ -87,8 +83,8 @@ class Journal:
             if not file.tell():
                 file.write(self._header)
         self._opened = _JournalFile(self._path, None if self._recoded else self._tar)
-        if _backup(self._path).exists():
-            self._previous = _JournalFile(_backup(self._path), _backup(self._tar))
+        if backup(self._path).exists():
+            self._previous = _JournalFile(backup(self._path), backup(self._tar))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -143,7 +139,7 @@ class Journal:
 
         If the tar holds re-encoded images the journal keeps the originals as long as another run is to follow.
         """
-        if self._recoded and any(pair.transient for pair in pairs):
+        if self._keeps_bodies(pairs):
             return
         with atomic_file(self._path) as file:
             file.write(self._header)
@@ -153,7 +149,10 @@ class Journal:
                 elif pair.kept and not self._recoded:
                     file.write(_line({"key": pair.key, **self._note(pair)}))
         for path in (self._path, self._tar):
-            _backup(path).unlink(missing_ok=True)
+            backup(path).unlink(missing_ok=True)
+
+    def _keeps_bodies(self, pairs: Sequence[Pair]) -> bool:
+        return self._recoded and any(pair.transient for pair in pairs)
 
     @property
     def _file(self) -> _JournalFile:
@@ -178,10 +177,53 @@ class Journal:
             return
         for path in (self._tar, self._path):
             if path.exists() and header.endswith(b"\n"):
-                path.replace(_backup(path))
+                path.replace(backup(path))
             else:
                 path.unlink(missing_ok=True)
-                _backup(path).unlink(missing_ok=True)
+                backup(path).unlink(missing_ok=True)
+
+
+def journal_header(records: Iterable[SourceRecord], settings: FetchConfig) -> bytes:
+    """The first line of a journal: a hash of the records and settings that it belongs to."""
+    fields = settings.model_dump(mode="json", exclude=_PACE)
+    if settings.max_aspect == FetchConfig.model_fields["max_aspect"].default:
+        del fields["max_aspect"]  # else journals of versions without it would be requested anew
+    basis = [VERSION, fields, [[r.key, r.url] for r in records]]
+    return json.dumps({"journal": hashlib.sha256(json.dumps(basis).encode()).hexdigest()}).encode() + b"\n"
+
+
+def journal_entries(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Fields of every whole entry of a journal, and the bytes behind its line."""
+    with path.open("rb") as file:
+        file.readline()
+        for line in file:
+            try:
+                fields = json.loads(line)
+                data = file.read(fields.get("size", 0))
+                whole = len(data) == fields.get("size", 0) and "key" in fields
+            except (ValueError, TypeError, AttributeError):
+                return
+            if not whole:
+                return
+            yield fields, data
+
+
+def drop_entries(path: Path, dropped: Callable[[dict[str, Any]], bool], headers: Mapping[bytes, bytes]) -> int:
+    """Rewrite a journal without the entries that ``dropped`` names; returns how many went.
+
+    A header that is among ``headers`` is exchanged for its value, so that the journal goes on to belong to its records.
+    """
+    with path.open("rb") as file:
+        header = file.readline()
+    count = sum(dropped(fields) for fields, _ in journal_entries(path))
+    if not count and header not in headers:
+        return 0
+    with atomic_file(path) as out:
+        out.write(headers.get(header, header))
+        for fields, data in journal_entries(path):
+            if not dropped(fields):
+                out.write(_line(fields) + data)
+    return count
 
 
 class _JournalFile:
@@ -263,7 +305,7 @@ def _entry(fields: dict[str, Any], offset: int, known: Entry | None) -> Entry:
     return replace(known, **note) if isinstance(known, Stored) else Noted(**note)
 
 
-def _backup(path: Path) -> Path:
+def backup(path: Path) -> Path:
     """The place of a journal or tar that this run does not continue."""
     return path.with_name(f"{path.name}.before")
 

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -19,13 +19,25 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from surd.pipeline.build import ledger
-from surd.pipeline.build.atomic import atomic_file, temporary_name
+from surd.pipeline.build.atomic import atomic_file
 from surd.pipeline.build.damage import LASTING, BlockedFile, placing, reading
-from surd.pipeline.build.image_reader import ImageReader
+from surd.pipeline.build.image_reader import ImageReader, OpenReaders, extent, windows
 from surd.pipeline.build.ledger import Ledger
+from surd.pipeline.build.object_store import (
+    RangeFile,
+    names_below,
+    open_ahead,
+    open_store,
+    open_table,
+    read_ranges,
+    remove_objects,
+    replace_objects,
+    store_errors,
+    uploading,
+)
 from surd.schemas import Marker, Pair, SurdError, from_table, to_table
 from surd.schemas.arrow import complete
-from surd.schemas.paths import list_names, list_sizes, move, open_path, remove, remove_files
+from surd.schemas.paths import list_names, list_sizes, remove, remove_files
 
 M = TypeVar("M", bound=BaseModel)
 _PART = re.compile(r"part-(\d{5,})\.")
@@ -37,10 +49,9 @@ class Build:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._fs, self._base = open_path(root)
+        self._fs, self._base, self._local = open_store(root)
         self._recordings: list[dict[str, str]] = []
         self._sizes: dict[str, int] = {}  # of the files that this object wrote, for the markers that list them
-        self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
     @property
     def name(self) -> str:
@@ -74,19 +85,30 @@ class Build:
             ) from None
 
     def is_file(self, relative: str) -> bool:
-        return bool(self._fs.isfile(self._full(relative)))
+        with self._errors(relative):
+            return bool(self._fs.isfile(self._full(relative)))
 
     def exists(self, relative: str) -> bool:
-        return bool(self._fs.exists(self._full(relative)))
+        with self._errors(relative):
+            return bool(self._fs.exists(self._full(relative)))
 
     def listdir(self, relative: str) -> list[str]:
         """Names in a folder of the build, sorted; empty if it does not exist."""
-        return list_names(self._fs, self._full(relative)) if self.exists(relative) else []
+        if not self.exists(relative):  # s3fs would list the folder above it, which may be large
+            return []
+        with self._errors(relative):
+            return list_names(self._fs, self._full(relative))
+
+    def walk(self) -> Iterator[str]:
+        """Every file of the build, by its name below the root, sorted."""
+        for name in sorted(self._fs.find(self._base)):
+            yield name.removeprefix(self._base.rstrip("/")).lstrip("/")
 
     def sizes(self, relative: str) -> dict[str, int]:
         """Name -> bytes of the files in a folder of the build, by one listing; empty where none can be listed."""
         try:
-            return list_sizes(self._fs, self._full(relative))
+            with self._errors(relative):
+                return list_sizes(self._fs, self._full(relative))
         except OSError as error:
             if error.errno not in LASTING:
                 raise
@@ -97,7 +119,10 @@ class Build:
         for outputs in self._recordings:
             for name in [name for name in outputs if f"{name}/".startswith(f"{relative}/")]:
                 del outputs[name]
-        if self.exists(relative):
+        if not self._local:
+            with self._errors(relative, writing=True):
+                remove_objects(self._fs, self._full(relative))
+        elif self.exists(relative):
             remove(self._fs, self._full(relative))
 
     @contextmanager
@@ -125,11 +150,12 @@ class Build:
 
         Not ``durable``, of many small files that a later one vouches for: a loss of power soon after may cost it.
         """
-        full = self._full(relative)
-        with placing(self, relative):
-            self._fs.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+        full = Path(self._full(relative))
+        if self._local:
+            with placing(self, relative):
+                full.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with atomic_file(Path(full), durable=durable) if self._local else self._uploading(full) as raw:
+            with atomic_file(full, durable=durable) if self._local else self._uploading(relative) as raw:
                 file = HashingFile(raw)
                 yield file
         except OSError as error:
@@ -139,19 +165,26 @@ class Build:
                 raise
         self.record({relative: file.sha256}, {relative: file.size})
 
+    def send(self, relative: str, data: bytes) -> None:
+        """Write a file of a build elsewhere that is not an output of a stage: recordings do not list it."""
+        with self._uploading(relative) as raw:
+            raw.write(data)
+
+    def download(self, relative: str, target: Path) -> None:
+        """Copy a file of a build elsewhere to a path on this machine. Raises FileNotFoundError."""
+        with self._errors(relative):
+            self._fs.get_file(self._full(relative), str(target))
+
+    def names_below(self, relative: str) -> list[str]:
+        """Names of the files in a folder of a build elsewhere, sorted, by one request also where there is none."""
+        with self._errors(relative):
+            return names_below(self._fs, self._full(relative))
+
     @contextmanager
-    def _uploading(self, full: str) -> Iterator[IO[bytes]]:
-        """As ``atomic_file``, on another filesystem. What a killed writer leaves there stays: nobody can tell whether
-        the writer still lives."""
-        temporary = temporary_name(full)
-        try:
-            with self._fs.open(temporary, "wb") as raw:
-                yield raw
-            move(self._fs, temporary, full)
-        except BaseException:
-            if self._fs.exists(temporary):
-                remove(self._fs, temporary)
-            raise
+    def _uploading(self, relative: str) -> Iterator[IO[bytes]]:
+        """As ``atomic_file``, on another filesystem."""
+        with uploading(self._fs, self.root, self._full(relative)) as raw:
+            yield raw
 
     @contextmanager
     def replacing(self, folder: str, keep: Mapping[str, str] | None = None) -> Iterator[str]:
@@ -203,13 +236,8 @@ class Build:
                 Path(self._full(folder)).rename(self._full(before))
             Path(self._full(fresh)).rename(self._full(folder))
         else:
-            names = self.listdir(fresh)
-            stale = set(self.listdir(folder)) - set(names) - staying
-            self.remove(f"{folder}/manifest.json")  # it must not vouch for files that a kill leaves half exchanged
-            for name in sorted(names, key=lambda name: name == "manifest.json"):
-                move(self._fs, self._full(f"{fresh}/{name}"), self._full(f"{folder}/{name}"))
-            for name in stale:
-                self.remove(f"{folder}/{name}")
+            with self._errors(folder, writing=True):
+                replace_objects(self._fs, self._full(fresh), self._full(folder), staying)
         moved: list[dict[str, Any]] = [self._sizes, *self._recordings]
         for of_file in moved:
             for name in [name for name in of_file if name.startswith(f"{fresh}/")]:
@@ -218,10 +246,18 @@ class Build:
         self.remove(fresh)
 
     def open(self, relative: str) -> IO[bytes]:
-        return self._fs.open(self._full(relative), "rb")
+        """A file to be read from its start."""
+        full = self._full(relative)
+        return self._fs.open(full, "rb") if self._local else open_ahead(self._fs, self.root, full)
+
+    def open_table(self, relative: str, columns: list[str] | None = None) -> IO[bytes]:
+        """A Parquet file of which a part is to be read: these columns, or if they are not known yet, any."""
+        full = self._full(relative)
+        return self._fs.open(full, "rb") if self._local else open_table(self._fs, self.root, full, columns)
 
     def read_bytes(self, relative: str) -> bytes:
-        return bytes(self._fs.cat_file(self._full(relative)))
+        with self._errors(relative):
+            return bytes(self._fs.cat_file(self._full(relative)))
 
     def write_bytes(self, relative: str, data: bytes, *, durable: bool = True) -> str:
         """Write a file; returns its sha256."""
@@ -242,7 +278,9 @@ class Build:
         # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26). And not
         # by pq.read_table, which loads pandas: a process that writes no rows does without.
         with reading(self, relative):
-            table = pq.ParquetFile(io.BytesIO(self.read_bytes(relative))).read(columns=columns, use_threads=False)
+            is_part = columns is not None and not self._local
+            with self.open_table(relative, columns) if is_part else io.BytesIO(self.read_bytes(relative)) as file:
+                table = pq.ParquetFile(file).read(columns=columns, use_threads=False)
             return table if columns is None else table.select(columns)
 
     def write_rows(self, stage: str, part: int, model: type[BaseModel], rows: list[Any]) -> str:
@@ -302,15 +340,17 @@ class Build:
 
     def read_many(self, files: Iterable[str]) -> list[bytes | OSError]:
         """The bytes of many small files, side by side on an object store; the error in the place of one without."""
-        found = self._fs.cat_ranges([self._full(file) for file in files], None, None, on_error="return")
+        with self._errors(""):
+            found = self._fs.cat_ranges([self._full(file) for file in files], None, None, on_error="return")
         for one in found:
             if isinstance(one, BaseException) and not isinstance(one, OSError):
                 raise one
         return list(found)
 
     def remove_files(self, files: Iterable[str]) -> None:
-        """Remove many files, some of which may be gone."""
-        remove_files(self._fs, [self._full(file) for file in files])
+        """Remove many files, some of which may be gone; elsewhere by one request for many."""
+        with self._errors("", writing=True):
+            remove_files(self._fs, [self._full(file) for file in files])
 
     def sync_folder(self, relative: str) -> None:
         """Wait until the names in a folder are on the disk; elsewhere than on this machine they are."""
@@ -350,20 +390,40 @@ class Build:
     def image_reader(self, part: int) -> ImageReader:
         """Random access to the original bytes of a partition's pairs; close it after use."""
         tar = part_tar("fetch", part)
-        return ImageReader(self.open(tar), self.path(tar), self.path(part_file("fetch", part)))
+        full = self._full(tar)
+        file = self._fs.open(full, "rb") if self._local else RangeFile(self._fs, self.root, full)
+        return ImageReader(file, self.path(tar), self.path(part_file("fetch", part)))
 
     def images(self, part: int, pairs: Iterable[Pair]) -> Iterator[bytes]:
         """Original bytes of fetched images of one partition, one per pair."""
-        reader = self.image_reader(part)
-        try:
-            for pair in pairs:
-                yield reader.read(pair)
-        finally:
-            reader.close()
+        return self.images_of((part, pair) for pair in pairs)
+
+    def images_of(self, pairs: Iterable[tuple[int, Pair]]) -> Iterator[bytes]:
+        """Original bytes of fetched images of any partitions, one per (partition, pair), in their order.
+
+        On this machine one at a time. Elsewhere by requests of exactly their bytes, those of neighbours joined and
+        several at once.
+        """
+        with closing(OpenReaders(self.image_reader)) as readers:
+            if self._local:
+                for part, pair in pairs:
+                    yield readers[part].read(pair)
+                return
+            for window in windows(pairs):
+                ranges = [(self._full(part_tar("fetch", part)), *extent(pair)) for part, pair in window]
+                with store_errors(self.root, ranges[0][0]):
+                    images = read_ranges(self._fs, ranges)
+                for (part, pair), data in zip(window, images, strict=True):
+                    yield readers[part].check(pair, data)
 
     def size(self, relative: str) -> int:
         """Bytes of a file."""
-        return int(self._fs.size(self._full(relative)))
+        with self._errors(relative):
+            return int(self._fs.size(self._full(relative)))
+
+    def _errors(self, relative: str, *, writing: bool = False) -> AbstractContextManager[None]:
+        full = self._full(relative)
+        return nullcontext() if self._local else store_errors(self.root, full, writing=writing)
 
     def _full(self, relative: str) -> str:
         if re.search(r"(^|/)\.\.(/|$)", relative):

@@ -16,13 +16,13 @@ FloatArray = npt.NDArray[np.float32]
 
 def columns_of(build: Build, stage: str, part: int) -> list[str]:
     """The columns a stage's part holds: what an older or a smaller build lacks is simply not among them."""
-    with reading(build, part_file(stage, part)), build.open(part_file(stage, part)) as file:
+    with reading(build, part_file(stage, part)), build.open_table(part_file(stage, part)) as file:
         return list(pq.read_schema(file).names)
 
 
 def read_columns(build: Build, stage: str, part: int, columns: list[str]) -> pa.Table:
     """Some columns of one partition; of the file only these are read."""
-    with reading(build, part_file(stage, part)), build.open(part_file(stage, part)) as file:
+    with reading(build, part_file(stage, part)), build.open_table(part_file(stage, part), columns) as file:
         return pq.ParquetFile(file).read(columns=columns, use_threads=False).select(columns)
 
 

@@ -52,6 +52,19 @@ def dataset_card(count: int, extensions: set[str], *, captions: int = 0) -> str:
     )
 
 
+def described(card: str) -> tuple[set[str], bool]:
+    """Of a card that ``dataset_card`` wrote: the kinds of image files, and whether samples have several captions.
+
+    Raises ValueError when it is another text.
+    """
+    try:
+        features = yaml.safe_load(card.split("---\n")[1])["dataset_info"]["features"]
+        names = {feature["name"] for feature in features}
+        return {feature["name"] for feature in features if feature.get("dtype") == "image"}, CAPTIONS in names
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a card of surd ({error})") from None
+
+
 def _features(model: type[BaseModel]) -> list[dict[str, Any]]:
     """The fields of a model as the card writes them."""
     return [

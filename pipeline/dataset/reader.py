@@ -66,7 +66,7 @@ def fields_schema(build: Build) -> pa.Schema:
 
 
 def _index_schema(build: Build) -> pa.Schema:
-    with reading(build, _INDEX), build.open(_INDEX) as file:
+    with reading(build, _INDEX), build.open_table(_INDEX) as file:
         return pq.read_schema(file)
 
 
@@ -157,7 +157,7 @@ def _stored_sample(
 def read_scores(build: Build) -> pa.Table:
     """What the index holds of samples beyond their JSON, with key and shard. Raises SurdError."""
     try:
-        with build.open(_INDEX) as file:
+        with build.open_table(_INDEX) as file:
             table = pq.ParquetFile(file)
             if not {"key", "shard"} <= {*table.schema_arrow.names}:
                 raise ValueError("it has no columns key and shard")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -37,7 +36,6 @@ from surd.schemas.shard_format.captions import CAPTIONS, dump_captions, parse_ca
 from surd.schemas.shard_format.tar import BLOCK, add_member, padded, tar_writer
 
 _SCORES = ("clip_simple", "clip_complex", "text_simple", "sharpness", "nsfw_image", "nsfw_text")
-_IN_MEMORY = 1 << 25  # bytes of a shard's pictures; more wait on disk for their turn
 _INDEX = pa.schema(
     [
         ("key", pa.string()),
@@ -135,7 +133,7 @@ def index_rows(name: str, group: Sequence[Planned]) -> list[dict[str, object]]:
 def write_samples(build: Build, file: HashingFile, group: Sequence[Planned]) -> None:
     """Write the tar of one shard."""
     with tar_writer(file) as tar:
-        for item, data in zip(group, _pictures(build, group), strict=True):
+        for item, data in zip(group, build.images_of((item.part, item.pair) for item in group), strict=True):
             add_member(tar, item.picture, data)
             for member, text in item.texts():
                 add_member(tar, member, text)
@@ -207,28 +205,6 @@ def _quality(build: Build, part: int) -> list[float | None]:
     """Sharpness of each row; the embeddings beside it are not wanted here, and large."""
     found: list[float | None] = build.read_table(part_file("score", part), ["sharpness"])["sharpness"].to_pylist()
     return found
-
-
-def _pictures(build: Build, group: Sequence[Planned]) -> Iterator[bytes]:
-    """Bytes of the group's images in order.
-
-    They are read partition by partition, at ascending offsets, with one tar open at a time: the thousand samples of a
-    shard come from a thousand partitions of a large build.
-    """
-    stored = sorted(range(len(group)), key=lambda at: (group[at].part, group[at].pair.offset or 0))
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=build.local_path("")) as spool:
-        starts = [0] * len(group)
-        for part, places in groupby(stored, key=lambda at: group[at].part):
-            reader = build.image_reader(part)
-            try:
-                for at in places:
-                    starts[at] = spool.tell()
-                    spool.write(reader.read(group[at].pair))
-            finally:
-                reader.close()
-        for at, item in enumerate(group):
-            spool.seek(starts[at])
-            yield spool.read(item.pair.size or 0)
 
 
 def _index_row(item: Planned, shard: str, offset: int) -> dict[str, object]:

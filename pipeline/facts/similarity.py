@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from platformdirs import user_cache_path
 
+from surd.pipeline.models.shelf import LOADING
 from surd.schemas.errors import SurdError, one_line
 
 PACKAGED = "package:all_minilm_l6_v2"
@@ -78,13 +79,18 @@ def installed(ref: str | None) -> bool:
     return ref is not None and (ref != PACKAGED or _zip_file() is not None)
 
 
-@cache
 def text_vectors(ref: str | None) -> TextVectors | None:
     """The vectors that ``facts.similarity`` names: ``package:all_minilm_l6_v2``, a folder, or a repository on the hub;
     loaded once per process. None where it is null, or the default's package is not installed (``installed``).
 
     Raises SurdError if what it names cannot be loaded.
     """
+    with LOADING:
+        return _loaded(ref)
+
+
+@cache
+def _loaded(ref: str | None) -> TextVectors | None:
     if ref is None or not installed(ref):
         return None
     try:

@@ -10,13 +10,14 @@ from surd.pipeline.build.damage import DamagedFile, reading, unfinished
 from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.pipeline.inspection.unusable import unusable_notes
+from surd.pipeline.model_cache.outputs import size_notes
 from surd.pipeline.runner.run_unit import Outcome
 from surd.schemas import Reason, Status
 
 
 def summarize(build: Build, outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """``collected``, ``kept``, ``rejected`` by reason, ``shards``, ``report``, ``skipped_units``, ``run_units``,
-    ``notes`` on stages whose outputs are mostly unusable.
+    ``notes`` on stages whose outputs are mostly unusable, and on model outputs that take much room.
 
     Counts come from the rows, so unless the build is broken they add up to what was collected.
     """
@@ -42,7 +43,7 @@ def summarize(build: Build, outcomes: Iterable[Outcome]) -> dict[str, Any]:
         "report": build.path("report.html"),
         "skipped_units": sum(outcome.skipped for outcome in done),
         "run_units": sum(not outcome.skipped for outcome in done),
-        "notes": unusable_notes(build),
+        "notes": [*unusable_notes(build), *size_notes(build.root)],
     }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from surd.pipeline.models.shelf import SHELF
 from surd.pretrained.diffusion import denoiser_folder
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.clip_ref import clip_ref
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from surd.pipeline.models.clip import Clip
     from surd.pipeline.models.diffusion import DiffusionEncoders
     from surd.pipeline.models.llm import LLM
-    from surd.pipeline.models.shelf import Shelf
     from surd.pipeline.models.vision_server import VisionServer
     from surd.pretrained.vqa import VqaModel
 
@@ -161,9 +161,9 @@ class Models:
 
     def unload(self, roles: Iterable[str], kept: Iterable[str]) -> None:
         """Give up the large models of ``roles`` that are not those of ``kept`` too, if they are loaded."""
-        if _shelf.cache_info().currsize:  # otherwise nothing is loaded, and a key would ask torch for its device
+        if SHELF:  # otherwise nothing is loaded, and a key would ask torch for its device
             needed = {self._key(role) for role in kept}
-            _shelf().drop([key for role in roles if (key := self._key(role)) not in needed])
+            SHELF.drop([key for role in roles if (key := self._key(role)) not in needed])
 
     def _in_process(self, role: str) -> LLM:
         from surd.pipeline.models.llm import LLM
@@ -186,8 +186,7 @@ class Models:
 
     def _loaded(self, make: Callable[..., T], role: str) -> T:
         kind, ref, *how = key = self._key(role)
-        model: T = _shelf().get(key, lambda: _load(make, kind, ref, *how))
-        return model
+        return SHELF.get(key, lambda: _load(make, kind, ref, *how))
 
 
 def model_path(role: str, ref: str) -> Path | None:
@@ -204,6 +203,13 @@ def model_path(role: str, ref: str) -> Path | None:
     if path:
         check_model_folder(ref, path)
     return path
+
+
+def gpu_count() -> int:
+    """CUDA devices of this machine."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _device(setting: str) -> str:
@@ -232,15 +238,7 @@ def vlm_server(ref: str) -> ServerRef:
     )
 
 
-@cache
-def _shelf() -> Shelf:
-    """The process's models; made at first use, because it needs torch."""
-    from surd.pipeline.models.shelf import Shelf
-
-    return Shelf()
-
-
-def _load(make: Callable[..., Any], kind: str, ref: str, *how: str) -> Any:
+def _load(make: Callable[..., T], kind: str, ref: str, *how: str) -> T:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()

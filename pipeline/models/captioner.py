@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,9 +20,9 @@ from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel, Capt
 from surd.pipeline.models.captioner_families import UNPROMPTED
 from surd.pipeline.models.captioner_inputs import CaptionInputs
 from surd.pipeline.models.sampling import SeededSampling, row_seed
+from surd.pretrained.batch_limit import BatchLimit
 from surd.pretrained.precision import computes_bfloat16
 from surd.pretrained.weights import load_weights
-from surd.schemas import SurdError
 from surd.schemas.errors import one_line
 
 _TOP_P = 0.9
@@ -45,6 +46,9 @@ class Captioner(CaptionModel):
         model = load_weights(AutoModelForImageTextToText, ref, dtype=getattr(torch, dtype))
         self._model, self._device = model.to(device).eval(), device
         self._inputs = CaptionInputs(ref, kind, encoder_decoder=bool(model.config.is_encoder_decoder))
+        self._limit = BatchLimit(
+            "models.captioner", "name a smaller model, or lower caption.max_side, caption.num_beams or caption.k"
+        )
         self._ends = _end_tokens(model) | {self._inputs.tokenizer.pad_token_id}
 
     @property
@@ -74,14 +78,18 @@ class Captioner(CaptionModel):
         answers: dict[tuple[int, int], list[CaptionAnswer]] = {}
         contents = {at: row_seed(picture.size, picture.tobytes()) for at, picture in enumerate(pictures) if k > 1}
         for (number, _, limit), members in groups.items():
-            asked = [prompts[at][number] for at in members]
-            seeds = [
-                row_seed(seed, of_one, contents[at], *((prompt.name, prompt.text) if prompt.text else ()))
-                for at, prompt in zip(members, asked, strict=True)
-                for of_one in range(k - 1)
-            ]
-            rows = self._answers([pictures[at] for at in members], asked, num_beams, limit, k - 1, seeds)
-            answers |= {(at, number): row for at, row in zip(members, rows, strict=True)}
+
+            def compute(rows: Sequence[int], number: int = number, limit: int = limit) -> list[list[CaptionAnswer]]:
+                asked = [prompts[at][number] for at in rows]
+                seeds = [
+                    row_seed(seed, of_one, contents[at], *((prompt.name, prompt.text) if prompt.text else ()))
+                    for at, prompt in zip(rows, asked, strict=True)
+                    for of_one in range(k - 1)
+                ]
+                return self._answers([pictures[at] for at in rows], asked, num_beams, limit, k - 1, seeds)
+
+            computed = chain.from_iterable(self._limit.run(compute, members))
+            answers |= {(at, number): row for at, row in zip(members, computed, strict=True)}
         return [
             [answer for number in range(len(of_picture)) for answer in answers[at, number]]
             for at, of_picture in enumerate(prompts)
@@ -100,9 +108,11 @@ class Captioner(CaptionModel):
         try:
             inputs = self._inputs.of(pictures, [prompt.text for prompt in prompts])
             surest, sampled = self._generate(inputs, num_beams, max_new_tokens, samples, seeds)
-        except (ValueError, torch.OutOfMemoryError) as error:
+        except ValueError as error:  # of one of the pictures: it is too long and thin for the model's processor
             if len(pictures) == 1:
-                return [[self._missing(prompts[0], error)]]
+                return [
+                    [CaptionAnswer(name=prompts[0].name, why=f"the model does not take it ({one_line(error, 120)})")]
+                ]
             half = len(pictures) // 2  # what a picture gets does not depend on its batch
             how = (num_beams, max_new_tokens, samples)
             first = self._answers(pictures[:half], prompts[:half], *how, seeds[: half * samples])
@@ -116,18 +126,6 @@ class Captioner(CaptionModel):
             ]
             for at, prompt in enumerate(prompts)
         ]
-
-    def _missing(self, prompt: CaptionPrompt, error: Exception) -> CaptionAnswer:
-        """The answer about a picture that the model does not take: it is too long and thin for its processor.
-
-        Raises SurdError where the fault is not the picture's: memory does not suffice for one alone.
-        """
-        if isinstance(error, torch.OutOfMemoryError):
-            raise SurdError(
-                f"models.captioner does not fit {self._device} with one picture; name a smaller model, or lower"
-                " caption.max_side, caption.num_beams or caption.k"
-            ) from None
-        return CaptionAnswer(name=prompt.name, why=f"the model does not take it ({one_line(error, 120)})")
 
     def _texts(
         self, tokens: torch.Tensor, inputs: dict[str, torch.Tensor], max_new_tokens: int

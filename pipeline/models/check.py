@@ -14,7 +14,6 @@ from surd.pretrained.checkpoint_file import is_checkpoint, open_checkpoint
 from surd.pretrained.diffusion import UnfitModel, architecture
 from surd.schemas import BuildConfig, SurdError, resolve_model
 from surd.schemas.clip_ref import HUB_PREFIX, clip_ref
-from surd.schemas.config import ModelsConfig
 from surd.schemas.errors import one_line
 from surd.schemas.model_ref import existing_path, server_ref, shown
 
@@ -54,7 +53,7 @@ def check_role(role: str, config: BuildConfig) -> None:
     No weights are read or downloaded; a model that is on the hub alone is looked up there, once.
     """
     if not role.startswith(("facts.", "score.")):
-        _check_device(role, config.models)
+        _check_device(role, config)
     _CHECKS[role](config)
 
 
@@ -71,13 +70,20 @@ def is_local(role: str, config: BuildConfig) -> bool:
     return not server_ref(ref) and existing_path(resolve_model(ref)) is not None
 
 
-def _check_device(role: str, config: ModelsConfig) -> None:
-    field, device = "models.device", config.device
-    for name in (role, "llm") if role == "embed_llm" and config.embed_llm is None else (role,):
-        if name in config.devices:
-            field, device = f"models.devices.{name}", config.devices[name]
-            break
+def device_setting(role: str, config: BuildConfig) -> tuple[str, str]:
+    """The field that says which device a role takes, and what it says."""
+    models = config.models
+    for name in (role, "llm") if role == "embed_llm" and models.embed_llm is None else (role,):
+        if name in models.devices:
+            return f"models.devices.{name}", models.devices[name]
+    return "models.device", models.device
+
+
+def _check_device(role: str, config: BuildConfig) -> None:
+    field, device = device_setting(role, config)
     if device in ("auto", "cpu"):  # and torch, which takes a second to load, is not asked
+        return
+    if config.runner == "ray" and device.startswith("cuda"):  # the cluster's, of which this machine need have none
         return
     import torch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop
 
+from surd.pipeline.batching import batched
+from surd.pretrained.batch_limit import BatchLimit
 from surd.schemas.clip_ref import clip_ref
 
 _STRIP = 8  # times as long as wide
+_STEP = 8  # tokens: a batch of texts is this much longer than another, or a multiple of it
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -40,6 +44,7 @@ class Clip(ABC):
 
     def __init__(self, model: Any, device: str) -> None:
         self._model, self._device = model.to(device).eval(), device
+        self._limit = BatchLimit("models.clip")
 
     @property
     def logit_scale(self) -> float:
@@ -55,8 +60,12 @@ class Clip(ABC):
         """[B, 3, side, side] -> [B, width]."""
 
     @abstractmethod
-    def _encode_texts(self, texts: list[str]) -> torch.Tensor:
-        """[B, width]."""
+    def _tokens(self, texts: list[str]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        """What the text encoder takes, each [len(texts), longest], and how many of these tokens each text needs."""
+
+    @abstractmethod
+    def _encode_texts(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+        """[B, width] of tokens [B, length]."""
 
     def embed_images(self, images: Sequence[Image.Image]) -> FloatArray:
         """Images as unit vectors, [len(images), width] float32."""
@@ -65,15 +74,37 @@ class Clip(ABC):
     @torch.inference_mode()
     def embed_prepared(self, pixels: Sequence[torch.Tensor]) -> FloatArray:
         """Images that went through ``prepare`` as unit vectors, [len(pixels), width] float32."""
-        return _unit(self._encode_images(torch.stack(list(pixels)).to(self._device)))
+
+        def compute(batch: Sequence[torch.Tensor]) -> FloatArray:
+            return _unit(self._encode_images(torch.stack(list(batch)).to(self._device)))
+
+        return np.concatenate(self._limit.run(compute, pixels))
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> FloatArray:
-        """Texts as unit vectors, [len(texts), width] float32. Text beyond the model's context is not seen."""
+        """Texts as unit vectors, [len(texts), width]. Text beyond the model's context is not seen.
+
+        Only texts of one padded length share a batch. Padding is masked, but with more of it sums are added up in
+        another order: a text's last bits would depend on the longest text beside it.
+        """
         if not texts:
             return np.zeros((0, 0), np.float32)
-        batches = [texts[at : at + batch_size] for at in range(0, len(texts), batch_size)]
-        return _unit(torch.cat([self._encode_texts(list(batch)) for batch in batches]))
+        tokens, needed = self._tokens(list(texts))
+        longest = next(iter(tokens.values())).shape[1]
+        of_length: dict[int, list[int]] = defaultdict(list)
+        for at, length in enumerate(needed):
+            of_length[min(-(-length // _STEP) * _STEP, longest)].append(at)
+        vectors: list[FloatArray] = []
+        for length, members in of_length.items():
+
+            def compute(batch: Sequence[int], length: int = length) -> FloatArray:
+                inputs = {name: value[list(batch), :length].to(self._device) for name, value in tokens.items()}
+                return _unit(self._encode_texts(inputs))
+
+            for batch in batched(members, batch_size):
+                vectors += self._limit.run(compute, batch)
+        rows = [at for members in of_length.values() for at in members]
+        return np.concatenate(vectors)[np.argsort(rows)]
 
     def embed_distinct(self, texts: Sequence[str], batch_size: int) -> FloatArray:
         """As ``embed_texts``, each distinct text encoded once, texts of like length together."""
@@ -103,17 +134,20 @@ class OpenClip(Clip):
         vectors: torch.Tensor = self._model.encode_image(pixels)
         return vectors
 
-    def _encode_texts(self, texts: list[str]) -> torch.Tensor:
-        ids = self._tokenize(texts).to(self._device)
+    def _tokens(self, texts: list[str]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        ids = self._tokenize(texts)
+        return {"ids": ids}, (ids.argmax(dim=-1) + 1).tolist() if self._is_causal else [ids.shape[1]] * len(ids)
+
+    def _encode_texts(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+        ids = tokens["ids"]
         vectors: torch.Tensor = self._encode_short(ids) if self._is_causal else self._model.encode_text(ids)
         return vectors
 
     def _encode_short(self, ids: torch.Tensor) -> torch.Tensor:
-        """What open_clip's ``encode_text`` gives, [B, width], without the padding behind the longest text of the batch:
-        a causal tower cannot see it, and most prompts are far shorter than the context."""
-        model, ends = self._model, ids.argmax(dim=-1)
-        length = int(ends.max()) + 1
-        x = model.token_embedding(ids[:, :length]) + model.positional_embedding[:length]
+        """What open_clip's ``encode_text`` gives, [B, width], of fewer tokens than the context, [B, length]: a causal
+        tower cannot see the padding behind a text's end, and most prompts are far shorter than the context."""
+        model, ends, length = self._model, ids.argmax(dim=-1), ids.shape[1]
+        x = model.token_embedding(ids) + model.positional_embedding[:length]
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
         return x[torch.arange(len(ids)), ends] @ model.text_projection
 

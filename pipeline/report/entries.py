@@ -14,7 +14,7 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.report.correction import repaired_entry
 from surd.pipeline.report.records import Record
-from surd.schemas import Selected
+from surd.schemas import Reason, Selected
 from surd.schemas.shard_format.complete import complete_jpeg
 from surd.schemas.shard_format.exif import orientation
 from surd.schemas.shard_format.pixels import UNDECODABLE, open_image, upright_rgb
@@ -25,10 +25,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 def choose(verdicts: Iterable[Selected], limit: int) -> set[str]:
     """Keys of at most ``limit`` rows: all if they fit, else every reason of rejection in turn for a third of the room
-    (more where the kept ones leave some), then kept ones. Keys are hashes, so the least of them are a fair draw."""
+    (more where the kept ones leave some), then kept ones. Keys are hashes, so the least of them are a fair draw.
+    Of records that were removed there is nothing to show."""
     groups: dict[str, list[str]] = defaultdict(list)
     for row in sorted(verdicts, key=lambda row: row.key):
         groups[row.reason or ""].append(row.key)
+    groups.pop(Reason.FORGOTTEN, None)
     kept = groups.pop("", [])
     in_turn = [key for turn in zip_longest(*(groups[name] for name in sorted(groups))) for key in turn if key]
     rejects = in_turn[: min(limit, max(limit // 3, len(groups), limit - len(kept)))]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from surd.pipeline.build.damage import DamagedFile, explaining_faults, unfinished
 from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.build.ledger import Ledger
+from surd.pipeline.build.rewritten import read_rewritten
 from surd.pipeline.dataset.columns.spec import column_folders, marker_folder, shard_manifest
 from surd.pipeline.models import Models
 from surd.pipeline.runner.fingerprint import basis_of, digest, inputs
@@ -100,6 +101,7 @@ class Planner:
         self._ledgers: dict[str, Ledger] = {}
         self._units: dict[str, int] = {}
         self._outputs: dict[str, dict[str, str]] = {}  # of whole stages, for those that read them whole
+        self._counts_as = read_rewritten(build)
 
     def plan(self, stage: Stage) -> StagePlan:
         """What of a stage is done, and what is to be run. Raises SurdError where it cannot be known."""
@@ -171,4 +173,4 @@ class Planner:
         marker = self._ledger(read.name).marker(unit)
         if marker is None:
             raise unfinished(self.build, read.name, unit)
-        return marker.outputs
+        return {file: self._counts_as.get(sha256, sha256) for file, sha256 in marker.outputs.items()}

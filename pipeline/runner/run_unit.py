@@ -82,7 +82,7 @@ def _run_unit(stage: Stage, unit: int, build: Build, config: BuildConfig, task: 
         seconds=round(time.perf_counter() - started, 3),
     )
     build.write_marker(marker)
-    log.info("%s %d: %d rows in %.1f s", stage.name, unit, tally.rows, marker.seconds)
+    log.debug("%s %d: %d rows in %.1f s", stage.name, unit, tally.rows, marker.seconds)
     return Outcome(
         stage=stage.name,
         unit=unit,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,9 @@ from surd.pipeline.models.clip import FloatArray
 from surd.pipeline.sentences.claims import FactClaim
 from surd.schemas.config import CorrectConfig
 
+#: A picture's place and a question about it; and P(yes) of several, None without an answer.
+Asked = tuple[int, str]
+Answers = Iterable[float | None]
 _SUREST = 1e-6
 _PICTURES = 64  # whole pictures held at once for a model that is asked about them
 
@@ -62,6 +66,7 @@ class YesNoWitness(Witness):
 
     ``probabilities(images, questions)``: for each image P(yes) of each of its questions, None without an answer.
     ``pictures(places)`` gives the pictures at these places, in order. No question is put twice about one picture.
+    ``recall(asked, ask)`` gives the answers to (place, question) pairs; those that it does not know, by ``ask``.
     """
 
     def __init__(
@@ -69,30 +74,33 @@ class YesNoWitness(Witness):
         name: str,
         probabilities: Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], Sequence[list[float | None]]],
         pictures: Callable[[Sequence[int]], Iterator[Image.Image]],
+        recall: Callable[[list[Asked], Callable[[list[Asked]], Answers]], Answers] = lambda asked, ask: ask(asked),
     ) -> None:
-        self.name, self._probabilities, self._pictures = name, probabilities, pictures
-        self._answers: dict[tuple[int, str], float | None] = {}
+        self.name, self._probabilities, self._pictures, self._recall = name, probabilities, pictures, recall
+        self._answers: dict[Asked, float | None] = {}
 
     def ask(self, claims: Sequence[FactClaim]) -> None:
         """See Witness. Of a negated fact the opposite is asked."""
         asked = [(claim, question(claim.fact)) for claim in claims]
-        open_questions: dict[int, list[str]] = {}
-        for claim, text in asked:
-            if (claim.picture, text) not in self._answers:
-                texts = open_questions.setdefault(claim.picture, [])
-                if text not in texts:
-                    texts.append(text)
-        places = sorted(open_questions)
-        pictures = self._pictures(places)
-        for at in range(0, len(places), _PICTURES):
-            block = places[at : at + _PICTURES]
-            images = [next(pictures) for _ in block]
-            answers = self._probabilities(images, [open_questions[place] for place in block])
-            for place, of_picture in zip(block, answers, strict=True):
-                for text, answer in zip(open_questions[place], of_picture, strict=True):
-                    self._answers[place, text] = answer
+        unanswered = dict.fromkeys(
+            pair for claim, text in asked if (pair := (claim.picture, text)) not in self._answers
+        )
+        by_picture = sorted(unanswered, key=lambda pair: pair[0])
+        self._answers |= zip(by_picture, self._recall(by_picture, self._ask_model), strict=True)
         for claim, text in asked:
             answer = self._answers[claim.picture, text]
             if answer is not None:
                 odds = float(logit(min(max(answer, _SUREST), 1 - _SUREST)))
                 claim.scores[self.name] = -odds if claim.fact.negated else odds
+
+    def _ask_model(self, asked: list[Asked]) -> Answers:
+        """The model's answers, one after another; ``asked`` is sorted by picture."""
+        questions: dict[int, list[str]] = defaultdict(list)
+        for place, text in asked:
+            questions[place].append(text)
+        pictures = self._pictures(list(questions))
+        for at in range(0, len(questions), _PICTURES):
+            block = list(questions)[at : at + _PICTURES]
+            images = [next(pictures) for _ in block]
+            for of_picture in self._probabilities(images, [questions[place] for place in block]):
+                yield from of_picture

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from surd.pipeline import untrusted_json
+from surd.pipeline.acquisition.tombstones import Tombstones
 from surd.pipeline.build.folder import Build
 from surd.pipeline.deduplication.placeholders import ENOUGH, MAX_CHARS, REPEATS, unlike_prompts
 from surd.pipeline.models import Models
@@ -36,7 +37,8 @@ def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[list[
     """The records of the source in its order, at most ``limit``, in partitions of ``partition_size``.
 
     Of records with the same id the first counts; memory holds one partition, eight bytes per id, and some prompts of
-    ids that come again. ``collect/repeats.json`` holds, of ids under many unlike prompts, some of these for dedup.
+    ids that come again. What ``surd forget`` removed stays a rejected row without content. ``collect/repeats.json``
+    holds, of ids under many unlike prompts, some of these for dedup.
     ``collect/end.json`` records the counts and why collecting ended. Raises SurdError if the source fails or is empty;
     the pages read by then stay on disk, and the next call requests only those that follow.
     """
@@ -155,6 +157,7 @@ def _records(build: Build, source: Source, tally: Tally, limit: int | None) -> I
 
 def _pages(build: Build, source: Source, tally: Tally) -> Iterator[Page]:
     """Saved pages first, then pages from the source, saving each, until a cursor is repeated."""
+    tombstones = Tombstones.read(build)
     cursors: set[str | None] = set()
     cursor: str | None = None
     for number in count():
@@ -162,7 +165,7 @@ def _pages(build: Build, source: Source, tally: Tally) -> Iterator[Page]:
         page = _saved(build, number)
         if page is None:
             page = source.page(cursor)
-            page = Page([without_secrets(record) for record in page.records], page.next_cursor)
+            page = Page([tombstones.applied(without_secrets(record)) for record in page.records], page.next_cursor)
             rows = [record.model_dump(mode="json") for record in page.records]
             build.write_json(_page_file(number), {"records": rows, "next_cursor": page.next_cursor})
         tally.pages += 1

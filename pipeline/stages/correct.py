@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,8 @@ from surd.pipeline.facts.alternatives import Alternatives
 from surd.pipeline.facts.people import people_of
 from surd.pipeline.facts.similarity import text_vectors
 from surd.pipeline.facts.stated_values import StatedValues
+from surd.pipeline.model_cache.models import CachedModels, dump_json
+from surd.pipeline.model_cache.outputs import OutputCache, picture_item, text_hash
 from surd.pipeline.models import Models
 from surd.pipeline.models.clip import FloatArray
 from surd.pipeline.net.urls import redact_secrets
@@ -29,7 +32,7 @@ from surd.pipeline.sentences.other_values import OtherValues
 from surd.pipeline.sentences.paraphrase import read_paraphrase_rules
 from surd.pipeline.sentences.revision import Revision
 from surd.pipeline.sentences.sentence_reader import SentenceReader
-from surd.pipeline.sentences.witnesses import ClipWitness, Witness, YesNoWitness
+from surd.pipeline.sentences.witnesses import Answers, Asked, ClipWitness, Witness, YesNoWitness
 from surd.schemas import BuildConfig, Captioned, Cleaned, Corrected, Pair, Reason, Rewritten, Scored
 from surd.schemas.config import CorrectConfig
 from surd.schemas.records import Caption
@@ -39,6 +42,7 @@ from surd.schemas.shard_format.pixels import to_rgb
 #: A count glued to what it counts: "2yellow hearts", but not "8bit".
 _GLUED = re.compile(r"\b(\d{1,2})(?!bit|th\b|nd\b|rd\b|st\b)([a-z]{3})")
 _WINDOW = 8  # whole pictures decoded ahead of a witness
+_VQA = 1  # version of the kept answers: raise it when the model gives another to the same question about a picture
 
 
 @dataclass
@@ -78,11 +82,19 @@ def correct(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     Rule ``paper`` (arXiv 2305.05189): the candidate nearest to the image as it is, kept when it fits the image at least
     as well as the complex prompt. With ``correct.vary``, the kept sentences are then paraphrased.
     """
-    settings = config.correct
     scored = build.read_rows("score", part, Scored)
+    with OutputCache(build.root, part, [row.key for row in scored]) as cache:
+        return _correct(build, part, config, models, cache, scored)
+
+
+def _correct(
+    build: Build, part: int, config: BuildConfig, uncached: Models, cache: OutputCache, scored: list[Scored]
+) -> list[Corrected]:
+    settings = config.correct
     corrected = StageRows(Corrected, scored).rows
     candidates_of = _read_candidates(build, part, scored)
     nonempty = {at: candidates for at, candidates in candidates_of.items() if candidates.methods}
+    models = _KeptModels(uncached, cache, nonempty.values())
     _embed(models, settings, list(nonempty.values()))
     lexicon = read_lexicon(settings.lexicon)
     if settings.rule == "facts" and settings.fuse:
@@ -101,6 +113,31 @@ def correct(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     if settings.rule == "facts" and settings.vary:
         _paraphrase(models, settings, corrected, nonempty, lexicon)
     return corrected
+
+
+class _KeptModels(CachedModels):
+    """The stage's models, with what the build has of their outputs.
+
+    Not by key: a record has some 30 texts, and as many questions as it has facts.
+    """
+
+    def __init__(self, models: Models, cache: OutputCache, pairs: Iterable[Candidates]) -> None:
+        super().__init__(models, cache, "correct", about=self._about_message, by_key=False)
+        self._texts = [text for pair in pairs for text in (*pair.methods, pair.scene) if text]
+
+    def recall(self, pairs: Sequence[Pair]) -> Callable[[list[Asked], Callable[[list[Asked]], Answers]], Answers]:
+        """How the VQA model's answers about pictures, numbered as ``pairs``, are looked up."""
+        space = self._cache.space("correct-vqa", version=_VQA, by_key=False, vqa=self._models.revision("vqa"))
+
+        def recall(asked: list[Asked], ask: Callable[[list[Asked]], Answers]) -> Answers:
+            items = [picture_item(pairs[place], text) for place, text in asked]
+            answers = space.outputs(items, lambda at: map(dump_json, ask([asked[place] for place in at])))
+            return map(json.loads, answers)
+
+        return recall
+
+    def _about_message(self, message: str) -> Iterable[str]:
+        return (text_hash(text) for text in self._texts if text in message)
 
 
 def _read_candidates(build: Build, part: int, scored: list[Scored]) -> dict[int, Candidates]:
@@ -168,7 +205,7 @@ def _fuse(models: Models, settings: CorrectConfig, pairs: list[Candidates], lexi
 
 
 def _revise(
-    build: Build, part: int, config: BuildConfig, models: Models, pairs: dict[int, Candidates], lexicon: Lexicon
+    build: Build, part: int, config: BuildConfig, models: _KeptModels, pairs: dict[int, Candidates], lexicon: Lexicon
 ) -> dict[int, list[Revision]]:
     """Row -> its revised sentences, the best first; their embeddings are added to the candidates."""
     texts = [PictureTexts(number, pair.methods, pair.scene) for number, pair in enumerate(pairs.values())]
@@ -200,7 +237,7 @@ def _revise(
 
 
 def _witnesses(
-    build: Build, part: int, config: BuildConfig, models: Models, pairs: dict[int, Candidates], targets: FloatArray
+    build: Build, part: int, config: BuildConfig, models: _KeptModels, pairs: dict[int, Candidates], targets: FloatArray
 ) -> list[Witness]:
     """Those of ``correct.witnesses``, in its order; pictures are numbered as ``pairs`` are. ``targets``: what CLIP
     compares sentences with, [pictures, width]."""
@@ -214,8 +251,11 @@ def _witnesses(
     for name in dict.fromkeys(config.correct.witnesses):
         if name == "clip":
             witnesses.append(ClipWitness(models, config.correct, targets))
+        elif name == "vqa":
+            recall = models.recall([fetched[row] for row in rows])
+            witnesses.append(YesNoWitness(name, lambda *asked: models.vqa.probabilities(*asked), pictures, recall))
         else:
-            witnesses.append(YesNoWitness(name, getattr(models, name).probabilities, pictures))
+            witnesses.append(YesNoWitness(name, models.vlm.probabilities, pictures))
     return witnesses
 
 

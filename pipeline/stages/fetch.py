@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ from surd.pipeline.acquisition.inspect_image import ImageFacts, inspect, inspect
 from surd.pipeline.acquisition.journal import Journal
 from surd.pipeline.acquisition.progress import Reporter, progress_file
 from surd.pipeline.acquisition.reorder_buffer import NOTHING, ReorderBuffer, Spilled
+from surd.pipeline.acquisition.stored_journal import StoredJournal
+from surd.pipeline.acquisition.tombstones import Tombstones
 from surd.pipeline.batching import ordered_gather
 from surd.pipeline.build.folder import Build, part_journal, part_tar
 from surd.pipeline.models import Models
@@ -62,7 +64,8 @@ def fetch(build: Build, unit: int, config: BuildConfig, models: Models) -> list[
             build.writing(part_tar("fetch", unit)) as file,
             tar_writer(file) as tar,
         ):
-            fetcher = Fetcher(source, config.fetch, journal, build.local_path("fetch"), reporter)
+            forgotten = Tombstones.read(build).pictures
+            fetcher = Fetcher(source, config.fetch, journal, build.local_path("fetch"), reporter, forgotten)
             pairs = asyncio.run(_fetch_all(records, fetcher, tar))
         if journal:
             journal.finish(pairs)
@@ -73,12 +76,13 @@ def fetch(build: Build, unit: int, config: BuildConfig, models: Models) -> list[
 def _journal(
     build: Build, unit: int, records: list[SourceRecord], source: Source, settings: FetchConfig
 ) -> Iterator[Journal | None]:
-    """The partition's journal if there is something to download and the build is on this machine, else None."""
-    path, tar = (build.local_path(name) for name in (part_journal(unit), part_tar("fetch", unit)))
-    if path is None or tar is None or not any(_is_on_the_web(source, record) for record in records):
+    """The partition's journal if there is something to download, else None."""
+    if not any(_is_on_the_web(source, record) for record in records):
         yield None
         return
-    with Journal(path, tar, records, settings) as journal:
+    path, tar = (build.local_path(name) for name in (part_journal(unit), part_tar("fetch", unit)))
+    here = Journal(path, tar, records, settings) if path and tar else None
+    with here or StoredJournal(build, unit, records, settings) as journal:
         yield journal
 
 
@@ -98,12 +102,17 @@ async def _fetch_all(records: list[SourceRecord], fetcher: Fetcher, tar: tarfile
 
 
 class Fetcher:
-    """Downloads and inspects the images of one partition, many at a time. Use it in an async with block."""
+    """Downloads and inspects the images of one partition, many at a time. Use it in an async with block.
+
+    ``forgotten``: sha256 of pictures that were removed from the build and are rejected wherever they come from.
+    """
 
     def __init__(
-        self, source: Source, settings: FetchConfig, journal: Journal | None, folder: Path | None, reporter: Reporter
-    ) -> None:
+        self, source: Source, settings: FetchConfig, journal: Journal | None, folder: Path | None, reporter: Reporter,
+        forgotten: Set[str] = frozenset(),
+    ) -> None:  # fmt: skip
         self._source, self._settings, self._journal, self._reporter = source, settings, journal, reporter
+        self._forgotten = forgotten
         self.buffer = ReorderBuffer(folder, in_memory=2 * per_process(settings.concurrency))
         cores = per_process(os.cpu_count() or 1)
         self._threads = ThreadPoolExecutor(cores)
@@ -136,7 +145,7 @@ class Fetcher:
         try:
             location = _locate(self._source, record)
             if isinstance(location, str):
-                download = await _download(self._downloader, self._journal, record.key, location)
+                download = await _download(self._downloader, self._journal, record.key, location, self._forgotten)
                 with self._downloader.slots.buffer():
                     arguments = (download.data, self._settings, download.sha256)
                     inspected = inspect_cheap(*arguments)  # for little work a thread would cost more than the work
@@ -150,6 +159,7 @@ class Fetcher:
                     facts, data = await self._in_thread(_inspect_file, location, self._settings)
                     spilled = self.buffer.put(number, data)
                 opt_out = None
+                _refuse_forgotten(self._forgotten, facts.sha256, facts.original_sha256)
         except Rejected as rejected:
             detail = printable(redact_text(untrusted_json.to_text(rejected.detail) or ""))
             pair = row.reject("fetch", rejected.reason, detail)
@@ -163,7 +173,9 @@ class Fetcher:
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 
-async def _download(downloader: Downloader, journal: Journal | None, key: str, url: str) -> Download:
+async def _download(
+    downloader: Downloader, journal: Journal | None, key: str, url: str, forgotten: Set[str]
+) -> Download:
     """The bytes that an earlier run downloaded, or new ones, which are in the journal before they are used."""
     if journal and journal.has(key):
         async with downloader.slots.request():  # they take as much memory as new ones
@@ -171,6 +183,7 @@ async def _download(downloader: Downloader, journal: Journal | None, key: str, u
                 return recorded
     try:
         download = await downloader.get(url, journal.previous(key) if journal else None)
+        _refuse_forgotten(forgotten, download.sha256)
     except Rejected as rejected:
         if journal:
             journal.record_rejection(key, rejected)
@@ -178,6 +191,12 @@ async def _download(downloader: Downloader, journal: Journal | None, key: str, u
     if journal:
         journal.record(key, download)
     return download
+
+
+def _refuse_forgotten(forgotten: Set[str], *sha256: str | None) -> None:
+    """Raises Rejected for a picture that was removed from the build, under whatever address it comes again."""
+    if not forgotten.isdisjoint(sha256):
+        raise Rejected(Reason.FORGOTTEN, "the same bytes as a picture that was removed")
 
 
 def _prompts(record: SourceRecord, facts: ImageFacts) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
+from surd.pipeline.model_cache.models import CachedModels
+from surd.pipeline.model_cache.outputs import OutputCache, text_hash
 from surd.pipeline.models import Models
-from surd.pipeline.models.chat import ChatModel
+from surd.pipeline.models.chat import ChatModel, Message
 from surd.pipeline.sentences.plain_sentence import InvalidRewrite, rewritten_sentence
 from surd.pipeline.sentences.rewrite_template import RewriteTemplate, read_template
 from surd.schemas import BuildConfig, Captioned, Cleaned, Rewritten, Safe
@@ -33,7 +36,12 @@ def rewrite(build: Build, part: int, config: BuildConfig, models: Models) -> lis
     seen = [(row.captions or [""])[0] for row in captions] or [""] * len(prompts)
     scenes = [template.scene(_scene_keywords(prompt)) for prompt in prompts]
     requests = [_Request(scene, caption) for scene, caption in zip(scenes, seen, strict=True)]
-    answers = _Answers(models.llm, template, settings, sorted(set(requests)))
+    about: dict[str, set[str]] = defaultdict(set)  # what the LLM reads -> the prompts, and the caption, in it
+    for prompt, request in zip(prompts, requests, strict=True):
+        about[_chat(template, request)[-1]["content"]] |= {text_hash(prompt.complex or ""), text_hash(request.caption)}
+    with OutputCache(build.root, part, [row.key for row in rewritten.rows]) as cache:
+        llm = CachedModels(models, cache, "rewrite", about=about.__getitem__).llm
+        answers = _Answers(llm, template, settings, sorted(set(requests)))
     for at, request in zip(rewritten.kept, requests, strict=True):
         sentences, dropped = answers.of(request)
         rewritten.set(at, rewrites=sentences, rewrite_dropped=dropped)
@@ -44,6 +52,10 @@ def _scene_keywords(prompt: Cleaned) -> list[str]:
     """The keywords that are not praise or provenance; all of them if there are no others."""
     keywords, praise = prompt.keywords or [], set(prompt.qualities or ())
     return [keyword for keyword in keywords if keyword not in praise] or keywords
+
+
+def _chat(template: RewriteTemplate, request: _Request) -> list[Message]:
+    return template.chat(request.scene, request.caption)
 
 
 class _Request(NamedTuple):
@@ -78,7 +90,7 @@ class _Answers:
         """
         unusable: dict[_Request, str] = {}
         requests = list(requests)
-        chats = [self._template.chat(request.scene, request.caption) for request in requests]
+        chats = [_chat(self._template, request) for request in requests]
         replies = self._llm.replies(
             chats,
             self._settings.max_new_tokens,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import chain
+import json
+from collections.abc import Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +13,21 @@ from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.images.sharpness import open_qualities
+from surd.pipeline.model_cache.models import CachedModels, dump_json, dump_vector, load_vector
+from surd.pipeline.model_cache.outputs import OutputCache, picture_item
 from surd.pipeline.models import Models
+from surd.pipeline.models.clip import FloatArray
 from surd.pretrained.clip_iqa import ANTONYMS, clip_iqa
 from surd.schemas import BuildConfig, Cleaned, Pair, Safe, Scored
+from surd.schemas.config import ScoreConfig
 from surd.schemas.shard_format.pixels import to_rgb
 
 if TYPE_CHECKING:
     import torch
+
+#: Of what is kept: raise it when the same picture gets another vector, or another quality.
+_VECTORS = 1
+_QUALITIES = 1
 
 
 def score(build: Build, part: int, config: BuildConfig, models: Models) -> list[Scored]:
@@ -28,23 +38,14 @@ def score(build: Build, part: int, config: BuildConfig, models: Models) -> list[
     prompts = [row.complex or "" for row in scored.of_kept(build.read_rows("clean", part, Cleaned))]
     if not pairs:
         return scored.rows
-    clip, qualities = models.clip, open_qualities(settings.quality)
-
-    def prepare(data: bytes) -> tuple[torch.Tensor, dict[str, float | None]]:
-        picture = to_rgb(data)
-        return clip.prepare(picture), {name: measure(picture) for name, measure in qualities.items()}
-
-    prepared = prefetch(prepare, build.images(part, pairs), settings.batch_size)
-    first = next(prepared)  # starts decoding the first pictures while the texts are encoded
-    texts = clip.embed_distinct(prompts, settings.batch_size)
-    images, measured = [], []
-    for batch in batched(chain([first], prepared), settings.batch_size):
-        images.append(clip.embed_prepared([pixels for pixels, _ in batch]))
-        measured += [of_image for _, of_image in batch]
-    embedded = np.concatenate(images)
-    if "clip-iqa" in settings.quality:
-        good = clip_iqa(embedded, clip.embed_texts(ANTONYMS), clip.logit_scale)
-        measured = [{**of_image, "clip_iqa": float(value)} for of_image, value in zip(measured, good, strict=True)]
+    with OutputCache(build.root, part, [row.key for row in scored.rows]) as cache:
+        clip = CachedModels(models, cache, "score").clip
+        pictures = _Pictures(build, part, pairs, settings, models, cache)
+        texts = clip.embed_distinct(prompts, settings.batch_size)  # while the first pictures are decoded
+        embedded, measured = pictures.see()
+        if "clip-iqa" in settings.quality:
+            good = clip_iqa(embedded, clip.embed_texts(ANTONYMS), clip.logit_scale)
+            measured = [{**of_image, "clip_iqa": float(value)} for of_image, value in zip(measured, good, strict=True)]
     for at, image, text, of_image in zip(scored.kept, embedded, texts, measured, strict=True):
         scored.set(
             at,
@@ -54,3 +55,43 @@ def score(build: Build, part: int, config: BuildConfig, models: Models) -> list[
             **of_image,
         )
     return scored.rows
+
+
+class _Pictures:
+    """The embeddings and qualities of a partition's pictures. Those of which either is not kept yet are decoded once,
+    for both, from here on."""
+
+    def __init__(
+        self, build: Build, part: int, pairs: Sequence[Pair], settings: ScoreConfig, models: Models, cache: OutputCache
+    ) -> None:
+        self._models, self._batch_size = models, settings.batch_size
+        self._items = [picture_item(pair) for pair in pairs]
+        self._qualities = open_qualities(settings.quality)
+        self._vectors = cache.space("score-image", version=_VECTORS, clip=models.revision("clip"))
+        self._measures = cache.space("score-quality", version=_QUALITIES, names=sorted(self._qualities))
+        self._embedded = self._vectors.read(self._items)
+        self._measured = self._measures.read(self._items) if self._qualities else [dump_json({})] * len(pairs)
+        known = zip(self._embedded, self._measured, strict=True)
+        self._unseen = [place for place, kept in enumerate(known) if None in kept]
+        if self._unseen:
+            _ = models.clip  # loaded by one thread
+        images = build.images(part, [pairs[place] for place in self._unseen])
+        prepared = prefetch(self._prepare, images, self._batch_size)
+        self._prepared = chain(list(islice(prepared, 1)), prepared)  # starts decoding
+
+    def see(self) -> tuple[FloatArray, list[dict[str, float | None]]]:
+        """Embeddings [pictures, width], and the measure of each quality, by name."""
+        for batch in batched(zip(self._unseen, self._prepared, strict=True), self._batch_size):
+            vectors = self._models.clip.embed_prepared([pixels for _, (pixels, _) in batch])
+            for (place, (_, measured)), vector in zip(batch, vectors, strict=True):
+                self._embedded[place], self._measured[place] = dump_vector(vector), dump_json(measured)
+                self._vectors.write(self._items[place], dump_vector(vector))
+                if self._qualities:
+                    self._measures.write(self._items[place], dump_json(measured))
+        embedded = np.stack([load_vector(value) for value in self._embedded if value is not None])
+        return embedded, [json.loads(value) for value in self._measured if value is not None]
+
+    def _prepare(self, data: bytes) -> tuple[torch.Tensor, dict[str, float | None]]:
+        picture = to_rgb(data)
+        qualities = {name: measure(picture) for name, measure in self._qualities.items()}
+        return self._models.clip.prepare(picture), qualities

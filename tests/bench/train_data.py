@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from sur_adapter.base_model import encode_prompts, image_size, load_base
+from sur_adapter.base_model import encode_prompts, image_size, load_base, pooled_width, text_width
 from surd.pipeline.demo.world.prompts import complex_prompt, narrative
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import scene
@@ -67,9 +67,10 @@ def quarter_of_sd15(folder: Path) -> str:
     return str(folder)
 
 
-def write_dataset(build: Path, base: str, count: int, seed: int) -> str:
-    """One shard of ``count`` scenes and its columns for ``base`` under ``build``; returns its pattern."""
-    pipe = load_base(base)
+def write_dataset(build: Path, base: str, count: int, seed: int, device: torch.device | str = "cpu") -> str:
+    """One shard of ``count`` scenes and its columns for ``base`` under ``build``, computed on ``device``; returns its
+    pattern."""
+    pipe = load_base(base, device)
     size = image_size(pipe)
     shard: dict[str, bytes] = {}
     columns: dict[str, dict[str, bytes]] = {name: {} for name in ("latents", "clip-simple", "clip-complex", "llm-x-l1")}
@@ -85,7 +86,7 @@ def write_dataset(build: Path, base: str, count: int, seed: int) -> str:
             f"{key}.json": b"{}",
         }
         for name, text in texts.items():
-            columns[name] |= _text_states(pipe, key, text)
+            columns[name] |= _text_states(pipe, name, key, text)
         columns["latents"][f"{key}.npy"] = _npy(_latents(pipe, picture))
         columns["llm-x-l1"][f"{key}.npy"] = _npy(np.random.default_rng([seed, number]).normal(size=LLM_WIDTH))
     info = _write_tar(build / "shards/surd-00000.tar", shard, count)
@@ -94,14 +95,14 @@ def write_dataset(build: Path, base: str, count: int, seed: int) -> str:
         info = _write_tar(build / f"columns/{name}/surd-00000.tar", members, count)
         empty = None
         if name == "clip-simple":
-            states = _text_states(pipe, EMPTY_PROMPT_KEY, "")
+            states = _text_states(pipe, name, EMPTY_PROMPT_KEY, "")
             empty = _write_tar(build / f"columns/{name}/{EMPTY_PROMPT_TAR}", states, 1)
         _write_json(build / "columns" / name, _describe(name, base, pipe, info, empty))
     return f"{build}/shards/surd-{{00000..00000}}.tar"
 
 
 def _describe(name: str, base: str, pipe: Any, info: ShardInfo, empty: ShardInfo | None) -> ColumnManifest:
-    width, tokens = pipe.text_encoder.config.hidden_size, pipe.tokenizer.model_max_length
+    width, tokens = text_width(pipe), pipe.tokenizer.model_max_length
     side, channels = pipe.unet.config.sample_size, 2 * pipe.vae.config.latent_channels
     fields: dict[str, dict[str, Any]] = {
         "latents": {
@@ -115,21 +116,27 @@ def _describe(name: str, base: str, pipe: Any, info: ShardInfo, empty: ShardInfo
     }  # fmt: skip
     text = {"kind": "clip", "width": width, "shape": [tokens, width], "dtype": "float16", "mask": True}
     text |= {"text": name.removeprefix("clip-"), "empty": empty}
+    if name == "clip-simple":
+        text["pooled"] = pooled_width(pipe) or None
     common = {"column": name, "model": base, "revision": "0", "count": info.count, "shards": [info]}
     return ColumnManifest.model_validate(common | fields.get(name, text))
 
 
-def _text_states(pipe: Any, key: str, text: str) -> dict[str, bytes]:
+def _text_states(pipe: Any, name: str, key: str, text: str) -> dict[str, bytes]:
+    """As the column ``name`` has them: pooled text is for the denoiser, which sees no complex prompt."""
     encoded = encode_prompts(pipe, [text])
-    states, mask = encoded.states[0].half().numpy(), encoded.mask[0].numpy().astype(np.uint8)
-    return {f"{key}.npy": _npy(states), f"{key}.mask.npy": _npy(mask)}
+    states, mask = encoded.states[0].half().cpu().numpy(), encoded.mask[0].cpu().numpy().astype(np.uint8)
+    members = {f"{key}.npy": _npy(states), f"{key}.mask.npy": _npy(mask)}
+    if encoded.pooled is not None and name != "clip-complex":
+        members[f"{key}.pooled.npy"] = _npy(encoded.pooled[0].half().cpu().numpy())
+    return members
 
 
 @torch.no_grad()
 def _latents(pipe: Any, picture: Image.Image) -> np.ndarray:
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    posterior = pipe.vae.encode(pixels).latent_dist
-    return torch.cat([posterior.mean, posterior.std], dim=1)[0].half().numpy()
+    posterior = pipe.vae.encode(pixels.to(pipe.device)).latent_dist
+    return torch.cat([posterior.mean, posterior.std], dim=1)[0].half().cpu().numpy()
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -17,7 +17,7 @@ SMALL = {"partition_size": 3, "rewrite": {"enabled": False}, "caption": {"k": 1}
 @pytest.fixture(scope="session", autouse=True)
 def prefect_server():
     """One temporary Prefect server for all flow tests; never nested."""
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=300):
         yield
 
 

@@ -46,10 +46,10 @@ def write_column_shards(
     """
     shards = shard_manifest(build).shards
     shard = shards[number]
-    prompts = _prompts(build, shard)
+    prompts = shard_prompts(build, shard)
     missing: dict[ColumnSpec, str] = {}
     for column in columns:
-        fingerprint = _fingerprint(column, shard, prompts, models)
+        fingerprint = column_fingerprint(column, shard, prompts, models)
         marker = build.marker(marker_folder(column.name), number)
         if marker and marker.fingerprint == fingerprint:
             build.record(marker.outputs, marker.sizes)
@@ -124,14 +124,14 @@ def import_column_shard(
 ) -> None:
     """Write one shard's tar of a column of prompts whose arrays are at hand, and its marker, as if it had been made."""
     shards = shard_manifest(build).shards
-    prompts = _prompts(build, shards[number])
+    prompts = shard_prompts(build, shards[number])
     file = f"columns/{column.name}/{shards[number].name}"
     with build.recording() as outputs, build.writing(file) as raw, tar_writer(raw) as tar:
         for key, row in prompts.items():
             member = io.BytesIO()
             write_npy(member, array_of(row[column.text or "simple"]))
             add_member(tar, f"{key}.npy", member.getvalue())
-    _mark(build, number, column, _fingerprint(column, shards[number], prompts, models), outputs, 0.0)
+    _mark(build, number, column, column_fingerprint(column, shards[number], prompts, models), outputs, 0.0)
 
 
 def _mark(
@@ -152,11 +152,11 @@ def _mark(
     build.write_marker(marker)
 
 
-def _prompts(build: Build, shard: ShardInfo) -> Prompts:
+def shard_prompts(build: Build, shard: ShardInfo) -> Prompts:
     """Keys and prompts of a shard, in order. They lie in the index, so that no shard is opened for them."""
     wanted: dict[str, Any] = {"columns": ["key", "simple", "complex"], "filters": [("shard", "=", shard.name)]}
     try:
-        with build.open("shards/index.parquet") as file:
+        with build.open_table("shards/index.parquet") as file:
             # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26).
             table = pq.read_table(file, use_threads=False, **wanted)
         table.validate(full=True)  # else text that is no UTF-8 is found much later
@@ -174,7 +174,7 @@ def _prompts(build: Build, shard: ShardInfo) -> Prompts:
     return prompts
 
 
-def _fingerprint(column: ColumnSpec, shard: ShardInfo, prompts: Prompts, models: Models) -> str:
+def column_fingerprint(column: ColumnSpec, shard: ShardInfo, prompts: Prompts, models: Models) -> str:
     """Of all that a column's tar follows from. A column of prompts follows from those alone, whatever the images."""
     read: Any = shard.sha256
     if column.text:

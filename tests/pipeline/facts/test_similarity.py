@@ -36,11 +36,11 @@ def test_vectors_have_length_one_and_do_not_depend_on_what_they_are_computed_wit
 
 def test_no_reference_and_no_package_mean_no_vectors(monkeypatch):
     monkeypatch.setattr(similarity, "_zip_file", lambda: None)
-    text_vectors.cache_clear()
+    similarity._loaded.cache_clear()
     assert text_vectors(None) is None
     assert text_vectors(PACKAGED) is None
     assert not installed(PACKAGED)
-    text_vectors.cache_clear()
+    similarity._loaded.cache_clear()
 
 
 def test_a_folder_without_a_model_is_one_sentence(tmp_path):
@@ -60,8 +60,8 @@ def test_an_archive_that_is_not_the_published_model_is_refused_and_leaves_nothin
                 file.writestr(name, text)
     monkeypatch.setattr(similarity, "_zip_file", lambda: archive)
     monkeypatch.setattr(similarity, "user_cache_path", lambda name: tmp_path / "cache")
-    text_vectors.cache_clear()
+    similarity._loaded.cache_clear()
     with pytest.raises(SurdError, match=r"facts\.similarity"):
         text_vectors(PACKAGED)
-    text_vectors.cache_clear()
+    similarity._loaded.cache_clear()
     assert list((tmp_path / "cache" / "text_encoders").iterdir()) == []

@@ -140,7 +140,9 @@ def test_a_batch_that_memory_does_not_hold_is_halved_and_one_picture_alone_is_a_
     monkeypatch.setattr(captioner, "_generate", short_of_memory)
     assert captioner.caption(pictures, **ASKED, prompts=prompts) == whole
     most = 0
-    with pytest.raises(SurdError, match=r"does not fit cpu with one picture; name a smaller model, or lower"):
+    with pytest.raises(
+        SurdError, match=r"does not fit into memory with a batch of one; name a smaller model, or lower caption"
+    ):
         captioner.caption(pictures, **ASKED, prompts=prompts)
 
 

@@ -1,14 +1,18 @@
 """A model is loaded once for all threads, and given up when its stages are over, if it is large."""
 
 import gc
+import json
+import subprocess
+import sys
 import threading
 import weakref
 
 import pytest
 
-from surd.pipeline.models import Models, _shelf, shelf
-from surd.pipeline.models.shelf import Shelf, weight
+from surd.pipeline.models import Models, shelf
+from surd.pipeline.models.shelf import SHELF, Shelf, weight
 from surd.schemas import load_config
+from tests.pipeline.models.test_safety_models import save_text
 from tests.pipeline.models.tiny_models import save_llm
 
 
@@ -21,12 +25,12 @@ def models(tmp_path):
 def test_a_large_model_whose_stages_are_over_is_given_up_and_a_small_one_stays(models, monkeypatch):
     gone, key = weakref.ref(models.llm), models._key("llm")
     models.unload(["llm"], [])
-    assert key in _shelf(), "reading a small one again would cost more than it holds"
+    assert key in SHELF, "reading a small one again would cost more than it holds"
     monkeypatch.setattr(shelf, "LARGE", weight(models.llm))
     models.unload(["llm"], ["embed_llm"])
-    assert key in _shelf(), "embed reads from the same model"
+    assert key in SHELF, "embed reads from the same model"
     models.unload(["llm", "captioner"], ["diffusion"])
-    assert key not in _shelf()
+    assert key not in SHELF
     gc.collect()
     assert gone() is None
 
@@ -54,9 +58,18 @@ def test_threads_that_need_a_model_at_once_load_it_once():
     assert len(loads) == 1 and len(set(map(id, found))) == 1
 
 
+def test_models_that_threads_need_at_once_are_loaded_one_after_the_other_and_each_once(tmp_path):
+    places = save_llm(tmp_path / "llm"), save_text(tmp_path / "text", "Bert"), save_text(tmp_path / "words", "Bert")
+    # In a new process: a model that another test has loaded would not be loaded again.
+    program = [sys.executable, "-m", "tests.pipeline.models.first_use", *map(str, places)]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == {"failed": [], "at once": 1, "loads": 5, "models": 5}
+
+
 def test_the_model_used_longest_ago_makes_room():
     held = Shelf()
-    for key in range(9):
+    for key in range(shelf._MOST + 1):
         held.get(key, object)
         held.get(0, object)
-    assert 0 in held and 1 not in held and 8 in held
+    assert 0 in held and 1 not in held and shelf._MOST in held

@@ -16,7 +16,7 @@ from surd.pipeline.inspection.summary import summarize
 from surd.schemas import SurdError
 from tests.pipeline.conftest import run_all
 from tests.pipeline.finished_sets import imported
-from tests.pipeline.runner.damage import MANIFEST, SELECT, SHARD, STATES, State, cut, document, half, table
+from tests.pipeline.runner.damage import MANIFEST, SELECT, SHARD, STATES, State, cut, document, half, scrambled, table
 
 CAPTIONS = "caption/part-00000.parquet"
 REMEDIES = ("surd verify", "surd build", "move it away", "move away", "move the folder away")
@@ -80,11 +80,21 @@ def test_no_command_ends_in_a_traceback_and_each_says_which_file_and_what_repair
     ("file", "harm"),
     [(SELECT, cut), (SELECT, table(half)), (MANIFEST, cut), (MANIFEST, document(shards=[], count=0)), (CAPTIONS, cut)],
 )
-def test_a_build_that_continues_over_a_damaged_file_names_it_and_touches_no_other(built, tmp_path, file, harm):
+def test_a_build_that_continues_makes_a_file_of_another_size_anew(built, tmp_path, file, harm):
+    root = tmp_path / "build"
+    shutil.copytree(built.root, root)
+    before = {path: path.read_bytes() for path in (*root.rglob("*.tar"), root / file)}
+    harm(root / file)
+    run_all(root, built.config)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("file", [SELECT, MANIFEST, CAPTIONS])
+def test_a_build_that_continues_over_a_damaged_file_names_it_and_touches_no_other(built, tmp_path, file):
     root = tmp_path / "build"
     shutil.copytree(built.root, root)
     before = {path: path.read_bytes() for path in root.rglob("*.tar")}
-    harm(root / file)
+    scrambled(root / file)
     stricter = built.config.model_copy(update={"correct": built.config.correct.model_copy(update={"tolerance": 0.5})})
     with pytest.raises(SurdError, match=f"{root}/{file} .*; .*surd (build|verify)"):
         summarize(Build(str(root)), run_all(root, stricter if file == CAPTIONS else built.config))

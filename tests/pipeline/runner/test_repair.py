@@ -150,6 +150,6 @@ def test_what_is_made_anew_with_other_bytes_beside_the_broken_file_is_described_
 
 def test_a_column_without_manifest_whose_tar_is_damaged_is_one_sentence(repairable):
     (repairable / "columns/clip-simple/manifest.json").unlink()
-    (repairable / FIRST).write_bytes(bytes(10240))
+    (repairable / FIRST).write_bytes(bytes((repairable / FIRST).stat().st_size))
     problem = mended(repairable)["columns/clip-simple/manifest.json"]
     assert problem and f"{FIRST} is damaged (its first sample has no array)" in problem

@@ -12,6 +12,7 @@ from surd.pipeline.build.folder import Build, part_tar
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.inspection.unusable import unusable_note
+from surd.pipeline.model_cache.outputs import forget
 from surd.pipeline.models import Models
 from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel
 from surd.pipeline.runner.fingerprint import inputs
@@ -19,6 +20,7 @@ from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.caption import caption
 from surd.schemas import Captioned, Cleaned, Pair, Reason, Safe, load_config
 from surd.schemas.shard_format.tar import add_member
+from tests.pipeline.models.stand_in import stand_in
 from tests.pipeline.models.tiny_captioners import save_captioner
 
 DOG = "A dog sits on a red mat."
@@ -84,8 +86,18 @@ class Scripted(CaptionModel):
 
 
 def captioned(build, captioner, **values):
-    models = type("Models", (), {"captioner": captioner})()
+    models = stand_in(captioner=captioner)
     return caption(build, 0, load_config({}, values), models)
+
+
+def test_what_the_captioner_said_of_a_picture_is_looked_up_and_forgotten_with_it(build):
+    model = Scripted(DOG)
+    models = stand_in(captioner=model)
+    rows = [caption(build, 0, load_config({}), models) for _ in range(2)]
+    assert rows[0] == rows[1] and len(model.sizes) == 2
+    picture = build.read_rows("fetch", 0, Pair)[0].sha256
+    forget(build.root, [picture])
+    assert caption(build, 0, load_config({}), models) == rows[0] and len(model.sizes) == 3
 
 
 def test_each_template_gives_captions_of_its_name(build):
