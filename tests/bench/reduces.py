@@ -157,7 +157,7 @@ def _share(what: str, number: int) -> float:
 
 def write_records(build: Build, records: Records, first: int = 0) -> None:
     """Rows of every stage before pack, miniatures and pictures, in partitions from ``first`` on; all are selected."""
-    for part, start in enumerate(range(first, records.count, PART), first // PART):
+    for part, start in enumerate(range(first, records.count, PART), -(-first // PART)):
         _write_part(build, part, records, np.arange(start, min(start + PART, records.count)))
     marker = Marker(stage="collect", part=0, parts=part + 1, fingerprint="", outputs={part_file("collect", 0): ""},
                     rows=records.count, seconds=0)  # fmt: skip
