@@ -51,9 +51,7 @@ def test_pack_stops_at_an_image_that_is_not_as_fetched_and_the_shards_stay(break
     whole = (breakable / TAR).read_bytes()
     (breakable / TAR).write_bytes(damage(whole))
     config = config_of(breakable, **{"pack.max_count": 3})
-    told = (
-        r"fetch/part-00000\.tar (is not as fetch wrote it: the image of \w{16} |has changed since its stage wrote)"
-    )
+    told = r"fetch/part-00000\.tar (is not as fetch wrote it: the image of \w{16} |has changed since its stage wrote)"
     with pytest.raises(SurdError, match=told):
         packed(breakable, config)
     assert files(breakable / "shards") == before
