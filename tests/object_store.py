@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 from moto.server import DomainDispatcherApplication, create_backend_app
+from s3fs import S3FileSystem
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 BUCKET = "bucket"
@@ -98,6 +99,7 @@ def serve_objects() -> Iterator[ObjectStore]:
 
     server = make_server("127.0.0.1", 0, counted, threaded=True, request_handler=_Quiet)
     store.url = f"http://127.0.0.1:{server.server_port}"
+    S3FileSystem.clear_instance_cache()  # it would lead to a server of before: the address is no part of its keys
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
