@@ -332,10 +332,11 @@ class Build:
 
         Not for files of this machine, nor for outputs of a stage.
         """
-        try:
-            self._fs.pipe_file(self._full(relative), data, mode="create" if create else "overwrite")
-        except FileExistsError:
-            return False
+        with self._errors(relative, writing=True):
+            try:
+                self._fs.pipe_file(self._full(relative), data, mode="create" if create else "overwrite")
+            except FileExistsError:
+                return False
         return True
 
     def read_many(self, files: Iterable[str]) -> list[bytes | OSError]:
