@@ -64,9 +64,9 @@ class Owner:
 
 def held(root: str, owner: Owner | None) -> SurdError:
     """The error of a second run on a build."""
-    who = f" ({owner.user} on {owner.host}, process {owner.pid}, since {owner.since})" if owner else ""
     return SurdError(
-        f"out is {root!r}: another run is working in that folder{who}; wait until it has ended, or use another folder"
+        f"out is {root!r}: another run is working in that folder{_who(owner)}; wait until it has ended, or use"
+        " another folder"
     )
 
 
@@ -120,10 +120,9 @@ class Lease:
 
     def _lost(self, numbers: list[int]) -> SurdError:
         owner = Owner.parse(_read(self._build, numbers[-1]) or b"") if numbers else None
-        who = f" ({owner.user} on {owner.host}, process {owner.pid}, since {owner.since})" if owner else ""
         return SurdError(
             f"out is {self._build.root!r}: this run gave no sign of life for {self._times.stopped:g} s, and another run"
-            f" has taken over{who}; run again when that has ended"
+            f" has taken over{_who(owner)}; run again when that has ended"
         )
 
 
@@ -184,6 +183,10 @@ def _watch(build: Build, number: int, times: LeaseTimes) -> None:
         if now != first:
             raise held(build.root, Owner.parse(now))
         time.sleep(times.look)
+
+
+def _who(owner: Owner | None) -> str:
+    return f" ({owner.user} on {owner.host}, process {owner.pid}, since {owner.since})" if owner else ""
 
 
 def _numbers(build: Build) -> list[int]:
