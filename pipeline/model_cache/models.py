@@ -94,15 +94,6 @@ class _CachedClip(Clip):
         items = [text_item(text) for text in texts]
         return np.stack([load_vector(value) for value in self._texts.outputs(items, compute)])
 
-    def _encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self._models.clip._encode_images(pixels)
-
-    def _tokens(self, texts: list[str]) -> tuple[dict[str, torch.Tensor], list[int]]:
-        return self._models.clip._tokens(texts)
-
-    def _encode_texts(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
-        return self._models.clip._encode_texts(tokens)
-
 
 class _CachedChat(ChatModel):
     """An LLM in process that is asked nothing twice."""

@@ -40,7 +40,38 @@ def load_clip(ref: str, device: str) -> Clip:
 
 
 class Clip(ABC):
-    """A pair of encoders, of images and of texts, whose vectors are compared."""
+    """Images and texts as vectors that are compared; see ``ClipEncoders`` and ``model_cache``."""
+
+    @property
+    @abstractmethod
+    def logit_scale(self) -> float:
+        """The factor between a difference of cosines and a difference of log odds."""
+
+    @abstractmethod
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """An image as ``embed_prepared`` takes it, [3, side, side]; any thread may do this ahead of the model."""
+
+    @abstractmethod
+    def embed_prepared(self, pixels: Sequence[torch.Tensor]) -> FloatArray:
+        """Images that went through ``prepare`` as unit vectors, [len(pixels), width] float32."""
+
+    @abstractmethod
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> FloatArray:
+        """Texts as unit vectors, [len(texts), width]. Text beyond the model's context is not seen."""
+
+    def embed_images(self, images: Sequence[Image.Image]) -> FloatArray:
+        """Images as unit vectors, [len(images), width] float32."""
+        return self.embed_prepared([self.prepare(image) for image in images])
+
+    def embed_distinct(self, texts: Sequence[str], batch_size: int) -> FloatArray:
+        """As ``embed_texts``, each distinct text encoded once, texts of like length together."""
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        row_of = {text: row for row, text in enumerate(distinct)}
+        return self.embed_texts(distinct, batch_size)[[row_of[text] for text in texts]]
+
+
+class ClipEncoders(Clip):
+    """A pair of encoders, of images and of texts."""
 
     def __init__(self, model: Any, device: str) -> None:
         self._model, self._device = model.to(device).eval(), device
@@ -48,12 +79,8 @@ class Clip(ABC):
 
     @property
     def logit_scale(self) -> float:
-        """The factor between a difference of cosines and a difference of log odds."""
+        """See Clip."""
         return float(self._model.logit_scale.detach().exp())
-
-    @abstractmethod
-    def prepare(self, image: Image.Image) -> torch.Tensor:
-        """An image as ``embed_prepared`` takes it, [3, side, side]; any thread may do this ahead of the model."""
 
     @abstractmethod
     def _encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -67,13 +94,9 @@ class Clip(ABC):
     def _encode_texts(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
         """[B, width] of tokens [B, length]."""
 
-    def embed_images(self, images: Sequence[Image.Image]) -> FloatArray:
-        """Images as unit vectors, [len(images), width] float32."""
-        return self.embed_prepared([self.prepare(image) for image in images])
-
     @torch.inference_mode()
     def embed_prepared(self, pixels: Sequence[torch.Tensor]) -> FloatArray:
-        """Images that went through ``prepare`` as unit vectors, [len(pixels), width] float32."""
+        """See Clip."""
 
         def compute(batch: Sequence[torch.Tensor]) -> FloatArray:
             return _unit(self._encode_images(torch.stack(list(batch)).to(self._device)))
@@ -82,7 +105,7 @@ class Clip(ABC):
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> FloatArray:
-        """Texts as unit vectors, [len(texts), width]. Text beyond the model's context is not seen.
+        """See Clip.
 
         Only texts of one padded length share a batch. Padding is masked, but with more of it sums are added up in
         another order: a text's last bits would depend on the longest text beside it.
@@ -106,14 +129,8 @@ class Clip(ABC):
         rows = [at for members in of_length.values() for at in members]
         return np.concatenate(vectors)[np.argsort(rows)]
 
-    def embed_distinct(self, texts: Sequence[str], batch_size: int) -> FloatArray:
-        """As ``embed_texts``, each distinct text encoded once, texts of like length together."""
-        distinct = sorted(set(texts), key=lambda text: (len(text), text))
-        row_of = {text: row for row, text in enumerate(distinct)}
-        return self.embed_texts(distinct, batch_size)[[row_of[text] for text in texts]]
 
-
-class OpenClip(Clip):
+class OpenClip(ClipEncoders):
     """Any open_clip model: a folder with ``open_clip_config.json``, a name with the tag or the file of its weights, or
     ``hf-hub:org/name``."""
 

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-from surd.pipeline.models.clip import Clip, middle
+from surd.pipeline.models.clip import ClipEncoders, middle
 from surd.pretrained.weights import load_weights
 
 #: Models with one vector an image and one a text, and a temperature.
 MODEL_TYPES = ("clip", "siglip", "siglip2", "chinese_clip", "altclip", "align", "metaclip_2")
 
 
-class TransformersClip(Clip):
+class TransformersClip(ClipEncoders):
     """A folder or hub id with the ``config.json`` of one of MODEL_TYPES."""
 
     def __init__(self, ref: str, device: str) -> None:

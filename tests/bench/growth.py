@@ -27,7 +27,7 @@ from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.model_cache.outputs import bytes_kept
 from surd.pipeline.models.captioner import Captioner
-from surd.pipeline.models.clip import Clip
+from surd.pipeline.models.clip import ClipEncoders
 from surd.pipeline.models.llm import LLM
 from surd.pipeline.models.nsfw import OpenNsfw
 from surd.pipeline.runner.plan import units
@@ -43,8 +43,8 @@ _TOLERANCE = 1e-5
 #: What is counted, and how many rows a call has, from its arguments after self.
 _CALLS: dict[str, tuple[type, str, Any]] = {
     "NSFW pictures": (OpenNsfw, "score", len),
-    "CLIP pictures": (Clip, "embed_prepared", len),
-    "CLIP texts": (Clip, "embed_texts", len),
+    "CLIP pictures": (ClipEncoders, "embed_prepared", len),
+    "CLIP texts": (ClipEncoders, "embed_texts", len),
     "captioned pictures": (Captioner, "caption", len),
     "LLM chats": (LLM, "replies", len),
     "VQA questions": (VqaModel, "probabilities", lambda images, questions: sum(map(len, questions))),
