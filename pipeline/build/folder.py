@@ -199,8 +199,6 @@ class Build:
         """
         fresh, before = f".{folder}.new", f".{folder}.old"
         self.put_back(folder)
-        self.remove(before)
-        self.remove(fresh)
         keep = keep or {}
         try:
             for new, old in keep.items():
@@ -212,10 +210,15 @@ class Build:
         self._swap(fresh, folder, before, {new for new, old in keep.items() if new == old})
 
     def put_back(self, folder: str) -> None:
-        """Where a kill has cut the swap of ``replacing`` in two, put the folder back that was to be replaced."""
-        before = f".{folder}.old"
+        """Where a kill has cut ``replacing`` short, put the folder back that was to be replaced, and nothing beside it.
+
+        Only while the build is held.
+        """
+        fresh, before = f".{folder}.new", f".{folder}.old"
         if self._local and self.exists(before) and not self.exists(folder):
             Path(self._full(before)).rename(self._full(folder))
+        self.remove(before)
+        self.remove(fresh)
 
     def _bring(self, file: str, to: str) -> None:
         """Give a file a second name in a folder that is to take the place of its own."""

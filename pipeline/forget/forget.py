@@ -20,6 +20,7 @@ from surd.pipeline.acquisition.tombstones import FORGOTTEN, Tombstones, plain_ho
 from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.open import open_build, recorded_config
+from surd.pipeline.build.scratch import FOLDER as SCRATCH
 from surd.pipeline.forget.find import INDEX, Found, find_records
 from surd.pipeline.forget.outputs import remove_outputs
 from surd.pipeline.forget.rows import remove_rows
@@ -234,15 +235,11 @@ def _config(build: Build, notes: list[str]) -> BuildConfig | None:
 
 def _remove_leftovers(build: Build) -> None:
     """What killed writers left, which may hold any record. Nobody else writes: the caller holds the lock."""
-    with suppress(_PutBack), build.replacing("shards"):  # puts back what a kill between two renames has moved away
-        raise _PutBack
+    build.put_back("shards")
+    build.remove(SCRATCH)
     for file in build.walk():
         if _LEFTOVER.fullmatch(file):
             build.remove(file)
-
-
-class _PutBack(Exception):
-    """Ends a replacement that is not wanted."""
 
 
 def _make_report(build: Build, config: BuildConfig | None, notes: list[str]) -> None:

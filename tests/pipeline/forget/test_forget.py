@@ -83,6 +83,14 @@ def test_nothing_is_left_of_a_record_and_all_others_are_as_they_were(build, samp
     assert b"11 images" in after["README.md"] and "report.html" in after
 
 
+def test_what_killed_runs_left_goes_too(build, sample, breakable):
+    for folder in (".scratch/dedup", ".shards.new", ".shards.old"):
+        (breakable / folder).mkdir(parents=True)
+        (breakable / folder / "documents").write_text(sample.prompt)
+    run(build, sample.key)
+    assert left(build) == [] and not any(sample.prompt.encode() in data for data in files(breakable).values())
+
+
 def test_its_row_stays_in_every_stage_rejected_and_without_content(build, sample):
     counts = {stage.name: build.read_table(part_file(stage.name, 0)).num_rows for stage in ROW_STAGES}
     run(build, sample.key)
