@@ -13,10 +13,10 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
+from surd.flows.devices import gpu_roles
 from surd.pipeline.models import Models
 from surd.pipeline.stages import Stage
 from surd.schemas import BuildConfig
-from surd.schemas.model_ref import server_ref
 
 GPU = "surd-gpu"
 LEASE = 60  # seconds until the slot of a killed build is free; the least that Prefect takes
@@ -45,5 +45,4 @@ def _exists(client: SyncPrefectClient, limit: str) -> bool:
 def uses_gpu(stage: Stage, config: BuildConfig) -> bool:
     """Whether a model of the stage is on a GPU of this machine; one behind a server is not."""
     models = Models(config.models)
-    own = [role for role in stage.roles(config) if not server_ref(config.models.ref(role))]
-    return any(models.device_of(role).startswith("cuda") for role in own)
+    return any(models.device_of(role).startswith("cuda") for role in gpu_roles(config, stage.name))
