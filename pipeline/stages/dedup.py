@@ -5,8 +5,8 @@ one with most pixels, then most bytes, then the smallest key. Clusters are made 
 three steps, each among the rows that the one before left: same bytes, same picture (resized, recompressed, lightly
 cropped, on request mirrored), almost the same prompt.
 
-Rows lie in tables on disk from the first step to the last (see ``pipeline/tables.py``), so that memory stays
-about the same however many there are; ``make bench-reduces`` measures it.
+Rows lie in tables on disk from the first step to the last (see ``pipeline/tables.py``), so that memory grows far
+slower than their number; ``python -m tests.bench.reduces`` measures it.
 """
 
 from __future__ import annotations
