@@ -20,7 +20,7 @@ TOP = {
 }
 LEAVES = {"rejection", "untrusted_json", "batching", "tables"}
 LIBRARIES = {"images", "metadata", "deduplication", "models", "prompts", "facts", "sentences", "net", *LEAVES}
-STAGE = LIBRARIES | {"build", "model_cache", "report", "selection", "acquisition", "dataset", "sources"}
+STAGE = LIBRARIES | {"build", "decisions", "model_cache", "report", "selection", "acquisition", "dataset", "sources"}
 PIPELINE = {
     "rejection": set(),
     "untrusted_json": set(),
@@ -35,15 +35,16 @@ PIPELINE = {
     "facts": {"models", "prompts"},
     "sentences": {"models", "prompts", "facts", "untrusted_json"},
     "build": {"tables"},
+    "decisions": {"build"},
     "model_cache": {"build", "models"},
     "report": {"build", "models", "net"},
-    "selection": {"build", "deduplication"},
+    "selection": {"build", "decisions", "deduplication"},
     "acquisition": {"build", "net", "images", "metadata", *LEAVES},
     "dataset": {"build", "images", "models", *LEAVES},
     "demo": {"models", "facts", "untrusted_json"},
     "sources": {"net", "metadata", "demo", *LEAVES},
     "stages": STAGE,
-    "runner": {"stages", "build", "facts", "models", "dataset", "sources", "net"},
+    "runner": {"stages", "build", "decisions", "facts", "models", "dataset", "sources", "net"},
     "inspection": {"runner", "stages", "dataset", "build", "model_cache", "models", "net"},
     "forget": {
         "runner",
@@ -53,6 +54,7 @@ PIPELINE = {
         "deduplication",
         "selection",
         "build",
+        "decisions",
         "models",
         "model_cache",
         *LEAVES,
