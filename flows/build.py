@@ -16,6 +16,7 @@ from surd.flows.listener import SILENT, Listener
 from surd.flows.run_stage import run_stage, unit_runner
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.lock import exclusive
+from surd.pipeline.decisions.log import fold
 from surd.pipeline.forget.forget import finish_forgetting
 from surd.pipeline.inspection.nothing_kept import check_kept
 from surd.pipeline.inspection.summary import summarize
@@ -174,6 +175,7 @@ def _build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
     outcomes: list[Outcome] = []
     with exclusive(build) as check, unit_runner(config) as runner:
         finish_forgetting(build)
+        fold(build)
         record = build_record(request)
         fold_ledgers(build)
         check_models(config, build)

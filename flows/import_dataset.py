@@ -12,6 +12,7 @@ from surd.flows.listener import Listener, StageSummary
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.lock import exclusive
 from surd.pipeline.dataset.columns.spec import shard_manifest
+from surd.pipeline.decisions.log import fold
 from surd.pipeline.forget.forget import finish_forgetting
 from surd.pipeline.imports.rows import write_imported_rows
 from surd.pipeline.imports.vectors import import_vectors, source_of, vector_files
@@ -61,6 +62,7 @@ def _import(
 ) -> dict[str, Any]:
     build, config = planner.build, planner.config
     finish_forgetting(build)
+    fold(build)
     record = build_record(request)
     outcomes = [*_run("collect", planner, listener)]
     build.write_json("build.json", record)

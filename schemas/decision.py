@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 #: Characters of a reason and of a sentence. A line stays short enough to be written at once.
 MAX_REASON, MAX_SENTENCE = 500, 2000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class DecisionVerdict(StrEnum):
@@ -39,10 +41,8 @@ class Decision(BaseModel):
     @field_validator("reason", "simple")
     @classmethod
     def _plain_text(cls, text: str | None) -> str | None:
-        """On one line, and such that any encoding can write it; None of one that says nothing."""
-        if text is None:
-            return None
-        return " ".join(text.encode("utf-8", "replace").decode().replace("\0", " ").split()) or None
+        """On one line, without control characters, which no caption may have; None of one that says nothing."""
+        return " ".join(_CONTROL.sub(" ", text).split()) or None if text else None
 
     @model_validator(mode="after")
     def _has_what_its_verdict_needs(self) -> Self:

@@ -210,12 +210,40 @@ class Corrected(Row):
 class Selected(Row):
     """The final verdict (stage *select*)."""
 
+    only_if_measured: ClassVar[tuple[str, ...]] = ("by_hand", "simple")
+
     clip_simple: float | None = None
     clip_complex: float | None = None
     cluster: str | None = Field(
         default=None, description="Key of the sample that stands for all of its like; null without semantic dedup."
     )
     similarity: float | None = Field(default=None, description="Cosine of this image and that sample's image.")
+    by_hand: str | None = Field(
+        default=None, description="What a person decided of it: reject, approve, keep, edit; null: nothing."
+    )
+    simple: str | None = Field(
+        default=None, description="The simple prompt that a person wrote; it has no score. Null: that of correct."
+    )
+
+    def applied(self, corrected: Corrected) -> Corrected:
+        """The row of correct with the sentence that a person wrote, if one did; the former one is ``before``.
+
+        Its other captions stay as they were.
+        """
+        if self.simple is None:
+            return corrected
+        return corrected.model_copy(
+            update={
+                "simple": self.simple,
+                "method": "hand",
+                "before": corrected.simple,
+                "repairs": None,
+                "worded_from": None,
+                "clip_simple": None,
+                "text_simple": None,
+                "simple_embedding": None,
+            }
+        )
 
 
 class Caption(BaseModel):
@@ -239,7 +267,7 @@ class Sample(BaseModel):
     key: str
     simple: str
     complex: str
-    method: str = Field(description="Where the simple prompt came from: caption, rewrite, fusion or imported.")
+    method: str = Field(description="Where the simple prompt came from: caption, rewrite, fusion, hand or imported.")
     clip_simple: float | None = Field(default=None, description="Null: not measured.")
     clip_complex: float | None = Field(default=None, description="Null: not measured.")
     sha256: str

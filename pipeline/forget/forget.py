@@ -21,13 +21,16 @@ from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.build.scratch import FOLDER as SCRATCH
+from surd.pipeline.decisions.in_force import in_force
+from surd.pipeline.decisions.log import remove as remove_decisions
 from surd.pipeline.forget.find import INDEX, Found, find_records
 from surd.pipeline.forget.outputs import remove_outputs
 from surd.pipeline.forget.rows import remove_rows
 from surd.pipeline.forget.samples import remove_samples, shards_of
 from surd.pipeline.models import Models
+from surd.pipeline.runner.plan import Planner
 from surd.pipeline.runner.run_unit import run_unit
-from surd.pipeline.stages import BY_NAME
+from surd.pipeline.stages import BY_NAME, STAGES
 from surd.schemas import BuildConfig, SurdError, Tombstone
 
 PENDING = ".forgetting.json"  # a removal that is under way
@@ -147,10 +150,34 @@ def _remove(build: Build, pending: _Pending) -> tuple[Counter[str], list[str]]:
     removed = remove_rows(build, keys, tombstones, config.fetch if config else None)
     models = Models(config.models) if config else None
     removed += remove_samples(build, keys, models, everywhere=pending.everywhere)
+    removed["decisions"] = _remove_decisions(build, keys, config)
     if pending.report:
         _make_report(build, config, notes)
     build.remove(PENDING)
     return removed, notes
+
+
+def _remove_decisions(build: Build, keys: set[str], config: BuildConfig | None) -> int:
+    """Remove what persons decided about the records. The stages that obeyed it have nothing to redo: the records'
+    rows say nothing of it any more."""
+    before = _fingerprints(build, config) if keys & in_force(build).keys() else {}
+    removed = remove_decisions(build, keys)
+    after = _fingerprints(build, config) if before else {}
+    for stage, fingerprint in after.items():
+        marker = build.marker(stage, 0)
+        if marker and fingerprint != before.get(stage) and marker.fingerprint == before.get(stage):
+            build.write_marker(marker.model_copy(update={"fingerprint": fingerprint}))
+    return removed
+
+
+def _fingerprints(build: Build, config: BuildConfig | None) -> dict[str, str]:
+    """Of the stages that obey decisions; without those that cannot be planned: they are not done."""
+    found: dict[str, str] = {}
+    for stage in STAGES:
+        if config and stage.decisions:
+            with suppress(SurdError):
+                found[stage.name] = Planner(build, config).fingerprint(stage, 0)
+    return found
 
 
 def _rules(request: RemovalRequest, known: Tombstones) -> list[tuple[str, list[Tombstone]]]:

@@ -1,6 +1,7 @@
 """Writes the curation rows and markers of an imported dataset.
 
-Nothing is judged or computed: every record whose image decodes is kept with the prompts and scores it came with. So an
+Nothing is judged or computed: every record whose image decodes is kept with the prompts and scores it came with, unless
+a person decided otherwise. So an
 imported dataset is a build like any other: pack makes its shards, ``surd inspect`` shows a record, ``surd report``
 makes its page, ``surd verify --repair`` rebuilds a shard from the fetched bytes.
 """
@@ -14,7 +15,7 @@ from typing import Any
 from surd.pipeline import untrusted_json
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.reader import CAPTIONS_FIELD
-from surd.pipeline.selection.choose import SELECTION, Selection
+from surd.pipeline.selection.choose import SELECTION, Selection, obeying
 from surd.pipeline.sources.curated import exported_sample
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import Calibration, Corrected, Decoded, Marker, Pair, Row, Selected, SelectionRule, SourceRecord
@@ -38,6 +39,8 @@ def write_imported_rows(build: Build) -> None:
         for stage in CURATION:
             assert stage.row is not None, "a stage between decode and pack has rows"
             rows = [_row(stage.row, decoded, fields) for decoded, fields in zip(decodings, imported, strict=True)]
+            if stage.row is Selected:
+                rows = obeying(build, rows)  # type: ignore[assignment, arg-type]
             with build.recording() as written:
                 build.write_rows(stage.name, part, stage.row, rows)
             outputs[stage.name].append(written)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -57,13 +57,14 @@ READS: dict[str, type[BaseModel]] = {
 
 
 def read_records(build: Build, part: int) -> Iterator[Record]:
-    """The records of one partition, in the order they were collected."""
+    """The records of one partition, in the order they were collected, with the sentences that persons wrote."""
     by_stage = {stage: {row.key: row for row in read_rows(build, stage, part, model)} for stage, model in READS.items()}  # type: ignore[attr-defined]
     for stage, rows in by_stage.items():
         if rows.keys() != by_stage["collect"].keys():
             raise DamagedFile(build, part_file(stage, part), "has other rows than were collected")
     for key in by_stage["collect"]:
-        yield Record(*(rows[key] for rows in by_stage.values()))  # type: ignore[arg-type]
+        record = Record(*(rows[key] for rows in by_stage.values()))  # type: ignore[arg-type]
+        yield replace(record, corrected=record.verdict.applied(record.corrected))
 
 
 def read_qualities(build: Build, part: int, kept: set[str]) -> dict[str, list[float]]:

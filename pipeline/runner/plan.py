@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from surd.pipeline.build.damage import DamagedFile, explaining_faults, unfinished
 from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.build.ledger import Ledger
 from surd.pipeline.build.rewritten import read_rewritten
 from surd.pipeline.dataset.columns.spec import column_folders, marker_folder, shard_manifest
+from surd.pipeline.decisions.in_force import decided, in_force
 from surd.pipeline.models import Models
 from surd.pipeline.runner.fingerprint import basis_of, digest, inputs
 from surd.pipeline.stages import BY_NAME, STAGES, Stage
@@ -107,7 +109,7 @@ class Planner:
         """What of a stage is done, and what is to be run. Raises SurdError where it cannot be known."""
         self.check()
         with explaining_faults(self.build):
-            basis, fingerprint = basis_of(stage, self.config, self._models), ""
+            basis, fingerprint = self._basis(stage), ""
             ledger, count = self._ledger(stage.name), self.units(stage)
             plan = StagePlan(done={}, tasks=[])
             for unit in range(count):
@@ -127,7 +129,7 @@ class Planner:
 
     def fingerprint(self, stage: Stage, unit: int) -> str:
         """Of one unit of a stage. Of all of them, ``plan`` is faster."""
-        return digest(basis_of(stage, self.config, self._models), self._inputs(stage, unit))
+        return digest(self._basis(stage), self._inputs(stage, unit))
 
     def units(self, stage: Stage) -> int:
         """How many units a stage has."""
@@ -142,6 +144,13 @@ class Planner:
         self._ledgers[stage.name] = self.build.fold_ledger(stage.name)
         self._outputs.pop(stage.name, None)
         self._units.clear()
+
+    def _basis(self, stage: Stage) -> dict[str, Any]:
+        """What decides the outcome of all units alike; what persons decided is read when the stage's turn has come."""
+        basis = basis_of(stage, self.config, self._models)
+        if stage.decisions and (decisions := decided(in_force(self.build), stage.decisions)):
+            basis["decisions"] = decisions
+        return basis
 
     def _ledger(self, stage: str) -> Ledger:
         if stage not in self._ledgers:

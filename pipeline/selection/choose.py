@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.part_columns import FloatArray, read_columns, read_embeddings
-from surd.pipeline.deduplication.semantic import find_semantic_duplicates
+from surd.pipeline.decisions.in_force import InForce, in_force, latest_keeps
+from surd.pipeline.deduplication.semantic import Duplicate, find_semantic_duplicates
 from surd.pipeline.selection.calibration import calibrate
-from surd.schemas import Calibration, Reason, Row, Selected, SelectionRule, Threshold
+from surd.schemas import Calibration, Decision, Reason, Row, Selected, SelectionRule, Status, Threshold
 from surd.schemas.config import SelectConfig
 
+#: What a row says of whatever a person decided.
+BY_HAND = "decided by hand"
+#: Verdicts of scores, which a person may overrule: of no others, such as those on safety, damage and takedowns. A
+#: sentence written by hand also takes the place of one that could not be made.
+OVERRULED = (Reason.MISMATCH,)
+OVERRULED_BY_EDIT = (Reason.MISMATCH, Reason.NO_CANDIDATE)
 SELECTION, CALIBRATION = "selection.parquet", "calibration.json"
 _SCORES = ("clip_simple", "clip_complex")
 
@@ -41,8 +50,10 @@ class Selection:
 def choose(build: Build, settings: SelectConfig, clip: str) -> Selection:
     """Apply ``settings`` to a build's scores; writes nothing. ``clip`` names the model the scores came from.
 
-    Thresholds come first; then samples that pass them are rejected when they are too close to a better one.
+    What persons decided comes first, then thresholds; then samples that pass them are rejected when they are too close
+    to a better one.
     """
+    holds = in_force(build)
     rates = {"simple": settings.false_match_rate_simple, "complex": settings.false_match_rate_complex}
     calibration = calibrate(build, rates, clip)
     rule = SelectionRule(
@@ -52,12 +63,21 @@ def choose(build: Build, settings: SelectConfig, clip: str) -> Selection:
     )
     columns = [*Row.model_fields, *_SCORES]
     rows = [
-        [_decide(Selected(**row), rule.thresholds) for row in read_columns(build, "correct", part, columns).to_pylist()]
+        [
+            _decide(Selected(**row), rule.thresholds, holds.get(row["key"]))
+            for row in read_columns(build, "correct", part, columns).to_pylist()
+        ]
         for part in range(build.part_count())
     ]
     if settings.max_similarity is not None:
-        rows = _one_of_each(build, rows, settings.max_similarity)
+        rows = _one_of_each(build, rows, settings.max_similarity, holds)
     return Selection(rows, rule, calibration)
+
+
+def obeying(build: Build, rows: list[Selected]) -> list[Selected]:
+    """Rows of a build that selects nothing, as persons decided about them."""
+    holds = in_force(build)
+    return [_decide(row, [], holds.get(row.key)) for row in rows]
 
 
 def _thresholds(settings: SelectConfig, calibration: Calibration) -> list[Threshold]:
@@ -73,19 +93,58 @@ def _thresholds(settings: SelectConfig, calibration: Calibration) -> list[Thresh
     return thresholds
 
 
-def _decide(row: Selected, thresholds: list[Threshold]) -> Selected:
-    if row.kept:
-        for threshold in thresholds:
-            if why := threshold.unmet(getattr(row, threshold.column)):
-                return row.reject("select", Reason.BELOW_THRESHOLD, why)
-    return row
+def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None) -> Selected:
+    reasons = (each.unmet(getattr(row, each.column)) for each in thresholds) if row.kept else ()
+    why = next(filter(None, reasons), None)
+    if hand and hand.reject:
+        return _rejected_by_hand(row, hand.reject)
+    if hand and hand.keeps:
+        return _kept_by_hand(row, hand, why)
+    if hand and row.kept:
+        row = row.model_copy(update={"by_hand": ", ".join(hand.verdicts)})
+    return row.reject("select", Reason.BELOW_THRESHOLD, why) if why else row
 
 
-def _one_of_each(build: Build, rows: list[list[Selected]], most: float) -> list[list[Selected]]:
-    """Of samples whose images are closer than ``most``, keep the best fit to its simple prompt, then the least key."""
+def _rejected_by_hand(row: Selected, decision: Decision) -> Selected:
+    if not row.kept:  # by a stage before: that reason is the more telling one
+        return row
+    words = f"{BY_HAND}: {decision.reason}" if decision.reason else BY_HAND
+    return row.model_copy(update={"by_hand": "reject"}).reject("select", Reason.REJECTED_BY_HAND, words)
+
+
+def _kept_by_hand(row: Selected, hand: InForce, unmet: str | None) -> Selected:
+    """A row that somebody approved, or whose sentence somebody wrote: kept unless a reason says that it must not be."""
+    verdicts = ", ".join(hand.verdicts)
+    if not row.kept and row.reason not in (OVERRULED_BY_EDIT if hand.edit else OVERRULED):
+        said = f"{row.detail or (row.reason and row.reason.meaning)}; {verdicts} by hand does not undo this"
+        return row.model_copy(update={"detail": said[:500]})
+    because = unmet or (f"{row.reason}: {row.detail or row.reason.meaning}" if row.reason else None)
+    update: dict[str, Any] = {
+        "status": Status.KEPT,
+        "reason": None,
+        "rejected_by": None,
+        "detail": (f"{BY_HAND}: kept though {because}" if because else BY_HAND)[:500],
+        "by_hand": verdicts,
+    }
+    if hand.edit:
+        update |= {"simple": hand.edit.simple, "clip_simple": None}
+    return row.model_copy(update=update)
+
+
+def _one_of_each(
+    build: Build, rows: list[list[Selected]], most: float, holds: Mapping[str, InForce]
+) -> list[list[Selected]]:
+    """Of samples whose images are closer than ``most``, keep the best fit to its simple prompt, then the least key.
+
+    One that a person wants to keep of its cluster comes before all others, and the rest of that cluster goes. One that
+    was approved stays, and so do those beside it.
+    """
     kept = [row for of_part in rows for row in of_part if row.kept]
     keys = [row.key for row in sorted(kept, key=lambda row: (-(row.clip_simple or 0.0), row.key))]
-    duplicates = find_semantic_duplicates(keys, _images(build, keys), most) if keys else {}
+    vectors = _images(build, keys) if keys else None
+    duplicates = find_semantic_duplicates(keys, vectors, most) if vectors is not None else {}
+    if vectors is not None and (first := [key for key in latest_keeps(holds) if key in set(keys)]):
+        duplicates = _swapped(keys, vectors, most, first, duplicates)
 
     def decide(row: Selected) -> Selected:
         if not row.kept:
@@ -94,10 +153,31 @@ def _one_of_each(build: Build, rows: list[list[Selected]], most: float) -> list[
             return row.model_copy(update={"cluster": row.key})
         other = duplicates[row.key]
         row = row.model_copy(update={"cluster": other.key, "similarity": other.similarity})
-        detail = f"cosine {other.similarity:.3f} with the image of {other.key}, which is kept, is over {most:g}"
+        if (hand := holds.get(row.key)) and hand.keeps:
+            return row
+        by_hand = f" ({BY_HAND})" if other.key in holds and holds[other.key].keep is not None else ""
+        near = f"cosine {other.similarity:.3f} with the image of {other.key}"
+        detail = f"{near}, which is kept{by_hand}, is over {most:g}"
         return row.reject("select", Reason.DUPLICATE_SEMANTIC, detail)
 
     return [[decide(row) for row in of_part] for of_part in rows]
+
+
+def _swapped(
+    keys: list[str], vectors: FloatArray, most: float, first: list[str], before: Mapping[str, Duplicate]
+) -> dict[str, Duplicate]:
+    """The duplicates where the records ``first`` come before all others. What was in the cluster of one of them
+    ``before`` goes with it, also where only the row that stood for it was close enough."""
+    at = {key: row for row, key in enumerate(keys)}
+    order = [*first, *(key for key in keys if key not in set(first))]
+    after = find_semantic_duplicates(order, vectors[[at[key] for key in order]], most)
+    cluster_of = {key: before[key].key if key in before else key for key in keys}
+    stays = {cluster_of[key]: key for key in reversed(first) if key not in after}
+    for key in keys:
+        other = stays.get(cluster_of[key])
+        if other and key != other and key not in after:
+            after[key] = Duplicate(other, float(vectors[at[key]] @ vectors[at[other]]))
+    return after
 
 
 def _images(build: Build, keys: list[str]) -> FloatArray:

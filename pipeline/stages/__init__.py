@@ -49,7 +49,7 @@ class Stage:
     other. ``data_files`` lie below ``pipeline/``; where a config field stands before one (``correct.lexicon:...``),
     the user's file named there takes its place. ``witness_roles``: further models, where ``correct.witnesses`` has
     them. ``safety_models``: it depends on the files of the safety classifiers. ``also``: what it depends on besides in
-    some builds.
+    some builds. ``decisions``: the verdicts of persons (``decisions.jsonl``) that it obeys.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Stage:
     config_fields: tuple[str, ...]
     data_files: tuple[str, ...] = ()
     safety_models: bool = False
+    decisions: tuple[str, ...] = ()
     finishes: bool = False
 
     def roles(self, config: BuildConfig) -> tuple[str, ...]:
@@ -138,6 +139,7 @@ STAGES: tuple[Stage, ...] = (
         row=Deduped,
         reads=("collect", "fetch", "decode", "clean"),
         config_fields=("dedup",),
+        decisions=("keep",),
     ),
     Stage(
         name="safety",
@@ -210,6 +212,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("clean", "score", "correct"),
         model_roles=("clip",),
         config_fields=("select",),
+        decisions=("reject", "approve", "keep", "edit"),
     ),
     Stage(
         name="pack",

@@ -1,9 +1,9 @@
 """Stage dedup: clusters of the same picture or prompt over all partitions, of which the best row stays.
 
 Bytes that come under five unlike prompts are a placeholder, of which none stays. Of other clusters the best row is the
-one with most pixels, then most bytes, then the smallest key. Clusters are made in
-three steps, each among the rows that the one before left: same bytes, same picture (resized, recompressed, lightly
-cropped, on request mirrored), almost the same prompt.
+one with most pixels, then most bytes, then the smallest key, or the one that a person wants to keep. Clusters are
+made in three steps, each among the rows that the one before left: same bytes, same picture (resized, recompressed,
+lightly cropped, on request mirrored), almost the same prompt.
 
 Rows lie in tables on disk from the first step to the last (see ``pipeline/tables.py``), so that memory grows far
 slower than their number; ``python -m tests.bench.reduces`` measures it.
@@ -23,6 +23,8 @@ from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build, part_file, part_miniatures
 from surd.pipeline.build.part_columns import read_columns
 from surd.pipeline.build.scratch import scratch
+from surd.pipeline.decisions.in_force import in_force, latest_keeps
+from surd.pipeline.deduplication.by_hand import swap_by_hand
 from surd.pipeline.deduplication.minhash import PromptTable, prompt_set
 from surd.pipeline.deduplication.near_duplicates import Likeness, MiniatureFile, find_near_duplicates
 from surd.pipeline.deduplication.placeholders import ENOUGH, REPEATS, unlike_prompts
@@ -63,10 +65,11 @@ def dedup(build: Build, config: BuildConfig, models: Models) -> Iterator[list[De
         placeholders = _placeholders(build, tables)
         _rank(tables, placeholders)
         _find_images(build, tables, settings)
+        swap_by_hand(tables, latest_keeps(in_force(build)))
         _find_prompts(build, tables, settings)
         tables.make(
             "verdicts",
-            """SELECT c.part, c.place, i.image, i.distance, i.difference, i.flipped,
+            """SELECT c.part, c.place, i.image, i.distance, i.difference, i.flipped, i.same_bytes, i.by_hand,
                       p.representative, p.similarity, p.over_limit
                FROM candidates c LEFT JOIN images i ON i.rank = c.rank LEFT JOIN same_prompt p ON p.rank = c.rank
                ORDER BY c.part, c.place""",
@@ -175,7 +178,7 @@ def _rank(tables: Tables, placeholders: dict[str, list[str]]) -> None:
 
 
 def _find_images(build: Build, tables: Tables, settings: DedupConfig) -> None:
-    """Table ``images``: rank of every row whose picture is that of a better row, with the key of the one that stays.
+    """Table ``images_found``: rank of every row whose picture is that of a better row, and the key of that one.
 
     ``distance`` is null where the bytes are the same.
     """
@@ -188,7 +191,7 @@ def _find_images(build: Build, tables: Tables, settings: DedupConfig) -> None:
                     alike.add({"number": number, "stays": stays, **likeness})
             tables.file("miniatures").unlink()
     tables.make(
-        "images",
+        "images_found",
         """SELECT c.rank, coalesce(s.key, p.key) AS image,
                   CASE WHEN c.rank = c.best THEN a.distance END AS distance,
                   CASE WHEN c.rank = c.best THEN a.difference END AS difference, a.flipped
@@ -216,8 +219,9 @@ def _find_prompts(build: Build, tables: Tables, settings: DedupConfig) -> None:
     """
     tables.make(
         "left_over",
-        """SELECT row_number() OVER (ORDER BY rank) - 1 AS "row", rank, key, part, place
-           FROM candidates ANTI JOIN images USING (rank)""",
+        """SELECT row_number() OVER (ORDER BY h.turn NULLS LAST, c.rank) - 1 AS "row", c.rank, c.key, c.part, c.place
+           FROM candidates c ANTI JOIN images i ON i.rank = c.rank LEFT JOIN chosen h ON h.key = c.key
+           ORDER BY h.turn NULLS LAST, c.rank""",
     )
     with Documents(tables.file("sets")) as sets:
         prompts = PromptTable(tables, sets)
@@ -255,9 +259,14 @@ def _decide(row: Row, verdict: dict[str, Any], settings: DedupConfig) -> Deduped
         return deduped
     if image := verdict["image"]:
         columns: dict[str, Any] = {"cluster": image}
-        if verdict["distance"] is None:
+        rule = f"{image} stays, decided by hand" if verdict["by_hand"] else _RULE
+        if verdict["same_bytes"]:
             return deduped.model_copy(update=columns).reject(
-                "dedup", Reason.DUPLICATE_BYTES, f"same bytes as a copy of {image}; {_RULE}"
+                "dedup", Reason.DUPLICATE_BYTES, f"same bytes as a copy of {image}; {rule}"
+            )
+        if verdict["by_hand"]:
+            return deduped.model_copy(update=columns).reject(
+                "dedup", Reason.DUPLICATE_IMAGE, f"copy of {image} or of a copy of it; {rule}"
             )
         likeness = Likeness(verdict["distance"], verdict["difference"], verdict["flipped"])
         columns |= {"distance": likeness.distance, "difference": likeness.difference}
@@ -265,7 +274,7 @@ def _decide(row: Row, verdict: dict[str, Any], settings: DedupConfig) -> Deduped
             "dedup",
             Reason.DUPLICATE_IMAGE,
             f"{'mirrored ' if likeness.flipped else ''}copy of {image}: {likeness.distance} bits of the hash and "
-            f"{likeness.difference:g} levels of colour apart; {_RULE}",
+            f"{likeness.difference:g} levels of colour apart; {rule}",
         )
     columns = {"cluster": row.key}
     if representative := verdict["representative"]:
