@@ -12,6 +12,7 @@ from rich.table import Table
 
 from surd.flows.cli import columns as columns_cli
 from surd.flows.cli import dataset as dataset_cli
+from surd.flows.cli import decide as decide_cli
 from surd.flows.cli import facts as facts_cli
 from surd.flows.cli import forget as forget_cli
 from surd.flows.cli.dataset import OVERWRITE_HELP
@@ -251,6 +252,8 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
 
 app.add_typer(columns_cli.app, name="columns")
 app.command()(dataset_cli.verify)
+app.command()(decide_cli.decide)
+app.command()(decide_cli.review)
 app.command()(forget_cli.forget)
 app.command()(dataset_cli.export)
 app.command("import")(dataset_cli.import_)

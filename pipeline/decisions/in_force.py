@@ -1,7 +1,7 @@
 """Which decisions a run obeys.
 
-Approve, edit and keep of one record add up: a person picks the twin, then corrects its sentence. Reject and withdraw end
-what was decided about it before.
+Approve, edit and keep of one record add up: a person picks the twin, then corrects its sentence. Reject and withdraw
+end what was decided about it before.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import Any
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.decisions.log import read_log
-from surd.schemas import Decision
+from surd.schemas import Decision, Reason
 from surd.schemas.decision import DecisionVerdict
+
+#: Verdicts of scores, which a person who looked may overrule: of no others, such as those on safety, damage, takedowns.
+_BY_SCORE = (Reason.MISMATCH, Reason.BELOW_THRESHOLD, Reason.DUPLICATE_SEMANTIC)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ def combined(decisions: Iterable[Decision]) -> dict[str, InForce]:
             case DecisionVerdict.KEEP:
                 holds[one.key] = replace(before, reject=None, keep=number)
     return holds
+
+
+def is_overruled(reason: Reason, *, edit: bool) -> bool:
+    """Whether a record that was rejected so is kept if somebody approves it, or (``edit``) writes its sentence."""
+    return reason in _BY_SCORE or (edit and reason is Reason.NO_CANDIDATE)
 
 
 def latest_keeps(holds: Mapping[str, InForce]) -> list[str]:

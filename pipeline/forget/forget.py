@@ -23,6 +23,7 @@ from surd.pipeline.build.open import open_build, recorded_config
 from surd.pipeline.build.scratch import FOLDER as SCRATCH
 from surd.pipeline.decisions.in_force import in_force
 from surd.pipeline.decisions.log import remove as remove_decisions
+from surd.pipeline.decisions.review import forget_reviews
 from surd.pipeline.forget.find import INDEX, Found, find_records
 from surd.pipeline.forget.outputs import remove_outputs
 from surd.pipeline.forget.rows import remove_rows
@@ -151,6 +152,7 @@ def _remove(build: Build, pending: _Pending) -> tuple[Counter[str], list[str]]:
     models = Models(config.models) if config else None
     removed += remove_samples(build, keys, models, everywhere=pending.everywhere)
     removed["decisions"] = _remove_decisions(build, keys, config)
+    removed["reviews"] = forget_reviews(build, keys)
     if pending.report:
         _make_report(build, config, notes)
     build.remove(PENDING)

@@ -87,6 +87,7 @@ def entry_of(record: Record, thumbnail: str | None) -> dict[str, object]:
         "key": source.key,
         "reason": verdict.reason,
         "meaning": verdict.reason.meaning if verdict.reason else None,
+        "by_hand": verdict.by_hand,
         "stage": verdict.rejected_by,
         "thumbnail": thumbnail,
         "simple": cut(prompts.simple, LONG),

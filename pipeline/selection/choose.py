@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.part_columns import FloatArray, read_columns, read_embeddings
-from surd.pipeline.decisions.in_force import InForce, in_force, latest_keeps
+from surd.pipeline.decisions.in_force import InForce, in_force, is_overruled, latest_keeps
 from surd.pipeline.deduplication.semantic import Duplicate, find_semantic_duplicates
 from surd.pipeline.selection.calibration import calibrate
 from surd.schemas import Calibration, Decision, Reason, Row, Selected, SelectionRule, Status, Threshold
@@ -20,10 +20,6 @@ from surd.schemas.config import SelectConfig
 
 #: What a row says of whatever a person decided.
 BY_HAND = "decided by hand"
-#: Verdicts of scores, which a person may overrule: of no others, such as those on safety, damage and takedowns. A
-#: sentence written by hand also takes the place of one that could not be made.
-OVERRULED = (Reason.MISMATCH,)
-OVERRULED_BY_EDIT = (Reason.MISMATCH, Reason.NO_CANDIDATE)
 SELECTION, CALIBRATION = "selection.parquet", "calibration.json"
 _SCORES = ("clip_simple", "clip_complex")
 
@@ -96,12 +92,15 @@ def _thresholds(settings: SelectConfig, calibration: Calibration) -> list[Thresh
 def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None) -> Selected:
     reasons = (each.unmet(getattr(row, each.column)) for each in thresholds) if row.kept else ()
     why = next(filter(None, reasons), None)
+    if row.reason is Reason.FORGOTTEN:  # nothing more may be said of it
+        return row
     if hand and hand.reject:
         return _rejected_by_hand(row, hand.reject)
     if hand and hand.keeps:
         return _kept_by_hand(row, hand, why)
     if hand and row.kept:
-        row = row.model_copy(update={"by_hand": ", ".join(hand.verdicts)})
+        detail = row.detail or f"{BY_HAND}: of its duplicates, this one stays"
+        row = row.model_copy(update={"by_hand": ", ".join(hand.verdicts), "detail": detail})
     return row.reject("select", Reason.BELOW_THRESHOLD, why) if why else row
 
 
@@ -115,8 +114,8 @@ def _rejected_by_hand(row: Selected, decision: Decision) -> Selected:
 def _kept_by_hand(row: Selected, hand: InForce, unmet: str | None) -> Selected:
     """A row that somebody approved, or whose sentence somebody wrote: kept unless a reason says that it must not be."""
     verdicts = ", ".join(hand.verdicts)
-    if not row.kept and row.reason not in (OVERRULED_BY_EDIT if hand.edit else OVERRULED):
-        said = f"{row.detail or (row.reason and row.reason.meaning)}; {verdicts} by hand does not undo this"
+    if row.reason and not is_overruled(row.reason, edit=bool(hand.edit)):
+        said = f"{row.detail or row.reason.meaning}; {verdicts} by hand does not undo this"
         return row.model_copy(update={"detail": said[:500]})
     because = unmet or (f"{row.reason}: {row.detail or row.reason.meaning}" if row.reason else None)
     update: dict[str, Any] = {
@@ -143,7 +142,8 @@ def _one_of_each(
     keys = [row.key for row in sorted(kept, key=lambda row: (-(row.clip_simple or 0.0), row.key))]
     vectors = _images(build, keys) if keys else None
     duplicates = find_semantic_duplicates(keys, vectors, most) if vectors is not None else {}
-    if vectors is not None and (first := [key for key in latest_keeps(holds) if key in set(keys)]):
+    among = set(keys)
+    if vectors is not None and (first := [key for key in latest_keeps(holds) if key in among]):
         duplicates = _swapped(keys, vectors, most, first, duplicates)
 
     def decide(row: Selected) -> Selected:
@@ -169,7 +169,8 @@ def _swapped(
     """The duplicates where the records ``first`` come before all others. What was in the cluster of one of them
     ``before`` goes with it, also where only the row that stood for it was close enough."""
     at = {key: row for row, key in enumerate(keys)}
-    order = [*first, *(key for key in keys if key not in set(first))]
+    chosen = set(first)
+    order = [*first, *(key for key in keys if key not in chosen)]
     after = find_semantic_duplicates(order, vectors[[at[key] for key in order]], most)
     cluster_of = {key: before[key].key if key in before else key for key in keys}
     stays = {cluster_of[key]: key for key in reversed(first) if key not in after}
