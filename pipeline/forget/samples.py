@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.card import dataset_card, described
+from surd.pipeline.dataset.columns.reuse import items_file
 from surd.pipeline.dataset.columns.spec import (
     ColumnSpec,
     column_folders,
@@ -95,6 +96,7 @@ def _remove_from_column(
     tars: dict[str, Contents] = {}
     for shard, number in numbers.items():
         file = f"columns/{name}/{shard}"
+        build.remove(items_file(name, number))
         if not build.exists(file):
             continue
         tars[shard] = drop_members(build, file, keys)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -64,9 +64,14 @@ def clip_arrays(
 
 
 def latent_arrays(
-    columns: Sequence[ColumnSpec], build: Build, shard: str, settings: EmbedConfig, models: Models
+    columns: Sequence[ColumnSpec],
+    build: Build,
+    shard: str,
+    settings: EmbedConfig,
+    models: Models,
+    keys: Set[str] | None = None,
 ) -> ArrayStream:
-    """Each key of a shard with the latents of its image."""
+    """Each key of a shard, or those of ``keys``, with the latents of its image."""
     encoders = models.diffusion
     at_once = encoders.images_at_once(settings.batch_size)
 
@@ -77,7 +82,8 @@ def latent_arrays(
         except UNDECODABLE as error:
             raise SurdError(f"{build.path(f'shards/{shard}')}: the image of {key} cannot be read ({error})") from None
 
-    prepared = prefetch(prepare, _images(build, shard), 2 * at_once)
+    images = (image for image in _images(build, shard) if keys is None or image[0] in keys)
+    prepared = prefetch(prepare, images, 2 * at_once)
     for batch in batched(prepared, at_once):
         for (key, _), latents in zip(batch, encoders.latents([pixels for _, pixels in batch]).half(), strict=True):
             yield key, {column: {"npy": _to_numpy(latents, column)} for column in columns}

@@ -7,7 +7,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from surd.pipeline.build.damage import placing, remedy
 from surd.pipeline.build.folder import Build
+from surd.pipeline.dataset.columns.reuse import ArraysSoFar, drop_items, item_hash, note_items, reusable
 from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_present, marker_folder, shard_manifest
 from surd.pipeline.dataset.reader import is_text
 from surd.pipeline.models import Models
@@ -81,6 +82,7 @@ def describe_column(build: Build, column: ColumnSpec, models: Models) -> ColumnM
         written |= {file.rpartition("/")[2]: sha256 for file, sha256 in marker.outputs.items()}
     for stale in set(build.listdir(folder)) - written.keys() - {"manifest.json"}:
         build.remove(f"{folder}/{stale}")
+    drop_items(build, column.name, len(shards))
 
     def info(name: str, count: int) -> ShardInfo:
         return ShardInfo(name=name, count=count, bytes=build.size(f"{folder}/{name}"), sha256=written[name])
@@ -179,14 +181,18 @@ def column_fingerprint(column: ColumnSpec, shard: ShardInfo, prompts: Prompts, m
     read: Any = shard.sha256
     if column.text:
         read = [(key, row[column.text]) for key, row in prompts.items()]
-    basis = {
+    basis = {**_basis(column, models), "read": read}
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+def _basis(column: ColumnSpec, models: Models) -> dict[str, object]:
+    """All that decides an array beside the prompt or picture that it is of."""
+    return {
         "version": _VERSION,
         "column": column.name,
         "weights": column.revision or column.models(models).weights(column.role),
         "dtype": models.dtype_of("embed_llm") if column.kind == "llm" else None,
-        "read": read,
     }
-    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
 
 
 def _check_revision(column: ColumnSpec, models: Models) -> None:
@@ -217,13 +223,21 @@ def _write_tars(
     settings: EmbedConfig,
     models: Models,
 ) -> None:
-    """Make the arrays of columns that share a pass, and write them in the shard's order."""
+    """Make the arrays of columns that share a pass, and write them in the shard's order.
+
+    What the tars that are there hold of the same prompts and pictures is taken from them.
+    """
     text = columns[0].text
     items = {
         shard: {key: row[text] if text else key for key, row in prompts.items()},
         EMPTY_PROMPT_TAR: {EMPTY_PROMPT_KEY: ""},
     }
-    wanted = [item for name in _names(columns[0], number, shard) for item in items[name].values()]
+    names = _names(columns[0], number, shard)
+    wanted = [item for name in names for item in items[name].values()]
+    hashes = {item: item_hash(item if text else sha256) for item, sha256 in _identities(build, shard, wanted, text)}
+    so_far = {column: ArraysSoFar(build, column.name, number, _basis(column, models)) for column in columns}
+    reused = reusable(list(so_far.values()))
+    item_of = {hashes[item]: item for item in wanted}
     with ExitStack() as stack:
         # Arrays come in the order that suits the model, and may be more than memory holds.
         folder = build.local_path("columns")
@@ -231,15 +245,25 @@ def _write_tars(
             with placing(build, "columns"):
                 folder.mkdir(parents=True, exist_ok=True)
         spools = {column: _Spool(stack.enter_context(tempfile.TemporaryFile(dir=folder))) for column in columns}
-        for item, arrays in _compute(build, shard, wanted, columns, settings, models):
-            for column, of_column in arrays.items():
-                spools[column].add(item, of_column)
         for column, spool in spools.items():
-            for name in _names(column, number, shard):
-                with build.writing(f"columns/{column.name}/{name}") as file, tar_writer(file) as tar:
+            for known, suffix, data in so_far[column].members():
+                if known in reused and known in item_of:
+                    spool.add_bytes(item_of[known], suffix, data)
+        if missing := [item for item in wanted if hashes[item] not in reused]:
+            for item, arrays in _compute(build, shard, missing, columns, settings, models):
+                for column, of_column in arrays.items():
+                    spools[column].add(item, of_column)
+        of_key = {key: hashes[item] for name in names for key, item in items[name].items()}
+        for column, spool in spools.items():
+            tars = {}
+            for name in names:
+                path = f"columns/{column.name}/{name}"
+                with build.writing(path) as file, tar_writer(file) as tar:
                     for key, item in items[name].items():
                         for suffix, data in spool.read(item):
                             add_member(tar, f"{key}.{suffix}", data)
+                tars[path] = file.sha256
+            note_items(build, column.name, number, _basis(column, models), tars, of_key)
 
 
 def _compute(
@@ -256,7 +280,17 @@ def _compute(
         return llm_arrays(columns, items, settings, mine)
     if columns[0].kind == "clip":
         return clip_arrays(columns, items, settings, mine)
-    return latent_arrays(columns, build, shard, settings, mine)
+    return latent_arrays(columns, build, shard, settings, mine, set(items))
+
+
+def _identities(build: Build, shard: str, items: list[str], text: str | None) -> Iterator[tuple[str, str]]:
+    """Each item and what identifies it: a prompt itself, of a key the sha256 of its picture."""
+    if text:
+        yield from ((item, item) for item in items)
+        return
+    table = build.read_table("shards/index.parquet", ["key", "sha256"])
+    pictures = dict(zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+    yield from ((key, f"{key} {pictures[key]}") for key in items)
 
 
 class _Spool:
@@ -272,6 +306,11 @@ class _Spool:
             start = self._file.tell()
             write_npy(self._file, array)
             places.append((suffix, start, self._file.tell() - start))
+
+    def add_bytes(self, item: str, suffix: str, data: bytes) -> None:
+        """An array as the bytes of its file."""
+        self._places.setdefault(item, []).append((suffix, self._file.tell(), len(data)))
+        self._file.write(data)
 
     def read(self, item: str) -> list[tuple[str, bytes]]:
         """Suffix and bytes of each array of an item."""
