@@ -210,7 +210,7 @@ class Corrected(Row):
 class Selected(Row):
     """The final verdict (stage *select*)."""
 
-    only_if_measured: ClassVar[tuple[str, ...]] = ("by_hand", "simple")
+    only_if_measured: ClassVar[tuple[str, ...]] = ("by_hand", "simple_by_hand")
 
     clip_simple: float | None = None
     clip_complex: float | None = None
@@ -221,7 +221,7 @@ class Selected(Row):
     by_hand: str | None = Field(
         default=None, description="What a person decided of it: reject, approve, keep, edit; null: nothing."
     )
-    simple: str | None = Field(
+    simple_by_hand: str | None = Field(
         default=None, description="The simple prompt that a person wrote; it has no score. Null: that of correct."
     )
 
@@ -230,11 +230,11 @@ class Selected(Row):
 
         Its other captions stay as they were.
         """
-        if self.simple is None:
+        if self.simple_by_hand is None:
             return corrected
         return corrected.model_copy(
             update={
-                "simple": self.simple,
+                "simple": self.simple_by_hand,
                 "method": "hand",
                 "before": corrected.simple,
                 "repairs": None,

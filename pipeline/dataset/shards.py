@@ -172,9 +172,11 @@ def _selected(build: Build) -> Iterator[Planned]:
         for selected, record, pair, cleaned, safe, sharpness, corrected in rows:
             if selected.kept:
                 captions = _captions(build, part, corrected)
-                if selected.simple and captions:  # the sentence that it takes the place of is not among them any more
-                    others = (one for one in captions if one.text not in (corrected.simple, selected.simple))
-                    captions = [Caption(name="simple", text=selected.simple), *others]
+                if (
+                    selected.simple_by_hand and captions
+                ):  # the sentence that it takes the place of is not among them any more
+                    others = (one for one in captions if one.text not in (corrected.simple, selected.simple_by_hand))
+                    captions = [Caption(name="simple", text=selected.simple_by_hand), *others]
                 corrected = selected.applied(corrected)
                 sample = Sample.model_validate(
                     {

@@ -126,7 +126,7 @@ def _kept_by_hand(row: Selected, hand: InForce, unmet: str | None) -> Selected:
         "by_hand": verdicts,
     }
     if hand.edit:
-        update |= {"simple": hand.edit.simple, "clip_simple": None}
+        update |= {"simple_by_hand": hand.edit.simple, "clip_simple": None}
     return row.model_copy(update=update)
 
 
