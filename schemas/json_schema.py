@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter
 
 from surd.schemas.config import CONFIG_VERSION, BuildConfig
+from surd.schemas.decision import Decision
 from surd.schemas.manifest import (
     FORMAT_VERSION,
     BuildRecord,
@@ -60,6 +61,7 @@ DOCUMENTS: tuple[type[BaseModel], ...] = (
     SelectionRule,
     Marker,
     Tombstone,
+    Decision,
 )
 
 

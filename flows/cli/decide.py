@@ -155,6 +155,23 @@ def _list(build: Build, *, as_json: bool) -> None:
     console.print(f"{len(holds):,} record(s) decided by hand{lines}", highlight=False)
 
 
+def decisions_about(build: Build, key: str) -> list[dict[str, Any]]:
+    """The decisions about one record that the next run obeys, the oldest first."""
+    from surd.pipeline.decisions.in_force import combined
+    from surd.pipeline.decisions.log import read_log
+
+    every = read_log(build).decisions
+    holds = combined(every)
+    return [_document(one) for one in every if one.key == key and _holds(one, every, holds)]
+
+
+def print_decisions(console: PlainConsole, decisions: Sequence[dict[str, Any]]) -> None:
+    """What ``decisions_about`` gives, a line each."""
+    for one in decisions:
+        words = f": {one['simple'] or one['reason']}" if one["simple"] or one["reason"] else ""
+        console.print(f"decided by hand: {one['verdict']}{words} ({one['at']})", highlight=False, soft_wrap=True)
+
+
 def _holds(one: Decision, every: Sequence[Decision], holds: Any) -> bool:
     """Whether a decision is one of those that a run obeys."""
     of_key = holds.get(one.key)

@@ -214,11 +214,14 @@ def inspect(
     from surd.pipeline.build.open import open_build
     from surd.pipeline.inspection.lookup import lookup
 
-    record = lookup(open_build(build)[0], key)
+    opened = open_build(build)[0]
+    record = lookup(opened, key)
+    decided = decide_cli.decisions_about(opened, record["key"])
     if as_json:
-        print(json_line(record))
+        print(json_line(record | ({"decided_by_hand": decided} if decided else {})))
         return
     print_record(PlainConsole(), record)
+    decide_cli.print_decisions(PlainConsole(), decided)
 
 
 @app.command()
