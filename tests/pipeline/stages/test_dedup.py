@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from surd.pipeline.build.folder import Build, part_miniatures
+from surd.pipeline.decisions import append
 from surd.pipeline.deduplication.near_duplicates import find_near_duplicates
 from surd.pipeline.deduplication.placeholders import REPEATS
 from surd.pipeline.deduplication.registration import SIDE, miniature, register
@@ -20,7 +21,7 @@ from surd.pipeline.demo.world.scenes import ATTRIBUTES, Scene, scene, variant
 from surd.pipeline.models import Models
 from surd.pipeline.stages.collect import collect
 from surd.pipeline.stages.dedup import dedup
-from surd.schemas import BuildConfig, Cleaned, Deduped, Marker, Pair, Reason
+from surd.schemas import BuildConfig, Cleaned, Decision, Deduped, Marker, Pair, Reason
 from surd.schemas.config import DedupConfig, ModelsConfig
 from tests.bench.reduces import Records
 
@@ -284,3 +285,47 @@ def test_sentences_are_compared_by_their_runs_of_words(rows):
     other = rows.add(3, shade=170, keywords=[sentence.replace("red", "blue")])
     found = rows.deduped()
     assert [found[key].reason for key in (first, again, other)] == [None, Reason.DUPLICATE_PROMPT, None]
+
+
+def kept_by_hand(rows, *keys):
+    append(rows.build, *(Decision(key=key, verdict="keep") for key in keys))
+
+
+def test_the_row_that_a_person_keeps_takes_the_place_of_the_one_that_stood_for_its_cluster(rows):
+    best, same, alike = rows.add(1, sha="a", width=128), rows.add(2, sha="a", width=128), rows.add(3, sha="b")
+    rows.parts.append([])
+    chosen, other = rows.add(4, sha="b"), rows.add(5, shade=90)
+    before = rows.deduped()
+    kept_by_hand(rows, chosen, other)
+    found = rows.deduped()
+    assert {key for key, row in found.items() if row.kept} == {chosen, other} and before[best].kept
+    assert {found[key].cluster for key in (best, same, alike, chosen)} == {chosen}
+    reasons = [Reason.DUPLICATE_IMAGE, Reason.DUPLICATE_IMAGE, Reason.DUPLICATE_BYTES]
+    assert [found[key].reason for key in (best, same, alike)] == reasons
+    assert all(f"{chosen} stays, decided by hand" in found[key].detail for key in (best, same, alike))
+    assert found[other] == before[other]
+
+
+def test_of_two_that_are_kept_by_hand_in_one_cluster_the_later_stays(rows):
+    first, second, third = rows.add(1, width=128), rows.add(2), rows.add(3)
+    kept_by_hand(rows, third, second)
+    assert [key for key, row in rows.deduped().items() if row.kept] == [second]
+    kept_by_hand(rows, first)
+    assert [key for key, row in rows.deduped().items() if row.kept] == [first]
+    kept_by_hand(rows, "f" * 16)
+    assert [key for key, row in rows.deduped().items() if row.kept] == [first]
+
+
+def test_of_one_prompt_the_row_that_a_person_keeps_is_the_first(rows):
+    best = rows.add(1, shade=10, keywords=TAGS, width=128)
+    chosen = rows.add(2, shade=90, keywords=TAGS)
+    kept_by_hand(rows, chosen)
+    found = rows.deduped()
+    assert (found[chosen].kept, found[best].reason) == (True, Reason.DUPLICATE_PROMPT)
+
+
+def test_a_row_rejected_before_stands_for_no_cluster_though_it_is_kept_by_hand(rows):
+    gone, stays = rows.add(1, kept=False), rows.add(2)
+    kept_by_hand(rows, gone)
+    found = rows.deduped()
+    assert found[stays].kept and found[gone].reason == Reason.NSFW

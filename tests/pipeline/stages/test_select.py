@@ -8,12 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.decisions import append
 from surd.pipeline.deduplication.semantic import find_semantic_duplicates
 from surd.pipeline.models import Models
 from surd.pipeline.selection.calibration import PROMPTS, calibrate
 from surd.pipeline.selection.choose import choose
 from surd.pipeline.stages.select import select
-from surd.schemas import BuildConfig, Calibration, Reason, Selected, SelectionRule
+from surd.schemas import BuildConfig, Calibration, Corrected, Decision, Reason, Selected, SelectionRule
 from surd.schemas.config import SelectConfig
 from tests.pipeline.score_table import unit, write_end, write_part
 
@@ -254,3 +255,62 @@ def test_what_was_rejected_before_keeps_its_reason(tmp_path):
     rows = verdicts(write(tmp_path, 60, lost=lost), SelectConfig(min_clip_simple=0.99))
     assert {rows[key].reason for key in lost} == {Reason.MISMATCH}
     assert {rows[key].rejected_by for key in lost} == {"correct"}
+
+
+def decide(build: Build, key: str, verdict: str, **fields) -> None:
+    append(build, Decision(key=key, verdict=verdict, **fields))
+
+
+def test_a_person_overrules_scores_and_nothing_else(tmp_path):
+    keys = keys_of(6)
+    build = write(tmp_path, 6, lost=keys[3:5])
+    cleaned = build.read_table("correct/part-00000.parquet").to_pylist()
+    unsafe = Corrected(key=keys[5]).reject("safety", Reason.NSFW, "nude")
+    no_sentence = Corrected(key=keys[4]).reject("correct", Reason.NO_CANDIDATE)
+    rows = [Corrected.model_validate(row) for row in cleaned]
+    build.write_rows("correct", 0, Corrected, [*rows[:4], no_sentence, unsafe])
+    strict = PLAIN.model_copy(update={"min_clip_simple": 0.9999})
+    assert not any(row.kept for row in verdicts(build, strict).values())
+    for key in keys:
+        decide(build, key, "approve")
+    decide(build, keys[1], "edit", simple="A fox.")
+    found = verdicts(build, strict)
+    assert [found[key].kept for key in keys] == [True, True, True, True, False, False]
+    assert "kept though clip_simple" in found[keys[0]].detail and "mismatch" in found[keys[3]].detail
+    assert (found[keys[1]].by_hand, found[keys[1]].simple_by_hand) == ("approve, edit", "A fox.")
+    assert (found[keys[5]].reason, found[keys[5]].by_hand) == (Reason.NSFW, None)
+    assert found[keys[5]].detail == "nude; approve by hand does not undo this"
+    decide(build, keys[4], "edit", simple="An owl.")
+    assert verdicts(build, strict)[keys[4]].kept
+    decide(build, keys[0], "reject", reason="x" * 500)
+    row = verdicts(build, PLAIN)[keys[0]]
+    assert (row.reason, row.rejected_by, len(row.detail)) == (Reason.REJECTED_BY_HAND, "select", 500)
+    decide(build, keys[5], "reject", reason="also this")
+    assert verdicts(build, PLAIN)[keys[5]].reason == Reason.NSFW
+
+
+def test_a_row_of_which_nothing_may_be_left_gets_no_word_of_a_person(tmp_path):
+    build, (key, *_) = write(tmp_path, 2), keys_of(2)
+    rows = [Corrected.model_validate(row) for row in build.read_table("correct/part-00000.parquet").to_pylist()]
+    build.write_rows("correct", 0, Corrected, [Corrected(key=key).reject("collect", Reason.FORGOTTEN), rows[1]])
+    decide(build, key, "edit", simple="Her face.")
+    assert verdicts(build, PLAIN)[key] == Selected(key=key).reject("collect", Reason.FORGOTTEN)
+
+
+def test_of_like_images_the_one_that_a_person_keeps_stays_and_all_of_its_cluster_go(tmp_path):
+    angles = np.radians([0, 20, -20, 90])  # the outer two are like the first, and not like each other
+    images = unit(np.stack([np.cos(angles), np.sin(angles)], 1))
+    build, keys = Build(str(tmp_path)), keys_of(4)
+    of_texts = angles + np.array([0, 0.3, 0.3, 0])
+    texts = unit(np.stack([np.cos(of_texts), np.sin(of_texts)], 1))
+    write_part(build, 0, keys, images, texts)
+    write_end(build, 1, 4)
+    settings = PLAIN.model_copy(update={"max_similarity": 0.9})
+    assert [row.kept for row in verdicts(build, settings).values()] == [True, False, False, True]
+    decide(build, keys[1], "keep")
+    found = verdicts(build, settings)
+    assert [found[key].kept for key in keys] == [False, True, False, True]
+    assert {found[key].cluster for key in keys[:3]} == {keys[1]}
+    assert "which is kept (decided by hand)" in found[keys[0]].detail and found[keys[1]].by_hand == "keep"
+    decide(build, keys[2], "approve")
+    assert [row.kept for row in verdicts(build, settings).values()] == [False, True, True, True]
