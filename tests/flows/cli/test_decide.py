@@ -17,6 +17,7 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.decisions.review import Precision
 from surd.pipeline.forget.forget import RemovalRequest, forget, plan_removal
 from surd.pipeline.forget.leftovers import find_leftovers
+from tests.object_store import BUCKET
 from tests.pipeline.finished_sets import authors_set
 
 pytest_plugins = ["tests.object_fixtures"]
@@ -167,3 +168,19 @@ def test_the_interval_is_wilsons():
     assert Precision.of(186, 200).interval == pytest.approx((0.8859, 0.9578), abs=1e-4)
     assert Precision.of(10, 10).interval == pytest.approx((0.7225, 1.0), abs=1e-4)
     assert Precision.of(0, 0).share is None
+
+
+def test_all_of_it_on_an_object_store(objects, source, surd):
+    build, layout = f"s3://{BUCKET}/build", f"authors:{source / 'SURD'}"
+    asked = Import(layout=layout, out=build, fields=FIELDS, pooling=None)
+    import_dataset(asked, SILENT)
+    one, other, *_ = Build(build).read_table("shards/index.parquet", columns=["key"])["key"].to_pylist()
+    surd("decide", build, one, "--reject", "blurred")
+    surd("decide", build, other, "--edit", "A fox sleeps.")
+    assert "precision 100.0% (2 of 2)" in surd("review", build, "--sample", 3, typed="y\ny\nq\n")[1]
+    import_dataset(asked, SILENT)
+    rows = Build(build).read_table("shards/index.parquet", columns=["key", "simple"]).to_pylist()
+    now = {row["key"]: row["simple"] for row in rows}
+    assert one not in now and now[other] == "A fox sleeps."
+    assert "build/decisions.jsonl" in objects.names() and objects.names("build/decisions/") == []
+    assert "2 record(s)" in surd("decide", build, "--list")[1]
