@@ -1,8 +1,8 @@
 """What decode and clean add to the time of a fetch that the network limits: python -m tests.bench.overlap.
 
-A server of its own process serves photographs of 1024 x 768, of which fetch may ask for 40 a second. Timed are fetch alone, fetch with
-decode and clean beside it (as a build runs them), and the three one after the other. The last line is JSON; exit
-code 1 if the goal is missed.
+A server in a process of its own serves photographs of 1024 x 768, of which fetch may ask for 40 a second. Timed are
+fetch alone, fetch with decode and clean beside it (as a build runs them), and the three one after the other. The last
+line is JSON; exit code 1 if the goal is missed.
 """
 
 from __future__ import annotations
