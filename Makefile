@@ -29,9 +29,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: env  ## scrape, curate, shard, report and train on the embedded demo world, into data/demo
 	@$(BIN)/surd demo --out data/demo
 
-# In the order they are collected: files with few tests would come last, and the longest tests are such.
-test: env  ## run the tests, one file at a time on each core
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# In the order they are collected: files with few tests would come last, and the longest tests are such. Three files at a
+# time on two cores, because many tests wait for a server, a worker or a kill.
+test: env  ## run the tests, three files at a time on two cores
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )) --dist loadfile --no-loadscope-reorder
 
 test-fuzz: env  ## run the parsers' property tests, 10,000 examples each (about an hour)
 	@SURD_FUZZ_EXAMPLES=10000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m fuzz
