@@ -1,9 +1,14 @@
-"""A server, a deployment, a worker, and ``prefect deployment run build-surd`` as it is typed."""
+"""A server on PostgreSQL, a deployment, a worker, and ``prefect deployment run build-surd`` as it is typed."""
 
+import asyncio
 import json
+from contextlib import ExitStack
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from tests.e2e.postgres import PostgresMissing, postgres
 from tests.e2e.prefect_server import prefect_server
 from tests.flows.tiny_llm import save_tiny_llm
 
@@ -14,9 +19,20 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def prefect(environment, tmp_path_factory):
+def database():
+    """The address of a PostgreSQL database, or the reason why there is none: then the server has SQLite."""
+    with ExitStack() as running:
+        try:
+            yield running.enter_context(postgres())
+        except PostgresMissing as missing:
+            yield missing
+
+
+@pytest.fixture(scope="module")
+def prefect(environment, tmp_path_factory, database):
     """Runs ``prefect`` against a real server with our deployments and a worker started from somewhere else."""
-    with prefect_server(tmp_path_factory.mktemp("server"), environment) as server:
+    settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if isinstance(database, str) else {}
+    with prefect_server(tmp_path_factory.mktemp("server"), environment, **settings) as server:
         server.succeed("work-pool", "create", "surd", "--type", "process")
         server.succeed("--no-prompt", "deploy", "--all")
         with server.worker("worker"):
@@ -51,6 +67,22 @@ def test_the_bare_name_works_in_a_checkout_and_the_full_name_anywhere(prefect, t
     assert json.loads((out / "shards/manifest.json").read_text()) == manifest
     log = worker_log(prefect)
     assert "embed: 1 unit(s), 1 already done" in log and "report: 1 unit(s), 0 already done" in log
+
+
+def test_postgresql_holds_the_runs_of_the_server(prefect, database):
+    """After the two builds above."""
+    if isinstance(database, PostgresMissing):
+        pytest.skip(str(database))
+
+    async def states():
+        engine = create_async_engine(database)
+        async with engine.connect() as connection:
+            rows = await connection.execute(text("select state_name from flow_run where deployment_id is not null"))
+        await engine.dispose()
+        return [row[0] for row in rows]
+
+    assert asyncio.run(states()) == ["Completed"] * 2
+    assert not list(prefect.logs.glob("*.db")), "there is no SQLite file"
 
 
 def test_elsewhere_the_bare_name_is_prefects_own_error(prefect, tmp_path):
