@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from surd.pipeline.net.host_tokens import SPARE, ClusterLimiter, HostLimits, Paused, TokenLedger
 from surd.pipeline.net.rate_limit import share_through
@@ -18,7 +18,6 @@ from surd.pipeline.net.rate_limit import share_through
 ACTOR, NAMESPACE = "surd-host-requests", "surd"
 _WAITING = 100_000  # calls that may wait in the actor at once: one for each host and worker
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -30,7 +29,7 @@ def host_requests() -> Iterator[None]:
     del actor
 
 
-def with_cluster_limits(run: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def with_cluster_limits(run: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Run something on a worker whose requests keep to the cluster's limits of each host."""
     share_through(_limiter)
     return run(*args, **kwargs)
