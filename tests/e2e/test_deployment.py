@@ -1,17 +1,28 @@
-"""A server on PostgreSQL, a deployment, a worker, and ``prefect deployment run build-surd`` as it is typed."""
+"""compose.yaml and docs/production.md as they stand: a server on PostgreSQL, workers, deployments, builds on them."""
 
 import asyncio
 import json
+import re
+import shlex
+import subprocess
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
+import yaml
+from prefect import settings as prefect_settings
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from tests.e2e.conftest import CHECKOUT
 from tests.e2e.postgres import PostgresMissing, postgres
 from tests.e2e.prefect_server import prefect_server
 from tests.flows.tiny_llm import save_tiny_llm
 
+COMPOSE = yaml.safe_load((CHECKOUT / "compose.yaml").read_text())["services"]
+PAGE = (CHECKOUT / "docs/production.md").read_text(encoding="utf-8")
+LINES = [line for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S) for line in block.splitlines()]
+ONCE = LINES[LINES.index("prefect work-pool create surd --type process") :][:4]
 SMALL = [
     *("--param", 'demo={"count": 8}', "--param", "partition_size=4"),
     *("--param", 'rewrite={"enabled": false}', "--param", 'caption={"k": 1}', "--param", 'correct={"tolerance": 1}'),
@@ -30,12 +41,29 @@ def database():
 
 @pytest.fixture(scope="module")
 def prefect(environment, tmp_path_factory, database):
-    """Runs ``prefect`` against a real server with our deployments and a worker started from somewhere else."""
-    settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if isinstance(database, str) else {}
-    with prefect_server(tmp_path_factory.mktemp("server"), environment, **settings) as server:
-        server.succeed("work-pool", "create", "surd", "--type", "process")
-        server.succeed("--no-prompt", "deploy", "--all")
-        with server.worker("worker"):
+    """The services of compose.yaml as processes here, after what docs/production.md types once by hand."""
+    settings = {name: str(value) for name, value in COMPOSE["server"]["environment"].items()}
+    settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
+    if isinstance(database, PostgresMissing):
+        del settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+    commands = {name: shlex.split(COMPOSE[name]["command"]) for name in ("server", "worker", "gpu-worker")}
+    with prefect_server(tmp_path_factory.mktemp("server"), environment, commands["server"], **settings) as server:
+        server.type(*(shlex.split(line)[1:] for line in ONCE))
+        counts = {kind: server.count(kind) for kind in ("work_pools", "deployments", "automations")}
+        setup = subprocess.run(
+            COMPOSE["setup"]["command"], env=server.env, cwd=CHECKOUT, capture_output=True, text=True, timeout=600
+        )
+        assert setup.returncode == 0, setup.stdout + setup.stderr
+        assert (
+            counts
+            == {kind: server.count(kind) for kind in counts}
+            == {
+                "work_pools": 1,
+                "deployments": 3,
+                "automations": 2,
+            }
+        )
+        with server.worker("worker", commands["worker"]), server.worker("gpu-worker", commands["gpu-worker"]):
             yield server
 
 
@@ -115,3 +143,46 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(prefect):
     misspelt = prefect.run("deployment", "run", "build-surd", "--param", 'correct={"tolernce": 1}')
     assert misspelt.returncode == 1
     assert "tolernce" in misspelt.stdout + misspelt.stderr
+
+
+def test_the_workers_of_the_compose_file_are_at_work(prefect):
+    assert [worker["status"] for worker in prefect.workers()] == ["ONLINE"] * 2
+    assert "gpu" in (prefect.logs / "gpu-worker.log").read_text()
+
+
+def test_every_command_of_the_page_works(prefect, database, tmp_path):
+    """What starts a service is a command of the compose file, and was started; docker's two are not run."""
+    services = {one["command"] for one in COMPOSE.values() if isinstance(one.get("command"), str)}
+    left = [line for line in LINES if line not in ONCE and line.removeprefix("CUDA_VISIBLE_DEVICES=0 ") not in services]
+    assert len(LINES) - len(left) == len(ONCE) + len(services)
+    assert [line for line in left if line.startswith("docker")] == [
+        "docker compose up --detach",
+        "docker compose --profile gpu up --detach",
+    ]
+    typed = []
+    for line in left:
+        words = shlex.split(line.replace("out=data/", f"out={tmp_path}/"))
+        if words[0] == "export":
+            assert hasattr(prefect_settings, words[1].partition("=")[0])
+        elif words[:3] == ["prefect", "deployment", "run"]:
+            typed.append([*words[1:], "--start-in", "1 hour"])
+        elif words[0] == "prefect":
+            typed.append(words[1:])
+        elif words[0] == "pg_dump" and isinstance(database, str):
+            words[-1], words[-2] = database.replace("+asyncpg", ""), str(tmp_path / "dump")
+            subprocess.run(words, check=True, timeout=120)
+        else:
+            assert words[:2] == ["surd", "verify"] or words[0] in ("docker", "pg_dump"), line
+    assert len(typed) >= 9
+    stored = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if isinstance(database, str) else {}
+    replace(prefect, env=prefect.env | stored).type(*typed)
+
+
+def test_every_setting_and_file_that_page_and_compose_file_name_exists():
+    text = PAGE + (CHECKOUT / "compose.yaml").read_text() + (CHECKOUT / "prefect.yaml").read_text()
+    names = set(re.findall(r"\bPREFECT_[A-Z_]+", text))
+    assert "PREFECT_API_URL" in names and [name for name in names if not hasattr(prefect_settings, name)] == []
+    files = set(re.findall(r"`((?:tests/)?[\w/]+\.(?:py|yaml))`", PAGE))
+    assert "compose.yaml" in files and [name for name in files if not (CHECKOUT / name).is_file()] == []
+    for one in COMPOSE.values():
+        assert set(one.get("depends_on", {})) <= set(COMPOSE)
