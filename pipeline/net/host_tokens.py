@@ -49,7 +49,10 @@ class HostTokens(Protocol):
         """A token, once the host may have another request."""
 
     async def start_again(self, host: str, token: int, limits: HostLimits) -> float | None:
-        """Another start for a token that was not used at once, in so many seconds; None if the token has ended."""
+        """Another start for a token that was not used at once, in so many seconds.
+
+        None if the token has ended, or that start is more than a second away: the slot is needed for other hosts.
+        """
 
     def give_back(self, host: str, token: int) -> None:
         """The request is over. Does not wait."""
@@ -90,14 +93,14 @@ class ClusterLimiter:
             self._tokens.give_back(self._host, token)
 
     async def _take_slot(self, token: int, slots: Slots) -> bool:
-        """Take one of the slots that all hosts share; False, without one, where the token has ended meanwhile."""
+        """Take one of the slots that all hosts share; False, without one, where the token is of no more use then."""
         asked = time.monotonic()
         await slots.acquire()
         if time.monotonic() - asked <= LATE:
             return True
         try:
             wait = await self._tokens.start_again(self._host, token, self._limits)
-            if wait is not None and wait <= _LOOK:  # a slot must not wait longer for a slow host: others need it
+            if wait is not None:
                 await asyncio.sleep(wait)
                 return True
         except BaseException:
@@ -138,12 +141,20 @@ class _Request:
 
 @dataclass
 class _Host:
-    """``held``: when each token ends. ``next_start`` and those are in seconds of this process's monotonic clock."""
+    """``held``: when each token ends; ``last``: the one that started last, if nothing has happened since.
+
+    Those and ``next_start`` are in seconds of this process's monotonic clock.
+    """
 
     next_start: float = 0.0
+    last: int = 0
     held: dict[int, float] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     freed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def start(self, token: int, at: float, limits: HostLimits) -> None:
+        self.held[token] = at + limits.hold
+        self.next_start, self.last = at + limits.interval, token
 
     def idle(self, now: float) -> bool:
         return not self.turn.locked() and self.next_start <= now and all(end <= now for end in self.held.values())
@@ -175,20 +186,20 @@ class TokenLedger:
                 elif len(entry.held) < limits.concurrency:
                     break
             number = next(self._numbers)
-            entry.held[number] = now + limits.hold
-            entry.next_start = now + limits.interval
+            entry.start(number, now, limits)
         if number % _SWEEP == 0:
             self._hosts = {name: one for name, one in self._hosts.items() if not one.idle(now)}
         return number
 
     async def start_again(self, host: str, token: int, limits: HostLimits) -> float | None:
-        """As of HostTokens: the next start, which nobody else can have then."""
+        """As of HostTokens. Where nobody has started since, the token's own start is moved to now."""
         entry, now = self._hosts.get(host), time.monotonic()
         if entry is None or entry.held.get(token, 0.0) <= now:
             return None
-        start = max(entry.next_start, now)
-        entry.held[token] = start + limits.hold
-        entry.next_start = start + limits.interval
+        start = now if entry.last == token else max(entry.next_start, now)
+        if start - now > _LOOK:
+            return None
+        entry.start(token, start, limits)
         return start - now
 
     async def give_back(self, host: str, token: int) -> None:
@@ -199,7 +210,7 @@ class TokenLedger:
     async def pause(self, host: str, seconds: float) -> None:
         """As of HostTokens."""
         entry = self._hosts.setdefault(host, _Host())
-        entry.next_start = max(entry.next_start, time.monotonic() + seconds)
+        entry.next_start, entry.last = max(entry.next_start, time.monotonic() + seconds), 0
 
 
 def _drop_ended(entry: _Host, now: float) -> bool:

@@ -1,5 +1,6 @@
 """One thread, two threads and a real local Ray cluster give the same bytes; its workers share a host's limits."""
 
+import asyncio
 import threading
 import time
 from functools import partial
@@ -9,7 +10,8 @@ import ray
 
 from surd.flows.build import build_surd
 from surd.flows.executors import RayExecutor
-from surd.flows.host_requests import host_requests, with_cluster_limits
+from surd.flows.host_requests import RayTokens, host_requests, with_cluster_limits
+from surd.pipeline.net.host_tokens import HostLimits
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME
 from tests.pipeline.fetching import collected, picture, rows
@@ -95,3 +97,13 @@ def test_the_workers_of_a_cluster_together_keep_the_limits_of_a_host(tmp_path, s
     flowing = [moment for moment, _ in starts[3:]]  # the first came before both workers were there
     assert len(starts) == 20 and flowing[-1] - flowing[0] >= (len(flowing) - 1) / 20 - 0.1, "20 starts a second"
     assert {worker for _, worker in starts[3:10]} == {"a", "b"}, "both workers have their turn"
+
+
+def test_where_the_actor_of_another_build_is_gone_a_worker_starts_it_anew(cluster):
+    async def take_before_and_after():
+        tokens, limits = RayTokens(), HostLimits(concurrency=1, interval=0.0, hold=60.0)
+        taken = [await tokens.take("a:80", limits, 60)]
+        ray.kill(tokens._actor)
+        return [*taken, await tokens.take("a:80", limits, 60)]
+
+    assert len(set(asyncio.run(take_before_and_after()))) == 2

@@ -112,6 +112,19 @@ def test_a_request_that_had_to_wait_for_a_slot_takes_another_start():
     asyncio.run(run())
 
 
+def test_a_slow_host_gets_its_request_however_late_a_slot_is_free_but_not_during_a_pause():
+    async def run():
+        ledger, limits = TokenLedger(), HostLimits(concurrency=8, interval=10.0, hold=60)
+        late = await ledger.take("a:80", limits, 60)
+        await asyncio.sleep(0.2)
+        assert await ledger.start_again("a:80", late, limits) == 0.0
+        assert isinstance(paused := await ledger.take("a:80", limits, 5), Paused) and paused.seconds > 9.9
+        await ledger.pause("a:80", 0.5)
+        assert await ledger.start_again("a:80", late, limits) is None
+
+    asyncio.run(run())
+
+
 def test_a_request_that_is_cancelled_keeps_neither_slot_nor_token():
     async def run():
         slots, tokens = Slots(1), Here()
