@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import subprocess
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -147,6 +148,9 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(prefect):
 
 
 def test_the_workers_of_the_compose_file_are_at_work(prefect):
+    deadline = time.monotonic() + 120
+    while len(prefect.workers()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
     assert [worker["status"] for worker in prefect.workers()] == ["ONLINE"] * 2
     queues = httpx.post(f"{prefect.url}/work_pools/surd/queues/filter", json={}, timeout=30).raise_for_status().json()
     assert {queue["name"] for queue in queues} == {"default", "gpu"}
@@ -175,7 +179,7 @@ def test_every_command_of_the_page_works(prefect, database, tmp_path):
             subprocess.run(words, check=True, timeout=120)
         else:
             assert words[:2] == ["surd", "verify"] or words[0] in ("docker", "pg_dump"), line
-    assert len(typed) >= 9
+    assert len(typed) == 8
     stored = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if isinstance(database, str) else {}
     replace(prefect, env=prefect.env | stored).type(*typed)
 
