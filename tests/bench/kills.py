@@ -29,7 +29,7 @@ import psutil
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.runner.process_setup import set_up_process
-from surd.pipeline.stages import STAGES
+from surd.pipeline.stages import BY_NAME, STAGES
 from surd.schemas import load_config
 from tests.e2e.conftest import BIN
 from tests.e2e.prefect_server import prefect_server
@@ -194,8 +194,12 @@ def _workers(mode: str, driver: psutil.Process) -> list[psutil.Process]:
     with suppress(psutil.Error):
         if mode == "processes":
             return [one for one in driver.children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
-        return [one for one in psutil.Process().children(recursive=True) if one.cmdline()[:1] == ["ray::run_one"]]
+        return [one for one in psutil.Process().children(recursive=True) if _name(one).removeprefix("ray::") in BY_NAME]
     return []
+
+
+def _name(process: psutil.Process) -> str:
+    return next(iter(process.cmdline()), "").strip()
 
 
 def _finished(out: Path) -> dict[tuple[str, ...], tuple[tuple[int, int], ...]]:
