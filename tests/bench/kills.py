@@ -13,15 +13,17 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ from tests.e2e.prefect_server import prefect_server
 from tests.flows.tiny_llm import save_tiny_llm
 from tests.pipeline.conftest import run_all
 
-#: Parameters of each; ``units`` runs the stages one after the other without the flow, and needs no server.
+#: Parameters of each; ``units`` runs the stages up to dedup one after the other without the flow: it needs no server.
 MODES: dict[str, dict[str, Any]] = {
     "units": {},
     "threads": {},
@@ -44,6 +46,9 @@ MODES: dict[str, dict[str, Any]] = {
     "processes": {"fetch": {"processes": 2}},
     "ray": {"runner": "ray"},
 }
+_UNITS_END = "dedup"
+_PRODUCTS = {True: ("shards", "columns"), False: ("fetch", "decode", "clean", "dedup")}  # by whether all stages run
+_OF_A_RUN = re.compile(r"\.journal|ledger")  # what says when something was done
 _PRELOAD = ["surd.flows.build", "surd.pipeline.stages.score", "surd.pipeline.stages.caption", "transformers", "ray"]
 
 
@@ -76,36 +81,39 @@ class Killing:
     imported everything, since that takes longer than the build.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, preload: Sequence[str] = _PRELOAD) -> None:
         self._folder, self._chance = folder, random.Random(seed)
         self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(_PRELOAD)
-        self._parameters = {
+        self._processes.set_forkserver_preload(list(preload))
+        self._wanted: dict[bool, dict[str, bytes]] = {}
+        self.seconds: dict[str, float] = {}
+        warm = self._processes.Process(target=int)
+        warm.start()
+        warm.join()
+
+    def kill(self, mode: str, kills: int, more: Callable[[], bool] = lambda: True) -> Outcome:
+        """So many builds, each killed once; fewer where ``more`` says that there is no more time."""
+        whole = mode != "units"
+        if whole not in self._wanted:
+            self._wanted[whole] = self._undisturbed("threads" if whole else "units")
+        if mode not in self.seconds:
+            assert self._undisturbed(mode) == self._wanted[whole], f"{mode}: an undisturbed build differs"
+        outcome = Outcome()
+        while outcome.killed.total() < kills and more():
+            self._one(mode, worker=outcome.killed.total() % 2 == 1, outcome=outcome)
+        return outcome
+
+    @cached_property
+    def _parameters(self) -> dict[str, Any]:
+        return {
             "demo": {"count": 12},
             "partition_size": 4,
-            "models": {"llm": str(save_tiny_llm(folder / "llm")), "device": "cpu", "dtype": "float32"},
+            "models": {"llm": str(save_tiny_llm(self._folder / "llm")), "device": "cpu", "dtype": "float32"},
             "embed": {"layers": [1]},
             "rewrite": {"enabled": False},
             "caption": {"k": 1},
             "correct": {"tolerance": 1.0},
         }
-        warm = self._processes.Process(target=int)
-        warm.start()
-        warm.join()
-        started = time.monotonic()
-        self._wanted = self._undisturbed("units")
-        self.seconds = {"units": time.monotonic() - started}
-
-    def kill(self, mode: str, kills: int, more: Callable[[], bool] = lambda: True) -> Outcome:
-        """So many builds, each killed once; fewer where ``more`` says that there is no more time."""
-        if mode not in self.seconds:
-            started = time.monotonic()
-            assert self._undisturbed(mode) == self._wanted, f"{mode}: an undisturbed build differs"
-            self.seconds[mode] = time.monotonic() - started
-        outcome = Outcome()
-        while outcome.killed.total() < kills and more():
-            self._one(mode, worker=outcome.killed.total() % 2 == 1, outcome=outcome)
-        return outcome
 
     def _one(self, mode: str, *, worker: bool, outcome: Outcome) -> None:
         out = self._folder / "killed"
@@ -129,7 +137,8 @@ class Killing:
             again.join()
             outcome.failed += again.exitcode != 0
         outcome.redone += sum(_written(out, files) != before for files, before in done.items())
-        outcome.different += _products(out) != self._wanted
+        whole = mode != "units"
+        outcome.different += _products(out, whole) != self._wanted[whole]
         shutil.rmtree(out)
 
     def _wait(self, mode: str, driver: int, share: float, worker: bool) -> int:
@@ -148,13 +157,16 @@ class Killing:
 
     def _undisturbed(self, mode: str) -> dict[str, bytes]:
         out = self._folder / f"undisturbed-{mode}"
+        started = time.monotonic()
         process = self._start(mode, out)
         process.join()
+        self.seconds[mode] = time.monotonic() - started
         assert process.exitcode == 0, (self._folder / "log").read_text()[-4000:]
-        return _products(out)
+        return _products(out, mode != "units")
 
     def _start(self, mode: str, out: Path) -> Any:
-        arguments = (str(out), self._parameters | MODES[mode], str(self._folder / "log"), os.environ.get("RAY_ADDRESS"))
+        parameters = self._parameters | MODES[mode] if mode != "units" else {"demo.count": 12, "partition_size": 4}
+        arguments = (str(out), parameters, str(self._folder / "log"), os.environ.get("RAY_ADDRESS"))
         target = _build_units if mode == "units" else _build
         process = self._processes.Process(target=target, args=arguments)
         process.start()
@@ -170,7 +182,7 @@ def _print_to(log: str) -> None:
 def _build_units(out: str, parameters: dict[str, Any], log: str, _: str | None) -> None:
     _print_to(log)
     set_up_process()
-    run_all(Path(out), load_config({}, parameters))
+    run_all(Path(out), load_config({}, parameters), upto=_UNITS_END)
 
 
 def _build(out: str, parameters: dict[str, Any], log: str, ray_address: str | None) -> None:
@@ -219,9 +231,10 @@ def _written(out: Path, files: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     return tuple((stat.st_ino, stat.st_mtime_ns) if stat else (0, 0) for stat in found)
 
 
-def _products(out: Path) -> dict[str, bytes]:
-    found = [path for part in ("shards", "columns") for path in (out / part).rglob("*") if path.is_file()]
-    return {str(path.relative_to(out)): path.read_bytes() for path in found}
+def _products(out: Path, whole: bool) -> dict[str, bytes]:
+    found = [path for part in _PRODUCTS[whole] for path in (out / part).rglob("*") if path.is_file()]
+    names = {str(path.relative_to(out)): path for path in found}
+    return {name: path.read_bytes() for name, path in names.items() if not _OF_A_RUN.search(name)}
 
 
 @contextmanager

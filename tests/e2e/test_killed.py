@@ -43,8 +43,8 @@ def test_kill_9_of_a_build_ends_its_prefect_server_and_frees_its_folder(tmp_path
         pass
 
 
-def test_a_build_killed_at_random_moments_ends_with_the_bytes_of_one_that_was_not(tmp_path):
-    outcome = Killing(tmp_path, seed=11002).kill("units", 2)
+def test_stages_killed_at_random_moments_end_with_the_bytes_of_those_that_were_not(tmp_path):
+    outcome = Killing(tmp_path, seed=11002, preload=["surd.pipeline.stages.fetch"]).kill("units", 2)
     assert outcome.sound and outcome.killed.total() == 2, outcome
 
 
