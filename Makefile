@@ -10,7 +10,7 @@ PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Installing) [ $$n -eq 0 ] || echo "  installing $$n packages, which takes a minute or two";; esac; done
 
 .PHONY: help env demo test test-fuzz test-slow bench bench-attach bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-gpu
-.PHONY: bench-hostile bench-metadata bench-scale bench-shards bench-stages bench-train bench-vision lint clean
+.PHONY: bench-hostile bench-kills bench-metadata bench-scale bench-shards bench-stages bench-train bench-vision lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,10 @@ bench-files: env  ## what happens to a folder of hostile files, and how much mem
 
 bench-gpu: env  ## each model path beside a bare loop at real sizes, weights random; needs a GPU (under 8 minutes)
 	@$(BIN)/python -m tests.bench.gpu
+
+bench-kills: KILLS ?= 20
+bench-kills: env  ## builds killed at random moments in each mode, and run again (about an hour): KILLS=20
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.kills --kills $(KILLS)
 
 bench-metadata: SAMPLES ?=
 bench-metadata: env  ## how many files give their prompt, beside sd-parsers and sd-prompt-reader: SAMPLES=folder of real ones
