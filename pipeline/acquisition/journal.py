@@ -1,12 +1,11 @@
 """Journal of one partition's downloads, so that no image is ever downloaded twice.
 
 ``fetch/part-NNNNN.journal`` starts with a header line: hashes of the records and settings that it belongs to. Then come
-entries in the order of arrival: a JSON line, and for a download its bytes behind that line. ``request`` in it is a hash
-of the record's URL. When the partition is done
-the bytes are in its tar, and the journal is rewritten to hold the permanent rejections, and the validators that servers
-gave. The next run of the partition, after a kill or because of transient failures, takes from journal and tar what they
-hold and requests only the rest. A half-written entry at the end, and bytes with another checksum than recorded, count
-as missing.
+entries in the order of arrival: a JSON line, and for a download its bytes behind that line. ``request`` in a line is a
+hash of the record's URL. When the partition is done the bytes are in its tar, and the journal is rewritten to hold the
+permanent rejections, and the validators that servers gave. The next run of the partition, after a kill or because of
+transient failures, takes from journal and tar what they hold and requests only the rest. A half-written entry at the
+end, and bytes with another checksum than recorded, count as missing.
 
 Of a journal of the same settings and other records, as after some came or went, what it holds of the same URLs goes on
 to count. One of other settings is kept as a backup, with the tar that belongs to it, until the run is done: everything
@@ -195,7 +194,7 @@ class Journal:
         header, own = _header(line), _header(self._header)
         if header.get("journal") == own["journal"]:
             return
-        if header.get("settings") == own["settings"]:
+        if "journal" in header and header.get("settings") == own["settings"]:
             drop_entries(
                 self._path,
                 lambda entry: entry.get("request") != self._requests.get(entry["key"]),

@@ -59,23 +59,26 @@ def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[Seque
     tally = Tally()
     try:
         with source:
-            if present and not former:
+            if present and former is None:
                 for _ in _records(build, source, tally, config.limit):
                     pass  # each page is saved
                 tally = Tally()
             records = _records(build, source, tally, config.limit)
-            yield from in_former_partitions(build, records, former, size) if former else batched(records, size)
+            if former is None:
+                yield from batched(records, size)
+            else:
+                yield from in_former_partitions(build, records, former, size)
     except SurdError as error:
         count = len(tally.seen)
         kept = f"; the {count} records so far are kept, and running again continues" if count else ""
         raise SurdError(f"{error}{kept}") from error
     if not len(tally.seen):
-        build.remove(PAGES)  # else they would count for an answer for ever
+        build.remove(PAGES)  # else the next call would take them for the source's answer
         raise SurdError(f"config field 'source' is {source.name!r} and gave no records; give one that holds images")
     if tally.repeated:
         message = "%s gave %d records more than once; each counts once, where it came first"
         log.warning(message, source.name, tally.repeated)
-    build.write_json(END, tally.end(source.name) | ({"partition_size": size} if former else {}))
+    build.write_json(END, tally.end(source.name) | ({} if former is None else {"partition_size": size}))
     build.remove(REPEATS)
     if repeats := tally.repeats():
         build.write_json(REPEATS, repeats)
