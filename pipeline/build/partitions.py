@@ -4,7 +4,7 @@ Everything behind collect works a partition at a time and is redone where the pa
 the partition where it lies, in the order of before; one that the source no longer has leaves a gap; and new ones fill
 partitions that are less than half full, then new partitions at the end. A source whose newest records come first thus
 moves none of the old ones, and partitions keep their numbers: one without any record left stays, empty, until new
-records fill it.
+records fill it; only at the end such ones go.
 
 Why not partitions by the first digits of the key: those keep a record in its place too, but new records go to all
 partitions alike. A source that grew by a hundredth would change nearly every partition, and with a fixed number of
@@ -110,7 +110,7 @@ def in_former_partitions(
         if not tables.count("known") + tables.count("added"):
             return
         old, new = tables.rows("in_order"), tables.rows("added")
-        for count in left.tolist():
+        for count in np.trim_zeros(left, "b").tolist():
             room = size - count if 2 * count < size else 0
             rows = [*islice(old, count), *islice(new, room)]
             yield [SourceRecord.model_validate_json(documents.read(row["start"], row["length"])) for row in rows]
