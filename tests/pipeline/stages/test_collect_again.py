@@ -19,8 +19,9 @@ from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.collect import PAGES
 from surd.schemas import BuildConfig, SourceRecord, SurdError
+from tests.object_store import BUCKET
 
-pytest_plugins = ["tests.pipeline.served"]
+pytest_plugins = ["tests.object_fixtures", "tests.pipeline.served"]
 
 PAGE = 3
 
@@ -28,7 +29,7 @@ PAGE = 3
 class Gallery:
     """A gallery of the records ``ids``, three a page, which may change; ``authors`` are of some of them."""
 
-    def __init__(self, root: Path, serve):
+    def __init__(self, root: Path | str, serve):
         self.root, self.ids, self.authors, self.crawls = root, [], {}, 0
         self.build, self.server = Build(str(root)), serve(self)
 
@@ -50,11 +51,11 @@ class Gallery:
         outcome = run_unit(BY_NAME["collect"], 0, str(self.root), self.config(**fields))
         assert not outcome.skipped and outcome.rows == sum(map(len, self.partitions()))
         after = self.files()
-        assert not (self.root / PAGES).exists()
+        assert not self.build.exists(PAGES)
         return [part for part, data in after.items() if before.get(part) != data]
 
     def files(self) -> dict[int, bytes]:
-        return {part: (self.root / part_file("collect", part)).read_bytes() for part in range(self.build.part_count())}
+        return {part: self.build.read_bytes(part_file("collect", part)) for part in range(self.build.part_count())}
 
     def partitions(self) -> list[list[int]]:
         parts = range(self.build.part_count())
@@ -76,6 +77,13 @@ def test_new_records_at_the_end_or_in_the_middle_lie_behind_the_old_ones(gallery
     gallery.crawl([1, 2, 3, 4, 5, 6])
     assert gallery.crawl([1, 2, 3, 9, 4, 5, 6, 7]) == [2]
     assert gallery.partitions() == [[1, 2, 3, 4], [5, 6], [9, 7]]
+
+
+def test_a_build_on_an_object_store_does_the_same(objects, serve):
+    gallery = Gallery(f"s3://{BUCKET}/build", serve)
+    gallery.crawl(range(8, 0, -1))
+    assert gallery.crawl([9, 8, 7, 5, 4, 3, 2, 1]) == [0, 2]
+    assert gallery.partitions() == [[8, 7, 5], [4, 3, 2, 1], [9]]
 
 
 def test_a_record_that_is_gone_leaves_a_gap_in_its_partition_alone(gallery):
