@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -66,7 +66,7 @@ def read_records(build: Build, part: int) -> Iterator[Record]:
         yield Record(*(rows[key] for rows in by_stage.values()))  # type: ignore[arg-type]
 
 
-def read_qualities(build: Build, part: int, kept: set[str]) -> dict[str, list[float]]:
+def read_qualities(build: Build, part: int, kept: Set[str]) -> dict[str, list[float]]:
     """What score measured of the quality of the pictures of these keys, by column; empty where it was not asked to."""
     if not build.exists(part_file("score", part)):
         return {}

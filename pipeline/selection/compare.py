@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +16,9 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from surd.pipeline.build.damage import blaming_damage, unfinished
-from surd.pipeline.build.folder import Build, parquet_bytes, part_file
+from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.build.open import open_build, recorded_config
+from surd.pipeline.build.scratch import temporary
 from surd.pipeline.selection.choose import SELECTION, Selection, choose
 from surd.schemas import Reason, SelectionRule, SurdError, load_config
 
@@ -84,8 +88,9 @@ class _Absence:
     scores: Scores = Scores()
 
 
-def reselect(root: str, params: dict[str, Any]) -> Selection:
-    """What the build at ``root`` would keep with other ``select.*`` fields; writes nothing. Raises SurdError."""
+@contextmanager
+def reselect(root: str, params: dict[str, Any]) -> Iterator[Selection]:
+    """What the build at ``root`` would keep with other ``select.*`` fields; writes nothing in it. Raises SurdError."""
     for name in params:
         if name != "select" and not name.startswith("select."):
             raise SurdError(
@@ -100,17 +105,16 @@ def reselect(root: str, params: dict[str, Any]) -> Selection:
     for part in range(parts):
         if ledger.marker(part) is None:
             raise unfinished(build, "correct", part)
-    with blaming_damage(build):
-        return choose(build, settings, record.models.get("clip", "unknown"))
+    with blaming_damage(build), temporary("select") as tables:
+        yield choose(build, settings, record.models.get("clip", "unknown"), tables)
 
 
 def summarize_selection(selection: Selection, root: str, written: str | None) -> SelectionSummary:
     """Counts of a selection of the build at ``root``; ``written`` is the file it was written to, if any."""
-    rows = [row for of_part in selection.rows for row in of_part]
-    reasons = Counter(row.reason for row in rows)
+    reasons = Counter(row.reason for of_part in selection.rows() for row in of_part)
     return SelectionSummary(
         build=root,
-        collected=len(rows),
+        collected=reasons.total(),
         kept=reasons[None],
         rejected={reason.value: reasons[reason] for reason in Reason if reasons[reason]},
         rule=selection.rule,
@@ -135,16 +139,23 @@ def write_selection(selection: Selection, out: str, overwrite: bool = False) -> 
     folder, name = _split(out)
     build = Build(folder)
     try:
-        content = parquet_bytes(selection.table())
-        if build.exists(name) and not overwrite and build.read_bytes(name) != content:
+        content = selection.file()
+        if build.exists(name) and not overwrite and not _is_same(build, name, content):
             raise SurdError(
                 f"--out is {out!r}: that file exists and holds something else; use another name, or replace it with"
                 " --overwrite"
             )
-        build.write_bytes(name, content)
+        with content.open("rb") as chosen, build.writing(name) as file:
+            shutil.copyfileobj(chosen, file)
     except OSError as error:
         why = error.strerror or error.__class__.__name__
         raise SurdError(f"--out is {out!r}: it cannot be written ({why}); use another file") from None
+
+
+def _is_same(build: Build, name: str, content: Path) -> bool:
+    with build.open(name) as file, content.open("rb") as other:
+        blocks = iter(lambda: (file.read(1 << 20), other.read(1 << 20)), (b"", b""))
+        return all(one == another for one, another in blocks)
 
 
 def load_side(path: str) -> Side:
@@ -229,14 +240,17 @@ def _reapplied(lacks: Side, has: Side, keys: Iterable[str]) -> dict[str, _Absenc
     if lacks.build or not has.build or UNKNOWN not in reasons:
         return {}
     settings = load_config({"select": lacks.rule.settings}).select
-    rows = [row for of_part in choose(has.build, settings, "").rows for row in of_part]
-    if {row.key for row in rows if row.kept} != lacks.kept.keys():
-        return {}
-    return {
-        row.key: _Absence(row.reason.value, row.detail or "", Scores(row.clip_simple, row.clip_complex))
-        for row in rows
-        if row.reason is not None and row.key in keys
-    }
+    absences, kept = {}, 0
+    with temporary("select") as tables:
+        for row in (row for of_part in choose(has.build, settings, "", tables).rows() for row in of_part):
+            if row.kept:
+                kept += 1
+                if row.key not in lacks.kept:
+                    return {}
+            elif row.reason is not None and row.key in keys:
+                scores = Scores(row.clip_simple, row.clip_complex)
+                absences[row.key] = _Absence(row.reason.value, row.detail or "", scores)
+    return absences if kept == len(lacks.kept) else {}
 
 
 def _finite(score: float | None) -> float | None:
