@@ -169,8 +169,8 @@ class _Inverted:
 
         self._index.reset()
         if self._added:
-            rows, lists = zip(*self._added, strict=True)
-            self._aside.append((np.concatenate(rows), np.concatenate(lists)))
+            added = [np.concatenate([one[column] for one in self._added]) for column in (0, 1)]
+            self._aside.append((added[0], added[1]))
             self._added = []
         self._first = start
         block = np.ascontiguousarray(self._vectors[start : start + _AT_ONCE])
