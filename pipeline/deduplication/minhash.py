@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ _PERMUTATIONS, _BANDS, _SEED = 128, 16, 1  # finds 99.99 % of the pairs that are
 _SHINGLE = 3
 _PER_BAND = _PERMUTATIONS // _BANDS
 _MIX = np.random.default_rng(_SEED).integers(1, 2**64, (_BANDS, _PER_BAND), np.uint64) | np.uint64(1)
+_LINKED = pa.schema([("first", pa.int32()), ("row", pa.int32())])
 _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
@@ -104,12 +105,12 @@ class PromptTable:
             'SELECT p."row", unnest(p.bands) AS band FROM prompts p JOIN equals e ON e."row" = p."row"'
             ' WHERE e."first" = p."row"',
         )
-        tables.make("shared", 'SELECT band, min("row") AS "first" FROM bands GROUP BY band HAVING count(*) > 1')
-        tables.make(
-            "links",
-            'SELECT DISTINCT s."first", b."row" FROM bands b JOIN shared s ON s.band = b.band'
-            ' WHERE b."row" <> s."first" ORDER BY ALL',
-        )
+        # Not grouped by band: a hash table of nearly as many bands as there are rows takes all that DuckDB may hold.
+        tables.make("sorted_bands", 'SELECT band, "row" FROM bands ORDER BY band, "row"')
+        with tables.writing("linked", _LINKED) as writer:
+            for first, row in _links(tables.batches("sorted_bands")):
+                writer.add({"first": first, "row": row})
+        tables.make("links", 'SELECT DISTINCT "first", "row" FROM linked ORDER BY ALL')
         links = np.concatenate([np.zeros((0, 2), np.int64), *(_matrix(batch) for batch in tables.batches("links"))])
         places = np.zeros((tables.count("prompts"), 2), np.int64)
         for batch in tables.batches("prompts", ["row", "offset", "size"]):
@@ -119,6 +120,19 @@ class PromptTable:
             prompts = [frozenset(json.loads(self._documents.read(*places[row].tolist()))) for row in rows]
             for row, duplicate in zip(rows, find_prompt_duplicates(prompts, least), strict=True):
                 yield row, PromptDuplicate(rows[duplicate.row], duplicate.similarity)
+
+
+def _links(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, int]]:
+    """The first row and each further row of a band, from bands and rows in their order."""
+    last = np.zeros((2, 0), np.uint64)  # band and first row of the last band so far
+    for batch in batches:
+        bands = np.concatenate([last[0], batch["band"].to_numpy()])
+        rows = np.concatenate([last[1], batch["row"].to_numpy().astype(np.uint64)])
+        starts = np.flatnonzero(np.concatenate([[True], bands[1:] != bands[:-1]]))
+        first = np.repeat(rows[starts], np.diff([*starts, len(bands)]))
+        linked = rows != first
+        yield from zip(first[linked].tolist(), rows[linked].tolist(), strict=True)
+        last = np.stack([bands[starts[-1:]], rows[starts[-1:]]])
 
 
 def _bands(prompts: list[list[str]]) -> list[list[int]]:
