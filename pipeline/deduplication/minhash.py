@@ -1,7 +1,7 @@
 """Fuzzy duplicates of prompts by MinHash LSH.
 
 Memory: that of the largest group of prompts that are linked, one to the next, by a band of their sketches, and some
-bytes a prompt; the prompts themselves lie on disk.
+tens of bytes a prompt; the prompts themselves lie on disk.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from rensa import RMinHash, RMinHashLSH
 
-from surd.pipeline.deduplication.clusters import clusters
+from surd.pipeline.deduplication.clusters import Numbers, clusters
 from surd.pipeline.tables import Documents, Tables
 
 _PERMUTATIONS, _BANDS, _SEED = 128, 16, 1  # finds 99.99 % of the pairs that are 0.9 alike, 95 % of those 0.8 alike
 _SHINGLE = 3
 _PER_BAND = _PERMUTATIONS // _BANDS
 _MIX = np.random.default_rng(_SEED).integers(1, 2**64, (_BANDS, _PER_BAND), np.uint64) | np.uint64(1)
-_LINKED = pa.schema([("first", pa.int32()), ("row", pa.int32())])
 _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
@@ -65,8 +64,8 @@ def find_prompt_duplicates(prompts: Sequence[frozenset[str]], least: float) -> l
 class PromptTable:
     """Prompts of any number, and the duplicates among them: those that ``find_prompt_duplicates`` would find.
 
-    Prompts of which no band of the sketch is that of another one cannot be its candidates. So the bands are sorted on
-    disk, prompts that share one are linked, and each group of linked prompts is compared by itself.
+    Prompts of which no band of the sketch is that of another one cannot be its candidates. So the prompts that share
+    one are linked, and each group of linked prompts is compared by itself.
     """
 
     SCHEMA = pa.schema(
@@ -100,18 +99,7 @@ class PromptTable:
         tables = self._tables
         self._documents.flush()
         tables.make("equals", 'SELECT "row", min("row") OVER (PARTITION BY digest) AS "first" FROM prompts')
-        tables.make(
-            "bands",
-            'SELECT p."row", unnest(p.bands) AS band FROM prompts p JOIN equals e ON e."row" = p."row"'
-            ' WHERE e."first" = p."row"',
-        )
-        # Not grouped by band: a hash table of nearly as many bands as there are rows takes all that DuckDB may hold.
-        tables.make("sorted_bands", 'SELECT band, "row" FROM bands ORDER BY band, "row"')
-        with tables.writing("linked", _LINKED) as writer:
-            for first, row in _links(tables.batches("sorted_bands")):
-                writer.add({"first": first, "row": row})
-        tables.make("links", 'SELECT DISTINCT "first", "row" FROM linked ORDER BY ALL')
-        links = np.concatenate([np.zeros((0, 2), np.int64), *(_matrix(batch) for batch in tables.batches("links"))])
+        links = self._links()
         places = np.zeros((tables.count("prompts"), 2), np.int64)
         for batch in tables.batches("prompts", ["row", "offset", "size"]):
             places[batch["row"].to_numpy()] = _matrix(batch.select(["offset", "size"]))
@@ -121,18 +109,34 @@ class PromptTable:
             for row, duplicate in zip(rows, find_prompt_duplicates(prompts, least), strict=True):
                 yield row, PromptDuplicate(rows[duplicate.row], duplicate.similarity)
 
+    def _links(self) -> Numbers:
+        """The first row and each further row with one of its bands [links, 2], each pair once.
 
-def _links(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, int]]:
-    """The first row and each further row of a band, from bands and rows in their order."""
-    last = np.zeros((2, 0), np.uint64)  # band and first row of the last band so far
-    for batch in batches:
-        bands = np.concatenate([last[0], batch["band"].to_numpy()])
-        rows = np.concatenate([last[1], batch["row"].to_numpy().astype(np.uint64)])
-        starts = np.flatnonzero(np.concatenate([[True], bands[1:] != bands[:-1]]))
-        first = np.repeat(rows[starts], np.diff([*starts, len(bands)]))
-        linked = rows != first
-        yield from zip(first[linked].tolist(), rows[linked].tolist(), strict=True)
-        last = np.stack([bands[starts[-1:]], rows[starts[-1:]]])
+        A band after another: a table of all bands, sorted or grouped by DuckDB, takes all the memory that it may have.
+        """
+        count = self._tables.count("prompts")
+        is_first = np.zeros(count, bool)
+        for batch in self._tables.batches("equals"):
+            row, first = (batch[name].to_numpy() for name in ("row", "first"))
+            is_first[row] = row == first
+        rows = np.flatnonzero(is_first)
+        codes = np.zeros(0, np.int64)
+        bands = np.zeros(count, np.uint64)
+        for band in range(_BANDS):
+            for batch in self._tables.batches("prompts", ["row", "bands"]):
+                bands[batch["row"].to_numpy()] = batch["bands"].flatten().to_numpy().reshape(-1, _BANDS)[:, band]
+            first, row = _linked(rows, bands[rows]).T
+            codes = np.unique(np.concatenate([codes, first * count + row]))
+        return np.stack([codes // max(count, 1), codes % max(count, 1)], 1)
+
+
+def _linked(rows: Numbers, bands: Numbers) -> Numbers:
+    """Pairs [links, 2] of the first row and each further row that has its band; ``rows`` ascend."""
+    order = np.argsort(bands, kind="stable")
+    rows, bands = rows[order], bands[order]
+    starts = np.flatnonzero(np.concatenate([[True], bands[1:] != bands[:-1]])) if len(bands) else order
+    first = np.repeat(rows[starts], np.diff(np.append(starts, len(bands))))
+    return np.stack([first, rows], 1)[first != rows]
 
 
 def _bands(prompts: list[list[str]]) -> list[list[int]]:
