@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -142,7 +141,7 @@ def write_selection(selection: Selection, out: str, overwrite: bool = False) -> 
     build = Build(folder)
     try:
         content = selection.file()
-        if build.exists(name) and not overwrite and not _is_same(build, name, content):
+        if build.exists(name) and not overwrite and build.read_bytes(name) != content.read_bytes():
             raise SurdError(
                 f"--out is {out!r}: that file exists and holds something else; use another name, or replace it with"
                 " --overwrite"
@@ -152,12 +151,6 @@ def write_selection(selection: Selection, out: str, overwrite: bool = False) -> 
     except OSError as error:
         why = error.strerror or error.__class__.__name__
         raise SurdError(f"--out is {out!r}: it cannot be written ({why}); use another file") from None
-
-
-def _is_same(build: Build, name: str, content: Path) -> bool:
-    with build.open(name) as file, content.open("rb") as other:
-        blocks = iter(lambda: (file.read(1 << 20), other.read(1 << 20)), (b"", b""))
-        return all(one == another for one, another in blocks)
 
 
 def load_side(path: str, tables: Tables, name: str) -> Side:
