@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from surd.pipeline.build.folder import Build
+from surd.pipeline.build.folder import Build, parquet_bytes
 from surd.pipeline.build.scratch import temporary
 from surd.pipeline.deduplication.semantic import VectorFile, find_semantic_duplicates
 from surd.pipeline.models import Models
 from surd.pipeline.selection.calibration import PROMPTS, calibrate
-from surd.pipeline.selection.choose import Selection, choose
+from surd.pipeline.selection.choose import Selection, choose, selection_file, write_kept
 from surd.pipeline.stages.select import select
 from surd.schemas import BuildConfig, Calibration, Reason, Selected, SelectionRule
 from surd.schemas.config import SelectConfig
@@ -256,6 +256,24 @@ def test_the_files_say_which_keys_by_which_rule_and_are_the_same_each_time(tmp_p
     before = {name: build.read_bytes(name) for name in ("selection.parquet", "calibration.json")}
     again = [row for of_part in select(build, BuildConfig(select=settings), models) for row in of_part]
     assert again == rows and {name: build.read_bytes(name) for name in before} == before
+
+
+@pytest.mark.parametrize("group", [1 << 20, 4500])
+def test_the_file_of_a_selection_has_the_bytes_of_a_sorted_table_written_at_once(tmp_path, monkeypatch, group):
+    monkeypatch.setattr("surd.pipeline.selection.choose._GROUP", group)
+    count = 10_000
+    rows = [Selected(key=key, clip_simple=at / 7, clip_complex=at / 3) for at, key in enumerate(keys_of(count))]
+    rule, nothing = SelectionRule(settings={}, thresholds=[], notes=[]), Calibration(clip="c", images=0, prompts=0)
+    with temporary("select") as tables:
+        write_kept(tables, "kept", [rows[:6000], rows[6000:]])
+        written = selection_file(tables, rule, nothing).read_bytes()
+    rows.sort(key=lambda row: row.key)
+    table = pa.table({name: [getattr(row, name) for row in rows] for name in ("key", "clip_simple", "clip_complex")})
+    documents = {"surd.rule": rule, "surd.calibration": nothing}
+    table = table.replace_schema_metadata(
+        {name: json.dumps(value.model_dump(mode="json"), sort_keys=True) for name, value in documents.items()}
+    )
+    assert written == parquet_bytes(table, [min(group, count - start) for start in range(0, count, group)])
 
 
 def test_what_was_rejected_before_keeps_its_reason(tmp_path):
