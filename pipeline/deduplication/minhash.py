@@ -125,18 +125,20 @@ class PromptTable:
         for band in range(_BANDS):
             for batch in self._tables.batches("prompts", ["row", "bands"]):
                 bands[batch["row"].to_numpy()] = batch["bands"].flatten().to_numpy().reshape(-1, _BANDS)[:, band]
-            first, row = _linked(rows, bands[rows]).T
+            first, row = _linked(rows, bands[rows])
             codes = np.unique(np.concatenate([codes, first * count + row]))
         return np.stack([codes // max(count, 1), codes % max(count, 1)], 1)
 
 
-def _linked(rows: Numbers, bands: Numbers) -> Numbers:
-    """Pairs [links, 2] of the first row and each further row that has its band; ``rows`` ascend."""
+def _linked(rows: Numbers, bands: Numbers) -> tuple[Numbers, Numbers]:
+    """The first row of a band and each further row that has it; ``rows`` ascend."""
     order = np.argsort(bands, kind="stable")
-    rows, bands = rows[order], bands[order]
-    starts = np.flatnonzero(np.concatenate([[True], bands[1:] != bands[:-1]])) if len(bands) else order
-    first = np.repeat(rows[starts], np.diff(np.append(starts, len(bands))))
-    return np.stack([first, rows], 1)[first != rows]
+    bands = bands[order]
+    is_further = np.zeros(len(bands), bool)
+    is_further[1:] = bands[1:] == bands[:-1]
+    further, starts = np.flatnonzero(is_further), np.flatnonzero(~is_further)
+    first = starts[np.searchsorted(starts, further) - 1]
+    return rows[order[first]], rows[order[further]]
 
 
 def _bands(prompts: list[list[str]]) -> list[list[int]]:

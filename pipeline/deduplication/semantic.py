@@ -63,9 +63,11 @@ class VectorFile:
         if isinstance(rows, slice):
             first, end, _ = rows.indices(self.shape[0])
             data = os.pread(file, (end - first) * self._bytes, first * self._bytes)
-        else:
-            data = b"".join(os.pread(file, self._bytes, row * self._bytes) for row in rows.tolist())
-        return np.frombuffer(data, np.float32).reshape(-1, width)
+            return np.frombuffer(data, np.float32).reshape(-1, width)
+        vectors = np.empty((len(rows), width), np.float32)
+        for place, row in enumerate(rows.tolist()):
+            os.preadv(file, [vectors[place]], row * self._bytes)
+        return vectors
 
 
 Vectors = FloatArray | VectorFile
