@@ -192,10 +192,10 @@ def select(
         raise SurdError("BUILD is missing; give a build's folder, or compare two selections: surd select --diff A B")
     if out:
         selection.check_target(out, build)
-    chosen = selection.reselect(build, parse_params(param))
-    if out and not dry_run:
-        selection.write_selection(chosen, out, overwrite)
-    summary = selection.summarize_selection(chosen, build, None if dry_run else out)
+    with selection.reselect(build, parse_params(param)) as chosen:
+        if out and not dry_run:
+            selection.write_selection(chosen, out, overwrite)
+        summary = selection.summarize_selection(chosen, build, None if dry_run else out)
     if as_json:
         print(json_line(selection_tables.summary_to_json(summary)))
     else:
