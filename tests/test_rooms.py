@@ -35,7 +35,7 @@ PIPELINE = {
     "facts": {"models", "prompts"},
     "sentences": {"models", "prompts", "facts", "untrusted_json"},
     "build": {"tables"},
-    "model_cache": {"build", "models"},
+    "model_cache": {"build", "models", "batching"},
     "report": {"build", "models", "net"},
     "selection": {"build", "deduplication"},
     "acquisition": {"build", "net", "images", "metadata", *LEAVES},
