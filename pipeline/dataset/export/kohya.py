@@ -12,7 +12,7 @@ from surd.pipeline.dataset.export.trainer_folder import Trainer, TrainerFolder
 
 def _files(folder: TrainerFolder) -> dict[str, str]:
     subset = {"image_dir": folder.images, "caption_extension": ".txt", "num_repeats": 1}
-    if folder.lines > 1:  # without it only the first line is read
+    if folder.several:  # without it only the first line is read
         subset |= {"enable_wildcard": True}
     dataset = {
         "resolution": folder.resolution,

@@ -21,11 +21,13 @@ _SHOWN = 3  # captions that a config may show as prompts of samples
 class TrainerFolder:
     """What a trainer's config has to say of a folder.
 
-    ``root``: where the trainer finds it; ``lines``: captions in the longest caption file; ``prompts``: a few captions.
+    ``root``: where the trainer finds it; ``several``: a caption file may have several lines; ``lines``: those of the
+    longest; ``prompts``: a few captions.
     """
 
     root: str
     resolution: int
+    several: bool
     lines: int
     prompts: tuple[str, ...]
 
@@ -65,7 +67,8 @@ def write_folder(
     build: Build, out: Build, parts: Iterator[ShardSamples], *, trainer: Trainer, options: TrainerOptions, root: str
 ) -> None:
     """Write pictures, caption files, config and, as proof that all are there, the record. Raises SurdError."""
-    escape = trainer.escape if options.caption in SEVERAL else str
+    several = options.caption in SEVERAL
+    escape = trainer.escape if several else str
     count, most = 0, 1
     prompts: list[str] = []
     for part in parts:
@@ -77,7 +80,9 @@ def write_folder(
             count, most = count + 1, max(most, len(lines))
             if len(prompts) < _SHOWN:
                 prompts.append(lines[0])
-    folder = TrainerFolder(root=root, resolution=options.resolution, lines=most, prompts=tuple(prompts))
+    folder = TrainerFolder(
+        root=root, resolution=options.resolution, several=several, lines=most, prompts=tuple(prompts)
+    )
     files = trainer.files(folder)
     for name, text in files.items():
         out.write_bytes(name, text.encode())

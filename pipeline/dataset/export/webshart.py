@@ -39,7 +39,7 @@ def write_indexes(
         names.append(f"{shard.name.removesuffix('.tar')}.json")
         out.write_bytes(names[-1], json.dumps(index, ensure_ascii=False).encode())
         count += len(files)
-    folder = TrainerFolder(root=root, resolution=options.resolution, lines=1, prompts=())
+    folder = TrainerFolder(root=root, resolution=options.resolution, several=False, lines=1, prompts=())
     tars = build.local_path("shards")
     where = {
         "type": "webshart",

@@ -190,6 +190,20 @@ def test_a_trainer_that_draws_a_line_may_show_each_of_several_captions(build, tm
         assert every[one.sample.key][1] == {one.sample.simple, *(caption.text for caption in one.captions)}
 
 
+def test_braces_are_doubled_only_where_kohya_reads_them_as_a_choice(tmp_path):
+    """Also where no picture happens to have a second caption."""
+    root = authors_set(tmp_path / "SURD", 3)
+    path = root / "train" / "metadata.jsonl"
+    rows = [json.loads(line) | {"text": NASTY, "prompt": NASTY} for line in path.read_text().splitlines()]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    imported(f"authors:{root}", tmp_path / "build", pooling=None)
+    for caption, written in (("both", NASTY.replace("{", "{{").replace("}", "}}")), ("complex", NASTY)):
+        out = tmp_path / caption
+        export(Build(str(tmp_path / "build")), "kohya", Build(str(out)), options=TrainerOptions(caption=caption))
+        assert {path.read_text() for path in (out / "images").glob("*.txt")} == {written}
+        assert all(captions == {NASTY} for _, captions in by_kohya(out).values())
+
+
 @pytest.mark.parametrize("trainer", WHOLE)
 def test_a_trainer_that_takes_a_whole_file_for_one_caption_gets_no_several_lines(build, tmp_path, trainer):
     with pytest.raises(SurdError, match=f"--caption is 'both': {trainer} takes all lines of a caption file for one"):
