@@ -153,9 +153,9 @@ def export(
         count = write(dataset, to, Build(out), advance, overwrite=overwrite, options=options, keeps=keeps)
     console.print(f"{count:,} samples: {out}", highlight=False, soft_wrap=True)
     if count < total:
-        console.print(f"{total - count:,} samples were removed by surd forget: they are left out", highlight=False)
+        console.print(f"{total - count:,} sample(s) left out: surd forget has removed them", highlight=False)
     if lacking:
-        line = f"{lacking:,} samples have no caption called {caption}: theirs is the simple prompt"
+        line = f"{lacking:,} sample(s) have no caption called {caption}: theirs is the simple prompt"
         console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 

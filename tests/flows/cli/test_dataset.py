@@ -140,6 +140,6 @@ def test_what_was_forgotten_is_gone_from_a_trainers_folder_and_leaves_in_none(bu
     assert json.loads((out / "export.json").read_text())["samples"] == 11
     shutil.copy(build / "forgotten.jsonl", shards)  # as for a build that is to be made again
     code, printed, _ = surd("export", shards, "--to", "onetrainer", "--out", tmp_path / "onetrainer")
-    assert code == 0 and "11 samples" in printed and "1 samples were removed by surd forget: they" in printed
+    assert code == 0 and "11 samples" in printed and "1 sample(s) left out: surd forget has removed" in printed
     code, _, error = surd("export", build, "--to", "kohya", "--out", tmp_path / "x", "--caption", "short")
     assert code == 2 and "no sample has several captions" in error and not (tmp_path / "x").exists()
