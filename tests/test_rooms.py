@@ -36,7 +36,7 @@ PIPELINE = {
     "sentences": {"models", "prompts", "facts", "untrusted_json"},
     "build": {"tables"},
     "decisions": {"build"},
-    "model_cache": {"build", "models"},
+    "model_cache": {"build", "models", "batching"},
     "report": {"build", "models", "net", "tables"},
     "selection": {"build", "decisions", "deduplication", "tables"},
     "acquisition": {"build", "net", "images", "metadata", *LEAVES},

@@ -48,7 +48,8 @@ class Recorder:
 
 
 def undeclared(stage: str, read: set[str]) -> set[str]:
-    declared = BY_NAME[stage].config_fields
+    also = BY_NAME[stage].also
+    declared = (*BY_NAME[stage].config_fields, *([also.field] if also else []))
     return {path for path in read if not any(f"{path}.".startswith(f"{field}.") for field in declared)}
 
 
