@@ -3,6 +3,7 @@
 from surd.schemas.arrow import arrow_schema, from_table, to_table
 from surd.schemas.config import BuildConfig
 from surd.schemas.config.load import load_config, read_profile
+from surd.schemas.decision import Decision
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import (
     BuildRecord,
@@ -42,6 +43,7 @@ __all__ = [
     "Cleaned",
     "ColumnManifest",
     "Corrected",
+    "Decision",
     "Decoded",
     "Deduped",
     "Marker",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 #: Characters of a reason and of a sentence. A line stays short enough to be written at once.
 MAX_REASON, MAX_SENTENCE = 500, 2000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class DecisionVerdict(StrEnum):
@@ -30,21 +32,17 @@ class Decision(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    key: str = Field(pattern=r"^[0-9a-f]{16}\Z", description="Of the record, whether or not the build has it yet.")
+    key: str = Field(pattern=r"^[0-9a-f]{16}$", description="Of the record, whether or not the build has it yet.")
     verdict: DecisionVerdict
     reason: str | None = Field(default=None, max_length=MAX_REASON, description="The person's words.")
-    simple: str | None = Field(default=None, max_length=MAX_SENTENCE, description="The hand-written sentence of edit.")
-    at: datetime = Field(
-        default_factory=lambda: datetime.now(UTC), description="Date and time with its zone, ISO 8601."
-    )
+    simple: str | None = Field(default=None, max_length=MAX_SENTENCE, description="The sentence of edit.")
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC), description="With its time zone, ISO 8601.")
 
     @field_validator("reason", "simple")
     @classmethod
     def _plain_text(cls, text: str | None) -> str | None:
-        """On one line, and such that any encoding can write it; None of one that says nothing."""
-        if text is None:
-            return None
-        return " ".join(text.encode("utf-8", "replace").decode().replace("\0", " ").split()) or None
+        """On one line, without control characters, which no caption may have; None of one that says nothing."""
+        return " ".join(_CONTROL.sub(" ", text).split()) or None if text else None
 
     @model_validator(mode="after")
     def _has_what_its_verdict_needs(self) -> Self:

@@ -14,6 +14,7 @@ from surd.flows.cli import columns as columns_cli
 from surd.flows.cli import dataset as dataset_cli
 from surd.flows.cli import facts as facts_cli
 from surd.flows.cli import forget as forget_cli
+from surd.flows.cli import view as view_cli
 from surd.flows.cli.dataset import OVERWRITE_HELP
 from surd.schemas.console import PlainConsole
 from surd.schemas.errors import FULL, NothingKept, SurdError
@@ -249,6 +250,7 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
         print(printable(str(path)))
 
 
+app.command()(view_cli.view)
 app.add_typer(columns_cli.app, name="columns")
 app.command()(dataset_cli.verify)
 app.command()(forget_cli.forget)
