@@ -47,6 +47,7 @@ HEADERS = {
 }
 _STATIC = {
     "": ("static/view.html", "text/html; charset=utf-8"),
+    "icon.svg": ("static/icon.svg", "image/svg+xml"),
     "view.css": ("static/view.css", "text/css; charset=utf-8"),
     "report.css": ("../report/templates/report.css.jinja", "text/css; charset=utf-8"),
 }

@@ -33,7 +33,7 @@ _ROWS_AT_ONCE = 4096
 #: Columns of the table: name -> (SQL type, SQL over the stages' rows, the stages it needs).
 _COLUMNS: dict[str, tuple[str, str]] = {
     "source": ("VARCHAR", "of_collect.source"),
-    "host": ("VARCHAR", "regexp_extract(lower(of_collect.url), '^https?://(?:[^/?#@]*@)?([^/?#:]+)', 1)"),
+    "host": ("VARCHAR", "nullif(regexp_extract(lower(of_collect.url), '^https?://(?:[^/?#@]*@)?([^/?#:]+)', 1), '')"),
     "url": ("VARCHAR", "left(of_collect.url, 2000)"),
     "author": ("VARCHAR", "of_collect.author"),
     "licence": ("VARCHAR", "of_collect.licence"),
