@@ -5,7 +5,6 @@ Starlette, which Prefect's own server stands on: routes and responses, without a
 
 from __future__ import annotations
 
-import hmac
 import json
 import math
 from collections.abc import Callable
@@ -25,11 +24,11 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.view.borderline import COLUMNS, borderline, kept_at, kept_exactly, thresholds
 from surd.pipeline.view.clusters import clusters
 from surd.pipeline.view.fields import FACETS, FIELDS, STORED
+from surd.pipeline.view.loading import Loading
 from surd.pipeline.view.pictures import MEDIA, Pictures
 from surd.pipeline.view.queries import PAGE, Queries
 from surd.pipeline.view.review import Review
 from surd.pipeline.view.suggestions import suggestions
-from surd.pipeline.view.table import Loading
 from surd.schemas import BuildConfig, BuildRecord, Reason, SurdError
 
 #: Nothing but this server's own files runs or loads, and nothing leaves.
@@ -331,10 +330,7 @@ def _decide(view: View, body: bytes) -> Response:
     except ValueError:
         return _json({"error": "the decision is not a JSON object; decide again"}, 400)
     try:
-        if given.get("undo") is True:
-            key = view.review.undo()
-        else:
-            key = view.review.decide(given).key
+        key = view.review.undo() if given.get("undo") is True else view.review.decide(given).key
     except SurdError as error:
         return _json({"error": str(error)}, 400)
     if key is not None:
@@ -390,4 +386,6 @@ def _file(request: Request) -> Response:
 
 
 def _scripts() -> set[str]:
-    return {file.name for file in resources.files(__package__).joinpath("static").iterdir() if file.name.endswith(".js")}
+    return {
+        file.name for file in resources.files(__package__).joinpath("static").iterdir() if file.name.endswith(".js")
+    }

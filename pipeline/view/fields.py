@@ -18,13 +18,15 @@ from surd.schemas.arrow import arrow_schema
 
 Kind = Literal["name", "text", "number", "list", "yes"]
 
+_MODELS: dict[str, type[BaseModel]] = {**READS, "safety": Safe, "score": Scored}
 #: Stage -> its rows, in the order data meets them.
 ROWS: dict[str, type[BaseModel]] = {
-    name: {**READS, "safety": Safe, "score": Scored}[name]
+    name: _MODELS[name]
     for name in (
         "collect", "fetch", "decode", "clean", "dedup", "safety", "score", "caption", "rewrite", "correct", "select",
     )
 }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Field:
@@ -40,8 +42,10 @@ class Field:
     relation: str = "record"
     also: tuple[str, ...] = ()
 
+
 def _of_record(kind: Kind, *named: tuple[str, str, tuple[str, ...]]) -> list[Field]:
     return [Field(name, kind, title, f'"{name}"', also=also) for name, title, also in named]
+
 
 FIELDS: tuple[Field, ...] = (
     *_of_record(
@@ -108,6 +112,13 @@ FACETS = (
 )  # fmt: skip
 _COMMON = set(Row.model_fields)
 
+
+def _kind(arrow: str) -> Kind:
+    if arrow.startswith("list"):
+        return "list"
+    return "yes" if arrow == "bool" else "text" if arrow == "string" else "number"
+
+
 def _of_stages() -> list[Field]:
     """Every other column of every stage as ``stage.column``; embeddings are not for people."""
     found = []
@@ -116,14 +127,12 @@ def _of_stages() -> list[Field]:
             if column.name in _COMMON or "embedding" in column.name:
                 continue
             described = model.model_fields[column.name].description or column.name.replace("_", " ")
-            kind = str(column.type)
-            of_kind: Kind = (
-                "list" if kind.startswith("list") else "yes" if kind == "bool" else "text" if kind == "string" else "number"
-            )  # fmt: skip
-            found.append(Field(f"{stage}.{column.name}", of_kind, described, f'"{column.name}"', stage))
+            found.append(Field(f"{stage}.{column.name}", _kind(str(column.type)), described, f'"{column.name}"', stage))
     return found
 
+
 STORED: tuple[Field, ...] = tuple(_of_stages())
+
 
 def _by_name() -> dict[str, tuple[Field, ...]]:
     names: dict[str, tuple[Field, ...]] = {}
@@ -135,10 +144,13 @@ def _by_name() -> dict[str, tuple[Field, ...]]:
         names |= dict.fromkeys((field.name, *field.also), (field,))
     return names
 
+
 _NAMES = _by_name()
+
 
 def is_field(name: str) -> bool:
     return name.lower() in _NAMES
+
 
 def fields_of(name: str) -> tuple[Field, ...]:
     """The fields that a name means: more than one where several stages have a column of it. Raises SurdError."""
@@ -148,4 +160,3 @@ def fields_of(name: str) -> tuple[Field, ...]:
         near = difflib.get_close_matches(name.lower(), _NAMES, 1)
         hint = f"did you mean {near[0]}?" if near else "press ? for the list"
         raise SurdError(f"{name!r} is not a field; {hint}") from None
-

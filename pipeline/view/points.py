@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from surd.pipeline.build.folder import part_file
+from surd.pipeline.build.folder import part_number
 from surd.pipeline.build.part_columns import read_embeddings
 from surd.pipeline.view.fields import fields_of
 from surd.pipeline.view.queries import Queries
@@ -53,12 +53,12 @@ class EmbeddingMap:
 
 
 def _project(queries: Queries) -> None:
-    """Fill the table ``plane``. Two passes over the partitions: axes from an even draw of rows, then the coordinates."""
+    """Fill the table ``plane`` in two passes over the partitions: axes from an even draw of rows, then coordinates."""
     records = queries.records
-    build, parts = records.build, range(len(records.files.get("score", [])))
+    build = records.build
     cursor = records.cursor()
     cursor.execute("CREATE OR REPLACE TABLE plane (key VARCHAR, x FLOAT, y FLOAT)")
-    parts = [part for part in parts if build.exists(part_file("score", part))]
+    parts = [part for file in records.files.get("score", []) if (part := part_number(file.name)) is not None]
     drawn = []
     for part in parts:
         _, vectors = read_embeddings(build, "score", part, "image_embedding")
@@ -80,7 +80,7 @@ def _project(queries: Queries) -> None:
 
 
 def _packed(columns: dict[str, npt.NDArray[np.generic]]) -> bytes:
-    """Little-endian: count (uint32), x (float32 each), y (float32), place (uint32), kind (uint8: kept, rejected, else)."""
+    """Little-endian: count (uint32), x and y (float32 each), place (uint32), kind (uint8: kept, rejected, else)."""
     count = len(columns["place"])
     return b"".join(
         [

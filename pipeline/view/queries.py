@@ -117,7 +117,7 @@ class Queries:
             GROUP BY 1 ORDER BY 2 DESC"""
         decided = self.records.cursor().execute(sql, where.parameters).fetchall()
         facets["decision"] = [list(row) for row in decided]
-        return {name: values for name, values in facets.items() if any(value is not None for value, _ in values)}
+        return {name: values for name, values in facets.items() if any(row[0] is not None for row in values)}
 
     def funnel(self) -> list[dict[str, Any]]:
         """One step a stage: how many came, how many each reason took, how many went on or are not there yet."""
@@ -131,8 +131,9 @@ class Queries:
             if stage not in self.records.stages:
                 continue
             came = left
-            rejected = [[reason.value, lost[stage][reason]] for reason in Reason if reason in lost.get(stage, {})]
-            left -= sum(count for _, count in rejected)
+            of_stage = lost.get(stage, {})
+            rejected = [[reason.value, of_stage[reason]] for reason in Reason if reason in of_stage]
+            left -= sum(of_stage.values())
             waiting = sum(count for name, count in reached.items() if list(ROWS).index(name) < at)
             steps.append({"stage": stage, "came": came, "rejected": rejected, "left": left, "waiting": waiting})
         return steps

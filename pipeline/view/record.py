@@ -1,4 +1,4 @@
-"""Everything that is known of one record, as its panel shows it: texts cut to size, no secret in an address, no odd link."""
+"""Everything known of one record, as its panel shows it: texts cut to size, no secret in an address, no odd link."""
 
 from __future__ import annotations
 

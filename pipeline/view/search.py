@@ -96,10 +96,8 @@ def _of_fields(term: Term, relation: Callable[[str], str]) -> tuple[str, list[An
         sql, values = _of_field(one, term)
         if one.relation != "record":
             rows = f"SELECT key FROM {relation(one.relation)} WHERE"
-            if _is_none(term):  # also of records that the relation does not have
-                sql = f"key NOT IN ({rows} {_present(one)})"
-            else:
-                sql = f"key IN ({rows} {sql})"
+            # None: also of records that the relation does not have.
+            sql = f"key NOT IN ({rows} {_present(one)})" if _is_none(term) else f"key IN ({rows} {sql})"
         pieces.append(sql)
         parameters += values
     return (" AND " if _is_none(term) else " OR ").join(pieces), parameters

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from surd.pipeline.build.open import open_build, recorded_config
-from surd.pipeline.view.table import Loading
+from surd.pipeline.view.loading import Loading
 from surd.schemas import SurdError
 
 HOST = "127.0.0.1"
@@ -18,6 +19,16 @@ def serve(root: str, beside: str | None, port: int, ready: Callable[[str], None]
 
     ``beside`` is another build to compare with; port 0 takes a free one. Raises SurdError.
     """
+    with viewer(root, beside, port) as (address, run, _):
+        ready(address)
+        run()
+
+
+@contextmanager
+def viewer(
+    root: str, beside: str | None = None, port: int = 0
+) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """A page's address, what serves it until it is stopped, and what stops it. Raises SurdError."""
     build, record = open_build(root)
     config = recorded_config(build, record)
     other = open_build(beside)[0] if beside else None
@@ -33,10 +44,13 @@ def serve(root: str, beside: str | None, port: int, ready: Callable[[str], None]
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off")
         )
+
+        def stop() -> None:
+            server.should_exit = True
+
         try:
-            loading.records  # noqa: B018 - what is wrong with the build is said here, not in the browser
-            ready(f"http://{HOST}:{port}/{token}/")
-            server.run(sockets=[listener])
+            _ = loading.records  # what is wrong with the build is said here, not in the browser
+            yield f"http://{HOST}:{port}/{token}/", lambda: server.run(sockets=[listener]), stop
         finally:
             loading.close()
 
@@ -51,5 +65,3 @@ def _listen(port: int) -> socket.socket:
         raise SurdError(f"port is {port} and cannot be used ({error.strerror}); give another, or none") from None
     listener.listen(64)
     return listener
-
-

@@ -8,8 +8,8 @@ from surd.pipeline.view.queries import Queries
 
 #: (what, why, search, order)
 _LOOKS: tuple[tuple[str, str, str, str], ...] = (
-    ("Sentences that fit worse than the web's own prompt", "read them and edit or reject", "status:kept gain:<-0.03", "gain"),
-    ("Kept, though the picture may not be work-safe", "below the limit of the build, but not by much", "status:kept nsfw:>0.4", "nsfw-"),
+    ("Sentences that fit worse than the prompt", "read them and edit or reject", "status:kept gain:<-0.03", "gain"),
+    ("Perhaps not work-safe", "kept, but not far below the limit", "status:kept nsfw:>0.4", "nsfw-"),
     ("Kept without a licence", "decide whether they may be in the set", "status:kept licence:none", ""),
     ("Kept under a non-commercial licence", "leave them out of a set for other uses", 'status:kept licence:"NC"', ""),
     ("Small pictures", "a trainer at 512 pixels enlarges them", "status:kept short:<512", "short"),

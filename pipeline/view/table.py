@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +24,11 @@ from surd.pipeline.build.damage import unfinished
 from surd.pipeline.build.folder import Build, part_file, part_number
 from surd.pipeline.build.part_columns import columns_of, read_columns
 from surd.pipeline.view.fields import ROWS
-from surd.schemas import SurdError
 from surd.schemas.arrow import arrow_schema
 
 MEMORY = "256MB"  # what DuckDB may hold; beyond it, it writes to the temporary folder
 _ROWS_AT_ONCE = 4096
-#: Columns of the table: name -> (SQL type, SQL over the stages' rows, the stages it needs).
+#: Columns of the table: name -> (SQL type, SQL over the stages' rows).
 _COLUMNS: dict[str, tuple[str, str]] = {
     "source": ("VARCHAR", "of_collect.source"),
     "host": ("VARCHAR", "nullif(regexp_extract(lower(of_collect.url), '^https?://(?:[^/?#@]*@)?([^/?#:]+)', 1), '')"),
@@ -70,13 +68,14 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "similarity": ("DOUBLE", "of_select.similarity"),
     "search_text": (
         "VARCHAR",
-        "lower(concat_ws(chr(10), of_correct.simple, of_clean.complex, of_fetch.prompt, of_collect.prompt, of_collect.key))",
+        "lower(concat_ws(chr(10), of_correct.simple, of_clean.complex, of_fetch.prompt, of_collect.prompt, key))",
     ),
 }
 _VERDICT = ("status", "reason", "rejected_by", "detail")
 #: The aspect ratios that SDXL was trained in, width over height: the usual buckets.
 BUCKETS = (
-    (1024, 1024), (1152, 896), (896, 1152), (1216, 832), (832, 1216), (1344, 768), (768, 1344), (1536, 640), (640, 1536),
+    (1024, 1024), (1152, 896), (896, 1152), (1216, 832), (832, 1216), (1344, 768), (768, 1344), (1536, 640),
+    (640, 1536),
 )  # fmt: skip
 
 
@@ -98,7 +97,7 @@ class Records:
 
     def relation(self, name: str) -> str:
         """SQL that reads the rows of a stage, with every column it may have, or a table of that name."""
-        return name if name in ("decision", "beside") else _scan([self._template(name), *self.files.get(name, [])])
+        return name if name in ("decision", "beside") else _scan([self.template(name), *self.files.get(name, [])])
 
     def rows_of(self, key: str, part: int) -> dict[str, dict[str, Any]]:
         """Each stage's row of a record, without embeddings."""
@@ -107,7 +106,7 @@ class Records:
             file = self._file(stage, part)
             if file is None:
                 continue
-            relation = _scan([self._template(stage), file])
+            relation = _scan([self.template(stage), file])
             names = ", ".join(f'"{name}"' for name in _columns(stage))
             rows = self.cursor().execute(f"SELECT {names} FROM {relation} WHERE key = ?", [key]).fetchall()
             if rows:
@@ -121,7 +120,7 @@ class Records:
     def _file(self, stage: str, part: int) -> Path | None:
         return next((file for file in self.files.get(stage, []) if part_number(file.name) == part), None)
 
-    def _template(self, stage: str) -> Path:
+    def template(self, stage: str) -> Path:
         return self.folder / f"{stage}.parquet"
 
 
@@ -155,19 +154,27 @@ def _fill(records: Records, max_nsfw: float) -> None:
     for stage, model in ROWS.items():
         schema = arrow_schema(model)
         names = [name for name in schema.names if "embedding" not in name]
-        pq.write_table(pa.schema([schema.field(name) for name in names]).empty_table(), records.folder / f"{stage}.parquet")
+        pq.write_table(
+            pa.schema([schema.field(name) for name in names]).empty_table(), records.folder / f"{stage}.parquet"
+        )
     parts: dict[int, set[str]] = {}
     for stage, name, _, _ in records.signature:
         parts.setdefault(part_number(name) or 0, set()).add(stage)
     last = build.part_count()
-    parts = {part: stages for part, stages in sorted(parts.items()) if "collect" in stages and (not last or part < last)}
+    parts = {
+        part: stages for part, stages in sorted(parts.items()) if "collect" in stages and (not last or part < last)
+    }
     if not parts:
         raise unfinished(build, "collect", 0)
     columns = ", ".join(f'"{name}" {kind}' for name, (kind, _) in _COLUMNS.items())
-    verdict = "key VARCHAR, part INTEGER, status VARCHAR, reason VARCHAR, stage VARCHAR, detail VARCHAR, reached VARCHAR"
+    verdict = (
+        "key VARCHAR, part INTEGER, status VARCHAR, reason VARCHAR, stage VARCHAR, detail VARCHAR, reached VARCHAR"
+    )
     database.execute(f"CREATE TABLE record ({verdict}, {columns}, bucket VARCHAR, veiled BOOLEAN)")
     database.execute("CREATE TABLE decision (key VARCHAR, verdict VARCHAR, reason VARCHAR, simple VARCHAR)")
-    database.execute("CREATE TABLE beside (key VARCHAR, status VARCHAR, reason VARCHAR, simple VARCHAR, changed BOOLEAN)")
+    database.execute(
+        "CREATE TABLE beside (key VARCHAR, status VARCHAR, reason VARCHAR, simple VARCHAR, changed BOOLEAN)"
+    )
     for stages, group in _groups(parts, build):
         files = {stage: [_local(records, stage, part) for part in group] for stage in stages}
         for stage, some in files.items():
@@ -202,10 +209,10 @@ def _insert(records: Records, files: dict[str, list[Path]], max_nsfw: float) -> 
     for stage in (stage for stage in ROWS if stage in needed):
         of_stage = files.get(stage, [])
         if stage == "collect":
-            scan = _scan([records._template(stage), *of_stage], ", filename = true, file_row_number = true")
+            scan = _scan([records.template(stage), *of_stage], ", filename = true, file_row_number = true")
             joins.append(f"{scan} AS of_collect")
         else:
-            joins.append(f'LEFT JOIN {_scan([records._template(stage), *of_stage])} AS of_{stage} USING (key)')
+            joins.append(f"LEFT JOIN {_scan([records.template(stage), *of_stage])} AS of_{stage} USING (key)")
     kept = "kept" if latest == "select" else "pending"
     verdict = ", ".join(f"of_{latest}.{name} AS v_{name}" for name in _VERDICT)
     columns = ", ".join(f'{expression} AS "{name}"' for name, (_, expression) in _COLUMNS.items())
@@ -213,9 +220,7 @@ def _insert(records: Records, files: dict[str, list[Path]], max_nsfw: float) -> 
         f'CASE WHEN isfinite("{name}") THEN "{name}" END' if kind == "DOUBLE" else f'"{name}"'
         for name, (kind, _) in _COLUMNS.items()
     )
-    nearest = " ".join(
-        f"WHEN {at} THEN '{width} × {height}'" for at, (width, height) in enumerate(BUCKETS, 1)
-    )
+    nearest = " ".join(f"WHEN {at} THEN '{width} × {height}'" for at, (width, height) in enumerate(BUCKETS, 1))
     ratios = ", ".join(f"abs(ln(aspect) - ln({width}.0 / {height}))" for width, height in BUCKETS)
     bucket = f"CASE list_position([{ratios}], list_min([{ratios}])) {nearest} END"
     veiled = f"coalesce(v_reason = 'nsfw', false) OR coalesce(nsfw > {float(max_nsfw)!r}, false)"
@@ -252,80 +257,3 @@ def _scan(files: list[Path], more: str = "") -> str:
     """SQL that reads Parquet files; the first is a template without rows, which has every column a stage may have."""
     names = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
     return f"read_parquet([{names}], union_by_name = true{more})"
-
-
-class Loading:
-    """The records of a build, read in a thread of their own and read again when the build has grown."""
-
-    def __init__(self, build: Build, max_nsfw: float, beside: Build | None = None) -> None:
-        self._build, self._max_nsfw, self._beside = build, max_nsfw, beside
-        self._records: Records | None = None
-        self._error: BaseException | None = None
-        self._ready = threading.Event()
-        self._lock = threading.Lock()
-        threading.Thread(target=self._load, daemon=True).start()
-
-    @property
-    def records(self) -> Records:
-        """The records, once they are read. Raises what reading them raised."""
-        self._ready.wait()
-        if self._error is not None:
-            raise self._error
-        assert self._records is not None
-        return self._records
-
-    def grown(self) -> bool:
-        """Whether the build's files are others than those that were read."""
-        return signature_of(self._build) != self.records.signature
-
-    def reload(self) -> None:
-        """Read the build again; what is shown meanwhile stays."""
-        with self._lock:
-            if self.grown():
-                before, self._records = self._records, self._read()
-                # A request that began before may still read it: it is closed when its last cursor goes.
-                if before is not None:
-                    shutil.rmtree(before.folder, ignore_errors=True)
-
-    def close(self) -> None:
-        self._ready.wait()
-        if self._records is not None:
-            self._records.close()
-
-    def _load(self) -> None:
-        try:
-            self._records = self._read()
-        except BaseException as error:  # told to whoever asks for the records
-            self._error = error
-        finally:
-            self._ready.set()
-
-    def _read(self) -> Records:
-        try:
-            records = load_records(self._build, self._max_nsfw)
-            if self._beside is not None:
-                read_beside(records, self._beside)
-            return records
-        except duckdb.Error as error:
-            raise SurdError(
-                f"{self._build.root} cannot be read ({str(error).splitlines()[0]}); check it with surd verify"
-            ) from None
-
-
-def read_beside(records: Records, other: Build) -> None:
-    """Fill the table ``beside`` with the verdicts and sentences of another build."""
-    for part in range(other.part_count()):
-        if not other.exists(part_file("select", part)) or not other.exists(part_file("correct", part)):
-            continue
-        verdicts = read_columns(other, "select", part, ["key", "status", "reason"])
-        sentences = read_columns(other, "correct", part, ["key", "simple"])
-        cursor = records.cursor()
-        cursor.register("verdicts", verdicts)
-        cursor.register("sentences", sentences)
-        cursor.execute(
-            "INSERT INTO beside SELECT key, status, reason, simple, false FROM verdicts LEFT JOIN sentences USING (key)"
-        )
-    records.database.execute(
-        "UPDATE beside SET changed = true FROM record"
-        " WHERE beside.key = record.key AND beside.simple IS DISTINCT FROM record.simple"
-    )

@@ -1,4 +1,4 @@
-"""A synthetic build of any size for the viewer: rows of every stage with texts of real length, small JPEGs, embeddings."""
+"""A synthetic build of any size: rows of every stage with texts of real length, small JPEGs, embeddings."""
 
 from __future__ import annotations
 

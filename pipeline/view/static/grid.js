@@ -4,7 +4,7 @@ import { make } from "./dom.js";
 import { ask } from "./api.js";
 import { fillTile, makeTile, showPicture } from "./tile.js";
 
-const PAGE = 60, PAGES = 80, GAP = 14, LEAST = 196, TEXT = 92, PAD = 4;
+const PAGE = 60, PAGES = 80, GAP = 14, LEAST = 196, TEXT = 85, PAD = 4;
 const TALLEST = 8_000_000; // pixels: browsers cut off what is taller
 
 export class Grid {

@@ -100,7 +100,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || dialog.open) return;
   const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
   if (event.key === "Escape") {
-    if (typing) find("#wall").focus();
+    if (typing) { event.preventDefault(); find("#wall").focus(); } // Chromium would empty the search
     else if (document.body.classList.contains("filters-open")) find("#filters").click();
     else closePanel();
     return;

@@ -92,9 +92,10 @@ function verdict() {
 function meters() {
   const rows = [["simple", record["score.simple"]], ["complex", record["score.complex"]]].filter(([, value]) => value !== null);
   if (!rows.length) return null;
+  const top = rows.some(([, value]) => value > 0.5) ? 1 : 0.5;
   return section("How well each prompt fits the image", make("div", { class: "bars" }, rows.map(([name, value]) => {
     const bar = make("div", { class: name });
-    bar.style.width = `${Math.max(0, Math.min(100, 100 * value / 0.5))}%`;
+    bar.style.width = `${Math.max(0, Math.min(100, 100 * value / top))}%`;
     return make("div", { class: "meter" }, make("span", { class: `dot ${name}` }, name), make("div", { class: "track" }, bar), make("span", {}, score(value)));
   })));
 }
@@ -110,7 +111,7 @@ function corrected() {
   const row = record.stages.correct ?? {};
   if (!row.repairs?.length) return null;
   return section("What correction repaired", row.before ? make("p", { class: "keywords", dir: "auto" }, row.before) : null,
-    make("ul", { class: "repairs-list" }, row.repairs.map((one) => make("li", { dir: "auto" }, one))));
+    make("ul", { class: "repairs-list" }, row.repairs.map((one) => make("li", { dir: "auto" }, one.replaceAll(" -> ", " → ")))));
 }
 
 function twins() {

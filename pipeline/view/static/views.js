@@ -69,7 +69,7 @@ const shellQuoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) && !text.startsWith
 
 /** The score whose threshold decides anything; the simple one where neither does. */
 const decisive = ({ thresholds }) => (thresholds.simple <= -1 && thresholds.complex > -1 ? "complex" : "simple");
-const atLeast = (value) => (value <= -1 ? "any" : `≥ ${value.toFixed(3)}`);
+const limits = (least) => ["simple", "complex"].filter((name) => least[name] > -1).map((name) => `a ${name} score of at least ${least[name].toFixed(3)}`).join(" and ");
 
 async function borderline(build) {
   const by = state.by || decisive(build);
@@ -94,7 +94,7 @@ async function borderline(build) {
     if (!current()) return;
     const changed = ["simple", "complex"].filter((name) => least[name] !== build.thresholds[name]);
     const command = `surd select ${shellQuoted(build.root)} ${changed.map((name) => `--param select.min_clip_${name}=${least[name].toFixed(4)} --param select.false_match_rate_${name}=null`).join(" ")}`.trim();
-    fill(said, "Kept ", make("b", {}, count(kept)), ` of ${count(build.count)} with a simple score of ${atLeast(least.simple)} and a complex score of ${atLeast(least.complex)}`, build.semantic === null ? ". " : " before semantic duplicates go. ",
+    fill(said, "Kept ", make("b", {}, count(kept)), ` of ${count(build.count)}${limits(least) ? ` with ${limits(least)}` : ", whatever their scores"}`, build.semantic === null ? ". " : " before semantic duplicates go. ",
       build.semantic === null ? null : button("count exactly", async () => { const exact = await ask("kept", { ...least, exactly: "yes" }); fill(said, "Kept ", make("b", {}, count(exact.kept)), " exactly."); }, { class: "link" }),
       button(command, () => copy(command), { class: "command", title: "Copy" }));
   }, (error) => toast(error.message, true));

@@ -1,0 +1,139 @@
+"""The viewer's page in a real browser: nothing scraped runs or leaves, and keys decide."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from surd.pipeline.build.folder import Build
+from surd.pipeline.decisions import read
+from surd.pipeline.view.serve import viewer
+from tests.pipeline.report.chromium import Tab, program, tab
+from tests.pipeline.view.hostile import write_hostile_build
+
+VIEWS = ("records", "overview", "borderline", "duplicates", "corrections", "charts", "map", "beside")
+
+
+@contextmanager
+def served(build: Build, beside: Build | None = None) -> Iterator[str]:
+    with viewer(build.root, beside.root if beside else None) as (address, run, stop):
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield address
+        finally:
+            stop()
+            thread.join()
+
+
+def wait(chromium: Tab, script: str, seconds: float = 20) -> None:
+    """Until a script gives what is true."""
+    end = time.monotonic() + seconds
+    while not chromium.run(script):
+        assert time.monotonic() < end, script
+        time.sleep(0.01)
+
+
+def size(chromium: Tab, width: int, height: int = 800) -> None:
+    chromium.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+
+def check_hostile(folder: Path, count: int) -> dict[str, int]:
+    """Look at ``count`` hostile records in every view; what ran, what left, and where the layout broke."""
+    build = write_hostile_build(folder / "<b onclick=pwned=1>'\"&", count)
+    broken = 0
+    with served(build, build) as address, tab(folder / "profile") as chromium:
+        size(chromium, 1280)
+        chromium.open(address)
+        wait(chromium, f"document.querySelector('#found').textContent === '{count} records'")
+        for width in (1280, 390):
+            size(chromium, width)
+            for view in VIEWS:
+                chromium.run(f"location.hash = 'view={view}'")
+                wait(chromium, "document.querySelector('.tile:not(.waiting), #view > *') !== null")
+                wait(chromium, f"document.body.dataset.view === '{view}'")
+                time.sleep(0.1)
+                broken += chromium.run(
+                    "document.documentElement.scrollWidth > innerWidth || document.body.scrollWidth > innerWidth"
+                )
+        size(chromium, 1280)
+        chromium.run("location.hash = 'view=records'")
+        wait(chromium, "document.querySelector('#wall .tile') !== null")
+        chromium.run("document.querySelector('#wall').focus()")
+        chromium.press("Enter")
+        for at in range(count):
+            wait(
+                chromium,
+                f"document.querySelector('#wall [aria-selected=true]')?.getAttribute('aria-posinset') === '{at + 1}'",
+            )
+            wait(
+                chromium,
+                "document.querySelector('#panel .panel-key')?.textContent === new URLSearchParams(location.hash.slice(1)).get('key')",
+            )
+            broken += chromium.run(
+                "document.querySelector('#panel').scrollWidth > document.querySelector('#panel').clientWidth"
+            )
+            chromium.press("ArrowRight")
+        ran = chromium.run("typeof pwned !== 'undefined'") + len(chromium.dialogs)
+        return {"ran": ran, "left": sum(not url.startswith(address) for url in chromium.requests), "broken": broken}
+
+
+@pytest.mark.skipif(not program(), reason="no Chromium on this machine")
+def test_hostile_texts_in_every_field_run_nothing_ask_for_nothing_and_break_no_view(tmp_path: Path) -> None:
+    assert check_hostile(tmp_path, 44) == {"ran": 0, "left": 0, "broken": 0}
+
+
+@pytest.mark.skipif(not program(), reason="no Chromium on this machine")
+def test_records_are_decided_by_keys_alone(built: Build, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(built.root, tmp_path / "own")
+    own = Build(str(tmp_path / "own"))
+    with served(own) as address, tab(tmp_path / "profile") as chromium:
+        size(chromium, 1280)
+        chromium.open(address)
+        press: Callable[[str], None] = chromium.press
+        wait(chromium, "document.querySelector('#wall .tile') !== null")
+        press("/")
+        wait(chromium, "document.activeElement.id === 'q'")
+        chromium.call("Input.insertText", text="status:kept owl")
+        wait(chromium, "document.querySelector('#found').textContent.endsWith('of 300')")
+        chromium.press("Escape")
+        first, second, third, fourth = (
+            card["key"] for card in chromium.call(
+                "Runtime.evaluate", awaitPromise=True, returnByValue=True,
+                expression="fetch('api/page?q=status:kept owl&count=4').then((answer) => answer.json()).then((page) => page.cards)",
+            )["result"]["value"]
+        )  # fmt: skip
+        decided = "document.querySelector('#decided').textContent"
+        press("a")
+        wait(chromium, f"{decided} === '1 decided'")
+        press("r")
+        wait(chromium, "document.querySelector('#dialog').open")
+        press("3")
+        wait(chromium, f"{decided} === '2 decided' && !document.querySelector('#dialog').open")
+        press("e")
+        wait(chromium, "document.querySelector('#dialog').open")
+        chromium.run("document.querySelector('#dialog textarea').value = ''")
+        chromium.call("Input.insertText", text="An owl, <b>seen</b> by a person.")
+        chromium.call("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13)
+        wait(chromium, f"{decided} === '3 decided'")
+        press("ArrowRight")
+        press("a")
+        wait(chromium, f"{decided} === '4 decided'")
+        press("u")
+        wait(chromium, f"{decided} === '3 decided'")
+        assert (
+            chromium.run("document.querySelector('#wall .tile.edit .tile-words').textContent")
+            == "An owl, <b>seen</b> by a person."
+        )
+    found = {key: (one.verdict.value, one.reason or one.simple) for key, one in read(own).items()}
+    assert found == {
+        first: ("approve", None), second: ("reject", "watermark or text"), third: ("edit", "An owl, <b>seen</b> by a person."),
+    }  # fmt: skip
+    assert fourth not in found
