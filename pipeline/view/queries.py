@@ -6,8 +6,10 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from surd.pipeline.view.fields import FACETS, FIELDS, ROWS, fields_of
 from surd.pipeline.view.search import Condition, condition
@@ -36,7 +38,7 @@ class Queries:
     def __init__(self, records: Records) -> None:
         self.records = records
         self._results: OrderedDict[tuple[str, str], npt.NDArray[np.int64]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._computing = threading.Lock(), threading.Lock()
 
     def condition(self, query: str) -> Condition:
         return condition(query, self.records.relation)
@@ -52,15 +54,19 @@ class Queries:
             if (query, sort) in self._results:
                 self._results.move_to_end((query, sort))
                 return self._results[query, sort]
-        where = self.condition(query)
-        sql = f"SELECT rowid FROM record WHERE {where.sql} ORDER BY {order_of(sort)}"
-        found = self.records.cursor().execute(sql, where.parameters).fetchnumpy()["rowid"]
-        order = np.asarray(found, np.int64)
-        with self._lock:
-            self._results[query, sort] = order
-            while len(self._results) > _REMEMBERED:
-                self._results.popitem(last=False)
-        return order
+        with self._computing:  # the page asks for cards and for counts at once: the second waits for the first
+            with self._lock:
+                if (query, sort) in self._results:
+                    return self._results[query, sort]
+            where = self.condition(query)
+            sql = f"SELECT rowid FROM record WHERE {where.sql} ORDER BY {order_of(sort)}"
+            found = self.records.cursor().execute(sql, where.parameters).fetchnumpy()["rowid"]
+            order = np.asarray(found, np.int64)
+            with self._lock:
+                self._results[query, sort] = order
+                while len(self._results) > _REMEMBERED:
+                    self._results.popitem(last=False)
+            return order
 
     def page(self, query: str, sort: str, start: int, count: int) -> Rows:
         """The cards of some neighbouring records of a result."""
@@ -99,25 +105,34 @@ class Queries:
 
     def facets(self, query: str) -> dict[str, list[list[Any]]]:
         """Field -> its most frequent values among what a query finds, with their counts; all in one pass."""
-        where = self.condition(query)
         own = [name for name in FACETS if fields_of(name)[0].relation == "record"]
         columns = ", ".join(f'"{name}"' for name in own)
         sets = ", ".join(f'("{name}")' for name in own)
+        cursor, found = self._found(query)
         sql = f"""
             SELECT which, value, n FROM (
                 SELECT grouping_id({columns}) AS which, coalesce({columns}) AS value, count(*) AS n
-                FROM record WHERE {where.sql} GROUP BY GROUPING SETS ({sets})
+                FROM record {found} GROUP BY GROUPING SETS ({sets})
             ) QUALIFY row_number() OVER (PARTITION BY which ORDER BY n DESC, value) <= {_FACET_VALUES}
             ORDER BY which, n DESC, value"""
         names = {(1 << len(own)) - 1 - (1 << (len(own) - 1 - at)): name for at, name in enumerate(own)}
         facets: dict[str, list[list[Any]]] = {name: [] for name in FACETS}
-        for which, value, count in self.records.cursor().execute(sql, where.parameters).fetchall():
+        for which, value, count in cursor.execute(sql).fetchall():
             facets[names[which]].append([value, count])
-        sql = f"""SELECT verdict, count(*) FROM decision WHERE key IN (SELECT key FROM record WHERE {where.sql})
-            GROUP BY 1 ORDER BY 2 DESC"""
-        decided = self.records.cursor().execute(sql, where.parameters).fetchall()
-        facets["decision"] = [list(row) for row in decided]
+        sql = f"SELECT verdict, count(*) FROM decision JOIN record USING (key) {found} GROUP BY 1 ORDER BY 2 DESC"
+        facets["decision"] = [list(row) for row in cursor.execute(sql).fetchall()]
         return {name: values for name, values in facets.items() if any(row[0] is not None for row in values)}
+
+    def _found(self, query: str) -> tuple[duckdb.DuckDBPyConnection, str]:
+        """A cursor, and SQL that joins the table ``record`` with what a query finds, which is asked for once."""
+        cursor = self.records.cursor()
+        if self.condition(query).all:
+            return cursor, ""
+        with self._lock:
+            known = next((order for (asked, _), order in self._results.items() if asked == query), None)
+        order = self.order(query, "") if known is None else known
+        cursor.register("found", pa.table({"place": order}))
+        return cursor, "JOIN found ON record.rowid = found.place"
 
     def funnel(self) -> list[dict[str, Any]]:
         """One step a stage: how many came, how many each reason took, how many went on or are not there yet."""
