@@ -69,7 +69,7 @@ ADAPTER = {
     "training": {"", "data", "evaluation", "sampling"},
     "cli": {"", "data", "evaluation", "sampling", "training"},
 }
-MOST_EDGES = 95
+MOST_EDGES = 100
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 
 

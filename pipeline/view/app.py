@@ -24,10 +24,10 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.view.borderline import COLUMNS, borderline, kept_at, kept_exactly, thresholds
 from surd.pipeline.view.clusters import clusters
 from surd.pipeline.view.fields import FACETS, FIELDS, STORED
+from surd.pipeline.view.live_decisions import LiveDecisions
 from surd.pipeline.view.loading import Loading
-from surd.pipeline.view.pictures import MEDIA, Pictures
+from surd.pipeline.view.pictures import MEDIA, PictureCache
 from surd.pipeline.view.queries import PAGE, Queries
-from surd.pipeline.view.review import Review
 from surd.pipeline.view.suggestions import suggestions
 from surd.schemas import BuildConfig, BuildRecord, Reason, SurdError
 
@@ -101,8 +101,8 @@ class View:
     def __post_init__(self) -> None:
         from surd.pipeline.view.points import EmbeddingMap
 
-        self.pictures = Pictures(self.build)
-        self.review = Review(self.build)
+        self.pictures = PictureCache(self.build)
+        self.decisions = LiveDecisions(self.build)
         self.map = EmbeddingMap()
         self._queries: Queries | None = None
 
@@ -111,7 +111,7 @@ class View:
         """Over the records as they were last read."""
         records = self.loading.records
         if self._queries is None or self._queries.records is not records:
-            self.review.fill(records)
+            self.decisions.fill(records)
             self._queries = Queries(records)
         return self._queries
 
@@ -192,7 +192,7 @@ def _build(view: View, request: Request) -> Any:
         "stages": queries.records.stages, "funnel": queries.funnel(), "fields": fields, "facets": list(FACETS),
         "reasons": {reason.value: reason.meaning for reason in Reason}, "beside": view.beside,
         "source": str(view.record.config.get("source", "")), "models": view.record.models,
-        "thresholds": thresholds(view.build, view.config), "decisions": len(view.review.decisions),
+        "thresholds": thresholds(view.build, view.config), "decisions": len(view.decisions.decisions),
         "semantic": view.config.select.max_similarity, "max_nsfw": view.config.safety.max_image,
     }  # fmt: skip
 
@@ -216,7 +216,7 @@ def _page(view: View, request: Request) -> Any:
 
 
 def _decided(view: View, cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**card, "decision": view.review.of(card["key"])} for card in cards]
+    return [{**card, "decision": view.decisions.of(card["key"])} for card in cards]
 
 
 def _cards(view: View, request: Request) -> Any:
@@ -238,7 +238,7 @@ def _record(view: View, request: Request) -> Any:
     found = record_of(view.queries, key)
     if found is None:
         raise SurdError(f"key is {key!r}: no record of this build has it; search for it")
-    return {**found, "decision": view.review.of(key)}
+    return {**found, "decision": view.decisions.of(key)}
 
 
 def _histogram(view: View, request: Request) -> Any:
@@ -330,14 +330,14 @@ def _decide(view: View, body: bytes) -> Response:
     except ValueError:
         return _json({"error": "the decision is not a JSON object; decide again"}, 400)
     try:
-        key = view.review.undo() if given.get("undo") is True else view.review.decide(given).key
+        key = view.decisions.undo() if given.get("undo") is True else view.decisions.decide(given).key
     except SurdError as error:
         return _json({"error": str(error)}, 400)
     if key is not None:
-        view.review.store(view.queries.records, key)
+        view.decisions.store(view.queries.records, key)
         view.queries.forget_results()
-    decision = view.review.of(key) if key else None
-    return _json({"key": key, "decision": decision, "decisions": len(view.review.decisions)})
+    decision = view.decisions.of(key) if key else None
+    return _json({"key": key, "decision": decision, "decisions": len(view.decisions.decisions)})
 
 
 def _shown_picture(view: View, request: Request) -> dict[str, Any] | None:

@@ -96,6 +96,7 @@ FIELDS: tuple[Field, ...] = (
         ("detail", "the stage's own words on it", ()),
         ("url", "address of the picture", ()),
     ),
+    Field("veiled", "yes", "whether its picture is not sent until asked for", '"veiled"'),
     Field("picture", "yes", "whether it has a picture that decodes", '"picture"'),
     Field("decision", "name", "what you decided", "verdict", "decision"),
     Field("decided", "text", "your reason", "reason", "decision"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 
 import duckdb
@@ -41,10 +40,7 @@ class Loading:
         """Read the build again; what is shown meanwhile stays."""
         with self._lock:
             if self.grown():
-                before, self._records = self._records, self._read()
-                # A request that began before may still read it: it is closed when its last cursor goes.
-                if before is not None:
-                    shutil.rmtree(before.folder, ignore_errors=True)
+                self._records = self._read()  # requests that began before hold the old ones, which then go
 
     def close(self) -> None:
         self._ready.wait()

@@ -1,4 +1,4 @@
-"""Pictures of records on demand: thumbnails made from the stored bytes, and the stored bytes themselves."""
+"""PictureCache of records on demand: thumbnails made from the stored bytes, and the stored bytes themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEPT = 48 << 20  # bytes of thumbnails in memory
 MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 
 
-class Pictures:
+class PictureCache:
     """Reads pictures of one build; the thumbnails that were used last stay in memory."""
 
     def __init__(self, build: Build) -> None:

@@ -9,7 +9,6 @@ stage.
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -84,12 +83,16 @@ class Records:
     """The table ``record`` of one build, in the order of collection; ``rowid`` is a record's place in it."""
 
     build: Build
-    folder: Path
+    temporary: tempfile.TemporaryDirectory[str]
     database: duckdb.DuckDBPyConnection
     count: int = 0
     files: dict[str, list[Path]] = field(default_factory=dict)
     signature: tuple[Any, ...] = ()
     stages: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.temporary.name)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own for one request."""
@@ -115,7 +118,7 @@ class Records:
 
     def close(self) -> None:
         self.database.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.temporary.cleanup()
 
     def _file(self, stage: str, part: int) -> Path | None:
         return next((file for file in self.files.get(stage, []) if part_number(file.name) == part), None)
@@ -138,9 +141,9 @@ def signature_of(build: Build) -> tuple[Any, ...]:
 def load_records(build: Build, max_nsfw: float) -> Records:
     """Read a build's rows. Pictures above ``max_nsfw`` are veiled, and so are copies of such. Raises SurdError."""
     signature = signature_of(build)
-    folder = Path(tempfile.mkdtemp(prefix="surd-view-"))
-    settings: Any = {"memory_limit": MEMORY, "threads": 2, "temp_directory": str(folder / "spilled")}
-    records = Records(build, folder, duckdb.connect(config=settings), signature=signature)
+    temporary = tempfile.TemporaryDirectory(prefix="surd-view-", ignore_cleanup_errors=True)
+    settings: Any = {"memory_limit": MEMORY, "threads": 2, "temp_directory": f"{temporary.name}/spilled"}
+    records = Records(build, temporary, duckdb.connect(config=settings), signature=signature)
     try:
         _fill(records, max_nsfw)
     except BaseException:

@@ -5,16 +5,16 @@ import { ask, points } from "./api.js";
 import { go, ranged, state, termOf, toggled } from "./state.js";
 import { spoken } from "./tile.js";
 
-const short = (value) => (Math.abs(value) >= 100 ? count(Math.round(value)) : Number(value.toPrecision(3)).toString());
+const short = (value) => (Math.abs(value) < 0.0005 ? "0" : Math.abs(value) >= 100 ? count(Math.round(value)) : Number(value.toPrecision(3)).toString());
 
 /** Bars over equal bins; ``at`` draws a line there, ``search`` makes each bar a range to search for. */
-export function histogram({ name, low, high, counts }, { at = null, search = false, wide = false } = {}) {
+export function histogram({ name, low, high, counts }, { at = null, search = false, wide = false, below = false } = {}) {
   const left = 4, right = wide ? 776 : 376, top = 6, bottom = 120, most = Math.max(1, ...counts), step = (high - low) / counts.length || 1;
   const across = (value) => left + ((value - low) / (high - low || 1)) * (right - left);
   const svg = make("svg", { class: "chart", viewBox: `0 0 ${right + 4} 142`, role: "img", "aria-label": `Histogram of ${name}` });
   counts.forEach((n, bin) => {
     const height = n ? Math.max(1.5, ((bottom - top) * n) / most) : 0, from = low + bin * step;
-    const rect = make("rect", { class: at === null || from + step / 2 >= at ? "bin" : "bin under", x: across(from) + 0.5, y: bottom - height, width: Math.max(0.5, (right - left) / counts.length - 1), height, rx: 1 });
+    const rect = make("rect", { class: at === null || (from + step / 2 >= at) !== below ? "bin" : "bin under", x: across(from) + 0.5, y: bottom - height, width: Math.max(0.5, (right - left) / counts.length - 1), height, rx: 1 });
     svg.append(rect);
     if (!search || !n) return;
     svg.append(make("rect", { class: "hover pick", x: across(from), y: top, width: (right - left) / counts.length, height: bottom - top,

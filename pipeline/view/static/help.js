@@ -3,7 +3,7 @@
 import { button, fill, find, make } from "./dom.js";
 
 const KEYS = [
-  ["← → ↑ ↓", "move"], ["Enter", "open the record"], ["Esc", "close, or leave the search"], ["/", "search"], ["f", "filters"], ["1 … 8", "views"],
+  ["← → ↑ ↓", "move"], ["Enter", "open the record"], ["Esc", "close, or leave the search"], ["/", "search"], ["f", "filters"], ["1 … 9", "views"],
   ["a", "approve"], ["r", "reject, with a reason"], ["e", "edit the sentence"], ["k", "keep the other twin, or the focused one"], ["u", "undo"],
   ["o", "picture at its full size"], ["v", "show a veiled picture"], ["?", "this"],
 ];

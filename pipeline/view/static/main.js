@@ -10,7 +10,7 @@ import { closePanel, enlargeShown, openPanel, refreshPanel, setActions, shownRec
 import { VIEWS, SEARCHED } from "./views.js";
 import { showHelp } from "./help.js";
 
-const NAMES = [["records", "Records"], ["overview", "Overview"], ["borderline", "Borderline"], ["duplicates", "Duplicates"], ["corrections", "Corrections"], ["charts", "Charts"], ["map", "Map"], ["beside", "Beside"]];
+const NAMES = [["records", "Records"], ["overview", "Overview"], ["borderline", "Borderline"], ["duplicates", "Duplicates"], ["corrections", "Corrections"], ["safety", "Safety"], ["charts", "Charts"], ["map", "Map"], ["beside", "Beside"]];
 const failed = (error) => toast(error.message, true);
 const dialog = find("#dialog");
 let build = null, focused = null;
@@ -106,7 +106,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (typing) { if (event.key === "ArrowDown" && event.target.id === "q") { event.preventDefault(); find("#wall").focus(); } return; }
-  if (/^[1-8]$/.test(event.key)) { go({ view: NAMES[event.key - 1][0], key: "" }); return; }
+  if (/^[1-9]$/.test(event.key)) { go({ view: NAMES[event.key - 1][0], key: "" }); return; }
   if (event.key === "Enter" && event.target.id === "wall" && grid.selected) { go({ key: grid.selected.key }, true); return; }
   if (DO[event.key]) { event.preventDefault(); DO[event.key](); return; }
   const inPanel = find("#panel").contains(event.target);

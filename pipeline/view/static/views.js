@@ -158,6 +158,18 @@ function repair(entry) {
     make("p", { class: "complex-text", dir: "auto", title: "Complex prompt" }, entry.complex)));
 }
 
+async function safety(build) {
+  const near = { q: "status:kept nsfw:>0", sort: "nsfw-" }, gone = { q: "veiled:yes", sort: "nsfw-" };
+  const [measured, kept, veiled] = await Promise.all([ask("histogram", { field: "nsfw" }), ask("page", { ...near, count: 24 }), ask("page", { ...gone, count: 24 })]);
+  const part = (title, said, found, search) => make("section", {}, make("h2", {}, title), make("p", { class: "note" }, said, " ", to(records(search.q, search.sort), `all ${count(found.total)}`)),
+    found.total ? row(found.cards, (card) => (card.nsfw === null ? "by the prompt or the source" : `probability ${card.nsfw.toFixed(2)}`)) : null);
+  return [
+    measured.count ? make("figure", { class: "lone-figure" }, make("figcaption", {}, make("h2", {}, "Probability that a picture is not work-safe"), make("p", { class: "legend" }, `${count(measured.count)} pictures were judged; more than ${build.max_nsfw} is rejected`)), histogram(measured, { at: build.max_nsfw, wide: true, below: true })) : make("p", { class: "note" }, "No picture was judged in this build."),
+    part("Kept, nearest to the limit", "Shown as they are: the build keeps them.", kept, near),
+    part("Not shown", "Judged not work-safe, or a copy of such a picture. The server sends none of them until you ask for one: open it and press v.", veiled, gone),
+  ];
+}
+
 const RANKED = [["licence", "Licences"], ["author", "Authors"], ["bucket", "Aspect buckets"], ["host", "Sites"], ["tool", "Tools that wrote the files"], ["method", "Where the sentence came from"]];
 const MEASURED = [["gain", "Gain of the simple sentence"], ["short", "Shorter side, pixels"], ["aspect", "Width over height"], ["words", "Words of the sentence"], ["tokens", "CLIP tokens of the prompt"], ["nsfw", "Not work-safe, probability"], ["sharpness", "Sharpness"], ["brisque", "BRISQUE"], ["clip_iqa", "CLIP-IQA"]];
 async function charts(build) {
@@ -189,6 +201,6 @@ async function beside(build) {
       make("tbody", {}, found.pairs.map((pair) => make("tr", { class: (pair[1] ?? pair[0]) === (pair[3] ?? pair[2]) ? "soft" : "" }, make("td", {}, verdict(pair[0], pair[1])), make("td", {}, verdict(pair[2], pair[3])), make("td", { class: "num" }, to(records(search(pair)), count(pair[4]))))))))) ];
 }
 
-export const VIEWS = { overview, borderline, duplicates, corrections, charts, map, beside };
+export const VIEWS = { overview, borderline, duplicates, corrections, safety, charts, map, beside };
 // The slider has shown itself what it changed.
 borderline.keeps = (changed) => changed.every((name) => ["simple", "complex", "key"].includes(name));

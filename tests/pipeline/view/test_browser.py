@@ -17,7 +17,7 @@ from surd.pipeline.view.serve import viewer
 from tests.pipeline.report.chromium import Tab, program, tab
 from tests.pipeline.view.hostile import write_hostile_build
 
-VIEWS = ("records", "overview", "borderline", "duplicates", "corrections", "charts", "map", "beside")
+VIEWS = ("records", "overview", "borderline", "duplicates", "corrections", "safety", "charts", "map", "beside")
 
 
 @contextmanager
@@ -122,7 +122,8 @@ def test_records_are_decided_by_keys_alone(built: Build, tmp_path: Path) -> None
         wait(chromium, f"{decided} === '4 decided'")
         press("u")
         wait(chromium, f"{decided} === '3 decided'")
-        assert chromium.run("document.querySelector('#wall .tile.edit:not([hidden]) .tile-words')?.textContent") == sentence
+        words = "document.querySelector('#wall .tile.edit:not([hidden]) .tile-words')?.textContent"
+        assert chromium.run(words) == sentence
     found = {key: (one.verdict.value, one.reason or one.simple) for key, one in read(own).items()}
     assert found == {first: ("approve", None), second: ("reject", "watermark or text"), third: ("edit", sentence)}
     assert fourth not in found

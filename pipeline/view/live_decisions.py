@@ -14,7 +14,7 @@ from surd.schemas import SurdError
 from surd.schemas.decision import Decision, DecisionVerdict
 
 
-class Review:
+class LiveDecisions:
     """The decisions of one build. Those made in this viewer can be undone, the last one first."""
 
     def __init__(self, build: Build) -> None:
