@@ -87,7 +87,7 @@ bench-effect: STEPS ?= 300
 bench-effect: env  ## whether the adapter helps, and which part of it does the work: SEEDS=3 STEPS=300 (hours; python -m tests.bench.effect --arms runs some)
 	@$(BIN)/python -m tests.bench.effect --train-seeds $(SEEDS) --steps $(STEPS)
 
-bench-scale: env  ## what a build costs as it grows: bookkeeping, reduces, object stores, growth, takedown, Prefect
+bench-scale: env  ## what a build costs as it grows: bookkeeping, reduces, object stores, growth, takedown, overlap, Prefect
 	@$(BIN)/python -m tests.bench.scale
 
 bench-shards: SEED ?= 6001

@@ -37,15 +37,17 @@ class RunPage(Listener):
 
     def __init__(self) -> None:
         self._log = get_run_logger()
-        self._stages, self._units, self._done = 0, 1, 0
+        self._ended = 0
+        self._shares: dict[str, float] = {}  # of the stages under way
         self._table_published = self._bar_published = time.monotonic()
         self._artifact = create_progress_artifact(0.0, key="surd-progress", description="Stages of the build")
 
     def stage_started(self, stage: str, units: int) -> None:
-        self._units, self._done = max(units, 1), 0
+        self._shares[stage] = 0.0
 
-    def progress(self, done: int, total: int) -> None:
-        self._done = done
+    def progress(self, stage: str, done: int, total: int) -> None:
+        if stage != "fetch" or done == total:  # its share is known by image
+            self._shares[stage] = done / max(total, 1)
         if time.monotonic() - self._bar_published >= BAR_EVERY:
             self._publish()
 
@@ -53,7 +55,8 @@ class RunPage(Listener):
         """The bar moves with every call; the table of hosts follows every half minute, and when fetch is done."""
         images = progress.all_hosts.images
         is_done, now = images == progress.total, time.monotonic()
-        self._publish(within=images / max(progress.total, 1))
+        self._shares["fetch"] = images / max(progress.total, 1)
+        self._publish()
         if is_done or now - self._table_published >= TABLE_EVERY:
             self._table_published = now
             line = format_progress(progress)
@@ -61,17 +64,18 @@ class RunPage(Listener):
             self._log.info("fetch: %d of %d images, %s", images, progress.total, line)
 
     def stage_done(self, stage: str, summary: StageSummary) -> None:
-        self._stages, self._done = self._stages + 1, 0
+        self._ended += 1
+        self._shares.pop(stage, None)
         self._publish()
         reasons = "".join(f", {count} {reason}" for reason, count in summary.rejected.most_common())
         self._log.info("%s: %d unit(s), %d already done%s", stage, summary.units, summary.skipped, reasons)
         if summary.note:
             self._log.warning("%s", summary.note)
 
-    def _publish(self, within: float = 0.0) -> None:
-        """Publish how much of the build is done; ``within``: share of the current stage, where known by image."""
+    def _publish(self) -> None:
+        """Publish how much of the build is done."""
         self._bar_published = time.monotonic()
-        done = (self._stages + max(within, self._done / self._units)) / len(STAGES)
+        done = (self._ended + sum(self._shares.values())) / len(STAGES)
         assert isinstance(self._artifact, UUID), "in a sync flow the call returns its id"
         update_progress_artifact(self._artifact, progress=min(100.0, round(100 * done, 1)))
 

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from surd.flows.artifacts import RunPage, hide_user_errors, publish_result, redact_run_parameters
 from surd.flows.build_record import build_record
 from surd.flows.build_request import BuildRequest, request_build
+from surd.flows.chains import chains
 from surd.flows.listener import SILENT, Listener
-from surd.flows.run_stage import run_stage, unit_runner
+from surd.flows.run_stages import run_stages, unit_runner
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.lock import exclusive
 from surd.pipeline.forget.forget import finish_forgetting
@@ -22,7 +23,7 @@ from surd.pipeline.inspection.summary import summarize
 from surd.pipeline.runner.model_check import check_models
 from surd.pipeline.runner.plan import Planner, fold_ledgers
 from surd.pipeline.runner.run_unit import Outcome
-from surd.pipeline.stages import STAGES
+from surd.pipeline.stages import BY_NAME
 from surd.schemas import SurdError
 from surd.schemas.config import (
     CaptionConfig,
@@ -178,12 +179,12 @@ def _build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
         fold_ledgers(build)
         check_models(config, build)
         planner = Planner(build, config, check=check)
-        for stage in STAGES:
-            outcomes += run_stage(stage, planner, runner, listeners)
-            if stage.scope == "source":
+        for chain in chains(config):
+            outcomes += run_stages(chain, planner, runner, listeners)
+            if chain == (BY_NAME["collect"],):
                 # Only now: a source that gives nothing must not replace the record of what was built before.
                 build.write_json("build.json", record)
-            if stage.name == "select":
+            if chain == (BY_NAME["select"],):
                 check_kept(build, config)
     summary = summarize(build, outcomes)
     publish_result(summary)

@@ -20,21 +20,27 @@ class ContextThreads(ThreadPoolExecutor):
 class RayExecutor(Executor):
     """Runs every call as a Ray task; a task whose node is lost runs again on another, as is Ray's default.
 
-    With ``gpus`` each task has so many to itself: Ray sets CUDA_VISIBLE_DEVICES to them.
+    ``name`` is the tasks' name: Ray shares a cluster that is full between tasks of different names, so that a stage
+    does not wait for all units of the one before it. With ``gpus`` each task has so many to itself: Ray sets
+    CUDA_VISIBLE_DEVICES to them.
     """
 
-    def __init__(self, gpus: int = 0) -> None:
-        self._gpus = gpus
+    def __init__(self, name: str = "unit", gpus: int = 0) -> None:
+        self._name, self._gpus = name, gpus
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """As of any executor. What is passed is pickled, and surd must be installed on the other machine."""
-        future: Future[Any] = _remote(fn, self._gpus).remote(*args, **kwargs).future()
+        future: Future[Any] = _remote(fn, self._name, self._gpus).remote(*args, **kwargs).future()
         return future
 
 
 @cache
-def _remote(function: Callable[..., Any], gpus: int) -> Any:
-    """Once for each function: Ray keeps a copy for every time it is made."""
+def _remote(function: Callable[..., Any], name: str, gpus: int) -> Any:
+    """Once for each function and name: Ray keeps a copy for every time it is made."""
     import ray
 
-    return ray.remote(num_gpus=gpus)(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    run.__name__ = run.__qualname__ = name
+    return ray.remote(num_gpus=gpus)(run)

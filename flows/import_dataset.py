@@ -75,7 +75,7 @@ def _import(
         listener.stage_started("vectors", shards)
         written = import_vectors(build, path, pooling, Models(config.models))
         for done, _ in enumerate(written, start=1):
-            listener.progress(done, shards)
+            listener.progress("vectors", done, shards)
         listener.stage_done("vectors", StageSummary(units=shards))
     fold_ledgers(build)
     outcomes += _run("embed", planner, listener)
@@ -89,11 +89,11 @@ def _run(name: str, planner: Planner, listener: Listener) -> list[Outcome]:
     outcomes = [skipped(stage, unit, rows) for unit, rows in plan.done.items()]
     count = len(outcomes) + len(plan.tasks)
     listener.stage_started(name, count)
-    listener.progress(len(outcomes), count)
+    listener.progress(name, len(outcomes), count)
     for task in plan.tasks:
         outcomes.append(run_unit(stage, task.unit, build.root, config, task))
         planner.check()
-        listener.progress(len(outcomes), count)
+        listener.progress(name, len(outcomes), count)
     if plan.tasks:
         planner.ran(stage)
     if stage.scope == "shard":

@@ -6,7 +6,7 @@ server does not have limits nothing. Create one with ``prefect gcl create surd-g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -23,11 +23,11 @@ LEASE = 60  # seconds until the slot of a killed build is free; the least that P
 
 
 @contextmanager
-def slots(stage: Stage, config: BuildConfig) -> Iterator[None]:
-    """Hold a slot of each limit that the server has for this stage, waiting for it as long as others hold it."""
+def slots(stages: Sequence[Stage], config: BuildConfig) -> Iterator[None]:
+    """Hold a slot of each limit that the server has for these stages, waiting for it as long as others hold it."""
     with get_client(sync_client=True) as client:
-        names = [name for name in (f"surd-{stage.name}", GPU) if _exists(client, name)]
-    if GPU in names and not uses_gpu(stage, config):  # only now: it may need torch, which takes 500 MB
+        names = [name for name in (*(f"surd-{stage.name}" for stage in stages), GPU) if _exists(client, name)]
+    if GPU in names and not any(uses_gpu(stage, config) for stage in stages):  # only now: it may need torch, 500 MB
         names.remove(GPU)
     with concurrency(names, lease_duration=LEASE, raise_on_lease_renewal_failure=False):
         yield

@@ -35,13 +35,13 @@ class StageSummary:
 
 
 class Listener:
-    """Receives the events of a build, stage by stage; this one ignores them."""
+    """Receives the events of a build; this one ignores them. Several stages may be under way at once."""
 
     def stage_started(self, stage: str, units: int) -> None:
         """A stage begins; ``units`` is how many partitions or shards it has."""
 
-    def progress(self, done: int, total: int) -> None:
-        """``done`` of the ``total`` units of the current stage have succeeded."""
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """``done`` of the ``total`` units of a stage that has started have succeeded."""
 
     def fetching(self, progress: FetchProgress) -> None:
         """Progress of fetch by image, about once a second, and once more after each of its units."""

@@ -1,13 +1,14 @@
-"""Runs a stage's units in windows of some hundred: Prefect has one task run for each window, and none for a unit.
+"""Runs units in windows of some hundred: Prefect has one task run for each window, and none for a unit.
 
 A task run takes 20 KB of the server's database; the trade-off is that its page shows windows and no single partition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
+from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec
 
 import httpx
@@ -26,41 +27,40 @@ RETRIES = 3
 
 P = ParamSpec("P")
 Slots = Callable[[], AbstractContextManager[None]]
-Submit = Callable[[int], Future[Outcome | SurdError]]
+#: A unit's way through one stage or several: yields what runs now, and is sent its outcome.
+Journey = Generator[Future[Outcome | SurdError], Outcome, None]
 
 
 def run_windows(
-    stage: str,
+    name: str,
     units: Iterable[int],
-    submit: Submit,
-    done: Callable[[Outcome], None],
-    poll: Callable[[], None] | None = None,
+    journey: Callable[[int], Journey],
+    poll: Callable[[], None] = lambda: None,
     slots: Slots = nullcontext,
 ) -> None:
-    """Run ``units`` window by window; call ``done`` in their order, and ``poll`` every second while waiting.
+    """Run the journeys of ``units`` window by window; call ``poll`` every second while waiting.
 
     Each window runs inside ``slots()``, which may wait until other builds let it begin. All units of all windows are
-    tried before the first failure is raised, since what a neighbour finishes is kept.
+    tried before the first failure is raised, since what a neighbour finishes is kept. Journeys go on in this thread.
     """
-    states = [_run_window(stage, window, submit, done, poll, slots) for window in batched(units, WINDOW)]
+    states = [_run_window(name, window, journey, poll, slots) for window in batched(units, WINDOW)]
     for state in states:
         state.result(raise_on_failure=True)
 
 
 def _run_window(
-    stage: str,
+    name: str,
     window: Sequence[int],
-    submit: Submit,
-    done: Callable[[Outcome], None],
-    poll: Callable[[], None] | None,
+    journey: Callable[[int], Journey],
+    poll: Callable[[], None],
     slots: Slots,
 ) -> State[Any]:
     # Prefect's cache stays off: its keys know neither the config nor the models, our markers know both.
-    @task(name=stage, task_run_name=f"{stage}-{{first}}-{{last}}", cache_policy=NO_CACHE, persist_result=False)
+    @task(name=name, task_run_name=f"{name}-{{first}}-{{last}}", cache_policy=NO_CACHE, persist_result=False)
     def run_window(first: int, last: int) -> Any:
         """A user error becomes a failed state whose message is that one sentence, without a traceback."""
         with slots():
-            errors = _run(window, submit, done, poll)
+            errors = _run(window, journey, poll)
         for error in errors:
             if isinstance(error, SurdError):
                 return Failed(message=str(error), data=error)
@@ -70,25 +70,39 @@ def _run_window(
     return run_window(window[0], window[-1], return_state=True)
 
 
-def _run(
-    window: Sequence[int], submit: Submit, done: Callable[[Outcome], None], poll: Callable[[], None] | None
-) -> list[BaseException]:
-    """Run all units of a window and return what went wrong."""
-    errors: list[BaseException] = []
-    futures = [submit(unit) for unit in window]
+def _run(window: Sequence[int], journey: Callable[[int], Journey], poll: Callable[[], None]) -> list[BaseException]:
+    """Run all units of a window and return what went wrong, in the order of the units."""
+    errors: dict[int, BaseException] = {}
+    running: dict[int, tuple[Journey, Future[Outcome | SurdError]]] = {}
+    ended: SimpleQueue[int] = SimpleQueue()
+
+    def go_on(unit: int, steps: Journey, outcome: Outcome | None) -> None:
+        try:
+            future = next(steps) if outcome is None else steps.send(outcome)
+        except StopIteration:
+            return
+        running[unit] = steps, future
+        future.add_done_callback(lambda _: ended.put(unit))
+
     try:
-        for future in futures:
-            while poll and not wait([future], timeout=1.0).done:
+        for unit in window:
+            go_on(unit, journey(unit), None)
+        while running:
+            try:
+                unit = ended.get(timeout=1.0)
+            except Empty:
                 poll()
+                continue
+            steps, future = running.pop(unit)
             outcome = future.exception() or future.result()
             if isinstance(outcome, BaseException):
-                errors.append(outcome)
+                errors[unit] = outcome
             else:
-                done(outcome)
+                go_on(unit, steps, outcome)
     finally:
-        for future in futures:  # none is left, unless the run is cancelled
+        for _, future in running.values():  # none is left, unless the run is cancelled
             future.cancel()
-    return errors
+    return [errors[unit] for unit in sorted(errors)]
 
 
 def run_one(run: Callable[P, Outcome], *args: P.args, **kwargs: P.kwargs) -> Outcome | SurdError:

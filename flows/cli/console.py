@@ -22,34 +22,36 @@ from surd.schemas.printable import printable
 
 
 class Terminal(Listener):
-    """A bar for the current stage and a line for each finished one."""
+    """A bar for each stage under way and a line for each finished one."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = _Bar(console)
-        self._task: TaskID | None = None
-        self._stage, self._started = "", 0.0
+        self._running: dict[str, tuple[TaskID, float, str]] = {}  # its bar, when it started, beside which other
 
     def stage_started(self, stage: str, units: int) -> None:
-        self._stage, self._started = stage, time.perf_counter()
+        beside = next(iter(self._running), "")
         self._bar.start()
-        self._task = self._bar.add_task(stage, total=units, status="")
+        task = self._bar.add_task(stage, total=units, status="")
+        self._running[stage] = task, time.perf_counter(), beside
 
-    def progress(self, done: int, total: int) -> None:
-        assert self._task is not None, "a stage starts before its units end"
-        if self._stage != "fetch":  # its bar counts images
-            self._bar.update(self._task, completed=done)
+    def progress(self, stage: str, done: int, total: int) -> None:
+        if stage != "fetch":  # its bar counts images
+            self._bar.update(self._running[stage][0], completed=done)
 
     def fetching(self, progress: FetchProgress) -> None:
-        assert self._task is not None, "a stage starts before its units end"
         self._bar.hosts = host_table(progress)
         done, status = progress.all_hosts.images, format_progress(progress)
-        self._bar.update(self._task, total=progress.total, completed=done, status=status, refresh=True)
+        task = self._running["fetch"][0]
+        self._bar.update(task, total=progress.total, completed=done, status=status, refresh=True)
 
     def stage_done(self, stage: str, summary: StageSummary) -> None:
-        self.close()
-        seconds = time.perf_counter() - self._started
-        self._console.print(f"{stage:8} {_format_summary(summary)}  {seconds:.1f} s", highlight=False, soft_wrap=True)
+        task, started, beside = self._running.pop(stage)
+        self._bar.remove_task(task)
+        if not self._running:
+            self._bar.stop()
+        seconds = f"{time.perf_counter() - started:.1f} s" + (f" beside {beside}" if beside else "")
+        self._console.print(f"{stage:8} {_format_summary(summary)}  {seconds}", highlight=False, soft_wrap=True)
         if summary.note:
             self._console.print(f"warning: {summary.note}", highlight=False, soft_wrap=True, markup=False)
         if stage == "fetch" and self._bar.hosts and self._bar.hosts.row_count > 1:
@@ -57,11 +59,12 @@ class Terminal(Listener):
         self._bar.hosts = None  # else it would stand under the bars of later stages
 
     def close(self) -> None:
-        """Take the bar off the screen, also when the stage failed."""
-        if self._task is not None:
-            self._bar.remove_task(self._task)
+        """Take the bars off the screen, also when a stage failed."""
+        for task, _, _ in self._running.values():
+            self._bar.remove_task(task)
+        if self._running:
             self._bar.stop()
-            self._task = None
+        self._running.clear()
 
 
 @contextmanager

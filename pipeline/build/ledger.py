@@ -62,6 +62,12 @@ class Ledger:
         self._columns: dict[str, list[Any]] = table.to_pydict()
         self._rows = {unit: row for row, unit in enumerate(self._columns["unit"])}
         self._there: dict[str, dict[str, int]] = {}
+        self._noted: set[int] = set()
+
+    def note(self, marker: Marker) -> None:
+        """A unit has ended since: this is its marker, and its files are there."""
+        self._records[marker.part] = marker
+        self._noted.add(marker.part)
 
     def units(self) -> list[int]:
         """Numbers of all units with a marker, whether or not their files are there."""
@@ -91,7 +97,9 @@ class Ledger:
     def marker(self, unit: int) -> Marker | None:
         """The marker of a unit; None when it has none, or a file of it is gone or has another size."""
         marker = self.recorded(unit)
-        return marker if marker and missing(marker, self._size) is None else None
+        if marker is None or unit in self._noted:
+            return marker
+        return marker if missing(marker, self._size) is None else None
 
     def table(self) -> pa.Table:
         """All markers as the table that is written, in the order of their units."""

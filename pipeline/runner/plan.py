@@ -6,8 +6,9 @@ and a unit is handed what it needs to know, so that the cost of a unit does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 
 from surd.pipeline.build.damage import DamagedFile, explaining_faults, unfinished
 from surd.pipeline.build.folder import Build, part_file
@@ -24,13 +25,15 @@ from surd.schemas import BuildConfig, Marker
 class UnitTask:
     """A unit to run, as plain values: any machine can run it without a look at a ledger.
 
-    ``parts``: units that the stage has. ``marked``: there is a marker, which no longer fits.
+    ``parts``: units that the stage has. ``marked``: there is a marker, which no longer fits. ``since``: the first of
+    the stages that run beside this one, whose models are to stay loaded too; None: it runs alone.
     """
 
     unit: int
     parts: int
     fingerprint: str
     marked: bool
+    since: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,8 @@ def _fold_columns(build: Build) -> None:
 
 
 class Planner:
-    """Plans the stages of one run, in their order. Call ``ran`` after a stage has run.
+    """Plans the stages of one run, in their order. Call ``ended`` after a unit of a stage that others wait for, and
+    ``ran`` after a stage has run.
 
     ``check`` raises SurdError when the run no longer holds the build; call it now and then.
     """
@@ -102,24 +106,41 @@ class Planner:
         self._units: dict[str, int] = {}
         self._outputs: dict[str, dict[str, str]] = {}  # of whole stages, for those that read them whole
         self._counts_as = read_rewritten(build)
+        self._bases: dict[str, dict[str, Any]] = {}
 
-    def plan(self, stage: Stage) -> StagePlan:
-        """What of a stage is done, and what is to be run. Raises SurdError where it cannot be known."""
+    def plan(self, stage: Stage, waiting: Set[int] = frozenset(), since: str | None = None) -> StagePlan:
+        """What of a stage is done, and what is to be run. Raises SurdError where it cannot be known.
+
+        Leaves out the units of ``waiting``, whose input is not made yet: see ``plan_unit``. ``since``: see UnitTask.
+        """
         self.check()
         with explaining_faults(self.build):
-            basis, fingerprint = basis_of(stage, self.config, self._models), ""
-            ledger, count = self._ledger(stage.name), self.units(stage)
-            plan = StagePlan(done={}, tasks=[])
-            for unit in range(count):
+            basis = self._bases[stage.name] = basis_of(stage, self.config, self._models)
+            plan, fingerprint = StagePlan(done={}, tasks=[]), ""
+            for unit in range(self.units(stage)):
+                if unit in waiting:
+                    continue
                 if not fingerprint or stage.scope == "partition":  # else the units read the same
                     fingerprint = digest(basis, self._inputs(stage, unit))
-                marker = ledger.marker(unit)
-                if marker and fits(marker, fingerprint):
-                    plan.done[unit] = marker.rows
+                found = self._compare(stage, unit, fingerprint, since)
+                if isinstance(found, UnitTask):
+                    plan.tasks.append(found)
                 else:
-                    marked = ledger.recorded(unit) is not None
-                    plan.tasks.append(UnitTask(unit=unit, parts=count, fingerprint=fingerprint, marked=marked))
+                    plan.done[unit] = found
             return plan
+
+    def plan_unit(self, stage: Stage, unit: int, since: str | None = None) -> UnitTask | int:
+        """A unit that ``plan`` left out, now that its input is made: the task, or its rows when it is done."""
+        with explaining_faults(self.build):
+            return self._compare(stage, unit, digest(self._bases[stage.name], self._inputs(stage, unit)), since)
+
+    def _compare(self, stage: Stage, unit: int, fingerprint: str, since: str | None) -> UnitTask | int:
+        ledger = self._ledger(stage.name)
+        marker = ledger.marker(unit)
+        if marker and fits(marker, fingerprint):
+            return marker.rows
+        marked = ledger.recorded(unit) is not None
+        return UnitTask(unit=unit, parts=self.units(stage), fingerprint=fingerprint, marked=marked, since=since)
 
     def task(self, stage: Stage, unit: int) -> UnitTask:
         """One unit of a stage, done or not."""
@@ -134,6 +155,10 @@ class Planner:
         if stage.name not in self._units:
             self._units[stage.name] = _units(stage, self.build, lambda name, unit: self._ledger(name).marker(unit))
         return self._units[stage.name]
+
+    def ended(self, marker: Marker) -> None:
+        """A unit has run; what reads its outputs can be planned before the whole stage has run."""
+        self._ledger(marker.stage).note(marker)
 
     def ran(self, stage: Stage) -> None:
         """Fold what the units of a stage recorded. Only while the build is held (``exclusive``)."""

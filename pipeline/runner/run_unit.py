@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one unit of one stage. ``rejected`` counts the rows this stage itself rejected, by reason."""
+    """What became of one unit of one stage. ``rejected`` counts the rows this stage itself rejected, by reason.
+
+    ``marker``: of a unit that has run.
+    """
 
     stage: str
     unit: int
@@ -30,6 +33,7 @@ class Outcome:
     rows: int
     seconds: float
     rejected: dict[str, int] = field(default_factory=dict)
+    marker: Marker | None = None
 
 
 def skipped(stage: Stage, unit: int, rows: int) -> Outcome:
@@ -57,12 +61,11 @@ def _run_unit(stage: Stage, unit: int, build: Build, config: BuildConfig, task: 
     task = task or Planner(build, config, models).task(stage, unit)
     marker = marker_of(stage.name, unit)
     if marker and fits(marker, task.fingerprint):
-        return Outcome(
-            stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=time.perf_counter() - started
-        )
+        seconds = time.perf_counter() - started
+        return Outcome(stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=seconds, marker=marker)
     if task.marked or marker:
         build.remove_marker(stage.name, unit)
-    kept = _roles_from(stage, config)
+    kept = _roles_from(task.since or stage.name, config)
     models.unload(set(ROLES) - kept, kept)
     with build.recording() as outputs:
         try:
@@ -90,13 +93,14 @@ def _run_unit(stage: Stage, unit: int, build: Build, config: BuildConfig, task: 
         rows=tally.rows,
         seconds=marker.seconds,
         rejected=dict(tally.rejected),
+        marker=marker,
     )
 
 
-def _roles_from(stage: Stage, config: BuildConfig) -> set[str]:
+def _roles_from(stage: str, config: BuildConfig) -> set[str]:
     """The model roles that a stage or a later one loads."""
     names = [one.name for one in STAGES]
-    rest = set(names[names.index(stage.name) :])
+    rest = set(names[names.index(stage) :])
     return {role for role, stages in roles_needed(config).items() if role in ROLES and rest.intersection(stages)}
 
 

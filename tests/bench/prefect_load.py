@@ -1,6 +1,6 @@
 """What a build costs its Prefect server and its driver: bytes of database per partition and stage, and memory.
 
-A real server, the real ``run_stage`` and the real page of the run; only the units themselves do nothing. Beside it a
+A real server, the real ``run_stages`` and the real page of the run; only the units themselves do nothing. Beside it a
 bare flow with one task run a unit. Ends with one line of JSON, and exit code 1 where a goal is missed.
 """
 
@@ -50,7 +50,7 @@ def _driver(server: PrefectServer, kind: str, units: int) -> int:
 def _run_driver(kind: str, units: int) -> None:
     from prefect import flow, task
 
-    from surd.flows import run_stage as module
+    from surd.flows import run_stages as module
     from surd.flows.artifacts import RunPage
     from surd.pipeline.build.folder import Build
     from surd.pipeline.runner.plan import StagePlan, UnitTask
@@ -69,9 +69,9 @@ def _run_driver(kind: str, units: int) -> None:
         config = BuildConfig()
         with tempfile.TemporaryDirectory() as root, module.unit_runner(config) as runner:
             plan = SimpleNamespace(
-                build=Build(root), config=config, plan=lambda _: StagePlan(done={}, tasks=tasks), check=int, ran=id
+                build=Build(root), config=config, plan=lambda *_: StagePlan(done={}, tasks=tasks), check=int, ran=id
             )
-            done = module.run_stage(BY_NAME["clean"], plan, runner, [RunPage()])  # type: ignore[arg-type]
+            done = module.run_stages([BY_NAME["clean"]], plan, runner, [RunPage()])  # type: ignore[arg-type]
         assert len(done) == units
 
     @task

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("ledger", "reduces", "objects", "growth", "forget", "prefect_load")
+PARTS = ("ledger", "reduces", "objects", "growth", "forget", "overlap", "prefect_load")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,7 +109,7 @@ def test_a_terminal_shows_the_line_during_fetch_and_the_table_after_it():
     assert re.search(r"6/9.*[12]\.\d images/s, 67 % kept.*0:00:0\d left", during)
     assert "a.example" in during and "a.example" in after and "b.example" in after
     terminal.stage_started("decode", 1)
-    terminal.progress(1, 1)
+    terminal.progress("decode", 1, 1)
     terminal.stage_done("decode", StageSummary(units=1))
     assert "a.example" not in screen.getvalue()[len(during) + len(after) :], "the table does not stay under later bars"
 

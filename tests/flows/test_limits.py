@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 
-import surd.flows.run_stage as run_stage_module
+import surd.flows.run_stages as run_stages_module
 from surd.flows.limits import GPU, slots, uses_gpu
 from surd.flows.windows import run_windows
 from surd.pipeline.build.folder import Build
@@ -29,7 +29,7 @@ def create_limit(name):
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1, active=True))
 
 
-SCORE = BY_NAME["score"], BuildConfig(models={"device": "cuda"})
+SCORE = [BY_NAME["score"]], BuildConfig(models={"device": "cuda"})
 
 
 def most_at_once():
@@ -46,9 +46,12 @@ def most_at_once():
         present -= 1
         return DONE
 
+    def journey(_):
+        yield units.submit(unit)
+
     @flow
     def build():
-        run_windows("clean", [0], lambda _: units.submit(unit), lambda _: None, slots=partial(slots, *SCORE))
+        run_windows("clean", [0], journey, slots=partial(slots, *SCORE))
 
     builds = [threading.Thread(target=build) for _ in range(2)]
     for one in builds:
@@ -68,7 +71,7 @@ def test_two_builds_share_the_limit_of_gpus_and_without_one_nothing_waits_or_war
 def test_a_stage_waits_for_a_slot_of_its_own_limit(tmp_path, monkeypatch):
     create_limit("surd-clean")
     began = threading.Event()
-    monkeypatch.setattr(run_stage_module, "_run_unit", lambda *_: began.set() or DONE)
+    monkeypatch.setattr(run_stages_module, "_run_unit", lambda *_: began.set() or DONE)
 
     @flow
     def build():
@@ -76,12 +79,12 @@ def test_a_stage_waits_for_a_slot_of_its_own_limit(tmp_path, monkeypatch):
         planner = SimpleNamespace(
             build=Build(str(tmp_path)),
             config=BuildConfig(),
-            plan=lambda stage: StagePlan(done={}, tasks=[task]),
+            plan=lambda *_: StagePlan(done={}, tasks=[task]),
             check=lambda: None,
             ran=lambda stage: None,
         )
-        with run_stage_module.unit_runner(planner.config) as runner:
-            return len(run_stage_module.run_stage(BY_NAME["clean"], planner, runner, []))
+        with run_stages_module.unit_runner(planner.config) as runner:
+            return len(run_stages_module.run_stages([BY_NAME["clean"]], planner, runner, []))
 
     with ThreadPoolExecutor(1) as thread:
         with concurrency("surd-clean", strict=True):

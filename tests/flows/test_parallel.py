@@ -24,8 +24,10 @@ def files(folder):
 def test_a_build_is_the_same_bytes_on_one_thread_on_two_and_on_ray(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the user's home
-    # Two threads first: then both of them want each model while it is not loaded.
-    kept = [build_surd(out=str(tmp_path / "two"), workers=2, **SMALL)["kept"]]
+    # Two threads first: then both of them want each model while it is not loaded. And the captioner elsewhere, as far
+    # as chains can tell: so score, caption, rewrite and correct run at once.
+    elsewhere = {"models": {**SMALL["models"], "devices": {"captioner": "cpu:0"}}}
+    kept = [build_surd(out=str(tmp_path / "two"), workers=2, **SMALL | elsewhere)["kept"]]
     kept += [build_surd(out=str(tmp_path / "one"), **SMALL)["kept"]]
     ray.init(**ON_RAY)
     try:
