@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+import duckdb
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -48,7 +50,7 @@ _STATIC = {
     "": ("static/view.html", "text/html; charset=utf-8"),
     "icon.svg": ("static/icon.svg", "image/svg+xml"),
     "view.css": ("static/view.css", "text/css; charset=utf-8"),
-    "report.css": ("../report/templates/report.css.jinja", "text/css; charset=utf-8"),
+    "report.css": ("templates/report.css.jinja", "text/css; charset=utf-8"),
 }
 _SCRIPTS = "text/javascript; charset=utf-8"
 _LONG = "private, max-age=3600"
@@ -105,15 +107,17 @@ class View:
         self.decisions = LiveDecisions(self.build)
         self.map = EmbeddingMap()
         self._queries: Queries | None = None
+        self._lock = threading.Lock()
 
     @property
     def queries(self) -> Queries:
         """Over the records as they were last read."""
         records = self.loading.records
-        if self._queries is None or self._queries.records is not records:
-            self.decisions.fill(records)
-            self._queries = Queries(records)
-        return self._queries
+        with self._lock:
+            if self._queries is None or self._queries.records is not records:
+                self.decisions.fill(records)
+                self._queries = Queries(records)
+            return self._queries
 
 
 def make_app(view: View, token: str, hosts: set[str]) -> Starlette:
@@ -148,6 +152,8 @@ def _catching(answer: Callable[[Request], Response]) -> Callable[[Request], Resp
             return answer(request)
         except SurdError as error:
             return _json({"error": str(error)}, 400)
+        except duckdb.Error as error:
+            return _json({"error": f"the rows cannot be read ({str(error).splitlines()[0]}); search for less"}, 500)
 
     return respond
 
@@ -381,11 +387,11 @@ def _file(request: Request) -> Response:
     file, kind = _STATIC.get(name, (f"static/{name}", _SCRIPTS))
     if name not in _STATIC and name not in _scripts():
         return Response("Not found", 404)
-    data = resources.files(__package__).joinpath(file).read_bytes()
+    room = "surd.pipeline.report" if name == "report.css" else "surd.pipeline.view"
+    data = resources.files(room).joinpath(file).read_bytes()
     return Response(data, headers={"Cache-Control": "no-cache"}, media_type=kind)
 
 
 def _scripts() -> set[str]:
-    return {
-        file.name for file in resources.files(__package__).joinpath("static").iterdir() if file.name.endswith(".js")
-    }
+    folder = resources.files("surd.pipeline.view").joinpath("static")
+    return {file.name for file in folder.iterdir() if file.name.endswith(".js")}

@@ -57,22 +57,24 @@ class LiveDecisions:
         """Write the decisions into the table that searches read."""
         with self._lock:
             rows = [(one.key, one.verdict.value, one.reason, one.simple) for one in self.decisions.values()]
-        cursor = records.cursor()
-        cursor.execute("BEGIN")
-        cursor.execute("DELETE FROM decision")
-        if rows:
-            cursor.executemany("INSERT INTO decision VALUES (?, ?, ?, ?)", rows)
-        cursor.execute("COMMIT")
+            cursor = records.cursor()
+            cursor.execute("BEGIN")
+            cursor.execute("DELETE FROM decision")
+            if rows:
+                cursor.executemany("INSERT INTO decision VALUES (?, ?, ?, ?)", rows)
+            cursor.execute("COMMIT")
 
     def store(self, records: Records, key: str) -> None:
         """Write the decision on one record, or that there is none, into the table that searches read."""
-        one = self.decisions.get(key)
-        cursor = records.cursor()
-        cursor.execute("DELETE FROM decision WHERE key = ?", [key])
-        if one:
-            cursor.execute(
-                "INSERT INTO decision VALUES (?, ?, ?, ?)", [one.key, one.verdict.value, one.reason, one.simple]
-            )
+        with self._lock:
+            one = self.decisions.get(key)
+            cursor = records.cursor()
+            cursor.execute("BEGIN")
+            cursor.execute("DELETE FROM decision WHERE key = ?", [key])
+            if one:
+                row = [one.key, one.verdict.value, one.reason, one.simple]
+                cursor.execute("INSERT INTO decision VALUES (?, ?, ?, ?)", row)
+            cursor.execute("COMMIT")
 
     def of(self, key: str) -> dict[str, Any] | None:
         """The decision on a record, as the page shows it."""

@@ -26,13 +26,16 @@ const later = (key) => { clearTimeout(waiting); waiting = setTimeout(() => go({ 
 const showRecords = latest(async (current) => {
   const total = await grid.show(state.q, state.sort, state.key);
   if (!current() || total === undefined) return;
+  document.body.dataset.shown = "records";
   find("#found").classList.remove("bad");
   find("#found").textContent = `${plural(total, "record")}${total < build.count ? ` of ${count(build.count)}` : ""}`;
 }, (error) => { find("#found").textContent = error.message; find("#found").classList.add("bad"); });
 
 const showView = latest(async (current) => {
   const view = find("#view"), made = await VIEWS[state.view](build);
-  if (current()) fill(view, made);
+  if (!current()) return;
+  fill(view, made);
+  document.body.dataset.shown = state.view;
 }, failed);
 
 function show(changed) {

@@ -86,7 +86,7 @@ async function borderline(build) {
     tellKept();
     slider.focus({ preventScroll: true });
   }, (error) => toast(error.message, true));
-  const redraw = (found) => fill(find(".chart-box", figure), histogram({ name: `score.${by}`, low: found.low ?? 0, high: found.high ?? 1, counts: found.histogram }, { at: least[by], wide: true }));
+  const redraw = (found) => fill(find(".chart-box", figure), histogram({ name: `score.${by}`, low: found.low ?? 0, high: found.high ?? 1, counts: found.histogram }, { at: least[by], wide: innerWidth > 700 }));
   const showSides = (found) => fill(body, [["above", "Just above", "No record scores as much."], ["below", "Just below", "No record scores less."]].map(([side, title, none]) => make("section", {}, make("h2", {}, title),
     found[side].length ? row(found[side], (card) => score(card[`score.${by}`])) : make("p", { class: "note" }, none))));
   const tellKept = latest(async (current) => {
@@ -164,7 +164,7 @@ async function safety(build) {
   const part = (title, said, found, search) => make("section", {}, make("h2", {}, title), make("p", { class: "note" }, said, " ", to(records(search.q, search.sort), `all ${count(found.total)}`)),
     found.total ? row(found.cards, (card) => (card.nsfw === null ? "by the prompt or the source" : `probability ${card.nsfw.toFixed(2)}`)) : null);
   return [
-    measured.count ? make("figure", { class: "lone-figure" }, make("figcaption", {}, make("h2", {}, "Probability that a picture is not work-safe"), make("p", { class: "legend" }, `${count(measured.count)} pictures were judged; more than ${build.max_nsfw} is rejected`)), histogram(measured, { at: build.max_nsfw, wide: true, below: true })) : make("p", { class: "note" }, "No picture was judged in this build."),
+    measured.count ? make("figure", { class: "lone-figure" }, make("figcaption", {}, make("h2", {}, "Probability that a picture is not work-safe"), make("p", { class: "legend" }, `${count(measured.count)} pictures were judged; more than ${build.max_nsfw} is rejected`)), histogram(measured, { at: build.max_nsfw, wide: innerWidth > 700, below: true })) : make("p", { class: "note" }, "No picture was judged in this build."),
     part("Kept, nearest to the limit", "Shown as they are: the build keeps them.", kept, near),
     part("Not shown", "Judged not work-safe, or a copy of such a picture. The server sends none of them until you ask for one: open it and press v.", veiled, gone),
   ];

@@ -28,7 +28,8 @@ _AROUND = (
 
 def hostile_texts(count: int) -> list[str]:
     """So many different texts, of every kind in turn."""
-    return [_AROUND[at // len(PAYLOADS)].replace("{}", PAYLOADS[at % len(PAYLOADS)]) for at in range(count)]
+    count_of, around = len(PAYLOADS), len(_AROUND)
+    return [_AROUND[(at // count_of + at) % around].replace("{}", PAYLOADS[at % count_of]) for at in range(count)]
 
 
 def write_hostile_build(folder: Path, count: int) -> Build:
