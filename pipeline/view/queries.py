@@ -175,15 +175,24 @@ class Queries:
         return {"name": name, "low": low, "high": low + step * bins, "counts": counts, "count": count}
 
     def ranking(self, name: str, query: str, limit: int = 12) -> dict[str, Any]:
-        """The most frequent values of a field among what a query finds. Raises SurdError."""
+        """The most frequent values of any field in what a query finds; of a list, of its entries. Raises SurdError."""
         field = fields_of(name)[0]
-        if field.relation != "record":
-            raise SurdError(f"{name!r} is not counted here; search for it instead")
-        where = self.condition(query)
-        sql = f"""SELECT {field.expression}, count(*) AS n FROM record WHERE {where.sql} GROUP BY 1
-            ORDER BY n DESC, 1 LIMIT ?"""
-        rows = self.records.cursor().execute(sql, [*where.parameters, limit]).fetchall()
-        return {"name": name, "values": [list(row) for row in rows]}
+        cursor, found = self._found(query)
+        value = field.expression if field.relation != "record" else f"record.{field.expression}"
+        of_list = field.kind == "list"
+        if field.relation == "record":
+            source = "record"
+        else:
+            rows = f"SELECT key, {value} AS value FROM {self.records.relation(field.relation)}"
+            source, value = f"({rows}) AS stored RIGHT JOIN record USING (key)", "stored.value"
+        sql = f"""SELECT {f"unnest({value})" if of_list else value} AS value, count(*) AS n FROM {source} {found}
+            GROUP BY 1 ORDER BY n DESC, 1 LIMIT ?"""
+        values = [list(row) for row in cursor.execute(sql, [limit]).fetchall()]
+        return {"name": name, "values": [[_cut(value), count] for value, count in values]}
+
+
+def _cut(value: Any) -> Any:
+    return value[:_LONG] if isinstance(value, str) else value
 
 
 def order_of(sort: str) -> str:

@@ -1,10 +1,11 @@
 """How fast ``surd view`` is over a large build: time to the first page, searches, memory, frames while scrolling.
 
-    python -m tests.bench.view [--size 50000 --hostile 500 --folder FOLDER]
+    python -m tests.bench.view [--size 50000 --hostile 500 --folder FOLDER --axe axe.min.js]
 
 Writes a synthetic build (rows of every stage, small JPEGs, embeddings), starts the command in a process of its own and
-asks it as the page does. A browser then scrolls the wall, decides by keys, and looks at a build of hostile texts. Ends
-with one JSON line, and with 1 where a goal is missed. Without Chromium only the server is measured, which is a miss.
+asks it as the page does. A browser then scrolls the wall, decides by keys, and looks at a build of hostile texts; with
+``--axe`` (the script of the npm package axe-core) every view is checked at 1280 and 390 pixels. Ends with one JSON
+line, and with 1 where a goal is missed. Without Chromium only the server is measured, which is a miss.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.decisions import read
 from tests.bench.view_build import write_view_build
 from tests.pipeline.report.chromium import program, tab
+
+VIEWS = ("records", "overview", "borderline", "duplicates", "corrections", "safety", "charts", "map", "beside")
 
 GOALS = {"ready_s": 2.0, "page_p95_ms": 150, "facets_p95_ms": 150, "memory_mb": 500, "decisions_50_s": 120}  # at most
 FRAMES = 58  # a second, at least: the screen's own rate is 60
@@ -131,6 +134,25 @@ def decide(address: str, build: Build, profile: Path) -> float:
     return seconds
 
 
+def accessibility(address: str, axe: Path, profile: Path) -> list[str]:
+    """What axe finds in any view, by width: nothing is right."""
+    found = []
+    with tab(profile) as chromium:
+        chromium.open(address)
+        for width in (1280, 390):
+            chromium.call(
+                "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=False
+            )
+            for view in VIEWS:
+                chromium.run(f"location.hash = 'view={view}'")
+                _wait(chromium, f"document.body.dataset.shown === '{view}'")
+                chromium.run(axe.read_text(encoding="utf-8"))
+                script = "axe.run().then((result) => result.violations.map((one) => `${one.id}: ${one.nodes[0].html}`))"
+                result = chromium.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+                found += [f"{view} at {width}: {one}"[:300] for one in result["result"]["value"]]
+    return found
+
+
 def _wait(chromium: Any, script: str) -> None:
     end = time.monotonic() + 60
     while not chromium.run(script):
@@ -138,7 +160,7 @@ def _wait(chromium: Any, script: str) -> None:
         time.sleep(0.01)
 
 
-def measure(folder: Path, size: int, hostile: int) -> dict[str, Any]:
+def measure(folder: Path, size: int, hostile: int, axe: Path | None = None) -> dict[str, Any]:
     """Every figure over a build in ``folder``, which is made where it does not exist."""
     build = Build(str(folder / str(size)))
     if not build.exists("build.json"):
@@ -155,6 +177,8 @@ def measure(folder: Path, size: int, hostile: int) -> dict[str, Any]:
             figures[f"{name}_p95_ms"] = round(p95(found), 1)
         if program():
             figures |= frames(address, Path(profile) / "scroll")
+            if axe:
+                figures["axe"] = accessibility(address, axe, Path(profile) / "axe")
             figures["decisions_50_s"] = round(decide(address, build, Path(profile) / "decide"), 1)
         # Not getrusage: its peak includes the memory of the parent process.
         peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
@@ -176,19 +200,20 @@ def misses(figures: dict[str, Any]) -> list[str]:
         for name in ("frames_slow", "frames_fast")
         if not figures.get(name, 0) >= FRAMES
     ]
-    return missed + [
-        f"hostile texts: {what}" for what in ("ran", "left", "broken") if figures.get("hostile", {}).get(what)
-    ]
+    hostile = figures.get("hostile", {})
+    missed += [f"hostile texts: {what} {hostile[what]}" for what in ("ran", "left", "broken") if hostile.get(what)]
+    return missed + [f"axe: {one}" for one in figures.get("axe", [])]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=50_000)
     parser.add_argument("--hostile", type=int, default=500, help="records with hostile texts in every field; 0: none")
+    parser.add_argument("--axe", type=Path, help="axe.min.js of axe-core; else accessibility is not checked")
     parser.add_argument("--folder", type=Path, help="where the build is written and stays; else a temporary one")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        figures = measure(args.folder or Path(temporary), args.size, args.hostile)
+        figures = measure(args.folder or Path(temporary), args.size, args.hostile, args.axe)
     missed = misses(figures)
     for miss in missed:
         print(miss)

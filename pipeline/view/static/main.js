@@ -4,7 +4,7 @@ import { button, count, fill, find, make, plural, toast } from "./dom.js";
 import { ask, latest, tell } from "./api.js";
 import { go, link, listen, state } from "./state.js";
 import { Grid } from "./grid.js";
-import { setUpSearch, showFacets, showQuery } from "./search.js";
+import { setFields, setUpSearch, showFacets, showQuery } from "./search.js";
 import { approve, edit, keepOther, keepThis, onDecision, reject, showCount, undo } from "./decide.js";
 import { closePanel, enlargeShown, openPanel, refreshPanel, setActions, shownRecord, unveil } from "./panel.js";
 import { VIEWS, SEARCHED } from "./views.js";
@@ -52,9 +52,9 @@ function show(changed) {
     focused = null;
   }
   if (changed.some((name) => ["q", "sort", "view"].includes(name))) showQuery();
-  if (changed.some((name) => ["q", "view"].includes(name)) && searched) showFacets();
+  if (changed.some((name) => ["q", "view", "also"].includes(name)) && searched) showFacets();
   if (records && changed.some((name) => ["q", "sort", "view"].includes(name))) showRecords();
-  if (!records && changed.some((name) => !["key", "sort"].includes(name))) { if (!VIEWS[state.view].keeps?.(changed)) showView(); }
+  if (!records && changed.some((name) => !["key", "sort", "also"].includes(name))) { if (!VIEWS[state.view].keeps?.(changed)) showView(); }
   if (changed.includes("key")) { if (state.key) openPanel(state.key); else if (!find("#panel").hidden) closePanel(); }
   for (const one of document.querySelectorAll(".views a")) one.href = link({ view: one.dataset.view, key: "" });
 }
@@ -120,6 +120,7 @@ document.addEventListener("keydown", (event) => {
 
 function setBuild(given) {
   build = given;
+  setFields(build.fields);
   document.title = `${build.name} · surd view`;
   find("#name").textContent = build.name;
   find("#name").title = build.root;

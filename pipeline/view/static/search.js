@@ -1,6 +1,6 @@
 // The search box, its terms as buttons, the order, and what can be counted beside the wall.
 
-import { add, button, count, fill, find, make, spaced } from "./dom.js";
+import { add, button, count, fill, find, make, spaced, toast } from "./dom.js";
 import { ask, latest } from "./api.js";
 import { go, state, termOf, terms, toggled } from "./state.js";
 
@@ -38,16 +38,27 @@ export function showQuery() {
 }
 
 export const showFacets = latest(async (current) => {
-  const facets = await ask("facets", { q: state.q });
+  const also = state.also.split(",").filter(Boolean);
+  const [facets, ...more] = await Promise.all([ask("facets", { q: state.q }), ...also.map((field) => ask("ranking", { field, q: state.q }))]);
   if (!current()) return;
   const open = new Set([...document.querySelectorAll(".facet[data-all]")].map((node) => node.dataset.field));
-  fill(find("#facets"), Object.entries(facets).map(([field, values]) => facet(field, values, open.has(field))));
-}, () => {});
+  fill(find("#facets"), more.map(({ name, values }) => (values.length ? facet(name, values, open.has(name)) : null)),
+    Object.entries(facets).map(([field, values]) => facet(field, values, open.has(field))), another(also));
+}, (error) => toast(error.message, true));
+
+/** Any field can be counted: those that the address names stand above the others. */
+function another(also) {
+  const choice = make("select", { "aria-label": "Count another field", change: () => go({ also: [...also, choice.value].join(",") }, true) },
+    make("option", { value: "" }, "count another field …"), fields.filter((one) => !also.includes(one.name)).map((one) => make("option", { value: one.name }, one.name)));
+  return make("div", { class: "another" }, choice, also.length ? button("without these", () => go({ also: "" }, true), { class: "more" }) : null);
+}
+let fields = [];
+export const setFields = (given) => { fields = given; };
 
 function facet(field, values, all) {
   const most = Math.max(...values.map(([, n]) => n));
   const rows = values.map(([value, n], at) => {
-    const term = termOf(field, value), on = terms(state.q).includes(term), shown = value === null ? "none" : spaced(value) || "(empty)";
+    const term = termOf(field, value), on = terms(state.q).includes(term), shown = value === null ? "none" : typeof value === "boolean" ? (value ? "yes" : "no") : spaced(value) || "(empty)";
     const share = make("span", { class: "share" });
     share.style.width = `${(100 * n) / most}%`;
     return make("li", { hidden: at >= SHOWN && !all },

@@ -1,6 +1,6 @@
 // What is shown stands in the address after #, so that it can be bookmarked, sent and gone back from.
 
-const DEFAULTS = { view: "records", q: "", sort: "", key: "", by: "", simple: "", complex: "", kind: "image", x: "score.simple", y: "score.complex" };
+const DEFAULTS = { view: "records", q: "", sort: "", key: "", by: "", simple: "", complex: "", kind: "image", x: "score.simple", y: "score.complex", also: "" };
 export const state = { ...DEFAULTS };
 const listeners = [];
 
@@ -38,7 +38,11 @@ read();
 const TERM = /-?(?:[A-Za-z_][\w.]*:)?=?(?:"(?:[^"\\]|\\.)*"?|[^\s]+)/g;
 export const terms = (query) => query.match(TERM) ?? [];
 export const quote = (value) => `"${String(value).replace(/[\\"]/g, "\\$&")}"`;
-export const termOf = (field, value) => (value === null ? `${field}:none` : `${field}:=${quote(value)}`);
+export function termOf(field, value) {
+  if (value === null) return `${field}:none`;
+  if (typeof value === "boolean") return `${field}:${value ? "yes" : "no"}`;
+  return typeof value === "number" ? `${field}:${value}` : `${field}:=${quote(value)}`;
+}
 /** The query with a term, or without it where it has it. */
 export function toggled(query, term) {
   const all = terms(query), opposite = term.startsWith("-") ? term.slice(1) : `-${term}`;

@@ -53,7 +53,7 @@ _TOO_WIDE = """['html', 'body', '#view', '#panel', '#facets', '#terms'].filter((
 
 
 def check_hostile(folder: Path, count: int) -> dict[str, Any]:
-    """Look at ``count`` hostile records in every view: how often one ran, requests that left, where the layout broke."""
+    """Look at ``count`` hostile records in every view: whether one ran, requests that left, where the layout broke."""
     build = write_hostile_build(folder / "<b onclick=pwned=1>'\"&", count)
     broken: list[str] = []
     with served(build, build) as address, tab(folder / "profile") as chromium:

@@ -123,6 +123,18 @@ def test_facets_count_what_is_found(client: TestClient, records: dict[str, dict[
             assert client.get("api/page", params={"q": f"owl {term}"}).json()["total"] == count, term
 
 
+@pytest.mark.parametrize(
+    "field", ["keywords", "correct.facts_checked", "fetch.prompt_origin", "width", "picture", "safety.rule"]
+)
+def test_any_field_is_counted_and_each_count_is_a_search(client: TestClient, field: str) -> None:
+    found = client.get("api/ranking", params={"field": field, "q": "status:kept owl"}).json()["values"]
+    assert found and sum(count for _, count in found) <= 300 * 8
+    for value, count in found[:3]:
+        exactly = f'{field}:="{value}"' if isinstance(value, str) else f"{field}:{str(value).lower()}"
+        term = f"{field}:none" if value is None else exactly
+        assert client.get("api/page", params={"q": f"status:kept owl {term}"}).json()["total"] == count, term
+
+
 def test_the_funnel_adds_up_and_every_step_is_a_search(client: TestClient) -> None:
     steps = client.get("api/build").json()["funnel"]
     assert [steps[0]["came"], steps[-1]["left"]] == [300, client.get("api/page?q=status:kept").json()["total"]]
