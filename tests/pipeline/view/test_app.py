@@ -8,6 +8,7 @@ import shutil
 import struct
 from pathlib import Path
 
+import fsspec
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
@@ -16,7 +17,8 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.decisions import read
 from surd.pipeline.selection.choose import choose
 from surd.pipeline.view.clusters import KINDS
-from surd.schemas import Deduped, Reason, Safe, Selected
+from surd.pipeline.view.serve import viewer
+from surd.schemas import Deduped, Reason, Safe, Selected, SurdError
 from surd.schemas.config import SelectConfig
 from tests.bench.view_build import write_view_build
 from tests.pipeline.view.conftest import HOST, client_of
@@ -215,3 +217,31 @@ def test_the_record_has_every_column_and_no_odd_link(own: Build) -> None:
     assert "embedding" not in json.dumps(found)
     missing = client.get("api/record", params={"key": "nothing"})
     assert missing.json() == {"error": "key is 'nothing': no record of this build has it; search for it"}
+
+
+def test_what_is_no_build_or_is_damaged_is_said_in_one_sentence(own: Build, tmp_path: Path) -> None:
+    with pytest.raises(SurdError, match=r"holds no build\.json; give the folder"), viewer(str(tmp_path / "nothing")):
+        pass
+    own.write_bytes("clean/part-00000.parquet", b"PAR1 not quite")
+    with pytest.raises(SurdError, match=r"cannot be read .*; check it with surd verify"), viewer(own.root):
+        pass
+
+
+def test_a_port_in_use_is_said_in_one_sentence(built: Build) -> None:
+    with viewer(built.root) as (address, _, _):
+        port = int(address.split(":")[2].split("/")[0])
+        with pytest.raises(SurdError, match=f"port is {port} and cannot be used"), viewer(built.root, port=port):
+            pass
+
+
+def test_a_build_on_an_object_store_is_viewed_like_one_on_this_machine(built: Build) -> None:
+    store = fsspec.filesystem("memory")
+    store.put(f"{built.root}/", "/view/b/", recursive=True)
+    try:
+        client, here = client_of(Build("memory://view/b")), client_of(built)
+        for path in ("api/page?q=owl&sort=gain", "api/facets?q=captions:fox", f"api/record?key={keys(here, '')[0]}"):
+            assert client.get(path).json() == here.get(path).json()
+        key = keys(client, "status:kept")[0]
+        assert client.get(f"picture/{key}").content == here.get(f"picture/{key}").content
+    finally:
+        store.rm("/view", recursive=True)
