@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from surd.flows.cli import columns as columns_cli
+from surd.flows.cli import config as config_cli
 from surd.flows.cli import dataset as dataset_cli
 from surd.flows.cli import facts as facts_cli
 from surd.flows.cli import forget as forget_cli
@@ -21,12 +22,11 @@ from surd.schemas.errors import FULL, NothingKept, SurdError
 from surd.schemas.printable import json_line, printable, set_up_terminal
 
 app = typer.Typer(
-    help="Turn scraped prompt/image pairs into a SURD dataset: simple prompt, complex prompt, image, LLM embedding.",
     epilog="Start with: surd demo. Then your own pictures: surd build --source folder:my_images --out data/mine",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 PROFILE_HELP = "demo, small, paper, or a path to a YAML file."
@@ -41,6 +41,23 @@ Params = Annotated[
         help="Any config field, dotted, as YAML: --param correct.tolerance=0.1. Repeatable.",
     ),
 ]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"surd {version('surd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def surd(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Turn scraped prompt/image pairs into a SURD dataset: simple prompt, complex prompt, image, LLM embedding."""
 
 
 @app.command()
@@ -92,7 +109,7 @@ def build(
 
     - What a stricter rule would keep, without building: `surd select BUILD --param select.min_clip_simple=0.2`
 
-    All config fields and their meaning: run `surd schema`, then read BuildConfig.schema.json.
+    All config fields and their meaning: `surd config`.
     """
     from surd.flows.request import parse_params
 
@@ -186,17 +203,28 @@ def select(
 
 
 @app.command()
-def report(build: BuildFolder) -> None:
-    """Make the report of a build again, and nothing else."""
+def report(
+    build: BuildFolder,
+    param: Annotated[
+        list[str], typer.Option(metavar="FIELD=VALUE", help="A report field: report.samples=1000. Repeatable.")
+    ] = [],  # noqa: B006
+) -> None:
+    """Make the report of a build again, and nothing else; with other fields of `report`, this once."""
+    from surd.flows.request import parse_params
     from surd.pipeline.build.lock import exclusive
     from surd.pipeline.build.open import open_build, recorded_config
     from surd.pipeline.runner.process_setup import set_up_process
     from surd.pipeline.runner.run_unit import run_unit
     from surd.pipeline.stages import BY_NAME
+    from surd.schemas import load_config
 
     set_up_process()
     opened, record = open_build(build)
     config = recorded_config(opened, record)
+    if fields := parse_params(param):
+        if other := [name for name in fields if name.partition(".")[0] != "report"]:
+            raise SurdError(f"--param is {other[0]!r}: surd report takes fields of report; for others use surd build")
+        config = load_config(config.model_dump(mode="json"), fields)
     with exclusive(opened):
         opened.remove_marker("report", 0)
         run_unit(BY_NAME["report"], 0, build, config)
@@ -206,15 +234,20 @@ def report(build: BuildFolder) -> None:
 @app.command()
 def inspect(
     build: BuildFolder,
-    key: Annotated[str, typer.Argument(help="A record's key, or the beginning of one.")],
+    key: Annotated[str, typer.Argument(help="A record's key, the beginning of one, its URL, its page's, or its id.")],
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write its picture here, as fetched.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --image.")] = False,
 ) -> None:
     """Show one record, kept or rejected: each stage's row, its verdict, and the files that hold its bytes."""
     from surd.flows.cli.console import print_record
     from surd.pipeline.build.open import open_build
-    from surd.pipeline.inspection.lookup import lookup
+    from surd.pipeline.inspection.lookup import lookup, write_image
 
-    record = lookup(open_build(build)[0], key)
+    opened = open_build(build)[0]
+    record = lookup(opened, key)
+    if image:
+        write_image(opened, record, image, overwrite=overwrite)
     if as_json:
         print(json_line(record))
         return
@@ -251,6 +284,7 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
 
 
 app.command()(view_cli.view)
+app.command()(config_cli.config)
 app.add_typer(columns_cli.app, name="columns")
 app.command()(dataset_cli.verify)
 app.command()(forget_cli.forget)

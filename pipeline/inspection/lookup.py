@@ -14,16 +14,17 @@ from surd.pipeline.build.damage import reading, unfinished
 from surd.pipeline.build.folder import Build, part_file, part_tar
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.stages import STAGES
-from surd.schemas import SurdError
+from surd.schemas import Pair, SurdError
 from surd.schemas.shard_format.captions import parse_captions
 
 INDEX = "shards/index.parquet"
+_NAMES = ("url", "page_url", "source_id")  # by which people know a record, beside its key
 
 
 def lookup(build: Build, key: str) -> dict[str, Any]:
     """``key``, ``status``, ``paths``, ``stages`` (each stage's row) and ``shard`` (its index row) of one record.
 
-    ``key`` may be the beginning of a key. Raises SurdError when no record, or more than one, begins with it.
+    ``key`` may be the beginning of a key, or a URL, page or id. Raises SurdError unless exactly one record has it.
     """
     part, full_key = _full_key(build, key)
     stages = {}
@@ -43,24 +44,47 @@ def lookup(build: Build, key: str) -> dict[str, Any]:
 
 
 def _full_key(build: Build, key: str) -> tuple[int, str]:
-    """The partition and the whole key of the one record whose key begins so."""
-    prefix = key.strip().lower()
-    candidates: list[tuple[int, str]] = []
+    """The partition and the whole key of the one record whose key begins so, or that has this URL, page or id."""
+    name, candidates = key.strip(), list[tuple[int, str]]()
     for part in range(build.part_count()):
-        keys = build.read_table(part_file("collect", part), columns=["key"])["key"]
+        table = build.read_table(part_file("collect", part), columns=["key", *_NAMES])
         with reading(build, part_file("collect", part)):
-            matches = keys.filter(pc.starts_with(keys, pattern=prefix)).to_pylist()
-        candidates += [(part, match) for match in matches]
+            matching = pc.starts_with(table["key"], pattern=name.lower())
+            for other in _NAMES:
+                matching = pc.or_kleene(matching, pc.equal(table[other], name))
+            candidates += [(part, match) for match in table.filter(matching)["key"].to_pylist()]
     if not build.part_count():
         raise unfinished(build, "collect", 0)
+    shown = redact_secrets(key)
     if not candidates:
         raise SurdError(
-            f"key is {key!r}: no record of {build.root!r} has it; keys are 16 hex digits, listed in the build's report"
+            f"key is {shown!r}: no record of {build.root!r} has it; give a key (16 hex digits, listed in the report)"
+            " or its beginning, or a record's URL, page or id as its source states it"
         )
     if len(candidates) > 1:
         some = ", ".join(match for _, match in candidates[:3])
-        raise SurdError(f"key is {key!r}: {len(candidates)} keys begin with it ({some} ...); give more digits")
+        raise SurdError(f"key is {shown!r}: {len(candidates)} records have it ({some} ...); give more of a key")
     return candidates[0]
+
+
+def write_image(build: Build, record: dict[str, Any], file: Path, *, overwrite: bool = False) -> None:
+    """Write the picture of a record that ``lookup`` gave, byte for byte as it was fetched.
+
+    Raises SurdError where it has none, and where the file is there, without ``overwrite``.
+    """
+    if record["stages"].get("fetch", {}).get("offset") is None:
+        reason = record["status"]["reason"] or "it was not fetched"
+        raise SurdError(f"--image is {str(file)!r}: the record {record['key']} has no picture ({reason})")
+    if file.exists() and not overwrite:
+        raise SurdError(
+            f"--image is {str(file)!r}: it is there already; use another name, or replace it with --overwrite"
+        )
+    part, _ = _full_key(build, record["key"])
+    pair = next(pair for pair in build.read_rows("fetch", part, Pair) if pair.key == record["key"])
+    try:
+        file.write_bytes(next(build.images(part, [pair])))
+    except OSError as error:
+        raise SurdError(f"--image is {str(file)!r}: it cannot be written ({error.strerror}); use another") from None
 
 
 def _row(build: Build, relative: str, key: str) -> dict[str, Any] | None:

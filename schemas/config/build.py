@@ -69,13 +69,13 @@ class SafetyConfig(Section):
         default=None, description="transformers text-classification model (folder or hub id); null: only the word list."
     )
     max_text: float = Field(default=0.5, ge=0, le=1, description="Larger probabilities of the prompt are rejected.")
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=16, ge=1, description="Images in one pass.")
 
 
 class ScoreConfig(Section):
     """CLIP scores."""
 
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, description="Images in one pass.")
     quality: list[Literal["sharpness", "brisque", "clip-iqa"]] = Field(
         default=[],
         description="Further columns on the picture's quality: sharpness; brisque (0 good, 100 bad; needs the package"
@@ -87,8 +87,8 @@ class CaptionConfig(Section):
     """Captions of the image."""
 
     k: int = Field(default=3, ge=1, description="Captions per image, of each template: one by beams, others sampled.")
-    batch_size: int = Field(default=32, ge=1)
-    num_beams: int = Field(default=3, ge=1)
+    batch_size: int = Field(default=32, ge=1, description="Images in one pass.")
+    num_beams: int = Field(default=3, ge=1, description="Beams of the deterministic captions.")
     max_new_tokens: int = Field(default=40, ge=1, description="Of answers whose template names no number of its own.")
     seed: int = Field(default=0, description="Of the sampled captions.")
     templates: str | None = Field(
@@ -120,8 +120,8 @@ class RewriteConfig(Section):
     template: str | None = Field(default=None, description="YAML file of the chat to ask with; null: the shipped one.")
     temperature: float = Field(default=0.7, gt=0, le=2, description="Of sampled sentences and of second tries.")
     seed: int = Field(default=0, ge=0, description="Of sampled sentences and of second tries.")
-    batch_size: int = Field(default=32, ge=1)
-    max_new_tokens: int = Field(default=40, ge=1)
+    batch_size: int = Field(default=32, ge=1, description="Prompts in one pass.")
+    max_new_tokens: int = Field(default=40, ge=1, description="Tokens of an answer, at most.")
 
 
 class FactsConfig(Section):
@@ -205,7 +205,7 @@ class CorrectConfig(Section):
         "trained on one wording understands that one best.",
     )
     wordings: str | None = Field(default=None, description="YAML file of other words; null: the shipped one.")
-    batch_size: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=256, ge=1, description="Texts or images in one pass.")
 
 
 class SelectConfig(Section):

@@ -18,6 +18,7 @@ from surd.schemas.errors import SurdError
 from surd.schemas.printable import printable, set_up_terminal
 
 C = TypeVar("C", bound=BaseModel)
+HELP = ["--help", "-h"]
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 
 
@@ -25,9 +26,11 @@ def typer_from_model(config: type[C], run: Callable[[C], None]) -> typer.Typer:
     """A one-command app whose flags are the fields of ``config``; ``run`` gets the validated config.
 
     Only the flags that were given reach ``config``, which has its own defaults. A field called ``config`` names a
-    YAML file of further settings. The help shown above the flags is ``run``'s docstring, as Markdown.
+    YAML file of further settings. A field with ``json_schema_extra={"argument": NAME}`` may also be given as an
+    argument. The help shown above the flags is ``run``'s docstring, as Markdown.
     """
     from_file = "config" in config.model_fields
+    arguments = {name: argument for name, field in config.model_fields.items() if (argument := _argument(field))}
 
     def call(context: typer.Context, **values: Any) -> None:
         flags = {
@@ -35,6 +38,13 @@ def typer_from_model(config: type[C], run: Callable[[C], None]) -> typer.Typer:
             for name, value in values.items()
             if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"
         }
+        for name in arguments:
+            if (given := flags.pop(f"{name}_argument", None)) is None:
+                continue
+            if name in flags:
+                flag = "--" + name.replace("_", "-")
+                raise SurdError(f"{flag}: is {flags[name]!r} beside the argument {given!r}; give one of them")
+            flags[name] = given
         if from_file and (file := flags.get("config")):
             flags = _settings(file, config) | flags
         try:
@@ -47,11 +57,20 @@ def typer_from_model(config: type[C], run: Callable[[C], None]) -> typer.Typer:
             raise SurdError(f"{flag}: {first['input']!r} is not valid: {first['msg'].lower()}; correct it") from error
         run(validated)
 
-    parameters = [_CONTEXT, *(_parameter(name, field, from_file) for name, field in config.model_fields.items())]
+    parameters = [_CONTEXT]
+    for name, metavar in arguments.items():
+        annotation: Any = Annotated[str | None, typer.Argument(metavar=metavar, help=f"As --{name.replace('_', '-')}.")]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters.append(inspect.Parameter(f"{name}_argument", kind, default=None, annotation=annotation))
+    parameters += [
+        _parameter(name, field, from_file or name in arguments) for name, field in config.model_fields.items()
+    ]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     call.__doc__ = run.__doc__
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+    app = typer.Typer(
+        pretty_exceptions_enable=False, rich_markup_mode="markdown", context_settings={"help_option_names": HELP}
+    )
     app.command()(call)
     return app
 
@@ -84,13 +103,18 @@ def _settings(file: Path, config: type[BaseModel]) -> dict[str, Any]:
     return settings
 
 
-def _parameter(name: str, field: FieldInfo, from_file: bool) -> inspect.Parameter:
-    """The flag of a field. No flag is required if there can be a file, because a required field may be in it."""
+def _argument(field: FieldInfo) -> str | None:
+    extra = field.json_schema_extra
+    return str(extra["argument"]) if isinstance(extra, dict) and "argument" in extra else None
+
+
+def _parameter(name: str, field: FieldInfo, elsewhere: bool) -> inspect.Parameter:
+    """The flag of a field. It is not required if the field may be given elsewhere: in a file, or as an argument."""
     flag = "--" + name.replace("_", "-")
     names = f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag
     default = inspect.Parameter.empty if field.is_required() else field.default
     kind: Any = field.annotation
-    if field.is_required() and from_file:
+    if field.is_required() and elsewhere:
         kind, default = kind | None, None
     annotation: Any = Annotated[kind, typer.Option(names, help=field.description)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

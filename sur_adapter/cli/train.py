@@ -21,22 +21,24 @@ def run(config: TrainConfig) -> None:
 
     **Examples**
 
-    - The demo build, 200 steps: `sur-train --shards 'data/demo/shards/surd-{00000..00003}.tar' --out runs/demo`
+    - The demo build, 200 steps: `sur-train data/demo --out runs/demo`
 
-    - Another diffusion model: `sur-train --shards '...' --base stable-diffusion-v1-5/stable-diffusion-v1-5`
+    - Another diffusion model: `sur-train BUILD --base stable-diffusion-v1-5/stable-diffusion-v1-5`
 
-    - No LLM: `sur-train --shards '...' --w-llm 0`
+    - No LLM: `sur-train BUILD --w-llm 0`
 
     - An LLM that is read with every prompt, in drawing too: `surd columns add BUILD --pooling all-layers`, then
-      `sur-train --shards '...' --llm-role attach`
+      `sur-train BUILD --llm-role attach`
 
-    - On all captions of a sample, another each epoch: `sur-train --shards '...' --caption mixed`
+    - On all captions of a sample, another each epoch: `sur-train BUILD --caption mixed`
 
-    - As the authors' own code: `sur-train --shards '...' --objective authors`
+    - As the authors' own code: `sur-train BUILD --objective authors`
 
     - Settings in a file, one of them overruled: `sur-train --config train.yaml --lr 1e-5`
 
-    - Several GPUs: `accelerate launch -m sur_adapter.cli.train --shards '...'`
+    - Several GPUs: `accelerate launch -m sur_adapter.cli.train BUILD`
+
+    - Some of a build's shards: `sur-train --shards 'data/demo/shards/surd-{00000..00003}.tar'`
 
     The same command again continues from the last checkpoint in --out. Quote the pattern, or the shell expands it.
     """

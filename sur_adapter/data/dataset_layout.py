@@ -26,14 +26,15 @@ M = TypeVar("M", bound=BaseModel)
 class DatasetLayout:
     """The shards a pattern names and the build they belong to.
 
-    ``pattern`` is a path or fsspec URL; braces in its file name stand for a range. The manifest is read, the shards
+    ``pattern`` is a path or fsspec URL of shards, where braces in the file name stand for a range, or of a build, which
+    stands for all of its shards. The manifest is read, the shards
     are not looked at: a thousand of them cost as much as one. Raises SurdError when the pattern matches nothing, when
     it names a shard that the manifest does not list, and when the manifest is missing or broken.
     """
 
     def __init__(self, pattern: str) -> None:
-        self.shards = _expand(pattern)
-        self.root = posixpath.dirname(self.shards[0]) or "."
+        shards = _expand(pattern) if pattern.endswith(".tar") else []
+        self.root = (posixpath.dirname(shards[0]) or ".") if shards else posixpath.join(pattern, "shards")
         local_path(self.root)  # says so when nothing here speaks its protocol
         self.build = posixpath.dirname(self.root) or (".." if self.root == "." else ".")
         try:
@@ -41,8 +42,9 @@ class DatasetLayout:
         except FileNotFoundError as error:
             raise SurdError(
                 f"--shards: {pattern!r} matches no build: {self.root}/manifest.json, which belongs to every build, "
-                f"is not there; give a build's shards, e.g. {EXAMPLE_PATTERN!r}"
+                f"is not there; give a build's folder, or its shards, e.g. {EXAMPLE_PATTERN!r}"
             ) from error
+        self.shards = shards or [posixpath.join(self.root, info.name) for info in self.manifest.shards]
         listed = {info.name: info for info in self.manifest.shards}
         unknown = [shard for shard in self.shards if posixpath.basename(shard) not in listed]
         if unknown:

@@ -38,7 +38,11 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    shards: str = Field(description="Shards to train on; braces name a range: 'dir/shards/surd-{00000..00003}.tar'.")
+    shards: str = Field(
+        description="A build to train on, or some of its shards, of which braces name a range:"
+        " 'dir/shards/surd-{00000..00003}.tar'.",
+        json_schema_extra={"argument": "BUILD"},
+    )
     config: Path | None = Field(
         default=None, description="YAML file of settings named as the flags here; a flag given beside it wins."
     )

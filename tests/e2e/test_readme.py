@@ -1,4 +1,4 @@
-"""Every command of the README, as it stands there, typed by a stranger into a fresh copy of the project."""
+"""Every command of the README and its guides, as it stands there, typed by a stranger into a fresh copy."""
 
 import re
 import shlex
@@ -15,6 +15,7 @@ from tests.e2e.conftest import CHECKOUT, running
 
 # `make demo` at a size for a test, and the photographs that the README takes as given. `make test` is what runs this.
 SMALL_DEMO = "surd demo --out data/demo --param demo.count=12 --param partition_size=6 --steps 2"
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("sources", "curation", "models", "training"))]
 SERVERS = {
     "python -m surd.pipeline.demo.server --port 8765": "http://127.0.0.1:8765/api/v1/images",
     "prefect server start": "http://127.0.0.1:4200/api/health",
@@ -23,10 +24,11 @@ SERVERS = {
 
 
 def commands() -> list[str]:
-    """Command lines of the README's sh blocks, and those in running text that start a server, in order."""
-    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^```sh\n(.*?)^```|`(python -m [^`]+|source [^`]+)`", text, re.MULTILINE | re.DOTALL)
-    return [line.split("  #")[0].strip() for block, inline in lines for line in (block or inline).splitlines()]
+    """Command lines of the sh blocks, and those in running text that start a server, in order; each once."""
+    text = "\n".join((CHECKOUT / page).read_text(encoding="utf-8") for page in PAGES)
+    lines = re.findall(r"^```sh\n(.*?)^```|`(python -m surd[^`]+ --port [^`]+)`", text, re.MULTILINE | re.DOTALL)
+    typed = (line.split("  #")[0].strip() for block, inline in lines for line in (block or inline).splitlines())
+    return list(dict.fromkeys(typed))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def clone(tmp_path_factory):
 
 def test_every_command_of_the_readme_works_as_it_stands(clone, environment, tmp_path):
     listed = commands()
-    assert {"make demo", "make test", *SERVERS} <= set(listed), "the README lost a command this test knows"
+    assert {"make demo", "make test", *SERVERS} <= set(listed), "a page lost a command this test knows"
     env = environment | {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_HOME": str(tmp_path / "prefect")}
     # What is served in the text is needed by the block above it, so servers of the text start first.
     listed.sort(key=lambda line: line.startswith("python -m"), reverse=True)

@@ -101,6 +101,11 @@ def test_settings_come_from_a_file_and_a_flag_beside_it_wins(
     file.write_text(yaml.safe_dump(settings))
     assert run(train_cli.main, monkeypatch, "--config", str(file), "--steps", "1") == 0
     assert "1 steps, loss" in capsys.readouterr().out
+    # The build as an argument: over the file's, but not beside the flag.
+    assert run(train_cli.main, monkeypatch, "no/build", "--config", str(file)) == 2
+    assert "'no/build' matches no build" in capsys.readouterr().err
+    assert run(train_cli.main, monkeypatch, "no/build", "--shards", build.pattern) == 2
+    assert "--shards: is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,11 @@ def test_a_relative_pattern_without_a_folder_works(build: Any, monkeypatch: pyte
     assert len(keys(stream(data, epochs=1))) == 12
 
 
+def test_a_build_stands_for_all_of_its_shards(build: Any) -> None:
+    data, named = ShardDataset(str(build.root), columns=["llm"]), ShardDataset(build.pattern, columns=["llm"])
+    assert data.shards == named.shards and keys(stream(data, epochs=1)) == keys(stream(named, epochs=1))
+
+
 def test_a_pattern_matching_nothing_is_named(build: Any) -> None:
     with pytest.raises(SurdError, match=r"--shards: .*nowhere.*matches no build"):
         ShardDataset(f"{build.root}/nowhere/surd-{{00000..00003}}.tar")
