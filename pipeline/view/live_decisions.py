@@ -54,8 +54,9 @@ class LiveDecisions:
             return key
 
     def fill(self, records: Records) -> None:
-        """Write the decisions into the table that searches read."""
+        """Read the decisions again, which others may have added to, and write them into the table for searches."""
         with self._lock:
+            self.decisions = read(self._build)
             rows = [(one.key, one.verdict.value, one.reason, one.simple) for one in self.decisions.values()]
             cursor = records.cursor()
             cursor.execute("BEGIN")

@@ -52,8 +52,11 @@ _TOO_WIDE = """['html', 'body', '#view', '#panel', '#facets', '#terms'].filter((
 })"""
 
 
-def check_hostile(folder: Path, count: int) -> dict[str, Any]:
-    """Look at ``count`` hostile records in every view: whether one ran, requests that left, where the layout broke."""
+def check_hostile(folder: Path, count: int, step: int = 1) -> dict[str, Any]:
+    """Look at ``count`` hostile records in every view: whether one ran, requests that left, where the layout broke.
+
+    One in ``step`` is opened.
+    """
     build = write_hostile_build(folder / "<b onclick=pwned=1>'\"&", count)
     broken: list[str] = []
     with served(build, build) as address, tab(folder / "profile") as chromium:
@@ -71,19 +74,20 @@ def check_hostile(folder: Path, count: int) -> dict[str, Any]:
         chromium.run("document.querySelector('#wall').focus()")
         chromium.press("Enter")
         selected = "document.querySelector('#wall [aria-selected=true]')"
-        for at in range(count):
+        for at in range(0, count, step):
             wait(chromium, f"{selected}?.getAttribute('aria-posinset') === '{at + 1}'")
             key = chromium.run(f"{selected}.card.key")
             wait(chromium, f"document.querySelector('#panel .panel-key')?.textContent === '{key}'")
             broken += [f"record {at}: {part}" for part in chromium.run(_TOO_WIDE)]
-            chromium.press("ArrowRight")
+            for _ in range(step):
+                chromium.press("ArrowRight")
         ran = chromium.run("typeof pwned !== 'undefined'") + len(chromium.dialogs)
         return {"ran": ran, "left": sum(not url.startswith(address) for url in chromium.requests), "broken": broken}
 
 
 @pytest.mark.skipif(not program(), reason="no Chromium on this machine")
 def test_hostile_texts_in_every_field_run_nothing_ask_for_nothing_and_break_no_view(tmp_path: Path) -> None:
-    assert check_hostile(tmp_path, 44) == {"ran": 0, "left": 0, "broken": []}
+    assert check_hostile(tmp_path, 44, step=3) == {"ran": 0, "left": 0, "broken": []}
 
 
 @pytest.mark.skipif(not program(), reason="no Chromium on this machine")
