@@ -26,7 +26,7 @@ from surd.pipeline.view.fields import ROWS
 from surd.schemas.arrow import arrow_schema
 
 MEMORY = "256MB"  # what DuckDB may hold; beyond it, it writes to the temporary folder
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 10_240
 #: Columns of the table: name -> (SQL type, SQL over the stages' rows).
 _COLUMNS: dict[str, tuple[str, str]] = {
     "source": ("VARCHAR", "of_collect.source"),
@@ -182,7 +182,7 @@ def _fill(records: Records, max_nsfw: float) -> None:
         files = {stage: [_local(records, stage, part) for part in group] for stage in stages}
         for stage, some in files.items():
             records.files.setdefault(stage, []).extend(some)
-        database.execute(_insert(records, files, max_nsfw))
+        _add(records, files, max_nsfw)
     records.stages = [stage for stage in ROWS if stage in records.files]
     records.count = database.execute("SELECT count(*) FROM record").fetchall()[0][0]
     if records.count:
@@ -202,6 +202,18 @@ def _groups(parts: dict[int, set[str]], build: Build) -> Iterator[tuple[list[str
             group = []
         group.append(part)
     yield [stage for stage in ROWS if stage in parts[group[0]]], group
+
+
+def _add(records: Records, files: dict[str, list[Path]], max_nsfw: float) -> None:
+    """Add the records of some partitions; where their texts are so long that memory ends, half of them at a time."""
+    try:
+        records.database.execute(_insert(records, files, max_nsfw))
+    except duckdb.OutOfMemoryException:
+        count = len(files["collect"])
+        if count == 1:
+            raise
+        for half in (slice(0, count // 2), slice(count // 2, count)):
+            _add(records, {stage: some[half] for stage, some in files.items()}, max_nsfw)
 
 
 def _insert(records: Records, files: dict[str, list[Path]], max_nsfw: float) -> str:

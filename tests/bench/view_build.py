@@ -60,12 +60,12 @@ def key_of(number: int) -> str:
     return hashlib.sha256(f"view {number}".encode()).hexdigest()[:16]
 
 
-def write_view_build(folder: Path, count: int) -> Build:
+def write_view_build(folder: Path, count: int, part_size: int = PART) -> Build:
     """A finished build of ``count`` records, 37% of them rejected."""
     build, pictures = Build(str(folder)), [_jpeg(number) for number in range(PICTURES)]
-    parts = -(-count // PART)
+    parts = -(-count // part_size)
     for part in range(parts):
-        _write_part(build, part, range(part * PART, min(count, (part + 1) * PART)), pictures)
+        _write_part(build, part, range(part * part_size, min(count, (part + 1) * part_size)), pictures)
     config = BuildConfig(source="gallery:https://pictures.example").model_dump(mode="json")
     build.write_json("build.json", BuildRecord(config=config, versions={"surd": "0"}, models={"clip": "synthetic"}))
     build.write_marker(Marker(stage="collect", part=0, parts=parts, fingerprint="", outputs={}, rows=count, seconds=0))
