@@ -167,8 +167,6 @@ def measure(folder: Path, size: int, hostile: int, axe: Path | None = None) -> d
         write_view_build(folder / str(size), size)
     build.remove("decisions.jsonl")
     figures: dict[str, Any] = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "records": size}
-    with started(folder / str(size)):
-        pass  # what the second start finds in the system's cache
     with started(folder / str(size)) as (address, process, ready), tempfile.TemporaryDirectory() as profile:
         figures |= {"ready_s": round(ready, 2), "ready_processor_s": round(_processor_seconds(process), 2)}
         for name in ("page", "facets"):
