@@ -10,7 +10,8 @@ PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Installing) [ $$n -eq 0 ] || echo "  installing $$n packages, which takes a minute or two";; esac; done
 
 .PHONY: help env demo test test-fuzz test-slow bench bench-attach bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-gpu
-.PHONY: bench-hostile bench-kills bench-metadata bench-scale bench-shards bench-stages bench-train bench-vision lint clean
+.PHONY: bench-hostile bench-kills bench-metadata bench-scale bench-shards bench-stages bench-train bench-view
+.PHONY: bench-vision lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -108,6 +109,10 @@ bench-vision: SEED ?= 10001
 bench-vision: SIZE ?= 1000
 bench-vision: env  ## the client of vision servers beside bare httpx, and killed 20 times (a few minutes): SEED=10001 SIZE=1000
 	@$(BIN)/python -m tests.bench.vision --seed $(SEED) --size $(SIZE)
+
+bench-view: SIZE ?= 50000
+bench-view: env  ## how fast surd view is: first page, searches, memory, frames, keys, hostile texts; needs Chromium (2 minutes): SIZE=50000
+	@$(BIN)/python -m tests.bench.view --size $(SIZE)
 
 lint: env  ## ruff and mypy, as pre-commit runs them
 	@$(PIP) --quiet --editable '.[dev]'

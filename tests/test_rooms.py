@@ -39,6 +39,7 @@ PIPELINE = {
     "model_cache": {"build", "models", "batching"},
     "report": {"build", "models", "net", "tables"},
     "selection": {"build", "decisions", "deduplication", "tables"},
+    "view": {"build", "decisions", "net", "report", "selection"},
     "acquisition": {"build", "net", "images", "metadata", *LEAVES},
     "dataset": {"build", "images", "models", *LEAVES},
     "demo": {"models", "facts", "untrusted_json"},

@@ -16,6 +16,7 @@ from surd.flows.cli import dataset as dataset_cli
 from surd.flows.cli import decide as decide_cli
 from surd.flows.cli import facts as facts_cli
 from surd.flows.cli import forget as forget_cli
+from surd.flows.cli import view as view_cli
 from surd.flows.cli.dataset import OVERWRITE_HELP
 from surd.schemas.console import PlainConsole
 from surd.schemas.errors import FULL, NothingKept, SurdError
@@ -285,6 +286,7 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
         print(printable(str(path)))
 
 
+app.command()(view_cli.view)
 app.command()(config_cli.config)
 app.add_typer(columns_cli.app, name="columns")
 app.command()(dataset_cli.verify)

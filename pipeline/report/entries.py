@@ -73,6 +73,12 @@ def thumbnails(build: Build, part: int, records: list[Record], pixels: int) -> d
 
 
 def thumbnail(data: bytes, pixels: int) -> str | None:
+    small = thumbnail_bytes(data, pixels)
+    return None if small is None else "data:image/webp;base64," + base64.b64encode(small).decode()
+
+
+def thumbnail_bytes(data: bytes, pixels: int, method: int = 4) -> bytes | None:
+    """A picture as WebP, its longer side at most so many pixels; ``method`` 0 (fast) to 6. None: it does not decode."""
     try:
         with open_image(complete_jpeg(data)) as image:
             image.draft(None, (2 * pixels, 2 * pixels))  # of a JPEG, no more pixels than the thumbnail needs
@@ -81,8 +87,8 @@ def thumbnail(data: bytes, pixels: int) -> str | None:
         return None
     small.thumbnail((pixels, pixels))
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=70, method=4)
-    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+    small.save(out, "WEBP", quality=70, method=method)
+    return out.getvalue()
 
 
 def repaired(record: Record, thumbnail: str | None) -> Entry:
@@ -138,8 +144,8 @@ def entry_of(record: Record, thumbnail: str | None) -> Entry:
         "repairs": [cut(repair, SHORT) for repair in repairs],
         "twin": next((key for key in (record.deduped.cluster, verdict.cluster) if key and key != source.key), None),
         "distance": record.deduped.distance,
-        "page": _link(source.page_url),
-        "image": _link(redact_secrets(source.url or "")),
+        "page": web_link(source.page_url),
+        "image": web_link(redact_secrets(source.url or "")),
         "width": pair.width,
         "height": pair.height,
         "ext": pair.ext,
@@ -154,7 +160,7 @@ def _bare(text: str) -> str:
     return text.casefold().rstrip(".!?")
 
 
-def _link(url: str | None) -> str | None:
+def web_link(url: str | None) -> str | None:
     """The address, if it is a web page's and not something a browser would run or read from disk."""
     try:
         parts = urlsplit(url or "")
