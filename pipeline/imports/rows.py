@@ -17,7 +17,8 @@ from surd.pipeline import untrusted_json
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.scratch import scratch
 from surd.pipeline.dataset.reader import CAPTIONS_FIELD
-from surd.pipeline.selection.choose import SELECTION, obeying, selection_file, write_kept
+from surd.pipeline.selection.choose import SELECTION, selection_file, write_kept
+from surd.pipeline.selection.verdicts import obeying
 from surd.pipeline.sources.curated import exported_sample
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import Calibration, Corrected, Decoded, Marker, Pair, Row, Selected, SelectionRule, SourceRecord

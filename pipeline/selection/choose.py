@@ -8,22 +8,19 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from surd.pipeline.build.folder import Build
-from surd.pipeline.build.part_columns import read_columns, read_embeddings
-from surd.pipeline.decisions.in_force import InForce, in_force, is_overruled, latest_keeps
-from surd.pipeline.deduplication.semantic import VectorFile, find_semantic_duplicates
+from surd.pipeline.decisions.in_force import InForce, in_force
 from surd.pipeline.selection.calibration import calibrate
+from surd.pipeline.selection.one_of_each import compared, one_of_each
+from surd.pipeline.selection.verdicts import decided
 from surd.pipeline.tables import Tables
-from surd.schemas import Calibration, Decision, Reason, Row, Selected, SelectionRule, Status, Threshold
+from surd.schemas import Calibration, Selected, SelectionRule, Threshold
 from surd.schemas.config import SelectConfig
 
-#: What a row says of whatever a person decided.
-BY_HAND = "decided by hand"
 SELECTION, CALIBRATION = "selection.parquet", "calibration.json"
 _SCORES = ("clip_simple", "clip_complex")
 #: Of the table of the rows that are kept, from which the file of a selection is written.
@@ -36,9 +33,6 @@ KEPT = pa.schema(
         ("place", pa.int32()),  # row of the partition
     ]
 )
-_ALIKE = pa.schema([("rank", pa.int64()), ("stays", pa.int64()), ("similarity", pa.float64())])
-_FIRST = pa.schema([("key", pa.string()), ("turn", pa.int64())])
-_KEYS = pa.schema([("key", pa.string())])
 _GROUP = 1 << 20  # rows of a row group of that file
 
 
@@ -56,16 +50,16 @@ class Selection:
     def rows(self) -> Iterator[list[Selected]]:
         """The verdicts, a partition after another; each time anew, as they may be more than memory holds."""
         if self.settings.max_similarity is None:
-            yield from _decided(self.build, self.rule, self.holds)
+            yield from decided(self.build, self.rule, self.holds)
             return
-        compared = groupby(self.tables.rows("compared"), itemgetter("part"))
-        following = next(compared, None)
-        for part, rows in enumerate(_decided(self.build, self.rule, self.holds)):
+        following_parts = groupby(self.tables.rows("compared"), itemgetter("part"))
+        following = next(following_parts, None)
+        for part, rows in enumerate(decided(self.build, self.rule, self.holds)):
             if following and following[0] == part:
                 for one in following[1]:
                     row, most = rows[one["place"]], self.settings.max_similarity
-                    rows[one["place"]] = _compared(row, one, most, self.holds)
-                following = next(compared, None)
+                    rows[one["place"]] = compared(row, one, most, self.holds)
+                following = next(following_parts, None)
             yield rows
 
     def file(self) -> Path:
@@ -112,9 +106,9 @@ def choose(build: Build, settings: SelectConfig, clip: str, tables: Tables) -> S
         thresholds=_thresholds(settings, calibration),
         notes=calibration.notes,
     )
-    write_kept(tables, "kept" if settings.max_similarity is None else "passed", _decided(build, rule, holds))
+    write_kept(tables, "kept" if settings.max_similarity is None else "passed", decided(build, rule, holds))
     if settings.max_similarity is not None:
-        _one_of_each(build, tables, settings.max_similarity, holds)
+        one_of_each(build, tables, settings.max_similarity, holds)
     return Selection(build, settings, rule, calibration, holds, tables)
 
 
@@ -128,12 +122,6 @@ def write_kept(tables: Tables, name: str, of_parts: Iterable[list[Selected]]) ->
                     writer.add({"key": row.key, **scores, "part": part, "place": place})
 
 
-def obeying(build: Build, rows: list[Selected]) -> list[Selected]:
-    """Rows of a build that selects nothing, as persons decided about them."""
-    holds = in_force(build)
-    return [_decide(row, [], holds.get(row.key)) for row in rows]
-
-
 def _thresholds(settings: SelectConfig, calibration: Calibration) -> list[Threshold]:
     thresholds = []
     for name, least, measured in (
@@ -145,162 +133,3 @@ def _thresholds(settings: SelectConfig, calibration: Calibration) -> list[Thresh
             origin = f"the {100 * measured.rate:.3g}% false-match threshold"
             thresholds.append(Threshold(column=f"clip_{name}", least=measured.threshold, origin=origin))
     return thresholds
-
-
-def _decided(build: Build, rule: SelectionRule, holds: Mapping[str, InForce]) -> Iterator[list[Selected]]:
-    """The verdicts by persons and thresholds, a partition after another."""
-    columns = [*Row.model_fields, *_SCORES]
-    for part in range(build.part_count()):
-        rows = read_columns(build, "correct", part, columns).to_pylist()
-        yield [_decide(Selected(**row), rule.thresholds, holds.get(row["key"])) for row in rows]
-
-
-def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None) -> Selected:
-    reasons = (each.unmet(getattr(row, each.column)) for each in thresholds) if row.kept else ()
-    why = next(filter(None, reasons), None)
-    if row.reason is Reason.FORGOTTEN:  # nothing more may be said of it
-        return row
-    if hand and hand.reject:
-        return _rejected_by_hand(row, hand.reject)
-    if hand and hand.keeps:
-        return _kept_by_hand(row, hand, why)
-    if hand and row.kept:
-        detail = row.detail or f"{BY_HAND}: of its duplicates, this one stays"
-        row = row.model_copy(update={"by_hand": ", ".join(hand.verdicts), "detail": detail})
-    return row.reject("select", Reason.BELOW_THRESHOLD, why) if why else row
-
-
-def _rejected_by_hand(row: Selected, decision: Decision) -> Selected:
-    if not row.kept:  # by a stage before: that reason is the more telling one
-        return row
-    words = f"{BY_HAND}: {decision.reason}" if decision.reason else BY_HAND
-    return row.model_copy(update={"by_hand": "reject"}).reject("select", Reason.REJECTED_BY_HAND, words)
-
-
-def _kept_by_hand(row: Selected, hand: InForce, unmet: str | None) -> Selected:
-    """A row that somebody approved, or whose sentence somebody wrote: kept unless a reason says that it must not be."""
-    verdicts = ", ".join(hand.verdicts)
-    if row.reason and not is_overruled(row.reason, edit=bool(hand.edit)):
-        said = f"{row.detail or row.reason.meaning}; {verdicts} by hand does not undo this"
-        return row.model_copy(update={"detail": said[:500]})
-    because = unmet or (f"{row.reason}: {row.detail or row.reason.meaning}" if row.reason else None)
-    update: dict[str, Any] = {
-        "status": Status.KEPT,
-        "reason": None,
-        "rejected_by": None,
-        "detail": (f"{BY_HAND}: kept though {because}" if because else BY_HAND)[:500],
-        "by_hand": verdicts,
-    }
-    if hand.edit:
-        update |= {"simple_by_hand": hand.edit.simple, "clip_simple": None}
-    return row.model_copy(update=update)
-
-
-def _one_of_each(build: Build, tables: Tables, most: float, holds: Mapping[str, InForce]) -> None:
-    """Table ``compared``: of each row that met its thresholds the key and the cosine of the one that stays for it.
-
-    Of samples whose images are closer than ``most`` that is the best fit to its simple prompt, then the least key. Of
-    a row that stays both are null. One that a person wants to keep of its cluster comes before all others, and the rest
-    of that cluster goes. One that was approved stays, and so do those beside it. Also makes the table ``kept``.
-    """
-    tables.make(
-        "ranked",
-        """SELECT row_number() OVER (ORDER BY coalesce(clip_simple, 0) DESC, key) - 1 AS rank, * FROM passed
-           ORDER BY part, place""",
-    )
-    _compare(build, tables, most, "ranked", "alike")
-    ranked, alike = "ranked", "alike"
-    if first := latest_keeps(holds):
-        ranked, alike = _compare_again(build, tables, most, first)
-    tables.make(
-        "compared",
-        f"""SELECT r.part, r.place, s.key, a.similarity
-            FROM {ranked} r LEFT JOIN {alike} a ON a.rank = r.rank LEFT JOIN {ranked} s ON s.rank = a.stays
-            ORDER BY r.part, r.place""",
-    )
-    with tables.writing("approved", _KEYS) as approved:
-        for key, hand in holds.items():
-            if hand.keeps:
-                approved.add({"key": key})
-    tables.make(
-        "kept",
-        f"""SELECT r.* FROM {ranked} r LEFT JOIN {alike} a USING (rank) LEFT JOIN approved h USING (key)
-            WHERE a.rank IS NULL OR h.key IS NOT NULL""",
-    )
-
-
-def _compare(build: Build, tables: Tables, most: float, ranked: str, alike: str) -> None:
-    """Table ``alike``: rank of each row that goes, rank of the one that stays for it, and their cosine."""
-    with tables.writing(alike, _ALIKE) as writer:
-        if vectors := _write_vectors(build, tables, ranked):
-            with vectors:
-                for row, duplicate in find_semantic_duplicates(vectors, most):
-                    writer.add({"rank": row, "stays": duplicate.row, "similarity": duplicate.similarity})
-            tables.file("vectors").unlink()
-
-
-def _compare_again(build: Build, tables: Tables, most: float, first: list[str]) -> tuple[str, str]:
-    """Names of the tables ``ranked`` and ``alike`` as they are when the records ``first`` come before all others.
-
-    What was in the cluster of one of them goes with it, also where only the row that stood for it was close enough.
-    """
-    with tables.writing("first", _FIRST) as writer:
-        for turn, key in enumerate(first):
-            writer.add({"key": key, "turn": turn})
-    tables.make(
-        "ranked_by_hand",
-        """SELECT row_number() OVER (ORDER BY f.turn NULLS LAST, r.rank) - 1 AS rank, r.* EXCLUDE (rank)
-           FROM ranked r LEFT JOIN first f USING (key) ORDER BY part, place""",
-    )
-    _compare(build, tables, most, "ranked_by_hand", "nearest")
-    tables.make(
-        "clusters",
-        """SELECT n.rank, f.turn, coalesce(a.stays, r.rank) AS cluster, e.rank IS NOT NULL AS goes
-           FROM ranked r JOIN ranked_by_hand n USING (key) LEFT JOIN first f USING (key)
-           LEFT JOIN alike a ON a.rank = r.rank LEFT JOIN nearest e ON e.rank = n.rank""",
-    )
-    tables.make(
-        "swapped",
-        """WITH chosen AS (
-               SELECT cluster, arg_min(rank, turn) AS stays FROM clusters
-               WHERE turn IS NOT NULL AND NOT goes GROUP BY cluster)
-           SELECT c.rank, s.stays FROM clusters c JOIN chosen s USING (cluster)
-           WHERE NOT c.goes AND c.rank <> s.stays ORDER BY c.rank""",
-    )
-    with tables.writing("alike_by_hand", _ALIKE) as writer:
-        for row in tables.rows("nearest"):
-            writer.add(row)
-        if tables.count("swapped") and (vectors := _write_vectors(build, tables, "ranked_by_hand")):
-            with vectors:
-                for row in tables.rows("swapped"):
-                    one, other = vectors[row["rank"] : row["rank"] + 1], vectors[row["stays"] : row["stays"] + 1]
-                    writer.add({**row, "similarity": float((one @ other.T)[0, 0])})
-            tables.file("vectors").unlink()
-    return "ranked_by_hand", "alike_by_hand"
-
-
-def _write_vectors(build: Build, tables: Tables, ranked: str) -> VectorFile | None:
-    """The image embeddings of the rows of a table, in the order of their ranks; None if there is no row."""
-    vectors: VectorFile | None = None
-    for part, group in groupby(tables.rows(ranked, ["part", "key", "rank"]), itemgetter("part")):
-        rank_of = {row["key"]: row["rank"] for row in group}
-        keys, of_part = read_embeddings(build, "score", part, "image_embedding", set(rank_of))
-        if keys and vectors is None:
-            vectors = VectorFile(tables.file("vectors"), tables.count(ranked), of_part.shape[1])
-        for key, vector in zip(keys, of_part, strict=True):
-            assert vectors is not None
-            vectors.write(rank_of[key], vector)
-    assert vectors or not tables.count(ranked), "a sample that met its thresholds has an embedding"
-    return vectors
-
-
-def _compared(row: Selected, other: dict[str, Any], most: float, holds: Mapping[str, InForce]) -> Selected:
-    """``other``: the row of the table ``compared``."""
-    if other["key"] is None:
-        return row.model_copy(update={"cluster": row.key})
-    row = row.model_copy(update={"cluster": other["key"], "similarity": other["similarity"]})
-    if (hand := holds.get(row.key)) and hand.keeps:
-        return row
-    by_hand = f" ({BY_HAND})" if other["key"] in holds and holds[other["key"]].keep is not None else ""
-    near = f"cosine {other['similarity']:.3f} with the image of {other['key']}"
-    return row.reject("select", Reason.DUPLICATE_SEMANTIC, f"{near}, which is kept{by_hand}, is over {most:g}")

@@ -49,7 +49,11 @@ def clone(tmp_path_factory):
 def test_every_command_of_the_readme_works_as_it_stands(clone, environment, tmp_path):
     listed = commands()
     assert {"make demo", "make test", *SERVERS} <= set(listed), "a page lost a command this test knows"
-    env = environment | {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_HOME": str(tmp_path / "prefect"), "BROWSER": "true"}
+    env = environment | {
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "BROWSER": "true",
+    }
     # What is served in the text is needed by the block above it, so servers of the text start first.
     listed.sort(key=lambda line: line.startswith("python -m"), reverse=True)
     with ExitStack() as servers:
