@@ -15,6 +15,7 @@ from surd.pipeline.models import Models
 from surd.pipeline.models.nsfw import safety_files
 from surd.pipeline.stages import Stage
 from surd.schemas import BuildConfig, SurdError
+from surd.schemas.entry_points import extensions
 from surd.schemas.paths import absolute
 
 _PIPELINE = Path(__file__).parents[1]
@@ -28,9 +29,14 @@ def basis_of(stage: Stage, config: BuildConfig, models: Models) -> dict[str, Any
         "settings": declared_values(config, stage.config_fields),
         "models": {role: models.revision(role) for role in stage.roles(config)},
     }
-    if stage.also and _field(config, stage.also.field):
+    if stage.also and (value := _field(config, stage.also.field)):
         data = [_file_hash(_PIPELINE / file) for file in stage.also.data_files]
         basis["also"] = {"settings": declared_values(config, stage.also.config_fields), "data": data}
+        if group := stage.also.extensions:
+            basis["also"]["extensions"] = [one.version for one in extensions(group, value, stage.also.field)]
+    elif stage.also and stage.also.newer:
+        unset = stage.also.field.rpartition(".")[2]
+        basis["settings"] = {name: value for name, value in basis["settings"].items() if name != unset}
     if "facts" in stage.config_fields:
         basis["similarity"] = installed(
             config.facts.similarity

@@ -15,6 +15,7 @@ from surd.pipeline.build.part_columns import FloatArray, read_columns, read_embe
 from surd.pipeline.decisions.in_force import InForce, in_force, is_overruled, latest_keeps
 from surd.pipeline.deduplication.semantic import Duplicate, find_semantic_duplicates
 from surd.pipeline.selection.calibration import calibrate
+from surd.pipeline.selection.filters import filter_notes, filtered, load_filters
 from surd.schemas import Calibration, Decision, Reason, Row, Selected, SelectionRule, Status, Threshold
 from surd.schemas.config import SelectConfig
 
@@ -46,25 +47,29 @@ class Selection:
 def choose(build: Build, settings: SelectConfig, clip: str) -> Selection:
     """Apply ``settings`` to a build's scores; writes nothing. ``clip`` names the model the scores came from.
 
-    What persons decided comes first, then thresholds; then samples that pass them are rejected when they are too close
-    to a better one.
+    What persons decided comes first, then thresholds, then filters of one's own; then samples that pass these are
+    rejected when they are too close to a better one.
     """
     holds = in_force(build)
     rates = {"simple": settings.false_match_rate_simple, "complex": settings.false_match_rate_complex}
     calibration = calibrate(build, rates, clip)
+    filters = load_filters(settings.filters)
     rule = SelectionRule(
-        settings=settings.model_dump(mode="json"),
+        # Without a filter the rule is, byte for byte, what it was before there were any.
+        settings=settings.model_dump(mode="json", exclude=None if filters else {"filters"}),
         thresholds=_thresholds(settings, calibration),
-        notes=calibration.notes,
+        notes=[*calibration.notes, *filter_notes(filters)],
     )
     columns = [*Row.model_fields, *_SCORES]
-    rows = [
-        [
-            _decide(Selected(**row), rule.thresholds, holds.get(row["key"]))
-            for row in read_columns(build, "correct", part, columns).to_pylist()
-        ]
-        for part in range(build.part_count())
-    ]
+    rows = []
+    for part in range(build.part_count()):
+        rejects = filtered(build, part, filters)
+        rows.append(
+            [
+                _decide(Selected(**row), rule.thresholds, holds.get(row["key"]), rejects.get(row["key"]))
+                for row in read_columns(build, "correct", part, columns).to_pylist()
+            ]
+        )
     if settings.max_similarity is not None:
         rows = _one_of_each(build, rows, settings.max_similarity, holds)
     return Selection(rows, rule, calibration)
@@ -89,9 +94,11 @@ def _thresholds(settings: SelectConfig, calibration: Calibration) -> list[Thresh
     return thresholds
 
 
-def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None) -> Selected:
+def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None, rejected: str | None = None) -> Selected:
+    """``rejected``: why a filter rejects the row."""
     reasons = (each.unmet(getattr(row, each.column)) for each in thresholds) if row.kept else ()
-    why = next(filter(None, reasons), None)
+    unmet = next(filter(None, reasons), None)
+    why = unmet or rejected
     if row.reason is Reason.FORGOTTEN:  # nothing more may be said of it
         return row
     if hand and hand.reject:
@@ -101,7 +108,9 @@ def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None) ->
     if hand and row.kept:
         detail = row.detail or f"{BY_HAND}: of its duplicates, this one stays"
         row = row.model_copy(update={"by_hand": ", ".join(hand.verdicts), "detail": detail})
-    return row.reject("select", Reason.BELOW_THRESHOLD, why) if why else row
+    if unmet:
+        return row.reject("select", Reason.BELOW_THRESHOLD, unmet)
+    return row.reject("select", Reason.FILTERED, rejected) if rejected else row
 
 
 def _rejected_by_hand(row: Selected, decision: Decision) -> Selected:

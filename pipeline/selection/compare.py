@@ -229,7 +229,12 @@ def _reapplied(lacks: Side, has: Side, keys: Iterable[str]) -> dict[str, _Absenc
     if lacks.build or not has.build or UNKNOWN not in reasons:
         return {}
     settings = load_config({"select": lacks.rule.settings}).select
-    rows = [row for of_part in choose(has.build, settings, "").rows for row in of_part]
+    try:
+        rows = [row for of_part in choose(has.build, settings, "").rows for row in of_part]
+    except SurdError:
+        if settings.filters:  # one of them is not installed here
+            return {}
+        raise
     if {row.key for row in rows if row.kept} != lacks.kept.keys():
         return {}
     return {

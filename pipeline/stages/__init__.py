@@ -31,12 +31,18 @@ Scope = Literal["source", "partition", "build", "shard"]
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
-    """What a stage reads only where a config ``field`` is set: other stages, fields and files below ``pipeline/``."""
+    """What a stage reads only where a config ``field`` is set: other stages, fields and files below ``pipeline/``.
+
+    ``extensions``: the field names entry points of this group, whose versions count. ``newer``: there were builds
+    before there was the field, so while it is not set the fingerprint says nothing of it.
+    """
 
     field: str
     reads: tuple[str, ...]
-    config_fields: tuple[str, ...]
-    data_files: tuple[str, ...]
+    config_fields: tuple[str, ...] = ()
+    data_files: tuple[str, ...] = ()
+    extensions: str | None = None
+    newer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +216,7 @@ STAGES: tuple[Stage, ...] = (
         scope="build",
         row=Selected,
         reads=("clean", "score", "correct"),
+        also=Extra(field="select.filters", reads=("collect", "fetch", "safety"), extensions="surd.filters", newer=True),
         model_roles=("clip",),
         config_fields=("select",),
         decisions=("reject", "approve", "keep", "edit"),
