@@ -185,6 +185,9 @@ def select(
 
     - What that changed, and why: `surd select --diff data/demo b.parquet`
 
+    - With a filter of your own, of an installed package (docs/api.md): `surd select data/demo
+      --param select.filters=[no_monochrome]`
+
     To apply the new thresholds to the shards: `surd build` with the same --param.
     """
     from surd.flows.cli import selection_tables
