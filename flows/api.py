@@ -12,6 +12,7 @@ Every user error is a SurdError. Nothing is printed, unless a listener does. Wha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from surd.flows.build_request import BuildRequest, request_build
@@ -78,22 +79,23 @@ def records(out: str, *, selection: Selection | None = None, kept: bool | None =
     Raises SurdError where there is no build, it is not finished, or a file of it is damaged.
     """
     opened = open_build(out)[0]
-    verdicts = {row.key: row for rows in selection.rows for row in rows} if selection else None
+    verdicts = selection.rows() if selection else None
     return (record for record in iterate_records(opened, verdicts) if kept is None or record.kept == kept)
 
 
-def select(out: str, *, file: str | None = None, overwrite: bool = False, **settings: Any) -> Selection:
+@contextmanager
+def select(out: str, *, file: str | None = None, overwrite: bool = False, **settings: Any) -> Iterator[Selection]:
     """What a build would keep with other fields of ``select``: ``min_clip_simple=0.2``. The build does not change.
 
-    ``file``: a .parquet file to write the selection to, which ``surd select --diff`` reads. ``rows`` of the selection
-    are the verdicts on all records, partition by partition; ``table()`` is the kept keys. Raises SurdError.
+    Use it in a with block: the selection lasts as long. ``file``: a .parquet file to write it to, which ``surd select
+    --diff`` reads. ``rows()`` gives the verdicts on all records, partition by partition. Raises SurdError.
     """
     if file:
         check_target(file, out)
-    selection = reselect(out, {f"select.{name}": value for name, value in settings.items()})
-    if file:
-        write_selection(selection, file, overwrite)
-    return selection
+    with reselect(out, {f"select.{name}": value for name, value in settings.items()}) as selection:
+        if file:
+            write_selection(selection, file, overwrite)
+        yield selection
 
 
 def export(out: str, layout: str, folder: str, *, overwrite: bool = False) -> int:

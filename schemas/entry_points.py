@@ -34,7 +34,7 @@ class Extension:
             raise self.fault(f"cannot be imported ({type(error).__name__}: {one_line(error, 120)})") from error
         if not callable(loaded):
             raise self.fault("is not a function or class")
-        return loaded  # type: ignore[no-any-return]
+        return loaded
 
     def fault(self, why: str) -> SurdError:
         """The error that says what is wrong with it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from PIL import Image
@@ -63,29 +64,31 @@ class BuiltRecord:
         return dict(self.fields) | own | {"reason": self.reason.value if self.reason else None}
 
 
-def iterate_records(build: Build, verdicts: Mapping[str, Selected] | None = None) -> Iterator[BuiltRecord]:
-    """The records of a build in their order. ``verdicts``: key -> row of another selection than the build's own.
+def iterate_records(build: Build, verdicts: Iterable[Sequence[Selected]] | None = None) -> Iterator[BuiltRecord]:
+    """The records of a build in their order. ``verdicts``: the rows of another selection than the build's own, a
+    partition after another.
 
     Raises SurdError where the build has not come as far as select.
     """
     if not (parts := build.part_count()):
         raise unfinished(build, "collect", 0)
-    for part in range(parts):
+    of_parts = iter(verdicts) if verdicts is not None else repeat(None)
+    for part, of_part in zip(range(parts), of_parts, strict=False):
         if not build.exists(part_file("select", part)):
             raise unfinished(build, "select", part)
-        yield from _records_of(build, part, verdicts)
+        yield from _records_of(build, part, of_part)
 
 
-def _records_of(build: Build, part: int, verdicts: Mapping[str, Selected] | None) -> Iterator[BuiltRecord]:
+def _records_of(build: Build, part: int, verdicts: Sequence[Selected] | None) -> Iterator[BuiltRecord]:
     present = columns_of(build, "select", part)
     columns = ["key", *(name for name in _OF_SELECT if name in present)]
     selected = read_columns(build, "select", part, columns).to_pylist()
     pairs = read_columns(build, "fetch", part, [*Row.model_fields, *_OF_PICTURE]).to_pylist()
-    for row, chosen, pair in zip(record_rows(build, part, "select"), selected, pairs, strict=True):
+    for place, row in enumerate(record_rows(build, part, "select")):
+        chosen, pair = selected[place], pairs[place]
         if verdicts is not None:
-            other = verdicts[row["key"]]
-            row |= other.verdict()
-            chosen = other.model_dump(include=set(_OF_SELECT))
+            row |= verdicts[place].verdict()
+            chosen = verdicts[place].model_dump(include=set(_OF_SELECT))
         by_hand = chosen.pop("simple_by_hand", None)
         if by_hand is not None:
             row |= {"simple": by_hand, "method": "hand", "text_simple": None}

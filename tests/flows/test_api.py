@@ -70,8 +70,8 @@ def test_records_are_all_of_them_with_their_pictures(built, pictures):
 def test_a_sentence_written_by_hand_is_the_records(copy):
     key = next(api.records(copy, kept=True)).key
     append(Build(copy), Decision(key=key, verdict="edit", simple="A hand-written sentence."))
-    chosen = api.select(copy)
-    record = next(record for record in api.records(copy, selection=chosen) if record.key == key)
+    with api.select(copy) as chosen:
+        record = next(record for record in api.records(copy, selection=chosen) if record.key == key)
     assert (record.simple, record.fields["method"]) == ("A hand-written sentence.", "hand")
     assert next(record for record in api.records(copy) if record.key == key).simple != record.simple
 
@@ -79,10 +79,10 @@ def test_a_sentence_written_by_hand_is_the_records(copy):
 def test_select_keeps_what_the_thresholds_say_and_changes_nothing(built):
     out, summary = built
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    strict = api.select(str(out), min_clip_simple=1.0)
-    kept = [record.key for record in api.records(str(out), selection=strict, kept=True)]
-    assert kept == [row.key for rows in strict.rows for row in rows if row.kept] and len(kept) < summary["kept"]
-    reasons = {record.reason for record in api.records(str(out), selection=strict, kept=False)}
+    with api.select(str(out), min_clip_simple=1.0) as strict:
+        kept = [record.key for record in api.records(str(out), selection=strict, kept=True)]
+        assert kept == [row.key for rows in strict.rows() for row in rows if row.kept] and len(kept) < summary["kept"]
+        reasons = {record.reason for record in api.records(str(out), selection=strict, kept=False)}
     assert Reason.BELOW_THRESHOLD in reasons
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
@@ -99,7 +99,7 @@ def test_export_writes_what_surd_export_writes(built, tmp_path):
         (lambda: api.build("/proc/surd", source="folder:/no/such"), "/no/such"),
         (lambda: api.build("data/x", params={"corect.tolerance": 1}), "did you mean 'correct'"),
         (lambda: api.records("/no/such/build"), "/no/such/build"),
-        (lambda: api.select("/no/such/build"), "/no/such/build"),
+        (lambda: api.select("/no/such/build").__enter__(), "/no/such/build"),
         (lambda: api.export("/no/such/build", "kohia", "/proc/surd"), "kohia"),
     ],
 )

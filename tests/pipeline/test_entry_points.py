@@ -1,6 +1,7 @@
 """Sources and filters of other packages: found by entry point, used by name, and known by version."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from surd.flows.build_request import request_build
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.scratch import temporary
 from surd.pipeline.decisions import append
 from surd.pipeline.models import Models
 from surd.pipeline.runner.fingerprint import basis_of
@@ -65,8 +67,14 @@ def scored(tmp_path) -> Build:
 
 
 def verdicts(build, **settings):
-    rows = choose(build, SelectConfig(**(PLAIN | settings)), "clip").rows
+    with temporary("test") as tables:
+        rows = [*choose(build, SelectConfig(**(PLAIN | settings)), "clip", tables).rows()]
     return {row.key: (row.reason, row.detail) for of_part in rows for row in of_part}
+
+
+def rule_of(build, **settings):
+    with temporary("test") as tables:
+        return choose(build, SelectConfig(**(PLAIN | settings)), "clip", tables).rule
 
 
 BY_PROMPT = "def no_mono(row):\n    return 'monochrome by its prompt' if 'monochrome' in row['complex'] else None\n"
@@ -98,10 +106,10 @@ def test_thresholds_come_before_a_filter_and_a_person_after_both(installed, scor
 
 def test_the_rule_names_the_filters_and_is_what_it_was_without_any(installed, scored):
     installed(BY_PROMPT, "surd.filters", "no_mono", "no_mono", version="2.5")
-    rule = choose(scored, SelectConfig(**PLAIN, filters=["no_mono"]), "clip").rule
+    rule = rule_of(scored, filters=["no_mono"])
     assert rule.settings["filters"] == ["no_mono"]
     assert any("no_mono of some_package 2.5" in note for note in rule.notes)
-    assert "filters" not in choose(scored, SelectConfig(**PLAIN), "clip").rule.settings
+    assert "filters" not in rule_of(scored).settings
 
 
 @pytest.mark.parametrize(
@@ -155,8 +163,9 @@ def test_a_new_version_of_the_package_selects_again_and_nothing_else(installed):
 def test_a_selection_by_a_filter_that_is_gone_can_still_be_compared(installed, scored, tmp_path, monkeypatch):
     root = installed(BY_PROMPT, "surd.filters", "no_mono", "no_mono")
     for name, settings in (("all", {}), ("some", {"filters": ["no_mono"]})):
-        table = choose(scored, SelectConfig(**PLAIN, **settings), "clip").table()
-        Build(str(tmp_path)).write_table(f"{name}.parquet", table)
+        with temporary("test") as tables:
+            chosen = choose(scored, SelectConfig(**PLAIN, **settings), "clip", tables)
+            shutil.copy(chosen.file(), tmp_path / f"{name}.parquet")
     sys.path.remove(str(root))
     compared = diff(str(tmp_path / "all.parquet"), str(tmp_path / "some.parquet"))
     assert [change.reason for change in compared.went] == ["unknown", "unknown"]
