@@ -15,6 +15,7 @@ from surd.pipeline.sources import SOURCES_WITH_PATHS
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, BuildRecord, SurdError, load_config
 from surd.schemas.config.load import overlay
+from surd.schemas.entry_points import FILTERS, extensions
 from surd.schemas.paths import absolute
 
 DEFAULT_PROFILE = "demo"
@@ -149,6 +150,7 @@ def _request(
 ) -> BuildRequest:
     given = dict(parameters) | ({"source": source} if source else {})
     config = load_config(remembered, given) if profile is None else resolve_config(profile, remembered, given)
+    extensions(FILTERS, config.select.filters, "select.filters")
     merged = overlay(remembered, given)
     known = {} if record is None or record.parameters is None else remembered
     return BuildRequest(

@@ -58,7 +58,7 @@ def format_progress(progress: FetchProgress) -> str:
     rate = (counts.images - progress.resumed) / seconds
     fields = [f"{rate:.1f} images/s", f"{share(counts)} kept{_in_brackets(counts.reasons)}"]
     if rate and counts.images < progress.total:
-        fields.append(f"{_clock((progress.total - counts.images) / rate)} left")
+        fields.append(f"{clock((progress.total - counts.images) / rate)} left")
     return ", ".join(fields)
 
 
@@ -84,6 +84,7 @@ def _in_brackets(reasons: Counter[str]) -> str:
     return f" ({listed})" if listed else ""
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as ``0:01:20``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

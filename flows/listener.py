@@ -34,6 +34,38 @@ class StageSummary:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordProgress:
+    """How many records of a stage are done, in units that have ended.
+
+    ``done`` of ``total``; of them ``resumed`` by an earlier run, which do not count in the speed. ``started`` and
+    ``at``: when the stage began, and when ``done`` was reached, in seconds of ``time.monotonic``. ``pace``: records a
+    second of an earlier run of this build; None: there was none.
+    """
+
+    done: int
+    total: int
+    resumed: int
+    started: float
+    at: float
+    pace: float | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Records a second: of this run once a unit has ended, else of an earlier one; None: neither."""
+        if (done := self.done - self.resumed) > 0:
+            return done / max(self.at - self.started, 1e-3)
+        return self.pace
+
+    def seconds_left(self, now: float) -> float | None:
+        """By ``rate``, at a time; None: not known."""
+        rate = self.rate
+        if not rate:
+            return None
+        since = self.at if self.done > self.resumed else self.started
+        return max(0.0, (self.total - self.done) / rate - (now - since))
+
+
 class Listener:
     """Receives the events of a build; this one ignores them. Several stages may be under way at once."""
 
@@ -42,6 +74,9 @@ class Listener:
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """``done`` of the ``total`` units of a stage that has started have succeeded."""
+
+    def records(self, stage: str, progress: RecordProgress) -> None:
+        """The same by record, of stages over partitions and shards but fetch: when they start, and as units end."""
 
     def fetching(self, progress: FetchProgress) -> None:
         """Progress of fetch by image, about once a second, and once more after each of its units."""

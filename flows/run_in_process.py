@@ -43,8 +43,8 @@ def run_build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
         check_address()
     build = Build(request.out)
     with exclusive(build):  # only for the checks, before Prefect: that takes seconds to start
+        check_models(request.config, build)  # first: it names every model that is missing
         build_record(request)
-        check_models(request.config, build)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from surd.flows.build import make_flow  # after the settings: Prefect reads them when it is imported

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -14,9 +15,10 @@ from surd.flows.executors import ContextThreads, RayExecutor
 from surd.flows.fetch_watch import FetchWatch
 from surd.flows.host_requests import with_cluster_limits
 from surd.flows.limits import slots
-from surd.flows.listener import Listener, StageSummary
+from surd.flows.listener import Listener, RecordProgress, StageSummary
 from surd.flows.ray_cluster import gpus_of_task, ray_executor
 from surd.flows.windows import Journey, run_one, run_windows
+from surd.pipeline.dataset.columns.spec import shard_manifest
 from surd.pipeline.inspection.unusable import unusable_note
 from surd.pipeline.runner.plan import Planner, UnitTask
 from surd.pipeline.runner.process_pool import FetchProcesses, processes
@@ -62,6 +64,40 @@ def run_stages(
     return [outcome for step in steps for outcome in step.outcomes]
 
 
+class _Records:
+    """The records of a stage's units that have ended. Of a stage that runs as one unit there is nothing to count."""
+
+    def __init__(self, stage: Stage, planner: Planner, done: Iterable[Outcome]) -> None:
+        self._samples = (
+            [shard.count for shard in shard_manifest(planner.build).shards] if stage.scope == "shard" else []
+        )
+        self.total, at_once = sum(self._samples), planner.config.workers if stage.scope == "partition" else 1
+        if stage.scope == "partition":
+            self.total = planner.records()
+        pace = planner.pace(stage)
+        self._pace = pace * at_once if pace else None
+        self._done = self._resumed = sum(self._rows(outcome) for outcome in done)
+        self._started = self._at = time.monotonic()
+
+    def unit_done(self, outcome: Outcome) -> None:
+        self._at = time.monotonic()
+        self._done += self._rows(outcome)
+        self._resumed += self._rows(outcome) if outcome.skipped else 0
+
+    def now(self) -> RecordProgress:
+        return RecordProgress(
+            done=self._done,
+            total=self.total,
+            resumed=self._resumed,
+            started=self._started,
+            at=self._at,
+            pace=self._pace,
+        )
+
+    def _rows(self, outcome: Outcome) -> int:
+        return self._samples[outcome.unit] if self._samples else outcome.rows
+
+
 class _Step:
     """One stage on the way of the units: what is done, what is to be run, and ``waiting``, what is not known yet."""
 
@@ -78,6 +114,7 @@ class _Step:
         self._count = len(self.outcomes) + len(self.pending())
         watched = stage.name == "fetch" and self._tasks
         self._watch = FetchWatch(planner.build, self.outcomes) if watched else None
+        self._records = _Records(stage, planner, self.outcomes) if self._tasks or waiting else None
         for listener in listeners:
             listener.stage_started(stage.name, self._count)
         self._progressed()
@@ -102,6 +139,8 @@ class _Step:
         if outcome.marker:
             self._planner.ended(outcome.marker)
         self.outcomes.append(outcome)
+        if self._records:
+            self._records.unit_done(outcome)
         if self._watch:
             self._watch.unit_done(outcome)
             self.poll()
@@ -117,6 +156,8 @@ class _Step:
     def _progressed(self) -> None:
         for listener in self._listeners:
             listener.progress(self.stage.name, len(self.outcomes), self._count)
+            if self._records and self._records.total and self.stage.name != "fetch":  # that one counts images
+                listener.records(self.stage.name, self._records.now())
         if len(self.outcomes) == self._count:
             self._finish()
 

@@ -9,12 +9,21 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
-from surd.flows.fetch_watch import format_progress, host_rows
-from surd.flows.listener import Listener, StageSummary
+from surd.flows.fetch_watch import clock, format_progress, host_rows
+from surd.flows.listener import Listener, RecordProgress, StageSummary
 from surd.pipeline.acquisition.progress import FetchProgress
 from surd.pipeline.inspection.lookup import shortest
 from surd.pipeline.inspection.summary import funnel
@@ -28,16 +37,23 @@ class Terminal(Listener):
         self._console = console
         self._bar = _Bar(console)
         self._running: dict[str, tuple[TaskID, float, str]] = {}  # its bar, when it started, beside which other
+        self._by_record: set[str] = set()  # stages whose bars count records
 
     def stage_started(self, stage: str, units: int) -> None:
         beside = next(iter(self._running), "")
         self._bar.start()
-        task = self._bar.add_task(stage, total=units, status="")
+        task = self._bar.add_task(stage, total=units, status="", progress=None)
+        self._by_record.discard(stage)
         self._running[stage] = task, time.perf_counter(), beside
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        if stage != "fetch":  # its bar counts images
+        if stage != "fetch" and stage not in self._by_record:  # the bar of fetch counts images
             self._bar.update(self._running[stage][0], completed=done)
+
+    def records(self, stage: str, progress: RecordProgress) -> None:
+        self._by_record.add(stage)
+        task = self._running[stage][0]
+        self._bar.update(task, total=progress.total, completed=progress.done, progress=progress)
 
     def fetching(self, progress: FetchProgress) -> None:
         self._bar.hosts = host_table(progress)
@@ -76,6 +92,24 @@ def counting(console: Console, label: str, total: int) -> Iterator[Callable[[int
         yield lambda count: bar.advance(task, count)
 
 
+class _Speed(ProgressColumn):
+    """Records a second and the time left of a stage, which goes on counting down between two units."""
+
+    def render(self, task: Task) -> Text:
+        progress: RecordProgress | None = task.fields.get("progress")
+        return Text(format_records(progress, time.monotonic()) if progress else "")
+
+
+def format_records(progress: RecordProgress, now: float) -> str:
+    """``12.3 records/s, 0:01:20 left``; before the first unit has ended by an earlier run, if there was one."""
+    rate, left = progress.rate, progress.seconds_left(now)
+    if not rate or left is None:
+        return "no unit has ended yet"
+    unknown = "?" if left == 0.0 and progress.done < progress.total else ""
+    earlier = ", by an earlier run" if progress.done <= progress.resumed else ""
+    return f"{rate:,.1f} records/s, {unknown or clock(left)} left{earlier}"
+
+
 class _Bar(Progress):
     """A line with a bar, and below it the table of hosts, if any."""
 
@@ -83,7 +117,7 @@ class _Bar(Progress):
         self.hosts: Table | None = None
         columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         status = TextColumn("{task.fields[status]}", markup=False)
-        super().__init__(*columns, status, console=console, transient=True, disable=not console.is_terminal)
+        super().__init__(*columns, _Speed(), status, console=console, transient=True, disable=not console.is_terminal)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()

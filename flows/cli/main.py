@@ -82,6 +82,10 @@ def build(
         typer.Option(help="facts: check and repair each fact (default); paper: the paper's plain rule, to compare."),
     ] = None,
     overwrite: Overwrite = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what a build would do: records, GB, models, stages, minutes.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON document.")] = False,
 ) -> None:
     """Build a dataset, or continue one: finished work is skipped.
 
@@ -108,6 +112,9 @@ def build(
 
     - From the profile's own parameters again: `surd build --out data/mine --overwrite`
 
+    - What it would do, within ten seconds, and which models are missing (then it exits with code 2):
+      `surd build --source folder:my_images --out data/mine --profile small --dry-run`
+
     - What a stricter rule would keep, without building: `surd select BUILD --param select.min_clip_simple=0.2`
 
     All config fields and their meaning: `surd config`.
@@ -116,6 +123,11 @@ def build(
 
     options = (("source", source), ("limit", limit), ("correct.rule", correction))
     fields = {name: value for name, value in options if value is not None}
+    if dry_run:
+        _forecast(profile, out, config, parse_params(param) | fields, overwrite, as_json=as_json)
+        return
+    if as_json:
+        raise SurdError("--json is given without --dry-run: only that prints a document; add it, or remove --json")
     _build(profile, out, config, parse_params(param) | fields, overwrite)
 
 
@@ -173,6 +185,9 @@ def select(
     - One of each set of similar images: `surd select data/demo --param select.max_similarity=0.95 --out b.parquet`
 
     - What that changed, and why: `surd select --diff data/demo b.parquet`
+
+    - With a filter of your own, of an installed package (docs/api.md): `surd select data/demo
+      --param select.filters=[no_monochrome]`
 
     To apply the new thresholds to the shards: `surd build` with the same --param.
     """
@@ -260,7 +275,7 @@ def inspect(
 @app.command()
 def models(profile: Profile = "demo") -> None:
     """Show what each model role resolves to on this machine, whether it is present, and its size."""
-    from surd.flows.cli.model_table import model_lines
+    from surd.flows.model_table import model_lines
     from surd.flows.request import resolve_config
 
     table = Table("role", "present", box=None, pad_edge=False)
@@ -321,6 +336,39 @@ def main() -> None:
         sys.exit(2)
 
 
+def _parameters(config_file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the command line over those of its config file."""
+    from surd.schemas import read_profile
+    from surd.schemas.config.load import overlay
+
+    return overlay(read_profile(config_file) if config_file else {}, fields)
+
+
+def _forecast(
+    profile: str | None,
+    out: str | None,
+    config_file: Path | None,
+    fields: dict[str, Any],
+    overwrite: bool,
+    *,
+    as_json: bool,
+) -> None:
+    """Show what ``_build`` would do. Raises SurdError, after that, where models are missing."""
+    from surd.flows.build_request import request_build
+    from surd.flows.cli.dry_run import forecast_to_json, print_forecast
+    from surd.flows.forecast import forecast
+    from surd.pipeline.runner.model_check import joined_faults
+
+    parameters = _parameters(config_file, fields)
+    found = forecast(request_build(out=out, profile=profile, parameters=parameters, overwrite=overwrite))
+    if as_json:
+        print(json_line(forecast_to_json(found)))
+    else:
+        print_forecast(PlainConsole(), found)
+    if found.missing:
+        raise joined_faults(found.missing)
+
+
 def _build(
     profile: str | None, out: str | None, config_file: Path | None, fields: dict[str, Any], overwrite: bool
 ) -> dict[str, Any]:
@@ -329,10 +377,8 @@ def _build(
     from surd.flows.cli.console import Terminal, print_summary
     from surd.flows.run_in_process import run_build
     from surd.pipeline.models import demo_only_roles, role_names
-    from surd.schemas import read_profile
-    from surd.schemas.config.load import overlay
 
-    parameters = overlay(read_profile(config_file) if config_file else {}, fields)
+    parameters = _parameters(config_file, fields)
     request = request_build(out=out, profile=profile, parameters=parameters, overwrite=overwrite)
     if request.remembered:
         shown = ", ".join(f"{name}={json_line(value)}" for name, value in request.remembered.items())

@@ -15,6 +15,7 @@ from surd.pipeline.models import Models
 from surd.pipeline.models.nsfw import safety_files
 from surd.pipeline.stages import Stage
 from surd.schemas import BuildConfig, SurdError
+from surd.schemas.entry_points import extensions
 from surd.schemas.paths import absolute
 
 _PIPELINE = Path(__file__).parents[1]
@@ -31,6 +32,12 @@ def basis_of(stage: Stage, config: BuildConfig, models: Models) -> dict[str, Any
     if extra := stage.extra(config):
         data = [_file_hash(_data_file(entry, config)) for entry in extra.data_files]
         basis["also"] = {"settings": declared_values(config, extra.config_fields), "data": data}
+        if extra.extensions:
+            named = extensions(extra.extensions, _field(config, extra.field), extra.field)
+            basis["also"]["extensions"] = [one.version for one in named]
+    elif stage.also and stage.also.newer:
+        unset = stage.also.field.rpartition(".")[2]
+        basis["settings"] = {name: value for name, value in basis["settings"].items() if name != unset}
     if "facts" in stage.config_fields:
         basis["similarity"] = installed(
             config.facts.similarity

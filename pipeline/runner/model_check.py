@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from surd.pipeline.build.folder import Build
 from surd.pipeline.models.check import check_role, is_local, roles_needed
 from surd.pipeline.runner.fingerprint import inputs
@@ -11,12 +13,13 @@ from surd.schemas import BuildConfig, SurdError
 
 
 def check_models(config: BuildConfig, build: Build) -> None:
-    """Raises SurdError for the first model that is missing or cannot do what a stage that will run needs of it.
+    """Raises SurdError that names every model that is missing or cannot do what a stage that will run needs of it.
 
     A finished stage is skipped without its model. What is finished is looked up only where it matters, because that
     reads all ledgers: when a model is at fault, or would have to be looked for on the network.
     """
     pending: set[str] | None = None
+    faults: list[SurdError] = []
     for role, stages in roles_needed(config).items():
         if pending is None and not _known_local(role, config):
             pending = unfinished(config, build)
@@ -28,10 +31,21 @@ def check_models(config: BuildConfig, build: Build) -> None:
                 from surd.pipeline.stages.caption import check_questions
 
                 check_questions(config)
-        except SurdError:
+        except SurdError as error:
             pending = unfinished(config, build) if pending is None else pending
             if pending.intersection(stages):
-                raise
+                faults.append(error)
+    if faults:
+        raise joined_faults(faults)
+
+
+def joined_faults(faults: Sequence[SurdError]) -> SurdError:
+    """One error that names all of them; the one that there is, where there is one."""
+    different = list({str(fault): fault for fault in faults}.values())
+    if len(different) == 1:
+        return different[0]
+    listed = "; ".join(f"({number}) {fault}" for number, fault in enumerate(different, start=1))
+    return SurdError(f"{len(different)} models cannot be used: {listed}")
 
 
 def unfinished(config: BuildConfig, build: Build) -> set[str]:

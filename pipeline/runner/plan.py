@@ -157,6 +157,18 @@ class Planner:
             self._units[stage.name] = _units(stage, self.build, lambda name, unit: self._ledger(name).marker(unit))
         return self._units[stage.name]
 
+    def records(self) -> int:
+        """How many records collect gave; 0 before it is done."""
+        collected = self._ledger("collect").recorded(0)
+        return collected.rows if collected else 0
+
+    def pace(self, stage: Stage) -> float | None:
+        """Records a second in one thread, by what this build's ledger holds of the stage; None: it has not run yet."""
+        ledger = self._ledger(stage.name)
+        ran = [marker for unit in ledger.units() if (marker := ledger.recorded(unit)) and marker.seconds > 0]
+        rows = sum(marker.rows for marker in ran)
+        return rows / sum(marker.seconds for marker in ran) if rows else None
+
     def ended(self, marker: Marker) -> None:
         """A unit has run; what reads its outputs can be planned before the whole stage has run."""
         self._ledger(marker.stage).note(marker)

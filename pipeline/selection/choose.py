@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from surd.pipeline.build.folder import Build
 from surd.pipeline.decisions.in_force import InForce, in_force
 from surd.pipeline.selection.calibration import calibrate
+from surd.pipeline.selection.filters import Filter, filter_notes, load_filters
 from surd.pipeline.selection.one_of_each import compared, one_of_each
 from surd.pipeline.selection.verdicts import decided
 from surd.pipeline.tables import Tables
@@ -45,16 +46,17 @@ class Selection:
     rule: SelectionRule
     calibration: Calibration
     holds: Mapping[str, InForce]
+    filters: Sequence[Filter]
     tables: Tables
 
     def rows(self) -> Iterator[list[Selected]]:
         """The verdicts, a partition after another; each time anew, as they may be more than memory holds."""
         if self.settings.max_similarity is None:
-            yield from decided(self.build, self.rule, self.holds)
+            yield from decided(self.build, self.rule, self.holds, self.filters)
             return
         following_parts = groupby(self.tables.rows("compared"), itemgetter("part"))
         following = next(following_parts, None)
-        for part, rows in enumerate(decided(self.build, self.rule, self.holds)):
+        for part, rows in enumerate(decided(self.build, self.rule, self.holds, self.filters)):
             if following and following[0] == part:
                 for one in following[1]:
                     row, most = rows[one["place"]], self.settings.max_similarity
@@ -95,21 +97,24 @@ def _groups(tables: Tables, schema: pa.Schema) -> Iterator[pa.Table]:
 def choose(build: Build, settings: SelectConfig, clip: str, tables: Tables) -> Selection:
     """Apply ``settings`` to a build's scores; writes nothing in it. ``clip`` names the model the scores came from.
 
-    What persons decided comes first, then thresholds; then samples that pass them are rejected when they are too close
-    to a better one.
+    What persons decided comes first, then thresholds, then filters of one's own; then samples that pass these are
+    rejected when they are too close to a better one.
     """
     holds = in_force(build)
     rates = {"simple": settings.false_match_rate_simple, "complex": settings.false_match_rate_complex}
     calibration = calibrate(build, rates, clip)
+    filters = load_filters(settings.filters)
     rule = SelectionRule(
-        settings=settings.model_dump(mode="json"),
+        # Without a filter the rule is, byte for byte, what it was before there were any.
+        settings=settings.model_dump(mode="json", exclude=set() if filters else {"filters"}),
         thresholds=_thresholds(settings, calibration),
-        notes=calibration.notes,
+        notes=[*calibration.notes, *filter_notes(filters)],
     )
-    write_kept(tables, "kept" if settings.max_similarity is None else "passed", decided(build, rule, holds))
+    passed = "kept" if settings.max_similarity is None else "passed"
+    write_kept(tables, passed, decided(build, rule, holds, filters))
     if settings.max_similarity is not None:
         one_of_each(build, tables, settings.max_similarity, holds)
-    return Selection(build, settings, rule, calibration, holds, tables)
+    return Selection(build, settings, rule, calibration, holds, filters, tables)
 
 
 def write_kept(tables: Tables, name: str, of_parts: Iterable[list[Selected]]) -> None:

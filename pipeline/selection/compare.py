@@ -253,7 +253,12 @@ def _reapplied(lacks: Side, has: Side, only: dict[str, Scores], tables: Tables, 
     if lacks.build or not has.build or UNKNOWN not in reasons:
         return {}
     settings = load_config({"select": lacks.rule.settings}).select
-    selection = choose(has.build, settings, "", tables)
+    try:
+        selection = choose(has.build, settings, "", tables)
+    except SurdError:
+        if settings.filters:  # one of them is not installed here
+            return {}
+        raise
     tables.make("unlike", f"SELECT key FROM kept ANTI JOIN {name} USING (key)")
     if tables.count("unlike") or tables.count("kept") != lacks.kept:
         return {}

@@ -1,13 +1,14 @@
-"""The verdict on a row that reached selection: what a person decided about it, then the thresholds."""
+"""The verdict on a row that reached selection: what a person decided about it, then thresholds, then filters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.part_columns import read_columns
 from surd.pipeline.decisions.in_force import InForce, in_force, is_overruled
+from surd.pipeline.selection.filters import Filter, filtered
 from surd.schemas import Decision, Reason, Row, Selected, SelectionRule, Status, Threshold
 
 #: What a row says of whatever a person decided.
@@ -15,12 +16,17 @@ BY_HAND = "decided by hand"
 _SCORES = ("clip_simple", "clip_complex")
 
 
-def decided(build: Build, rule: SelectionRule, holds: Mapping[str, InForce]) -> Iterator[list[Selected]]:
-    """The verdicts by persons and thresholds, a partition after another."""
+def decided(
+    build: Build, rule: SelectionRule, holds: Mapping[str, InForce], filters: Sequence[Filter]
+) -> Iterator[list[Selected]]:
+    """The verdicts by persons, thresholds and filters, a partition after another."""
     columns = [*Row.model_fields, *_SCORES]
     for part in range(build.part_count()):
-        rows = read_columns(build, "correct", part, columns).to_pylist()
-        yield [_decide(Selected(**row), rule.thresholds, holds.get(row["key"])) for row in rows]
+        rejects = filtered(build, part, filters)
+        yield [
+            _decide(Selected(**row), rule.thresholds, holds.get(row["key"]), rejects.get(row["key"]))
+            for row in read_columns(build, "correct", part, columns).to_pylist()
+        ]
 
 
 def obeying(build: Build, rows: list[Selected]) -> list[Selected]:
@@ -29,9 +35,11 @@ def obeying(build: Build, rows: list[Selected]) -> list[Selected]:
     return [_decide(row, [], holds.get(row.key)) for row in rows]
 
 
-def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None) -> Selected:
+def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None, rejected: str | None = None) -> Selected:
+    """``rejected``: why a filter rejects the row."""
     reasons = (each.unmet(getattr(row, each.column)) for each in thresholds) if row.kept else ()
-    why = next(filter(None, reasons), None)
+    unmet = next(filter(None, reasons), None)
+    why = unmet or rejected
     if row.reason is Reason.FORGOTTEN:  # nothing more may be said of it
         return row
     if hand and hand.reject:
@@ -41,7 +49,9 @@ def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None) ->
     if hand and row.kept:
         detail = row.detail or f"{BY_HAND}: of its duplicates, this one stays"
         row = row.model_copy(update={"by_hand": ", ".join(hand.verdicts), "detail": detail})
-    return row.reject("select", Reason.BELOW_THRESHOLD, why) if why else row
+    if unmet:
+        return row.reject("select", Reason.BELOW_THRESHOLD, unmet)
+    return row.reject("select", Reason.FILTERED, rejected) if rejected else row
 
 
 def _rejected_by_hand(row: Selected, decision: Decision) -> Selected:

@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol, Self, runtime_checkable
 from surd.pipeline.net.urls import fill_from_environment, is_http, redact_secrets
 from surd.pipeline.untrusted_json import without_controls
 from surd.schemas import BuildConfig, SourceRecord, SurdError
+from surd.schemas.entry_points import SOURCES, extension
 
 PAGE = 1000  # records of a page where pages cost nothing
 _ALONE = ("demo", "civitai")  # kinds that need nothing after them
@@ -124,8 +125,14 @@ KINDS = (
 
 
 def open_source(config: BuildConfig) -> Source:
-    """The source of ``config.source``. Raises SurdError if its kind, URL or folder is not valid."""
+    """The source of ``config.source``: one of surd's own kinds, or of an installed package's (group surd.sources).
+
+    Raises SurdError if its kind, URL or folder is not valid.
+    """
     kind, colon, rest = config.source.partition(":")
+    if kind not in _KINDS and (own := extension(SOURCES, kind)):
+        made: Source = own.load()(config, fill_from_environment(rest) if "://" in rest else rest)
+        return made
     if kind not in _KINDS or bool(rest) != bool(colon) or (not rest and kind not in _ALONE):
         raise SurdError(f"config field 'source' is {redact_secrets(config.source)!r}; {_remedy(config.source, kind)}")
     module, _, name = _KINDS[kind].partition(":")

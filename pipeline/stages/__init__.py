@@ -32,13 +32,19 @@ Scope = Literal["source", "partition", "build", "shard"]
 @dataclass(frozen=True, kw_only=True)
 class Extra:
     """What a stage reads only where a config ``field`` is set: other stages, fields, files below ``pipeline/`` (or the
-    user's, as in Stage), and models."""
+    user's, as in Stage), and models.
+
+    ``extensions``: the field names entry points of this group, whose versions count. ``newer``: there were builds
+    before there was the field, so while it is not set the fingerprint says nothing of it.
+    """
 
     field: str
     reads: tuple[str, ...] = ()
-    config_fields: tuple[str, ...]
-    data_files: tuple[str, ...]
+    config_fields: tuple[str, ...] = ()
+    data_files: tuple[str, ...] = ()
     model_roles: tuple[str, ...] = ()
+    extensions: str | None = None
+    newer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +233,7 @@ STAGES: tuple[Stage, ...] = (
         scope="build",
         row=Selected,
         reads=("clean", "score", "correct"),
+        also=Extra(field="select.filters", reads=("collect", "fetch", "safety"), extensions="surd.filters", newer=True),
         model_roles=("clip",),
         config_fields=("select",),
         decisions=("reject", "approve", "keep", "edit"),

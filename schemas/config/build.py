@@ -241,6 +241,9 @@ class SelectConfig(Section):
         le=1,
         description="Of samples whose images are closer than this cosine only the best one stays; null: all stay.",
     )
+    filters: list[str] = Field(
+        default=[], description="Filters of one's own, by the names of their entry points; see docs/api.md."
+    )
 
 
 class PackConfig(Section):
@@ -286,7 +289,7 @@ class BuildConfig(Section):
     source: str = Field(
         default="demo",
         description="demo, civitai:?QUERY, lexica:WORDS, gallery:URL, folder:PATH, urls:FILE, img2dataset:FOLDER, "
-        "huggingface:FOLDER, authors:FOLDER or diffusiondb:FOLDER.",
+        "huggingface:FOLDER, authors:FOLDER or diffusiondb:FOLDER; or NAME:REST of an installed package (docs/api.md).",
     )
     limit: int | None = Field(default=None, ge=0, description="Collect at most this many records.")
     seed: int = Field(default=0, ge=0, description="Of the demo world.")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surd.flows.cli.model_table import model_lines
+from surd.flows.model_table import model_lines
 from surd.pipeline.models import ROLES, Models
 from surd.schemas import SurdError, load_config
 from tests.fuzz import FUZZED
