@@ -68,8 +68,8 @@ def check_publishable(build: Build) -> None:
         rejected |= {key for key, status in statuses if status != "kept"} & keys
     if rejected:
         raise SurdError(
-            f"build is {build.root!r}: {len(rejected):,} sample(s) of its shards were rejected since these were written;"
-            " run the same surd build again, which takes them out"
+            f"build is {build.root!r}: {len(rejected):,} sample(s) of its shards were rejected since these were"
+            " written; run the same surd build again, which takes them out"
         )
 
 
@@ -91,7 +91,7 @@ def plan_publication(build: Build, target: Target, columns: Sequence[str], *, re
 
 def _own_card(build: Build) -> bytes | None:
     """The card that a person wrote in place of the one that stage pack left; None where there is none."""
-    marker = build.marker("pack", 0)
+    marker = build.ledger("pack").recorded(0)
     if not marker or CARD not in marker.outputs or not build.exists(CARD):
         return None
     card = Published.of_bytes(CARD, build.read_bytes(CARD))
@@ -144,5 +144,7 @@ def _thresholds(build: Build) -> list[str]:
         metadata = pq.read_schema(file).metadata or {}
     with suppress(KeyError, ValidationError):
         rule = SelectionRule.model_validate_json(metadata[b"surd.rule"])
-        return [f"{one.column} >= {one.least:.4g}" + (f" ({one.origin})" if one.origin else "") for one in rule.thresholds]
+        return [
+            f"{one.column} >= {one.least:.4g}" + (f" ({one.origin})" if one.origin else "") for one in rule.thresholds
+        ]
     return []

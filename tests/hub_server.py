@@ -1,6 +1,6 @@
 """A server on this machine that speaks the Hugging Face hub's protocol as far as a push to a dataset repo uses it.
 
-Repos with branches, pre-upload, git-lfs batch, single and multipart uploads, commits, tree listings in pages, squashing.
+Repos with branches, pre-upload, git-lfs batch, single and multipart uploads, commits, tree listings in pages.
 Paths and answers as huggingface_hub 2.4 asks and expects them; https://github.com/git-lfs/git-lfs/tree/main/docs/api.
 """
 
@@ -86,6 +86,7 @@ class _Refused(Exception):
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
 
     def log_message(self, *args: object) -> None:
         pass
@@ -108,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for method, pattern, act in _ROUTES:
                 if method == self.command and (match := re.fullmatch(pattern, url.path)):
-                    if act not in (_put, _put_part):
+                    if act not in (_put, _put_part, _complete):  # these addresses are signed
                         self._check_token(write=method == "POST" and act is not _validate)
                     self._send(200, *act(self, body, {name: unquote(text) for name, text in match.groupdict().items()}))
                     return

@@ -36,7 +36,9 @@ def publish(
         bool, typer.Option("--verify/--no-verify", help="First check every file as `surd verify` does.")
     ] = True,
     yes: Annotated[bool, typer.Option("--yes", help="Publish pictures of which no licence is known, too.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would leave; nothing is requested.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would leave; nothing is requested.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Publish a dataset on the Hugging Face hub: shards, index, manifests, a card and Croissant metadata.
@@ -52,7 +54,7 @@ def publish(
 
     - With all columns, for everybody: `surd publish data/web hf://datasets/me/web --columns all --public`
     """
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     from surd.flows import publish as publishing
     from surd.flows.cli.console import counting
@@ -106,7 +108,9 @@ def publish(
         soft_wrap=True,
     )
     if difference.replaced:
-        console.print("earlier versions stay in the repo's history: docs/publish.md says how to squash it", soft_wrap=True)
+        console.print(
+            "earlier versions stay in the repo's history: docs/publish.md says how to squash it", soft_wrap=True
+        )
 
 
 def _verify(build: str, console: Console) -> None:
@@ -130,7 +134,9 @@ def _show(console: Console, publication: Publication, *, as_json: bool) -> None:
     console.print(table)
     _print_provenance(console, publication.provenance)
     count = len(publication.files)
-    console.print(f"{count:,} file(s), {publication.bytes / 1e6:,.1f} MB would be in the repo; nothing was sent", soft_wrap=True)
+    console.print(
+        f"{count:,} file(s), {publication.bytes / 1e6:,.1f} MB would be in the repo; nothing was sent", soft_wrap=True
+    )
 
 
 def _print_provenance(console: Console, provenance: Provenance) -> None:

@@ -22,10 +22,10 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
           (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))  # fmt: skip
 _PATH = re.compile(r"(^|[:=\s'\"\[,])(?:file://)?/(?:[^/'\"]+/)*([^/'\"]+)/?")
 LIMITS = (
-    "Licences, terms and authors are what the sources stated of each picture; nobody has checked that they had the right"
-    " to. Simple prompts were written and corrected by models, and models judged duplicates, safety and how well prompt"
-    " and picture agree: some of each are wrong. Scores compare samples of this dataset that the same models scored, and"
-    " no others. Prompts and pictures carry the biases of the sites and models they come from."
+    "Licences, terms and authors are what the sources stated of each picture; nobody has checked that they had the"
+    " right to. Simple prompts were written and corrected by models, and models judged duplicates, safety and how well"
+    " prompt and picture agree: some of each are wrong. Scores compare samples that the same models scored, and no"
+    " others. Prompts and pictures carry the biases of the sites and models they come from."
 )
 
 
@@ -68,8 +68,8 @@ def published_card(
 def describe(count: int) -> str:
     """One sentence on what it is."""
     return (
-        f"{count:,} pictures, each with the keyword prompt it was generated from or is described by (the complex prompt)"
-        " and one plain sentence that says what it shows (the simple prompt), curated by surd."
+        f"{count:,} pictures, each with the keyword prompt it was generated from or is described by (the complex"
+        " prompt) and one plain sentence that says what it shows (the simple prompt), curated by surd."
     )
 
 
@@ -81,7 +81,7 @@ def size_category(count: int) -> str:
 def _loading(repo_id: str, provenance: Provenance, columns: Mapping[str, ColumnManifest]) -> str:
     lines = [
         f'```python\nfrom datasets import load_dataset\n\nsamples = load_dataset("{repo_id}")["train"]\n```',
-        "- `shards/surd-NNNNN.tar`: webdataset tars, of each sample the picture, `simple.txt`, `complex.txt` and `json`\n"
+        "- `shards/surd-NNNNN.tar`: webdataset tars: picture, `simple.txt`, `complex.txt` and `json` of each sample\n"
         "- `shards/index.parquet`: key, place, both prompts and every score of each sample\n"
         "- `croissant.json`: the same for readers of Croissant",
     ]
@@ -107,8 +107,8 @@ def _licences(provenance: Provenance) -> str:
         others = provenance.count - sum(count for _, count in rows)
         lines.append(f"| *{rest:,} others* | | {others:,} |")
     note = (
-        f"As the sources stated them; of {provenance.authors:,} pictures the author is known. Licence, terms, author and"
-        " page of each picture are in its `json`: what you may do with it, these say, and not the dataset as a whole."
+        f"As the sources stated them; of {provenance.authors:,} pictures the author is known. Licence, terms, author"
+        " and page of each picture are in its `json`: these say what you may do with it, not the dataset as a whole."
     )
     return _section("Licences and terms", "\n".join(lines) + f"\n\n{note}")
 

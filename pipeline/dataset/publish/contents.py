@@ -53,7 +53,7 @@ def files_to_publish(build: Build, columns: Sequence[str], *, report: bool) -> l
         files += _others(build, [f"columns/{name}/manifest.json"])
     if report:
         if not build.exists(REPORT):
-            raise SurdError(f"build is {build.root!r} and holds no {REPORT}; make it with surd report, or leave out --report")
+            raise SurdError(f"build is {build.root!r} and holds no {REPORT}; leave out --report, or run surd report")
         files += _others(build, [REPORT])
     return files
 
@@ -65,7 +65,7 @@ def _names(asked: Sequence[str], present: Iterable[str]) -> list[str]:
     for name in asked:
         if name not in there:
             have = f"it has {', '.join(there)}" if there else "it has none"
-            raise SurdError(f"--columns is {printable(name)!r}: the build has no such column ({have}); give one of them")
+            raise SurdError(f"--columns is {printable(name)!r}: there is no such column ({have}); give another")
     return sorted({*asked})
 
 

@@ -113,7 +113,10 @@ def _samples() -> dict[str, Any]:
         "field": [
             key,
             _field("image", "sc:ImageObject", "The picture, in its original bytes.", image),
-            *(_field(name, "sc:Text", text, from_index | {"extract": {"column": name}}) for name, text in _TEXTS.items()),
+            *(
+                _field(name, "sc:Text", text, from_index | {"extract": {"column": name}})
+                for name, text in _TEXTS.items()
+            ),
         ],
     }
 

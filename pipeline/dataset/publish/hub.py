@@ -1,7 +1,7 @@
 """Pushes files to a dataset repo of the Hugging Face hub, by huggingface_hub: only what the repo lacks, in one commit.
 
-Tars are stored first, some at a time; the hub keeps each whole one, so a push that was killed goes on where it was. Then
-one commit puts all in place and removes what went, so that no state of the repo has an index of other shards.
+Tars are stored first, some at a time; the hub keeps each whole one, so a push that was killed goes on where it was.
+Then one commit puts all in place and removes what went, so that no state of the repo has an index of other shards.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
+from surd.pipeline.build.damage import DamagedFile
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.publish.contents import REPORT, Published
 from surd.pipeline.dataset.publish.target import Target
@@ -115,7 +116,8 @@ class HubRepo:
         """
         operations: list[CommitOperationAdd | CommitOperationDelete] = []
         with warnings.catch_warnings(record=True) as notes, self._errors():
-            warnings.simplefilter("always", UserWarning)
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", UserWarning)  # of the card, by the hub
             for start in range(0, len(difference.changed), _AT_ONCE):
                 batch = difference.changed[start : start + _AT_ONCE]
                 operations += self._store(build, batch, trusted=trusted)
@@ -133,8 +135,8 @@ class HubRepo:
         left = self.difference(files)
         if wrong := [*(file.path for file in left.changed), *left.gone]:
             raise SurdError(
-                f"{self.target} has not got {wrong[0]} as it was sent, and {len(wrong) - 1:,} more file(s) so; remove its"
-                " .gitignore, or run the same command again if somebody else pushes to it"
+                f"{self.target} has not got {wrong[0]} as it was sent, and {len(wrong) - 1:,} more file(s) so; remove"
+                " its .gitignore, or run the same command again if somebody else pushes to it"
             )
 
     def _store(self, build: Build, batch: Sequence[Published], *, trusted: bool) -> list[CommitOperationAdd]:
@@ -144,6 +146,9 @@ class HubRepo:
                 self.target.repo_id, additions, repo_type=_TYPE, revision=self.target.revision, num_threads=_THREADS,
                 free_memory=True,
             )  # fmt: skip
+        for file, addition in zip(batch, additions, strict=True):
+            if addition.upload_info.is_hashed and addition.upload_info.sha256.hex() != file.sha256:
+                raise DamagedFile(build, file.path, "is not what its manifest states, and nothing was published")
         return additions
 
     @contextmanager
@@ -194,11 +199,12 @@ def _sentence(error: Exception, target: Target) -> str:
     status = cause.response.status_code if cause.response is not None else 0
     said = printable(one_line(Exception(cause.server_message or ""))) if cause.server_message else f"status {status}"
     if status == 401:
-        return f"HF_TOKEN is refused by {constants.ENDPOINT} ({said}): it is wrong or expired; make a new one that may write"
+        return f"HF_TOKEN is refused by {constants.ENDPOINT} ({said}): it is wrong or expired; make a new one"
     if status == 403:
-        return f"HF_TOKEN may not write to {target} ({said}); give a token of its owner with the right to write, or another OWNER"
+        return f"HF_TOKEN may not write to {target} ({said}); give one that may, or another OWNER"
     if status == 404:
-        return f"{target} has no branch {printable(target.revision)!r}, or HF_TOKEN may not see it ({said}); check --revision"
+        branch = printable(target.revision)
+        return f"{target} has no branch {branch!r}, or HF_TOKEN may not see it ({said}); check --revision"
     if status in (409, 412):
         return f"{target} was changed by somebody else meanwhile ({said}); run the same command again"
     return f"{target}: the hub answered {status} ({said}); run the same command again, which goes on where it was"

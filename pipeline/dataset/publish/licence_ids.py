@@ -17,7 +17,7 @@ _URL = re.compile(r"creativecommons\.org/(?:licenses/(by[a-z-]*)|publicdomain/(z
 
 
 def hub_licence(text: str | None) -> str:
-    """The hub's identifier of a licence as a source states it; ``other`` of one it has none for, ``unknown`` of none."""
+    """The hub's identifier of a licence as a source states it; ``other`` if it has none, ``unknown`` of no licence."""
     if not text:
         return _NONE
     if match := _URL.search(text):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from huggingface_hub import constants
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from surd.schemas import SurdError
 from surd.schemas.printable import printable
+
+#: As the hub checks names.
+_NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?(?<!\.git)", re.ASCII)
+_LONGEST = 96
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,11 @@ def parse_target(text: str, revision: str | None = None) -> Target:
         raise SurdError(f"TARGET is {printable(text)!r}: it is not a dataset on the hub; give hf://datasets/OWNER/NAME")
     if "@" in repo_id:
         raise SurdError(f"TARGET is {printable(text)!r}: a branch is named by --revision; leave out the @")
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError:
+    if not all(_NAME.fullmatch(part) for part in repo_id.split("/")) or len(repo_id) > _LONGEST:
         raise SurdError(
             f"TARGET is {printable(text)!r}: OWNER and NAME may hold letters, digits, - _ and . alone, and no .. or --;"
             " give hf://datasets/OWNER/NAME"
-        ) from None
+        )
     if revision is not None and (not revision.strip("/") or set(revision) & set(" ~^:?*[\\\x7f") or ".." in revision):
         raise SurdError(f"--revision is {printable(revision)!r}: it is not the name of a branch; give one such as main")
     return Target(repo_id, revision or constants.DEFAULT_REVISION)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,7 +19,6 @@ from surd.flows.cli.main import main
 from surd.pipeline.acquisition.tombstones import FORGOTTEN
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.publish import hub as hub_module
-from surd.pipeline.dataset.publish.provenance import read_provenance
 from surd.pipeline.decisions.log import append
 from surd.pipeline.forget import forget as removal
 from surd.pipeline.forget.forget import RemovalRequest, plan_removal
@@ -120,9 +120,7 @@ def test_a_second_push_sends_nothing_and_one_after_a_takedown_what_changed(hub, 
     assert set(hub.uploads.values()) == {1}
 
 
-@pytest.mark.parametrize("chunk_size", [None, 4096])
-def test_a_killed_push_goes_on_and_stores_nothing_twice(hub, publish, breakable, chunk_size, tmp_path):
-    hub.chunk_size = chunk_size
+def test_a_killed_push_goes_on_and_stores_nothing_twice(hub, publish, breakable, tmp_path):
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf")}
     arguments = ["publish", str(breakable), TARGET, "--yes", "--columns", "all"]
     command = [sys.executable, "-c", "from surd.flows.cli.start import main; main()", *arguments]
@@ -144,6 +142,7 @@ def test_a_killed_push_goes_on_and_stores_nothing_twice(hub, publish, breakable,
 
 def test_large_files_go_from_the_disk_to_a_branch(hub, publish, breakable, monkeypatch):
     monkeypatch.setattr(hub_module, "_SMALL", 0)
+    hub.chunk_size = 4096  # each in several parts
     assert publish(breakable, "--yes", "--revision", "v2/next")[0] == 0
     assert hub.files(REPO, "v2/next")[SHARDS[2]] == (breakable / SHARDS[2]).read_bytes()
     assert hub.files(REPO) == {}
@@ -180,7 +179,7 @@ def test_a_build_that_is_not_sound_or_not_licensed_or_holds_rejected_samples_sta
     append(Build(str(breakable)), Decision.model_validate({"key": keys(breakable)[3], "verdict": "reject"}))
     refused(publish(breakable, "--yes"), "1 sample(s) of its shards were rejected", "surd build again")
     (breakable / "decisions.jsonl").unlink()
-    stone = json.dumps({"key": keys(breakable)[0], "time": "2026-11-29T00:00:00Z"})
+    stone = json.dumps({"key": keys(breakable)[0], "when": "2026-11-29"})
     (breakable / FORGOTTEN).write_text('{"salt": "00"}\n' + stone + "\n")
     refused(publish(breakable, "--yes"), "1 forgotten record(s) are still in its shards", "surd forget")
     (breakable / FORGOTTEN).unlink()
@@ -189,7 +188,8 @@ def test_a_build_that_is_not_sound_or_not_licensed_or_holds_rejected_samples_sta
     (breakable / SHARDS[1]).write_bytes(data)
     refused(publish(breakable, "--yes"), "is not sound", SHARDS[1], "--repair")
     assert not any(" /lfs" in request or "commit" in request for request in hub.requests)
-    refused(publish(breakable, "--yes", "--no-verify"), "the sha256 differs")
+    refused(publish(breakable, "--yes", "--no-verify"), SHARDS[1], "nothing was published")
+    assert hub.files(REPO) == {}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,8 @@ def test_hostile_names_lead_nowhere(hub, publish, breakable):
 
 def test_the_card_says_whose_pictures_these_are_and_obeys_no_text_of_theirs(hub, publish, breakable):
     hostile = "| x |\n\n<script>alert(1)</script> `[a](javascript:b)`\x1b[2J" + "y" * 500
-    for shard, fields in zip(SHARDS, [{"licence": "CC BY 4.0"}, {"licence": hostile, "terms": "no AI"}, {}], strict=True):
+    stated = [{"licence": "CC BY 4.0"}, {"licence": hostile, "terms": "no AI"}, {"licence": " "}]
+    for shard, fields in zip(SHARDS, stated, strict=True):
         rewrite(breakable / shard, other_json(page_url=f"https://www.{'x' * len(fields)}.example/p", **fields))
     restate(breakable / "shards")
     code, out, _ = publish(breakable, "--yes", "--no-verify")
@@ -228,8 +229,9 @@ def test_the_card_says_whose_pictures_these_are_and_obeys_no_text_of_theirs(hub,
     assert head["configs"][0]["data_files"] == "shards/*.tar"
     row = next(line for line in card.splitlines() if "script" in line)
     assert row.startswith("| `\\| x \\| <script>") and row.count("`") == 4 and len(row) < 300
-    assert "| `CC BY 4.0` |  | 1 |" in card and "| *none stated* |  | 10 |" in card
-    assert "| `x.example` | 1 |" in card and "Limits" in card and "surd import authors:SURD" in card
+    assert re.search(r"\| `CC BY 4.0` \| .* \| 1 \|", card) and re.search(r"\| \*none stated\* \| .* \| 10 \|", card)
+    assert "`no AI`" in row
+    assert "| `x.example` | 2 |" in card and "Limits" in card and "surd import authors:SURD" in card
     assert str(breakable.parent.parent) not in card
 
 
@@ -253,13 +255,9 @@ def test_croissant_metadata_is_valid_and_gives_every_sample(hub, publish, breaka
     assert {sample["samples/key"].decode() for sample in samples} == set(keys(breakable))
     assert {sample["samples/image"].size for sample in samples} == {(32, 24)}
     assert all(sample["samples/simple"].decode().startswith("simple «") for sample in samples)
-    assert all(f"{hub.url}/datasets/{REPO}/resolve/main/shards" in file.content_url for file in dataset.metadata.file_objects)
-
-
-def test_counts_are_those_of_the_samples(built):
-    provenance = read_provenance(built.build)
-    assert provenance.count == provenance.sites.total() == len(keys(built.root)) == provenance.licences.total()
-    assert set(provenance.kinds) <= {"png", "jpg", "webp"}
+    assert all(
+        f"{hub.url}/datasets/{REPO}/resolve/main/shards" in file.content_url for file in dataset.metadata.file_objects
+    )
 
 
 def test_a_dataset_without_its_stages_can_be_published(hub, publish, breakable, tmp_path):
