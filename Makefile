@@ -10,7 +10,8 @@ PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Installing) [ $$n -eq 0 ] || echo "  installing $$n packages, which takes a minute or two";; esac; done
 
 .PHONY: help env demo test test-fuzz test-slow bench bench-attach bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-gpu
-.PHONY: bench-hostile bench-metadata bench-scale bench-shards bench-stages bench-train bench-vision lint clean
+.PHONY: bench-hostile bench-kills bench-metadata bench-scale bench-shards bench-stages bench-train bench-view
+.PHONY: bench-vision lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,9 +30,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: env  ## scrape, curate, shard, report and train on the embedded demo world, into data/demo
 	@$(BIN)/surd demo --out data/demo
 
-# In the order they are collected: files with few tests would come last, and the longest tests are such.
-test: env  ## run the tests, one file at a time on each core
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# In the order they are collected: files with few tests would come last, and the longest tests are such. Three files at a
+# time on two cores, because many tests wait for a server, a worker or a kill.
+test: env  ## run the tests, three files at a time on two cores
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )) --dist loadfile --no-loadscope-reorder
 
 test-fuzz: env  ## run the parsers' property tests, 10,000 examples each (about an hour)
 	@SURD_FUZZ_EXAMPLES=10000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m fuzz
@@ -63,6 +65,10 @@ bench-files: env  ## what happens to a folder of hostile files, and how much mem
 
 bench-gpu: env  ## each model path beside a bare loop at real sizes, weights random; needs a GPU (under 8 minutes)
 	@$(BIN)/python -m tests.bench.gpu
+
+bench-kills: KILLS ?= 20
+bench-kills: env  ## builds killed at random moments in each mode, and run again (about an hour): KILLS=20
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.kills --kills $(KILLS)
 
 bench-metadata: SAMPLES ?=
 bench-metadata: env  ## how many files give their prompt, beside sd-parsers and sd-prompt-reader: SAMPLES=folder of real ones
@@ -103,6 +109,10 @@ bench-vision: SEED ?= 10001
 bench-vision: SIZE ?= 1000
 bench-vision: env  ## the client of vision servers beside bare httpx, and killed 20 times (a few minutes): SEED=10001 SIZE=1000
 	@$(BIN)/python -m tests.bench.vision --seed $(SEED) --size $(SIZE)
+
+bench-view: SIZE ?= 50000
+bench-view: env  ## how fast surd view is: first page, searches, memory, frames, keys, hostile texts; needs Chromium (2 minutes): SIZE=50000
+	@$(BIN)/python -m tests.bench.view --size $(SIZE)
 
 lint: env  ## ruff and mypy, as pre-commit runs them
 	@$(PIP) --quiet --editable '.[dev]'

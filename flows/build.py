@@ -40,6 +40,7 @@ from surd.schemas.config import (
     LexicaConfig,
     ModelsConfig,
     PackConfig,
+    PromptsConfig,
     ReportConfig,
     RewriteConfig,
     SafetyConfig,
@@ -75,6 +76,7 @@ def make_flow(listener: Listener, request: BuildRequest | None = None) -> Flow[.
         civitai: CivitaiConfig | None = None,
         lexica: LexicaConfig | None = None,
         fetch: FetchConfig | None = None,
+        prompts: PromptsConfig | None = None,
         clean: CleanConfig | None = None,
         dedup: DedupConfig | None = None,
         safety: SafetyConfig | None = None,
@@ -112,6 +114,7 @@ def make_flow(listener: Listener, request: BuildRequest | None = None) -> Flow[.
             civitai: The source civitai; its API key is in the environment as CIVITAI_API_KEY.
             lexica: The source lexica.
             fetch: Getting and verifying the bytes.
+            prompts: Pictures without a prompt.
             clean: Prompt cleaning.
             dedup: Duplicate images and prompts. Of a cluster the row with most pixels stays, then most bytes, then
                 smallest key.
@@ -142,6 +145,7 @@ def make_flow(listener: Listener, request: BuildRequest | None = None) -> Flow[.
             "civitai": civitai,
             "lexica": lexica,
             "fetch": fetch,
+            "prompts": prompts,
             "clean": clean,
             "dedup": dedup,
             "safety": safety,

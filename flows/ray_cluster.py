@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from surd.flows.devices import gpu_roles
 from surd.flows.executors import RayExecutor
+from surd.flows.host_requests import host_requests
 from surd.flows.ray_address import check_address, unreachable
 from surd.pipeline.models.check import device_setting
 from surd.pipeline.stages import STAGES
@@ -35,7 +36,8 @@ def ray_executor(config: BuildConfig) -> Iterator[RayExecutor]:
         raise unreachable(one_line(error, 120)) from None
     try:
         check_devices(config, _cluster_gpus())
-        yield RayExecutor()
+        with host_requests():
+            yield RayExecutor()
     finally:
         if mine:
             ray.shutdown()

@@ -12,6 +12,7 @@ from surd.flows.chains import places
 from surd.flows.devices import gpus_here, placed, thread_devices
 from surd.flows.executors import ContextThreads, RayExecutor
 from surd.flows.fetch_watch import FetchWatch
+from surd.flows.host_requests import with_cluster_limits
 from surd.flows.limits import slots
 from surd.flows.listener import Listener, StageSummary
 from surd.flows.ray_cluster import gpus_of_task, ray_executor
@@ -139,6 +140,8 @@ def _submitting(
     with _stage_runner(stage, count, config, runner) as (stage_runner, pool):
         devices = thread_devices(config, stage.name, gpus_here(config))
         run = pool.run_unit if pool else partial(_run_unit, stage.name, devices)
+        if stage.name == "fetch" and isinstance(stage_runner, RayExecutor):
+            run = partial(with_cluster_limits, run)
         yield lambda task: stage_runner.submit(run_one, run, task.unit, root, config, task)
 
 

@@ -80,7 +80,7 @@ class Tables:
 
     def _view(self, name: str) -> None:
         source = _quoted(self.file(f"{name}.parquet"))
-        self._database.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({source})")
+        self._database.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM read_parquet({source})")
 
 
 class TableWriter:

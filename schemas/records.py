@@ -114,6 +114,8 @@ class Decoded(Row):
 class Cleaned(Row):
     """The complex prompt, cleaned (stage *clean*)."""
 
+    only_if_measured: ClassVar[tuple[str, ...]] = ("prompt_origin",)
+
     complex: str | None = Field(default=None, description="Without weights, LoRA tags and markup; whitespace normal.")
     keywords: list[str] | None = Field(default=None, description="The comma-separated parts of the cleaned prompt.")
     weights: Scores | None = Field(default=None, description="The attention weight of each keyword, 1.0 by default.")
@@ -127,6 +129,9 @@ class Cleaned(Row):
     clip_tokens: int | None = Field(default=None, description="Of the cleaned prompt, with the marks of models.clip.")
     truncated: bool | None = Field(default=None, description="CLIP reads fewer tokens (77, SigLIP 64): not the end.")
     cut: bool | None = Field(default=None, description="It breaks off, or was cut at max_chars.")
+    prompt_origin: str | None = Field(
+        default=None, description="captioner: its caption stands for the prompt that is missing; null: as fetch says."
+    )
 
 
 class Deduped(Row):

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import cached_property
 from typing import Any
 
@@ -86,7 +88,9 @@ def serve_objects() -> Iterator[ObjectStore]:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode() if method != "HEAD" else b""
             store.requests.append(StoreRequest(method, path, environ["QUERY_STRING"], 403, len(body)))
-            start_response("403 Forbidden", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
+            now = datetime.now(UTC) + (timedelta(hours=1) if code == "RequestTimeTooSkewed" else timedelta())
+            headers = {"Content-Type": "text/xml", "Content-Length": str(len(body)), "Date": format_datetime(now, True)}
+            start_response("403 Forbidden", [*headers.items()])
             return [body]
 
         def note(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:

@@ -8,7 +8,7 @@ import typer
 
 from surd.schemas.console import PlainConsole
 from surd.schemas.errors import SurdError
-from surd.schemas.printable import json_line
+from surd.schemas.printable import json_line, printable
 
 OVERWRITE_HELP = "Replace a build of another source or profile, and forget the parameters given before."
 BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
@@ -69,32 +69,94 @@ def verify(
 
 def export(
     build: BuildFolder,
-    to: Annotated[str, typer.Option(help="authors, imagefolder, parquet or img2dataset.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="authors, imagefolder, parquet or img2dataset; kohya, onetrainer, ai-toolkit, simpletuner, musubi or"
+            " webshart."
+        ),
+    ],
     out: Annotated[str, typer.Option(help="A new folder (or URL).")],
+    caption: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For trainers: simple (the default), complex, both, mixed (all there are), or a caption's name.",
+        ),
+    ] = None,
+    trigger: Annotated[
+        str | None, typer.Option(metavar="WORD", help="For trainers: what every caption begins with.")
+    ] = None,
+    resolution: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS", help="For trainers: side of the square of as many pixels as theirs have; default 1024."
+        ),
+    ] = None,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="For trainers: where they find the folder, if it is not --out as it is here."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")] = False,
 ) -> None:
-    """Write a dataset in the layout of another tool. `surd import` makes the same shards from it, byte for byte.
+    """Write a dataset in the layout of another tool, or as a trainer opens it.
+
+    Of these `surd import` makes the same shards again, byte for byte:
 
     - `authors`: `train/metadata.jsonl` (file_name, text, prompt), images, `prompt2vec/LLM/LAYER.pt` of every LLM column
 
     - `imagefolder`: the same without vectors: `load_dataset("imagefolder", data_dir=OUT)`
 
-    - `parquet`: `data/train-*.parquet` with an Image feature: `load_dataset(OUT)`
+    - `parquet`: `data/train-*.parquet` with an Image feature: `load_dataset(OUT)`, with the columns `image` and `text`
 
     - `img2dataset`: `00000.tar`, `00000.parquet`, `00000_stats.json`; the caption is the complex prompt
 
-    **Example**: `surd export data/demo --to authors --out data/SURD`
+    These have `images/` with a `.txt` beside each picture, and the trainer's own config, which names the folder:
+
+    - `kohya` and `musubi`: `dataset.toml`
+
+    - `onetrainer`: `concepts.json` and `config.json`
+
+    - `ai-toolkit`: `config.yaml`
+
+    - `simpletuner`: `multidatabackend.json`
+
+    `webshart` copies no picture: an index over the build's tars, and `multidatabackend.json`. With `--caption both` or
+    `mixed` a picture has several captions, one a line, of which the trainer draws one (kohya, onetrainer, simpletuner,
+    webshart).
+
+    **Examples**
+
+    - `surd export data/demo --to authors --out data/SURD`
+
+    - `surd export data/demo --to kohya --out data/kohya --caption both --trigger sks`
     """
     from surd.flows.cli.console import counting
+    from surd.pipeline.acquisition.tombstones import Tombstones
     from surd.pipeline.build.folder import Build
+    from surd.pipeline.dataset.export import TRAINERS
     from surd.pipeline.dataset.export import export as write
+    from surd.pipeline.dataset.export.caption_lines import without_named_caption
+    from surd.pipeline.dataset.export.options import TrainerOptions
     from surd.pipeline.dataset.reader import read_manifest
 
     console = PlainConsole()
     dataset = Build(build)
-    with counting(console, "export", read_manifest(dataset).count) as advance:
-        count = write(dataset, to, Build(out), advance, overwrite=overwrite)
+    given = {"caption": caption, "trigger": trigger, "resolution": resolution, "root": root}
+    options = TrainerOptions.given(**given) if any(value is not None for value in given.values()) else None
+    total = read_manifest(dataset).count
+    lacking = without_named_caption(dataset, options) if options and to in TRAINERS else 0
+    keeps = Tombstones.read(dataset).keeps
+    with counting(console, "export", total) as advance:
+        count = write(dataset, to, Build(out), advance, overwrite=overwrite, options=options, keeps=keeps)
     console.print(f"{count:,} samples: {out}", highlight=False, soft_wrap=True)
+    if count < total:
+        console.print(f"{total - count:,} sample(s) left out: surd forget has removed them", highlight=False)
+    if lacking:
+        line = f"{lacking:,} sample(s) have no caption called {caption}: theirs is the simple prompt"
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def import_(

@@ -17,6 +17,7 @@ from surd.flows.cli import decide as decide_cli
 from surd.flows.cli import facts as facts_cli
 from surd.flows.cli import forget as forget_cli
 from surd.flows.cli import publish as publish_cli
+from surd.flows.cli import view as view_cli
 from surd.flows.cli.dataset import OVERWRITE_HELP
 from surd.schemas.console import PlainConsole
 from surd.schemas.errors import FULL, NothingKept, SurdError
@@ -193,10 +194,10 @@ def select(
         raise SurdError("BUILD is missing; give a build's folder, or compare two selections: surd select --diff A B")
     if out:
         selection.check_target(out, build)
-    chosen = selection.reselect(build, parse_params(param))
-    if out and not dry_run:
-        selection.write_selection(chosen, out, overwrite)
-    summary = selection.summarize_selection(chosen, build, None if dry_run else out)
+    with selection.reselect(build, parse_params(param)) as chosen:
+        if out and not dry_run:
+            selection.write_selection(chosen, out, overwrite)
+        summary = selection.summarize_selection(chosen, build, None if dry_run else out)
     if as_json:
         print(json_line(selection_tables.summary_to_json(summary)))
     else:
@@ -286,6 +287,7 @@ def schema(out: Annotated[Path, typer.Option(help="Folder for the files.")] = Pa
         print(printable(str(path)))
 
 
+app.command()(view_cli.view)
 app.command()(config_cli.config)
 app.add_typer(columns_cli.app, name="columns")
 app.command()(dataset_cli.verify)

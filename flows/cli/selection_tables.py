@@ -39,7 +39,7 @@ def diff_to_json(compared: SelectionDiff) -> dict[str, Any]:
         rows = [asdict(change) for change in changes]
         document[name] = {"count": len(changes), "by_reason": _by_reason(changes), "rows": rows}
     for name, side in (("a", compared.a), ("b", compared.b)):
-        document[name] = {"path": side.path, "kept": len(side.kept), "rule": side.rule.model_dump(mode="json")}
+        document[name] = {"path": side.path, "kept": side.kept, "rule": side.rule.model_dump(mode="json")}
     return document
 
 
@@ -71,7 +71,7 @@ def print_diff(console: Console, compared: SelectionDiff, limit: int) -> None:
 
 def _print_side(console: Console, name: str, side: Side) -> None:
     rule = "; ".join(_rule_lines(side.rule)) or "no threshold"
-    console.print(f"{name}  {side.path}: {len(side.kept):,} kept", highlight=False, soft_wrap=True)
+    console.print(f"{name}  {side.path}: {side.kept:,} kept", highlight=False, soft_wrap=True)
     console.print(f"   {rule}", highlight=False, soft_wrap=True)
 
 

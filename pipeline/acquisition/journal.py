@@ -1,14 +1,15 @@
 """Journal of one partition's downloads, so that no image is ever downloaded twice.
 
-``fetch/part-NNNNN.journal`` starts with a header line, a hash of the records and settings that it belongs to. Then come
-entries in the order of arrival: a JSON line, and for a download its bytes behind that line. When the partition is done
-the bytes are in its tar, and the journal is rewritten to hold the permanent rejections, and the validators that servers
-gave. The next run of the partition, after a kill or because of transient failures, takes from journal and tar what they
-hold and requests only the rest. A half-written entry at the end, and bytes with another checksum than recorded, count
-as missing.
+``fetch/part-NNNNN.journal`` starts with a header line: hashes of the records and settings that it belongs to. Then come
+entries in the order of arrival: a JSON line, and for a download its bytes behind that line. ``request`` in a line is a
+hash of the record's URL. When the partition is done the bytes are in its tar, and the journal is rewritten to hold the
+permanent rejections, and the validators that servers gave. The next run of the partition, after a kill or because of
+transient failures, takes from journal and tar what they hold and requests only the rest. A half-written entry at the
+end, and bytes with another checksum than recorded, count as missing.
 
-A journal with another header is kept as a backup, with the tar that belongs to it, until the run is done: everything is
-requested anew, but the bodies it holds only if they have changed by their server's validators.
+Of a journal of the same settings and other records, as after some came or went, what it holds of the same URLs goes on
+to count. One of other settings is kept as a backup, with the tar that belongs to it, until the run is done: everything
+is requested anew, but the bodies it holds only if they have changed by their server's validators.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _PACE = {
 class Noted:
     """What a server said with a kept image: its validators, the checksum of its bytes, its opt-out."""
 
+    request: str | None = None
     validators: Validators | None = None
     sha256: str | None = None
     opt_out: str | None = None
@@ -59,6 +61,7 @@ class Stored(Noted):
 class Rejection:
     """A permanent rejection. ``reason``: the value of a Reason."""
 
+    request: str | None = None
     reason: str
     detail: str
 
@@ -71,7 +74,9 @@ class Journal:
 
     def __init__(self, path: Path, tar: Path, records: Iterable[SourceRecord], settings: FetchConfig) -> None:
         self._path, self._tar = path, tar
-        self._header = journal_header(records, settings)
+        records = list(records)
+        self._header = _line({"journal": journal_hash(records, settings), "settings": _settings_hash(settings)})
+        self._requests = {record.key: _request_hash(record.url) for record in records}
         self._recoded = settings.image_size is not None  # then the tar does not hold what was downloaded
         self._opened: _JournalFile | None = None
         self._previous: _JournalFile | None = None
@@ -83,6 +88,7 @@ class Journal:
             if not file.tell():
                 file.write(self._header)
         self._opened = _JournalFile(self._path, None if self._recoded else self._tar)
+        self._opened.entries = {key: entry for key, entry in self._opened.entries.items() if self._is_own(key, entry)}
         if backup(self._path).exists():
             self._previous = _JournalFile(backup(self._path), backup(self._tar))
         return self
@@ -117,12 +123,14 @@ class Journal:
     def record(self, key: str, download: Download) -> None:
         """Add a download; it is in the file when this returns."""
         size, sha256 = len(download.data), download.sha256
-        line = {"key": key, "size": size, "sha256": sha256, "opt_out": download.opt_out}
+        request = self._requests.get(key)
+        line = {"key": key, "request": request, "size": size, "sha256": sha256, "opt_out": download.opt_out}
         offset = self._file.append(line | _fields(download.validators), download.data)
         self._file.entries[key] = Stored(
             offset=offset,
             size=size,
             in_tar=False,
+            request=request,
             sha256=sha256,
             opt_out=download.opt_out,
             validators=download.validators,
@@ -131,8 +139,9 @@ class Journal:
     def record_rejection(self, key: str, rejected: Rejected) -> None:
         """Add a rejection, unless it is transient."""
         if not rejected.transient:
-            self._file.append(_rejection(key, rejected.reason, rejected.detail))
-            self._file.entries[key] = Rejection(reason=rejected.reason.value, detail=rejected.detail)
+            request = self._requests.get(key)
+            self._file.append(_rejection(key, request, rejected.reason, rejected.detail))
+            self._file.entries[key] = Rejection(request=request, reason=rejected.reason.value, detail=rejected.detail)
 
     def finish(self, pairs: Sequence[Pair]) -> None:
         """Rewrite the journal once the bytes of what was kept are in the tar: what the tar cannot hold, in row order.
@@ -145,9 +154,10 @@ class Journal:
             file.write(self._header)
             for pair in pairs:
                 if pair.rejected_by == "fetch" and pair.reason and not pair.transient:
-                    file.write(_line(_rejection(pair.key, pair.reason, pair.detail or "")))
+                    request = self._requests.get(pair.key)
+                    file.write(_line(_rejection(pair.key, request, pair.reason, pair.detail or "")))
                 elif pair.kept and not self._recoded:
-                    file.write(_line({"key": pair.key, **self._note(pair)}))
+                    file.write(_line({"key": pair.key, "request": self._requests.get(pair.key), **self._note(pair)}))
         for path in (self._path, self._tar):
             backup(path).unlink(missing_ok=True)
 
@@ -166,30 +176,75 @@ class Journal:
         fields["sha256"] = pair.sha256  # else a tar damaged since would pass for what was downloaded
         return fields | ({"opt_out": pair.opt_out} if pair.opt_out else {})
 
+    def _is_own(self, key: str, entry: Entry) -> bool:
+        """Whether an entry is of a record's present URL. A journal of an older version does not say: it counts whole,
+        as it does only for the records that it was begun with."""
+        return "settings" not in self._file.header or (
+            entry.request is not None and entry.request == self._requests.get(key)
+        )
+
     def _back_up_other(self) -> None:
-        """Rename a journal of other records or settings, and its tar, which would pass for the new header's."""
+        """Take over what a journal of other records says of these. Rename one of other settings, and its tar, which
+        would pass for the new header's."""
         if not self._path.exists():
             self._tar.unlink(missing_ok=True)
             return
         with self._path.open("rb") as file:
-            header = file.readline()
-        if header == self._header:
+            line = file.readline()
+        header, own = _header(line), _header(self._header)
+        if header.get("journal") == own["journal"]:
+            return
+        if "journal" in header and header.get("settings") == own["settings"]:
+            drop_entries(
+                self._path,
+                lambda entry: entry.get("request") != self._requests.get(entry["key"]),
+                {header["journal"]: own["journal"]},
+            )
             return
         for path in (self._tar, self._path):
-            if path.exists() and header.endswith(b"\n"):
+            if path.exists() and line.endswith(b"\n"):
                 path.replace(backup(path))
             else:
                 path.unlink(missing_ok=True)
                 backup(path).unlink(missing_ok=True)
 
+    def _belongs(self, line: bytes) -> bool:
+        """Whether a journal with this header is of the same records, or of the same settings."""
+        header, own = _header(line), _header(self._header)
+        return any(header.get(name) == own[name] for name in own)
 
-def journal_header(records: Iterable[SourceRecord], settings: FetchConfig) -> bytes:
-    """The first line of a journal: a hash of the records and settings that it belongs to."""
+
+def journal_hash(records: Iterable[SourceRecord], settings: FetchConfig) -> str:
+    """What a journal's header says of the records and settings that it belongs to."""
+    return _hash([VERSION, _deciding(settings), [[r.key, r.url] for r in records]])
+
+
+def _settings_hash(settings: FetchConfig) -> str:
+    return _hash([VERSION, _deciding(settings)])
+
+
+def _request_hash(url: str | None) -> str:
+    return _hash(url)[:16]
+
+
+def _deciding(settings: FetchConfig) -> dict[str, Any]:
+    """The settings that decide which bytes come."""
     fields = settings.model_dump(mode="json", exclude=_PACE)
     if settings.max_aspect == FetchConfig.model_fields["max_aspect"].default:
         del fields["max_aspect"]  # else journals of versions without it would be requested anew
-    basis = [VERSION, fields, [[r.key, r.url] for r in records]]
-    return json.dumps({"journal": hashlib.sha256(json.dumps(basis).encode()).hexdigest()}).encode() + b"\n"
+    return fields
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _header(line: bytes) -> dict[str, str]:
+    """What the first line of a journal says; nothing if it was not written to its end."""
+    try:
+        return dict(json.loads(line)) if line.endswith(b"\n") else {}
+    except (ValueError, TypeError):
+        return {}
 
 
 def journal_entries(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -208,18 +263,19 @@ def journal_entries(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
             yield fields, data
 
 
-def drop_entries(path: Path, dropped: Callable[[dict[str, Any]], bool], headers: Mapping[bytes, bytes]) -> int:
+def drop_entries(path: Path, dropped: Callable[[dict[str, Any]], bool], hashes: Mapping[str, str]) -> int:
     """Rewrite a journal without the entries that ``dropped`` names; returns how many went.
 
-    A header that is among ``headers`` is exchanged for its value, so that the journal goes on to belong to its records.
+    The hash in its header is exchanged where it is among ``hashes``, so that it goes on to belong to its records.
     """
     with path.open("rb") as file:
-        header = file.readline()
-    count = sum(dropped(fields) for fields, _ in journal_entries(path))
-    if not count and header not in headers:
+        line = file.readline()
+    header, count = _header(line), sum(dropped(fields) for fields, _ in journal_entries(path))
+    if not count and header.get("journal") not in hashes:
         return 0
     with atomic_file(path) as out:
-        out.write(headers.get(header, header))
+        is_exchanged = header.get("journal") in hashes
+        out.write(_line(header | {"journal": hashes[header["journal"]]}) if is_exchanged else line)
         for fields, data in journal_entries(path):
             if not dropped(fields):
                 out.write(_line(fields) + data)
@@ -232,6 +288,8 @@ class _JournalFile:
     def __init__(self, journal: Path, tar: Path | None) -> None:
         self.entries: dict[str, Entry] = {}
         self._journal = journal.open("r+b", buffering=0)
+        with journal.open("rb") as file:
+            self.header = _header(file.readline())
         self._tar = tar.open("rb") if tar and tar.exists() else None
         if self._tar:
             self._index_tar(self._tar)
@@ -296,10 +354,11 @@ class _JournalFile:
 def _entry(fields: dict[str, Any], offset: int, known: Entry | None) -> Entry:
     """The entry of a journal line whose bytes are at ``offset``; a note completes ``known``, the entry of its image."""
     if "reason" in fields:
-        return Rejection(reason=fields["reason"], detail=fields["detail"])
+        return Rejection(request=fields.get("request"), reason=fields["reason"], detail=fields["detail"])
     etag, modified = fields.get("etag"), fields.get("last_modified")
     validators = Validators(url=fields["url"], etag=etag, last_modified=modified) if etag or modified else None
-    note: dict[str, Any] = {"validators": validators, "sha256": fields.get("sha256"), "opt_out": fields.get("opt_out")}
+    note: dict[str, Any] = {"validators": validators}
+    note |= {name: fields.get(name) for name in ("request", "sha256", "opt_out")}
     if "size" in fields:
         return Stored(offset=offset, size=fields["size"], in_tar=False, **note)
     return replace(known, **note) if isinstance(known, Stored) else Noted(**note)
@@ -318,5 +377,5 @@ def _line(fields: dict[str, Any]) -> bytes:
     return json.dumps(fields).encode() + b"\n"
 
 
-def _rejection(key: str, reason: Reason, detail: str) -> dict[str, Any]:
-    return {"key": key, "reason": reason.value, "detail": detail}
+def _rejection(key: str, request: str | None, reason: Reason, detail: str) -> dict[str, Any]:
+    return {"key": key, "request": request, "reason": reason.value, "detail": detail}

@@ -88,7 +88,7 @@ class StoredJournal(Journal):
         other: bytes | None = None
         for name in self._names:
             header, end, entries = self._build.read_bytes(f"{self._folder}/{name}").partition(b"\n")
-            is_own = header + end == self._header
+            is_own = self._belongs(header + end)
             other = header if other is None and not is_own else other
             if not is_own and header != other:
                 continue

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.net.urls import is_http, url_identity
-from surd.schemas import Reason, SourceRecord, Status, SurdError, Tombstone
+from surd.schemas import Reason, Sample, SourceRecord, Status, SurdError, Tombstone
 
 FORGOTTEN = "forgotten.jsonl"
 
@@ -107,6 +107,12 @@ class Tombstones:
         if self._hosts:
             names = {host for link in (url, page_url) if link for host in _hosts_of(link)}
             yield from self._hosts & {self._hash("host", name) for name in names}
+
+    def keeps(self, sample: Sample) -> bool:
+        """Whether a finished sample is none that was removed: by its key, page, author or host, or by its bytes."""
+        if not self.stones or sample.sha256 in self.pictures:
+            return not self.stones
+        return next(self.matches(sample.key, None, sample.page_url, sample.author, sample.source), None) is None
 
     def applied(self, record: SourceRecord) -> SourceRecord:
         """The record, or what is left of one that was removed."""

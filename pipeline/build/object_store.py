@@ -7,6 +7,8 @@ import io
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 from fsspec.parquet import open_parquet_file
@@ -74,7 +76,25 @@ def _code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
+def _clock_off(error: Exception) -> float:
+    """Minutes between this machine's clock and that of the store's answer; 0 up to the 15 that S3 lets pass.
+
+    By the date of the answer, since the answer to a HEAD, which is what comes first, has no code.
+    """
+    headers = (getattr(error.__cause__, "response", None) or {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        minutes = abs(datetime.now(UTC) - parsedate_to_datetime(headers.get("date", ""))).total_seconds() / 60
+    except (ValueError, TypeError):
+        return 0.0
+    return minutes if minutes > 14 else 0.0
+
+
 def _refused(root: str, error: Exception) -> StoreRefused:
+    if off := _clock_off(error):
+        return StoreRefused(
+            f"out is {root!r} and the store refuses it: by its clock that of this machine is {off:.0f} minutes off; set"
+            " the clock, then run the same command again: what was built stays"
+        )
     return StoreRefused(
         f"out is {root!r} and the store refuses it ({_why(error)}); check the bucket, the credentials (for S3"
         " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and what they allow, then run the same command"

@@ -1,4 +1,4 @@
-"""The scratch folder of a reduce."""
+"""Where a reduce, or a question about a build, has its tables."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ FOLDER = ".scratch"
 
 
 @contextmanager
+def temporary(name: str) -> Iterator[Tables]:
+    """Tables in a folder of this machine, removed after the block."""
+    with tempfile.TemporaryDirectory(prefix=f"surd-{name}-") as folder, Tables(Path(folder)) as tables:
+        yield tables
+
+
+@contextmanager
 def scratch(build: Build, stage: str) -> Iterator[Tables]:
     """Tables in a folder inside the build, or of this machine where the build is elsewhere; removed after the block.
 
@@ -21,7 +28,7 @@ def scratch(build: Build, stage: str) -> Iterator[Tables]:
     """
     above = build.local_path(FOLDER)
     if above is None:
-        with tempfile.TemporaryDirectory(prefix=f"surd-{stage}-") as folder, Tables(Path(folder)) as tables:
+        with temporary(stage) as tables:
             yield tables
         return
     folder = f"{FOLDER}/{stage}"

@@ -38,13 +38,15 @@ CAPTIONS_FIELD = "captions_json"
 class StoredSample:
     """One sample: what its JSON says, its scores by the index, the original bytes of its image, and its captions.
 
-    ``captions`` are those that it has beside the simple prompt, the best first; mostly there are none.
+    ``captions`` are those that it has beside the simple prompt, the best first; mostly there are none. ``offset``:
+    where the image's bytes begin in the tar.
     """
 
     sample: Sample
     scores: dict[str, Any]
     image: bytes
     captions: Sequence[Caption] = ()
+    offset: int = 0
 
     @property
     def file_name(self) -> str:
@@ -151,7 +153,7 @@ def _stored_sample(
         raise SurdError(
             f"{build.path(file)}: {key}: its image is not the one that its json names; {remedy(build, file)}"
         )
-    return StoredSample(sample, scores.get(key, {}), image, captions)
+    return StoredSample(sample, scores.get(key, {}), image, captions, members["image"].offset)
 
 
 def read_scores(build: Build) -> pa.Table:
@@ -169,6 +171,18 @@ def read_scores(build: Build) -> pa.Table:
     except (OSError, ValueError) as error:  # ValueError: no parquet, or without that column
         why = one_line(error)
         raise SurdError(f"{build.path(_INDEX)}: it cannot be read ({why}); {remedy(build, _INDEX)}") from None
+
+
+def read_caption_names(build: Build) -> list[set[str]]:
+    """The names of each sample's several captions, as the index lists them; mostly there are none. Raises SurdError."""
+    schema = _index_schema(build)
+    with reading(build, _INDEX), build.open_table(_INDEX) as file:
+        table = pq.ParquetFile(file)
+        if _CAPTIONS not in schema.names:
+            return [set()] * int(table.metadata.num_rows)
+        # Without Arrow's own threads: a process that has used them sometimes aborts when it exits (pyarrow 26).
+        rows = table.read(columns=[_CAPTIONS], use_threads=False)[_CAPTIONS].to_pylist()
+        return [{str(caption["name"]) for caption in row or ()} for row in rows]
 
 
 def _scores_of(scores: pa.Table, shard: str) -> dict[str, dict[str, Any]]:

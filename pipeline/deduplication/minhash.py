@@ -1,7 +1,7 @@
 """Fuzzy duplicates of prompts by MinHash LSH.
 
 Memory: that of the largest group of prompts that are linked, one to the next, by a band of their sketches, and some
-bytes a prompt; the prompts themselves lie on disk.
+tens of bytes a prompt; the prompts themselves lie on disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from rensa import RMinHash, RMinHashLSH
 
-from surd.pipeline.deduplication.clusters import clusters
+from surd.pipeline.deduplication.clusters import Numbers, clusters
 from surd.pipeline.tables import Documents, Tables
 
 _PERMUTATIONS, _BANDS, _SEED = 128, 16, 1  # finds 99.99 % of the pairs that are 0.9 alike, 95 % of those 0.8 alike
@@ -64,8 +64,8 @@ def find_prompt_duplicates(prompts: Sequence[frozenset[str]], least: float) -> l
 class PromptTable:
     """Prompts of any number, and the duplicates among them: those that ``find_prompt_duplicates`` would find.
 
-    Prompts of which no band of the sketch is that of another one cannot be its candidates. So the bands are sorted on
-    disk, prompts that share one are linked, and each group of linked prompts is compared by itself.
+    Prompts of which no band of the sketch is that of another one cannot be its candidates. So the prompts that share
+    one are linked, and each group of linked prompts is compared by itself.
     """
 
     SCHEMA = pa.schema(
@@ -99,18 +99,7 @@ class PromptTable:
         tables = self._tables
         self._documents.flush()
         tables.make("equals", 'SELECT "row", min("row") OVER (PARTITION BY digest) AS "first" FROM prompts')
-        tables.make(
-            "bands",
-            'SELECT p."row", unnest(p.bands) AS band FROM prompts p JOIN equals e ON e."row" = p."row"'
-            ' WHERE e."first" = p."row"',
-        )
-        tables.make("shared", 'SELECT band, min("row") AS "first" FROM bands GROUP BY band HAVING count(*) > 1')
-        tables.make(
-            "links",
-            'SELECT DISTINCT s."first", b."row" FROM bands b JOIN shared s ON s.band = b.band'
-            ' WHERE b."row" <> s."first" ORDER BY ALL',
-        )
-        links = np.concatenate([np.zeros((0, 2), np.int64), *(_matrix(batch) for batch in tables.batches("links"))])
+        links = self._links()
         places = np.zeros((tables.count("prompts"), 2), np.int64)
         for batch in tables.batches("prompts", ["row", "offset", "size"]):
             places[batch["row"].to_numpy()] = _matrix(batch.select(["offset", "size"]))
@@ -119,6 +108,37 @@ class PromptTable:
             prompts = [frozenset(json.loads(self._documents.read(*places[row].tolist()))) for row in rows]
             for row, duplicate in zip(rows, find_prompt_duplicates(prompts, least), strict=True):
                 yield row, PromptDuplicate(rows[duplicate.row], duplicate.similarity)
+
+    def _links(self) -> Numbers:
+        """The first row and each further row with one of its bands [links, 2], each pair once.
+
+        A band after another: a table of all bands, sorted or grouped by DuckDB, takes all the memory that it may have.
+        """
+        count = self._tables.count("prompts")
+        is_first = np.zeros(count, bool)
+        for batch in self._tables.batches("equals"):
+            row, first = (batch[name].to_numpy() for name in ("row", "first"))
+            is_first[row] = row == first
+        rows = np.flatnonzero(is_first)
+        codes = np.zeros(0, np.int64)
+        bands = np.zeros(count, np.uint64)
+        for band in range(_BANDS):
+            for batch in self._tables.batches("prompts", ["row", "bands"]):
+                bands[batch["row"].to_numpy()] = batch["bands"].flatten().to_numpy().reshape(-1, _BANDS)[:, band]
+            first, row = _linked(rows, bands[rows])
+            codes = np.unique(np.concatenate([codes, first * count + row]))
+        return np.stack([codes // max(count, 1), codes % max(count, 1)], 1)
+
+
+def _linked(rows: Numbers, bands: Numbers) -> tuple[Numbers, Numbers]:
+    """The first row of a band and each further row that has it; ``rows`` ascend."""
+    order = np.argsort(bands, kind="stable")
+    bands = bands[order]
+    is_further = np.zeros(len(bands), bool)
+    is_further[1:] = bands[1:] == bands[:-1]
+    further, starts = np.flatnonzero(is_further), np.flatnonzero(~is_further)
+    first = starts[np.searchsorted(starts, further) - 1]
+    return rows[order[first]], rows[order[further]]
 
 
 def _bands(prompts: list[list[str]]) -> list[list[int]]:

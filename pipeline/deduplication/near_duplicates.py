@@ -147,8 +147,10 @@ def _index(minis: Miniatures) -> Any:
     index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatL2(width), width, lists, byte, faiss.METRIC_L2, False)
     index.nprobe = _PROBES
     chosen = np.linspace(0, rows - 1, min(rows, _TRAINED * lists)).astype(np.int64)
-    blocks = [_points(minis[chosen[start : start + _BLOCK]]) for start in range(0, len(chosen), _BLOCK)]
-    index.train(np.concatenate(blocks))
+    sample = np.empty((len(chosen), width), np.float32)
+    for start in range(0, len(chosen), _BLOCK):
+        sample[start : start + _BLOCK] = _points(minis[chosen[start : start + _BLOCK]])
+    index.train(sample)
     return index
 
 

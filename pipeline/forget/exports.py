@@ -9,26 +9,35 @@ from dataclasses import dataclass
 
 from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build, part_file
-from surd.pipeline.dataset.export import export
+from surd.pipeline.dataset.export import TRAINERS, export
+from surd.pipeline.dataset.export.options import IMAGES, TrainerOptions, read_record
 from surd.pipeline.forget.find import INDEX, parts_of
 from surd.schemas import SurdError
+from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
 
 _TABLE = re.compile(r"data/train-\d+-of-\d+\.parquet|\d{5}\.parquet")
 _LINES = "train/metadata.jsonl"
+_INDEX = re.compile(r"[\w-]+\.json")  # of webshart
 
 
 @dataclass(frozen=True)
 class Export:
-    """A folder that ``surd export`` wrote, and its layout."""
+    """A folder that ``surd export`` wrote, its layout, and what was chosen of it."""
 
     folder: str
     layout: str
+    options: TrainerOptions | None = None
 
 
 def check_export(build: Build, folder: str) -> Export:
     """The layout of an export. Raises SurdError unless the folder is one of this build: it will be replaced."""
     out = Build(folder)
-    layout, exported = _layout(out), set(_exported(out))
+    record = read_record(out)
+    layout: str | None
+    if record and record.layout in TRAINERS:
+        layout, options, exported = record.layout, record.options, set(_of_trainer(out, record.files))
+    else:
+        layout, options, exported = _layout(out), None, set(_exported(out))
     if layout is None or None in exported:  # others write the same layouts, without keys
         raise SurdError(f"--export is {folder!r} and holds no export of surd; give the folder of surd export --out")
     others = {key for key in exported if key} - set(_keys(build))
@@ -37,12 +46,12 @@ def check_export(build: Build, folder: str) -> Export:
             f"--export is {folder!r} and holds {len(others):,} sample(s) that {build.root!r} does not know, such as"
             f" {min(others)}; give an export of this build"
         )
-    return Export(folder, layout)
+    return Export(folder, layout, options)
 
 
 def export_again(build: Build, made: Export) -> None:
     """Replace an export by one of the build as it is now."""
-    export(build, made.layout, Build(made.folder), overwrite=True)
+    export(build, made.layout, Build(made.folder), overwrite=True, options=made.options)
 
 
 def _layout(out: Build) -> str | None:
@@ -62,6 +71,20 @@ def _exported(out: Build) -> Iterator[str | None]:
         return
     for file in filter(_TABLE.fullmatch, [*out.listdir(""), *(f"data/{name}" for name in out.listdir("data"))]):
         yield from out.read_table(file, columns=["key"])["key"].to_pylist()
+
+
+def _of_trainer(out: Build, files: list[str]) -> Iterator[str | None]:
+    """The names of the pictures that a trainer's export holds or points at, which are keys."""
+    for name in out.listdir(IMAGES):
+        stem, _, suffix = name.partition(".")
+        if suffix in IMAGE_SUFFIXES:
+            yield stem
+    for name in filter(_INDEX.fullmatch, files):
+        with reading(out, name):
+            document = json.loads(out.read_bytes(name))
+            yield from (
+                (key.partition(".")[0] for key in document.get("files", ())) if isinstance(document, dict) else ()
+            )
 
 
 def _keys(build: Build) -> Iterator[str]:

@@ -140,8 +140,8 @@ def _in_array(build: Build, file: str, opened: IO[bytes], tombstones: Tombstones
     """Miniatures lie in the order of their partition's rows."""
     match = _MINIATURES.fullmatch(file)
     if match and build.exists(part_file("collect", int(match[1]))):
-        array = read_npy(opened.read())
         keys = build.read_table(part_file("collect", int(match[1])), columns=["key"])["key"].to_pylist()
+        array = read_npy(opened.read()) if keys else ()
         for key, miniature in zip(keys, array, strict=False):
             if key in tombstones.keys and miniature.any():
                 yield f"miniature of {key}"

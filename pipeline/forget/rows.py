@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from surd.pipeline import untrusted_json
-from surd.pipeline.acquisition.journal import drop_entries, journal_header
+from surd.pipeline.acquisition.journal import drop_entries, journal_hash
 from surd.pipeline.acquisition.tombstones import Tombstones, stub
 from surd.pipeline.build.damage import DamagedFile, reading
 from surd.pipeline.build.folder import Build, part_file, part_journal, part_miniatures, part_tar
@@ -137,15 +137,15 @@ def _remove_from_journals(
     if path is None:  # segments of downloads in a store; a partition that is done needs none
         build.remove(part_journal(part))
         return
-    headers: Mapping[bytes, bytes] = {}
+    exchanged: Mapping[str, str] = {}
     if fetch and path.exists():
         records = build.read_rows("collect", part, SourceRecord)
         left = [tombstones.applied(record) for record in records]
-        headers = {journal_header(records, fetch): journal_header(left, fetch)}
+        exchanged = {journal_hash(records, fetch): journal_hash(left, fetch)}
     for journal in (path, Path(f"{path}.before")):
         if journal.exists():
             removed["journal entries"] += drop_entries(
-                journal, lambda entry: entry["key"] in keys or entry.get("sha256") in tombstones.pictures, headers
+                journal, lambda entry: entry["key"] in keys or entry.get("sha256") in tombstones.pictures, exchanged
             )
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from typing import Any
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.scratch import scratch
 from surd.pipeline.dataset.reader import CAPTIONS_FIELD
-from surd.pipeline.selection.choose import SELECTION, Selection, obeying
+from surd.pipeline.selection.choose import SELECTION, selection_file, write_kept
+from surd.pipeline.selection.verdicts import obeying
 from surd.pipeline.sources.curated import exported_sample
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import Calibration, Corrected, Decoded, Marker, Pair, Row, Selected, SelectionRule, SourceRecord
@@ -30,7 +33,6 @@ def write_imported_rows(build: Build) -> None:
     """Write the rows and markers of clean to select, and ``selection.parquet``; the same input gives the same bytes."""
     parts = build.part_count()
     outputs: dict[str, list[dict[str, str]]] = {stage.name: [] for stage in CURATION}
-    selected: list[list[Selected]] = []
     for part in range(parts):
         records = build.read_rows("collect", part, SourceRecord)
         pairs = build.read_rows("fetch", part, Pair)
@@ -44,8 +46,6 @@ def write_imported_rows(build: Build) -> None:
             with build.recording() as written:
                 build.write_rows(stage.name, part, stage.row, rows)
             outputs[stage.name].append(written)
-            if stage.row is Selected:
-                selected.append(rows)  # type: ignore[arg-type]
     for stage in CURATION:
         of_stage = outputs[stage.name]
         if stage.scope == "build":
@@ -54,7 +54,10 @@ def write_imported_rows(build: Build) -> None:
             _mark(build, stage, number, parts, files)
     rule = SelectionRule(settings={}, thresholds=[], notes=["imported as it was: nothing was selected here"])
     nothing = Calibration(clip="none: imported", images=0, prompts=0)
-    build.write_table(SELECTION, Selection(selected, rule, nothing).table())
+    with scratch(build, "select") as tables:
+        write_kept(tables, "kept", (build.read_rows("select", part, Selected) for part in range(parts)))
+        with selection_file(tables, rule, nothing).open("rb") as selected, build.writing(SELECTION) as file:
+            shutil.copyfileobj(selected, file)
 
 
 def _mark(build: Build, stage: Stage, number: int, parts: int, files: dict[str, str]) -> None:

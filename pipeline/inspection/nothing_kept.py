@@ -13,7 +13,7 @@ from surd.schemas.errors import NothingKept
 _SHOWN = 3
 _NEEDS_PROMPTS = (
     "give pictures whose files hold generation metadata, or a list with a column of prompts"
-    " (--param urls.prompt_column=NAME)"
+    " (--param urls.prompt_column=NAME), or let the captioner write them: --param prompts.caption_missing=true"
 )
 _SERVERS = "look at the servers' answers in the details, and run the same command again later"
 _FILES = "look at the files: the source may name other files than its pictures"

@@ -35,7 +35,7 @@ def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
         "safety.image_model": ("safety",) if safety.enabled else (),
         "safety.text_model": ("safety",) if safety.enabled and safety.text_model else (),
         "clip": ("score", "correct"),
-        "captioner": ("caption",),
+        "captioner": ("clean", "caption") if config.prompts.caption_missing else ("caption",),
         "llm": tuple(stage for stage, wanted in llm if wanted),
         "embed_llm": ("embed",) if embed.layers else (),
         "diffusion": ("embed",) if embed.columns else (),

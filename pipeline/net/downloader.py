@@ -17,7 +17,7 @@ import httpx
 from multidict import MultiMapping
 
 from surd.pipeline.net.address_guard import AddressGuard, ForbiddenAddress
-from surd.pipeline.net.rate_limit import HostLimiter, Slots, host_limiter, per_process
+from surd.pipeline.net.rate_limit import Limiter, Slots, host_limiter, per_process
 from surd.pipeline.net.request_url import Origin, RequestUrl
 from surd.pipeline.net.retry import (
     MAX_REDIRECTS,
@@ -93,7 +93,7 @@ class _Options:
 class _Host(NamedTuple):
     """An origin's limiter, and whether it is the one that the user gave as the source."""
 
-    limiter: HostLimiter
+    limiter: Limiter
     is_trusted: bool
 
 
@@ -176,11 +176,12 @@ class Downloader:
     def _host(self, origin: Origin) -> _Host:
         is_trusted = self._guard.is_trusted(origin.host, origin.port)
         rate = self._settings.per_host_rate or (None if is_trusted else DEFAULT_RATE)
-        limiter = host_limiter(f"{origin.host}:{origin.port}", self._settings.per_host_concurrency, rate)
+        limits = (self._settings.per_host_concurrency, rate, self._settings.timeout)
+        limiter = host_limiter(f"{origin.host}:{origin.port}", *limits)
         return _Host(limiter, is_trusted)
 
     async def _request(
-        self, transport: Transport, url: RequestUrl, options: _Options, limiter: HostLimiter, reserved: str | None
+        self, transport: Transport, url: RequestUrl, options: _Options, limiter: Limiter, reserved: str | None
     ) -> Download | str:
         cached = options.cached if options.cached and options.cached.validators.url == url.text else None
         headers = self._headers | cached.validators.conditions() if cached else self._headers
@@ -233,7 +234,7 @@ class Downloader:
         return self._transports[proxy]
 
 
-def _redirect_location(response: Response, url: RequestUrl, limiter: HostLimiter) -> str:
+def _redirect_location(response: Response, url: RequestUrl, limiter: Limiter) -> str:
     """The Location of a redirect. Raises httpx.HTTPStatusError if the response is none; honours a Retry-After."""
     by_httpx = httpx.Response(
         response.status,

@@ -2,7 +2,7 @@
 
 A host's limits hold for the whole process, over every partition and event loop that runs in it. After
 ``share_between`` they hold over several processes: each may have its part of the requests at once, and one clock keeps
-the starts of all apart.
+the starts of all apart. After ``share_through`` they are what somebody else makes them: on a cluster, ``host_tokens``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, MutableSequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, MutableSequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from surd.pipeline.rejection import Rejected
 from surd.schemas import Reason
@@ -23,6 +23,8 @@ from surd.schemas import Reason
 #: The next start allowed for each host, in seconds of the monotonic clock, which all processes of a machine share.
 Starts = MutableSequence[float]
 SHARED_HOSTS = 2**18  # two hosts that hash to one index share a clock: slower than necessary, never too fast
+#: Of a host (name and port), requests at once, requests a second, and seconds until one must be over.
+MakeLimiter = Callable[[str, int, float | None, float], "Limiter"]
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
@@ -68,6 +70,19 @@ class Slots:
             self._buffered -= 1
             if self._buffered < self._size:
                 self._has_room.set()
+
+
+class Limiter(Protocol):
+    """Limits of one host, wherever they are kept."""
+
+    def request(self, max_wait: float, slots: Slots) -> AbstractAsyncContextManager[None]:
+        """One request, once it may start. Raises Rejected if that is more than ``max_wait`` seconds away."""
+
+    def pause(self, seconds: float) -> None:
+        """Start nothing for so many seconds: a Retry-After."""
+
+    def slow_down(self, interval: float) -> None:
+        """Keep at least so many seconds between starts: a Crawl-delay."""
 
 
 class HostLimiter:
@@ -214,6 +229,7 @@ class _Share:
     processes: int = 1
     starts: Starts | None = None
     lock: AbstractContextManager[Any] = field(default_factory=threading.Lock)
+    make: MakeLimiter | None = None
 
     def clock(self, host: str) -> _Clock | None:
         if self.starts is None:
@@ -232,13 +248,21 @@ def share_between(processes: int, starts: Starts, lock: AbstractContextManager[A
     _SHARE = _Share(processes=processes, starts=starts, lock=lock)
 
 
+def share_through(make: MakeLimiter) -> None:
+    """From now on ``make`` gives a host's limiter, for each event loop one of its own: it shares the limits itself."""
+    global _SHARE
+    _SHARE = _Share(make=make)
+
+
 def per_process(limit: int) -> int:
     """This process's share of a limit on all processes together; at least 1."""
     return max(1, limit // _SHARE.processes)
 
 
-def host_limiter(host: str, concurrency: int, rate: float | None) -> HostLimiter:
-    """The limiter of a host (name and port) in this process."""
+def host_limiter(host: str, concurrency: int, rate: float | None, timeout: float) -> Limiter:
+    """The limiter of a host (name and port), each of whose requests is over after ``timeout`` seconds."""
+    if _SHARE.make:
+        return _SHARE.make(host, concurrency, rate, timeout)
     with _LIMITERS_LOCK:
         if (limiter := _LIMITERS.get((host, concurrency, rate))) is None:
             limiter = HostLimiter(per_process(concurrency), rate, _SHARE.clock(host))

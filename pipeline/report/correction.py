@@ -6,12 +6,13 @@ import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from surd.pipeline.report.page import Histogram, ticks
+from surd.pipeline.report.tallies import Series
 from surd.schemas import Calibration, Corrected, ShuffledScores
 
 _REPAIR = re.compile(
@@ -97,33 +98,38 @@ class Scale:
     under: int
 
 
-def scales(calibration: Calibration | None, true: dict[str, list[float]]) -> list[Scale]:
-    """Per kind of prompt that was measured: the share of true and of shuffled pairs in each bin of cosine."""
+def scales(calibration: Calibration | None, true: Mapping[str, Series]) -> list[Scale]:
+    """Per kind of prompt that was measured: the share of true and of shuffled pairs in each bin of cosine.
+
+    ``true``: the finite scores of the true pairs.
+    """
     if calibration is None:
         return []
     found = []
     for kind in ("complex", "simple"):
         shuffled: ShuffledScores | None = getattr(calibration, kind)
-        scores = [score for score in true.get(kind, []) if math.isfinite(score)]
-        if shuffled and scores:
+        scores = true[kind]
+        if shuffled and len(scores):
             line = shuffled.threshold
-            under = sum(score < line for score in scores) if line is not None else 0
+            under = sum(int((some < line).sum()) for some in scores.batches()) if line is not None else 0
             found.append(Scale(kind, _share_bins(shuffled, scores), shuffled, len(scores), under))
     return found
 
 
-def _share_bins(shuffled: ShuffledScores, scores: list[float]) -> Histogram:
+def _share_bins(shuffled: ShuffledScores, scores: Series) -> Histogram:
     """Percent per bin; the bins are whole numbers of the calibration's own, so that none of its counts is split."""
     step = shuffled.step
     first = round(shuffled.start / step)  # number of a bin, counted from the one that begins at 0
-    numbers = np.floor((np.array(scores) - shuffled.start) / step).astype(int) + first
-    lowest, highest = min(first, int(numbers.min())), max(first + len(shuffled.counts), int(numbers.max()) + 1)
+    numbers = Counter[int]()
+    for some in scores.batches():
+        numbers.update((np.floor((some - shuffled.start) / step).astype(int) + first).tolist())
+    lowest, highest = min(first, *numbers), max(first + len(shuffled.counts), max(numbers) + 1)
     width = max(1, math.ceil((highest - lowest) / _BINS))
     bins = math.ceil((highest - lowest) / width)
     edges = [shuffled.start + (lowest - first + at * width) * step for at in range(bins + 1)]
     both = {
         "shuffled": _binned(zip(range(first, first + len(shuffled.counts)), shuffled.counts, strict=True)),
-        "true": Counter(numbers.tolist()),
+        "true": numbers,
     }
     shares = {}
     for name, counts in both.items():
@@ -132,7 +138,7 @@ def _share_bins(shuffled: ShuffledScores, scores: list[float]) -> Histogram:
         for number, count in counts.items():
             per_bin[(number - lowest) // width] += count
         shares[name] = [round(100 * per_bin[at] / total, 2) for at in range(bins)]
-    return ticks(edges, shares, {"true": float(np.median(scores)), "shuffled": shuffled.quantiles["0.5"]})
+    return ticks(edges, shares, {"true": scores.median(), "shuffled": shuffled.quantiles["0.5"]})
 
 
 def _binned(pairs: Iterable[tuple[int, int]]) -> Counter[int]:

@@ -8,6 +8,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import zip_longest
+from operator import itemgetter
+from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 from surd.pipeline.build.folder import Build
@@ -19,20 +21,44 @@ from surd.schemas.shard_format.complete import complete_jpeg
 from surd.schemas.shard_format.exif import orientation
 from surd.schemas.shard_format.pixels import UNDECODABLE, open_image, upright_rgb
 
+T = TypeVar("T")
+Entry = dict[str, object]
 LONG, SHORT = 2000, 200  # characters of a prompt and of any other text on the page
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Least(Generic[T]):
+    """Of values that are added with a key each, the ``limit`` with the least keys."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._entries: list[tuple[str, T]] = []
+
+    def add(self, key: str, value: T) -> None:
+        """Add a value, which is dropped again where too many have lesser keys."""
+        self._entries.append((key, value))
+        if len(self._entries) > 2 * self._limit:
+            self._drop()
+
+    def values(self) -> list[T]:
+        """Those that are left, by their keys."""
+        self._drop()
+        return [value for _, value in self._entries]
+
+    def _drop(self) -> None:
+        self._entries = sorted(self._entries, key=itemgetter(0))[: self._limit]
 
 
 def choose(verdicts: Iterable[Selected], limit: int) -> set[str]:
     """Keys of at most ``limit`` rows: all if they fit, else every reason of rejection in turn for a third of the room
     (more where the kept ones leave some), then kept ones. Keys are hashes, so the least of them are a fair draw.
     Of records that were removed there is nothing to show."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for row in sorted(verdicts, key=lambda row: row.key):
-        groups[row.reason or ""].append(row.key)
+    groups: dict[str, Least[str]] = defaultdict(lambda: Least(limit))
+    for row in verdicts:
+        groups[row.reason or ""].add(row.key, row.key)
     groups.pop(Reason.FORGOTTEN, None)
-    kept = groups.pop("", [])
-    in_turn = [key for turn in zip_longest(*(groups[name] for name in sorted(groups))) for key in turn if key]
+    kept = groups.pop("", Least(limit)).values()
+    in_turn = [key for turn in zip_longest(*(groups[name].values() for name in sorted(groups))) for key in turn if key]
     rejects = in_turn[: min(limit, max(limit // 3, len(groups), limit - len(kept)))]
     return {*rejects, *kept[: limit - len(rejects)]}
 
@@ -47,6 +73,12 @@ def thumbnails(build: Build, part: int, records: list[Record], pixels: int) -> d
 
 
 def thumbnail(data: bytes, pixels: int) -> str | None:
+    small = thumbnail_bytes(data, pixels)
+    return None if small is None else "data:image/webp;base64," + base64.b64encode(small).decode()
+
+
+def thumbnail_bytes(data: bytes, pixels: int, method: int = 4) -> bytes | None:
+    """A picture as WebP, its longer side at most so many pixels; ``method`` 0 (fast) to 6. None: it does not decode."""
     try:
         with open_image(complete_jpeg(data)) as image:
             image.draft(None, (2 * pixels, 2 * pixels))  # of a JPEG, no more pixels than the thumbnail needs
@@ -55,15 +87,15 @@ def thumbnail(data: bytes, pixels: int) -> str | None:
         return None
     small.thumbnail((pixels, pixels))
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=70, method=4)
-    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+    small.save(out, "WEBP", quality=70, method=method)
+    return out.getvalue()
 
 
-def repaired(record: Record, thumbnail: str | None) -> dict[str, object]:
+def repaired(record: Record, thumbnail: str | None) -> Entry:
     return repaired_entry(record.corrected, record.source.key, cut(record.cleaned.complex, LONG), thumbnail, LONG)
 
 
-def entry_of(record: Record, thumbnail: str | None) -> dict[str, object]:
+def entry_of(record: Record, thumbnail: str | None) -> Entry:
     """What the grid and the detail dialog show of one record; every text is cut, every link is http(s)."""
     source, pair, cleaned, prompts, verdict = (
         record.source, record.pair, record.cleaned, record.corrected, record.verdict
@@ -83,7 +115,7 @@ def entry_of(record: Record, thumbnail: str | None) -> dict[str, object]:
         "author": source.author, "licence": source.licence, "terms": source.terms, "created_at": source.created_at,
         "tool": pair.tool,
     }  # fmt: skip
-    entry: dict[str, object] = {
+    entry: Entry = {
         "key": source.key,
         "reason": verdict.reason,
         "meaning": verdict.reason.meaning if verdict.reason else None,
@@ -112,8 +144,8 @@ def entry_of(record: Record, thumbnail: str | None) -> dict[str, object]:
         "repairs": [cut(repair, SHORT) for repair in repairs],
         "twin": next((key for key in (record.deduped.cluster, verdict.cluster) if key and key != source.key), None),
         "distance": record.deduped.distance,
-        "page": _link(source.page_url),
-        "image": _link(redact_secrets(source.url or "")),
+        "page": web_link(source.page_url),
+        "image": web_link(redact_secrets(source.url or "")),
         "width": pair.width,
         "height": pair.height,
         "ext": pair.ext,
@@ -128,7 +160,7 @@ def _bare(text: str) -> str:
     return text.casefold().rstrip(".!?")
 
 
-def _link(url: str | None) -> str | None:
+def web_link(url: str | None) -> str | None:
     """The address, if it is a web page's and not something a browser would run or read from disk."""
     try:
         parts = urlsplit(url or "")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+
+from surd.pipeline.report.tallies import Series, ranked
 
 
 @dataclass(frozen=True)
@@ -25,22 +28,27 @@ class Histogram:
     capped: bool
 
 
-def histogram(series: dict[str, list[float]], least: float, cap: bool = False) -> Histogram | None:
-    """Bins at least ``least`` wide with round edges, shared by all series. With ``cap`` the last bin also holds the
-    longest 2 %, lest one freak flatten the rest. None when there is nothing to count."""
-    values = np.array([value for numbers in series.values() for value in numbers])
-    if not values.size:
+def histogram(series: Mapping[str, Series], every: Series, least: float, cap: bool = False) -> Histogram | None:
+    """Bins at least ``least`` wide with round edges, shared by all series; ``every``: these together. With ``cap`` the
+    last bin also holds the longest 2 %, lest one freak flatten the rest. None when there is nothing to count."""
+    if not len(every):
         return None
-    low, high = float(values.min()), float(np.quantile(values, 0.98) if cap else values.max())
+    low, most = every.at([0, len(every) - 1])
+    high = every.quantile(0.98) if cap else most
     wanted = min(32, max(8, int(2 * math.sqrt(max(map(len, series.values()))))))
     step = max(least, _round_up((high - low) / wanted))
     start = math.floor(low / step + 1e-9)
     edges = [round(step * (start + i), 9) for i in range(math.floor(high / step + 1e-9) - start + 2)]
-    inside = {name: np.clip(np.array(numbers), edges[0], edges[-1]) for name, numbers in series.items()}
-    counts = {name: np.histogram(numbers, edges)[0] for name, numbers in inside.items()}
-    medians = {name: float(np.median(numbers)) for name, numbers in series.items() if numbers}
-    binned = {name: count.tolist() for name, count in counts.items()}
-    return ticks(edges, binned, medians, capped=cap and bool((values >= edges[-1]).any()))
+    counts = {name: _counts(numbers, edges) for name, numbers in series.items()}
+    medians = {name: numbers.median() for name, numbers in series.items() if len(numbers)}
+    return ticks(edges, counts, medians, capped=cap and most >= edges[-1])
+
+
+def _counts(series: Series, edges: list[float]) -> list[int]:
+    counts = np.zeros(len(edges) - 1, np.int64)
+    for numbers in series.batches():
+        counts += np.histogram(np.clip(numbers, edges[0], edges[-1]), edges)[0]
+    return [int(count) for count in counts]
 
 
 def ticks(
@@ -79,7 +87,7 @@ def page(**content: Any) -> str:
         undefined=jinja2.StrictUndefined,
     )
     env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": True, "separators": (",", ":")}
-    env.filters |= {"csp_hash": _csp_hash, "bytes": _bytes, "percent": _percent}
+    env.filters |= {"csp_hash": _csp_hash, "bytes": _bytes, "percent": _percent, "ranked": ranked}
     return env.get_template("report.html.jinja").render(content)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -67,7 +67,7 @@ def read_records(build: Build, part: int) -> Iterator[Record]:
         yield replace(record, corrected=record.verdict.applied(record.corrected))
 
 
-def read_qualities(build: Build, part: int, kept: set[str]) -> dict[str, list[float]]:
+def read_qualities(build: Build, part: int, kept: Set[str]) -> dict[str, list[float]]:
     """What score measured of the quality of the pictures of these keys, by column; empty where it was not asked to."""
     if not build.exists(part_file("score", part)):
         return {}

@@ -28,9 +28,9 @@ def basis_of(stage: Stage, config: BuildConfig, models: Models) -> dict[str, Any
         "settings": declared_values(config, stage.config_fields),
         "models": {role: models.revision(role) for role in stage.roles(config)},
     }
-    if stage.also and _field(config, stage.also.field):
-        data = [_file_hash(_PIPELINE / file) for file in stage.also.data_files]
-        basis["also"] = {"settings": declared_values(config, stage.also.config_fields), "data": data}
+    if extra := stage.extra(config):
+        data = [_file_hash(_data_file(entry, config)) for entry in extra.data_files]
+        basis["also"] = {"settings": declared_values(config, extra.config_fields), "data": data}
     if "facts" in stage.config_fields:
         basis["similarity"] = installed(
             config.facts.similarity
@@ -51,7 +51,8 @@ def digest(basis: Mapping[str, Any], inputs: Mapping[str, Mapping[str, str]]) ->
 
 def inputs(stage: Stage, config: BuildConfig) -> tuple[str, ...]:
     """The stages that a stage reads under this config."""
-    return (*stage.reads, *stage.also.reads) if stage.also and _field(config, stage.also.field) else stage.reads
+    extra = stage.extra(config)
+    return (*stage.reads, *extra.reads) if extra else stage.reads
 
 
 def declared_values(config: BuildConfig, fields: Iterable[str]) -> Mapping[str, Any]:
@@ -77,12 +78,14 @@ def _plain(value: Any) -> Any:
 
 
 def _data_files(stage: Stage, config: BuildConfig) -> list[Path]:
-    files = []
-    for entry in stage.data_files:
-        configurable, _, shipped = entry.rpartition(":")
-        own = _field(config, configurable) if configurable else None
-        files.append(absolute(own) if own else _PIPELINE / shipped)
+    files = [_data_file(entry, config) for entry in stage.data_files]
     return [*files, *safety_files(config.safety)] if stage.safety_models else files
+
+
+def _data_file(entry: str, config: BuildConfig) -> Path:
+    configurable, _, shipped = entry.rpartition(":")
+    own = _field(config, configurable) if configurable else None
+    return absolute(own) if own else _PIPELINE / shipped
 
 
 def _field(config: BuildConfig, path: str) -> Any:

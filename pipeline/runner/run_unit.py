@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from surd.pipeline.build.damage import explaining_faults
-from surd.pipeline.build.folder import Build, part_file, part_number
+from surd.pipeline.build.folder import Build, part_number
 from surd.pipeline.models import ROLES, Models
 from surd.pipeline.models.check import roles_needed
 from surd.pipeline.net.urls import redact_secrets
@@ -63,17 +63,12 @@ def _run_unit(stage: Stage, unit: int, build: Build, config: BuildConfig, task: 
     if marker and fits(marker, task.fingerprint):
         seconds = time.perf_counter() - started
         return Outcome(stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=seconds, marker=marker)
-    if task.marked or marker:
+    if (task.marked or marker) and stage.scope != "source":
         build.remove_marker(stage.name, unit)
     kept = _roles_from(task.since or stage.name, config)
     models.unload(set(ROLES) - kept, kept)
     with build.recording() as outputs:
-        try:
-            tally = _write_parts(stage, unit, build, config, models)
-        except SurdError:
-            if marker and stage.scope == "source" and part_file(stage.name, 0) not in outputs:
-                build.write_marker(marker)  # what an earlier source gave is all there
-            raise
+        tally = _write_parts(stage, unit, build, config, models)
     marker = Marker(
         stage=stage.name,
         part=unit,
@@ -130,6 +125,8 @@ def _write_parts(stage: Stage, unit: int, build: Build, config: BuildConfig, mod
     else:
         parts = enumerate(function(build, config, models))
     for part, rows in parts:
+        if stage.scope == "source" and not part:  # what an earlier run gave was all there until now
+            build.remove_marker(stage.name, unit)
         if stage.row:
             build.write_rows(stage.name, part, stage.row, list(rows or ()))
         tally.add(stage.name, rows or ())

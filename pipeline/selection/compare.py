@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +15,16 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from surd.pipeline.build.damage import blaming_damage, unfinished
-from surd.pipeline.build.folder import Build, parquet_bytes, part_file
+from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.build.open import open_build, recorded_config
+from surd.pipeline.build.scratch import temporary
 from surd.pipeline.selection.choose import SELECTION, Selection, choose
+from surd.pipeline.tables import Tables
 from surd.schemas import Reason, SelectionRule, SurdError, load_config
 
 NOT_THERE, UNKNOWN = "not_in_build", "unknown"  # why a key is absent, where no stage gave a Reason
 _SCORES = ("clip_simple", "clip_complex")
+_KEYS = pa.schema([("key", pa.string()), *((score, pa.float64()) for score in _SCORES)])
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Side:
-    """One of two selections: the scores of its kept keys, its rule, and its build where that is at hand."""
+    """One of two selections: how many keys it keeps, its rule, and its build where that is at hand."""
 
     path: str
     rule: SelectionRule
-    kept: dict[str, Scores]
+    kept: int
     build: Build | None
 
 
@@ -84,8 +89,9 @@ class _Absence:
     scores: Scores = Scores()
 
 
-def reselect(root: str, params: dict[str, Any]) -> Selection:
-    """What the build at ``root`` would keep with other ``select.*`` fields; writes nothing. Raises SurdError."""
+@contextmanager
+def reselect(root: str, params: dict[str, Any]) -> Iterator[Selection]:
+    """What the build at ``root`` would keep with other ``select.*`` fields; writes nothing in it. Raises SurdError."""
     for name in params:
         if name != "select" and not name.startswith("select."):
             raise SurdError(
@@ -100,17 +106,16 @@ def reselect(root: str, params: dict[str, Any]) -> Selection:
     for part in range(parts):
         if ledger.marker(part) is None:
             raise unfinished(build, "correct", part)
-    with blaming_damage(build):
-        return choose(build, settings, record.models.get("clip", "unknown"))
+    with blaming_damage(build), temporary("select") as tables:
+        yield choose(build, settings, record.models.get("clip", "unknown"), tables)
 
 
 def summarize_selection(selection: Selection, root: str, written: str | None) -> SelectionSummary:
     """Counts of a selection of the build at ``root``; ``written`` is the file it was written to, if any."""
-    rows = [row for of_part in selection.rows for row in of_part]
-    reasons = Counter(row.reason for row in rows)
+    reasons = Counter(row.reason for of_part in selection.rows() for row in of_part)
     return SelectionSummary(
         build=root,
-        collected=len(rows),
+        collected=reasons.total(),
         kept=reasons[None],
         rejected={reason.value: reasons[reason] for reason in Reason if reasons[reason]},
         rule=selection.rule,
@@ -135,66 +140,85 @@ def write_selection(selection: Selection, out: str, overwrite: bool = False) -> 
     folder, name = _split(out)
     build = Build(folder)
     try:
-        content = parquet_bytes(selection.table())
-        if build.exists(name) and not overwrite and build.read_bytes(name) != content:
+        content = selection.file()
+        if build.exists(name) and not overwrite and build.read_bytes(name) != content.read_bytes():
             raise SurdError(
                 f"--out is {out!r}: that file exists and holds something else; use another name, or replace it with"
                 " --overwrite"
             )
-        build.write_bytes(name, content)
+        with content.open("rb") as chosen, build.writing(name) as file:
+            shutil.copyfileobj(chosen, file)
     except OSError as error:
         why = error.strerror or error.__class__.__name__
         raise SurdError(f"--out is {out!r}: it cannot be written ({why}); use another file") from None
 
 
-def load_side(path: str) -> Side:
-    """Read a selection, named by its file or by its build. Raises SurdError when there is none."""
-    folder, name = _split(path) if path.endswith(".parquet") else (path, SELECTION)
+def load_side(path: str, tables: Tables, name: str) -> Side:
+    """Read a selection, named by its file or by its build, into a table of its keys and scores.
+
+    Raises SurdError when there is none.
+    """
+    folder, file_name = _split(path) if path.endswith(".parquet") else (path, SELECTION)
     build = Build(folder)
-    if not build.exists(name):
+    if not build.exists(file_name):
         remedy = "give a build, or the .parquet file of a selection"
-        raise SurdError(f"--diff is {path!r}: there is no {build.path(name)}; {remedy}")
+        raise SurdError(f"--diff is {path!r}: there is no {build.path(file_name)}; {remedy}")
     try:
-        with build.open(name) as file:
-            table = pq.read_table(file, use_threads=False)
-        rule = SelectionRule.model_validate_json((table.schema.metadata or {})[b"surd.rule"])
-        columns = {column: table[column].to_pylist() for column in ("key", *_SCORES)}
+        with build.open(file_name) as file, tables.writing(f"{name}_rows", _KEYS) as writer:
+            opened = pq.ParquetFile(file)
+            rule = SelectionRule.model_validate_json((opened.schema_arrow.metadata or {})[b"surd.rule"])
+            for batch in opened.iter_batches(4096, columns=_KEYS.names, use_threads=False):
+                for row in batch.select(_KEYS.names).to_pylist():
+                    writer.add(row)
     except (pa.ArrowException, ValidationError, KeyError, OSError) as error:
         why = f"{error.__class__.__name__} on reading it"
         raise SurdError(
             f"--diff is {path!r}: it is not a selection ({why}); give a file that surd build or surd select wrote"
         ) from None
-    scores = (Scores(*both) for both in zip(*(columns[name] for name in _SCORES), strict=True))
-    kept = dict(zip(columns["key"], scores, strict=True))
-    is_build = name == SELECTION and build.exists("build.json")
-    return Side(path, rule, kept, build if is_build else None)
+    scores = ", ".join(f"any_value({score}) AS {score}" for score in _SCORES)
+    tables.make(name, f"SELECT key, {scores} FROM {name}_rows WHERE key IS NOT NULL GROUP BY key")
+    is_build = file_name == SELECTION and build.exists("build.json")
+    return Side(path, rule, tables.count(name), build if is_build else None)
 
 
 def diff(path_a: str, path_b: str) -> SelectionDiff:
     """What B keeps and A does not (``came``), and what A keeps and B does not (``went``), with the reason of each row.
 
     The reason comes from the side that lacks the key: the verdict of its build if that is at hand, else its rule,
-    which the file carries. Raises SurdError when either is not a selection.
+    which the file carries. Raises SurdError when either is not a selection. Memory is that of the rows that differ.
     """
-    a, b = load_side(path_a), load_side(path_b)
-    prompts = _prompts((a, b), a.kept.keys() ^ b.kept.keys())
-    return SelectionDiff(
-        both=len(a.kept.keys() & b.kept.keys()),
-        came=_changes(b, a, prompts, has_is_a=False),
-        went=_changes(a, b, prompts, has_is_a=True),
-        a=a,
-        b=b,
-    )
+    with temporary("diff") as tables:
+        a, b = load_side(path_a, tables, "a"), load_side(path_b, tables, "b")
+        only_b, only_a = _only(tables, "b", "a"), _only(tables, "a", "b")
+        prompts = _prompts((a, b), only_a.keys() | only_b.keys())
+        return SelectionDiff(
+            both=a.kept - len(only_a),
+            came=_changes(only_b, _absences(a, b, only_b, tables, "a"), prompts, has_is_a=False),
+            went=_changes(only_a, _absences(b, a, only_a, tables, "b"), prompts, has_is_a=True),
+            a=a,
+            b=b,
+        )
 
 
-def _changes(has: Side, lacks: Side, prompts: dict[str, str], *, has_is_a: bool) -> list[Change]:
-    """The keys that ``has`` keeps and ``lacks`` does not, by reason and key."""
-    keys = has.kept.keys() - lacks.kept.keys()
-    absences = _verdicts(lacks, keys) or _reapplied(lacks, has, keys)
+def _only(tables: Tables, name: str, other: str) -> dict[str, Scores]:
+    """The keys of one table that are not in the other, with their scores."""
+    tables.make(f"only_{name}", f"SELECT * FROM {name} ANTI JOIN {other} USING (key)")
+    return {row["key"]: Scores(*(row[score] for score in _SCORES)) for row in tables.rows(f"only_{name}")}
+
+
+def _absences(lacks: Side, has: Side, only: dict[str, Scores], tables: Tables, name: str) -> dict[str, _Absence]:
+    """Why ``lacks``, whose keys are the table ``name``, does not keep these keys, which ``has`` keeps."""
+    known = _verdicts(lacks, only) or _reapplied(lacks, has, only, tables, name)
+    return {key: known.get(key) or _by_rule(lacks, scores) for key, scores in only.items()}
+
+
+def _changes(
+    only: dict[str, Scores], absences: dict[str, _Absence], prompts: dict[str, str], *, has_is_a: bool
+) -> list[Change]:
+    """The keys that one side keeps and the other does not, by reason and key."""
     changes = []
-    for key in keys:
-        absence = absences.get(key) or _by_rule(lacks, has.kept[key])
-        scores = (has.kept[key], absence.scores)
+    for key, absence in absences.items():
+        scores = (only[key], absence.scores)
         a, b = scores if has_is_a else scores[::-1]
         changes.append(Change(key, prompts.get(key), absence.reason, absence.detail, a, b))
     return sorted(changes, key=lambda change: (change.reason, change.key))
@@ -220,22 +244,24 @@ def _verdicts(side: Side, keys: Iterable[str]) -> dict[str, _Absence]:
     }
 
 
-def _reapplied(lacks: Side, has: Side, keys: Iterable[str]) -> dict[str, _Absence]:
+def _reapplied(lacks: Side, has: Side, only: dict[str, Scores], tables: Tables, name: str) -> dict[str, _Absence]:
     """The same for a side that is only a file: its rule, applied again to the other's build.
 
     Empty unless that keeps exactly the file's keys, and unless the file's own thresholds leave a key unexplained.
     """
-    reasons = {_by_rule(lacks, has.kept[key]).reason for key in keys}
+    reasons = {_by_rule(lacks, scores).reason for scores in only.values()}
     if lacks.build or not has.build or UNKNOWN not in reasons:
         return {}
     settings = load_config({"select": lacks.rule.settings}).select
-    rows = [row for of_part in choose(has.build, settings, "").rows for row in of_part]
-    if {row.key for row in rows if row.kept} != lacks.kept.keys():
+    selection = choose(has.build, settings, "", tables)
+    tables.make("unlike", f"SELECT key FROM kept ANTI JOIN {name} USING (key)")
+    if tables.count("unlike") or tables.count("kept") != lacks.kept:
         return {}
     return {
         row.key: _Absence(row.reason.value, row.detail or "", Scores(row.clip_simple, row.clip_complex))
-        for row in rows
-        if row.reason is not None and row.key in keys
+        for of_part in selection.rows()
+        for row in of_part
+        if row.reason is not None and row.key in only
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from surd.pipeline.models.caption_model import UNNAMED, CaptionAnswer, CaptionPrompt
 from surd.pipeline.sentences.caption_templates import DEFAULT_NAMES, CaptionTemplate, Context, read_templates
 from surd.pipeline.sentences.caption_text import MAX_WORDS, InvalidCaption, usable_caption
@@ -68,6 +70,17 @@ class CaptionQuestions:
             language=self._language,
             asked=self._prompted,
         )
+
+    def usable_captions(self, answers: Sequence[CaptionAnswer]) -> tuple[dict[tuple[str, str], None], list[str]]:
+        """The different usable captions as (text, name), in order, and why other answers are none."""
+        captions: dict[tuple[str, str], None] = {}
+        reasons = []
+        for answer in answers:
+            try:
+                captions[self.usable(answer), answer.name] = None
+            except InvalidCaption as why:
+                reasons.append(self.reason(answer.name, str(why)))
+        return captions, reasons
 
     def reason(self, name: str, why: str) -> str:
         """Why an answer was not used, with the name of its template."""

@@ -1,4 +1,4 @@
-"""A folder of images: one record per file, with prompts from ``pairs.jsonl`` if present."""
+"""A folder of images: one record per file, with prompts from ``pairs.jsonl`` or a caption file beside each."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from surd.pipeline.sources.local_files import (
     os_message,
     stamps,
 )
+from surd.pipeline.sources.sidecars import caption_file, read_sidecar
 from surd.pipeline.untrusted_json import to_text
 from surd.schemas import BuildConfig, Reason, SourceRecord, SurdError
 
@@ -31,7 +32,9 @@ class Folder:
     """A folder at any depth, without hidden files. Records name it by its last part, so that it may move.
 
     ``pairs.jsonl`` at its root lists images (fields image, prompt, negative_prompt, licence, attribution ...); images
-    that it does not list follow, by path. A text file beside an image of the same name is a sidecar, not a record.
+    that it does not list follow, by path. A text file beside an image of the same name is a sidecar, not a record: the
+    caption in a ``.txt`` or ``.caption`` is the image's prompt where ``pairs.jsonl`` gives none, before what the image
+    file itself says.
     """
 
     def __init__(self, path: str, config: BuildConfig) -> None:
@@ -40,7 +43,10 @@ class Folder:
 
     def fingerprint(self) -> str:
         """Names, sizes and times of all files."""
-        return stamps(self._root, [*self._listing.files, *self._listing.closed])
+        names = [*self._listing.files, *self._listing.closed]
+        # Earlier versions left caption files unread: a build of a folder that has some is not up to date.
+        reads = any(caption_file(self._listing, name) for name in names if Path(name).suffix.lower() in _IMAGES)
+        return stamps(self._root, names, "caption files" if reads else "")
 
     def page(self, cursor: str | None) -> Page:
         """A thousand records; the cursor is the index of the next thousand. Raises SurdError on an empty folder."""
@@ -76,7 +82,8 @@ class Folder:
         files = self._listing.files
         listed = [*self._listed()] if PAIRS in files else []
         listed_ids = {record.source_id for record in listed}
-        images = {name.rpartition(".")[0] for name in files if Path(name).suffix.lower() in _IMAGES}
+        named = [name for name in files if Path(name).suffix.lower() in _IMAGES]
+        images = {*named, *(name.rpartition(".")[0] for name in named)}
         for name in files:
             stem, suffix = name.rpartition(".")[0], Path(name).suffix.lower()
             if name != PAIRS and name not in listed_ids and not (suffix in SIDECARS and stem in images):
@@ -130,5 +137,20 @@ class Folder:
             problem = str(error)
         if problem:
             return record.reject("collect", Reason.NO_IMAGE, f"{name}: {problem}")
-        unread = None if record.prompt else self._listing.unread_beside(name)
-        return record.model_copy(update={"url": name, "detail": unread})
+        record = record.model_copy(update={"url": name})
+        return record if record.prompt else self._with_sidecar(record, name)
+
+    def _with_sidecar(self, record: SourceRecord, name: str) -> SourceRecord:
+        """The record of a file with the caption that lies beside it, if one does."""
+        file = caption_file(self._listing, name)
+        if file is None:
+            return record.model_copy(update={"detail": self._listing.unread_beside(name)})
+        read = read_sidecar(self._root, file)
+        return record.model_copy(
+            update={
+                "prompt": read.prompt,
+                "negative_prompt": record.negative_prompt or read.negative_prompt,
+                "params": record.params or read.params,
+                "detail": read.detail,
+            }
+        )

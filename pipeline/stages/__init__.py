@@ -31,12 +31,14 @@ Scope = Literal["source", "partition", "build", "shard"]
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
-    """What a stage reads only where a config ``field`` is set: other stages, fields and files below ``pipeline/``."""
+    """What a stage reads only where a config ``field`` is set: other stages, fields, files below ``pipeline/`` (or the
+    user's, as in Stage), and models."""
 
     field: str
-    reads: tuple[str, ...]
+    reads: tuple[str, ...] = ()
     config_fields: tuple[str, ...]
     data_files: tuple[str, ...]
+    model_roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,16 @@ class Stage:
 
     def roles(self, config: BuildConfig) -> tuple[str, ...]:
         """The roles whose models decide the stage's outcome with this config."""
-        return (*self.model_roles, *(role for role in self.witness_roles if role in config.correct.witnesses))
+        extra = self.extra(config)
+        witnesses = (role for role in self.witness_roles if role in config.correct.witnesses)
+        return (*self.model_roles, *(extra.model_roles if extra else ()), *witnesses)
+
+    def extra(self, config: BuildConfig) -> Extra | None:
+        """What it depends on besides with this config."""
+        if self.also is None:
+            return None
+        section, _, name = self.also.field.partition(".")
+        return self.also if getattr(getattr(config, section), name) else None
 
     def load(self) -> Callable[..., Any]:
         """The stage's function, imported when first needed: a skipped stage loads no library.
@@ -128,6 +139,12 @@ STAGES: tuple[Stage, ...] = (
         scope="partition",
         row=Cleaned,
         reads=("collect", "fetch", "decode"),
+        also=Extra(
+            field="prompts.caption_missing",
+            config_fields=("prompts", "caption"),
+            data_files=("caption.templates:sentences/caption_templates.yaml",),
+            model_roles=("captioner",),
+        ),
         model_roles=("clip",),
         config_fields=("clean",),
         data_files=("prompts/words.yaml",),

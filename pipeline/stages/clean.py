@@ -10,6 +10,8 @@ import ftfy
 from ftfy.badness import is_bad
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.model_cache.captioner import CachedCaptioner
+from surd.pipeline.model_cache.outputs import OutputCache
 from surd.pipeline.models import Models
 from surd.pipeline.models.clip_tokenizer import ClipTokenizer, clip_tokenizer, clip_words
 from surd.pipeline.prompts.dialects import dialect_of
@@ -19,6 +21,8 @@ from surd.pipeline.prompts.injection import find_injection
 from surd.pipeline.prompts.language import detect_language
 from surd.pipeline.prompts.text import MAX_PROMPT, without_preamble
 from surd.pipeline.prompts.words import Split, prompt_words
+from surd.pipeline.sentences.caption_questions import CaptionQuestions
+from surd.pipeline.sentences.caption_templates import Context
 from surd.schemas import BuildConfig, Cleaned, Decoded, Pair, Reason, SourceRecord
 from surd.schemas.config import CleanConfig
 
@@ -40,10 +44,45 @@ def clean(build: Build, part: int, config: BuildConfig, models: Models) -> list[
     pairs = build.read_rows("fetch", part, Pair)
     decodings = build.read_rows("decode", part, Decoded)
     tokenizer = clip_tokenizer(models.config.clip)
+    rows = [Cleaned(**decoding.verdict()) for decoding in decodings]
+    if config.prompts.caption_missing:
+        _caption_missing(build, part, config, models, rows, pairs)
     return [
-        _clean_row(Cleaned(**decoding.verdict()), record, pair, config.clean, tokenizer)
-        for record, pair, decoding in zip(records, pairs, decodings, strict=True)
+        _clean_row(row, record, pair, config.clean, tokenizer)
+        for row, record, pair in zip(rows, records, pairs, strict=True)
     ]
+
+
+def _caption_missing(
+    build: Build, part: int, config: BuildConfig, models: Models, rows: list[Cleaned], pairs: list[Pair]
+) -> None:
+    """Give pictures without a prompt the captioner's surest caption for one, and say so in their rows.
+
+    The caption stage asks the same of these pictures again and finds the answers kept.
+    """
+    lacking = [at for at, row in enumerate(rows) if row.kept and not _has_prompt(pairs[at])]
+    if not lacking:
+        return
+    with OutputCache(build.root, part, [row.key for row in rows]) as cache:
+        captioner = CachedCaptioner(models, config.caption, cache)
+        questions = CaptionQuestions(config.caption, *captioner.kind())
+        prompts, unasked = questions.of(Context())
+        answers = captioner.answers(build, part, [pairs[at] for at in lacking], [prompts] * len(lacking))
+    for at, of_picture in zip(lacking, answers, strict=True):
+        captions, reasons = questions.usable_captions(of_picture)
+        if not captions:
+            why = "; ".join(dict.fromkeys([*unasked, *reasons]))
+            detail = f"no prompt is known, and the captioner gave no usable caption ({why or 'no answer'})"
+            rows[at] = rows[at].model_copy(update={"detail": detail[:_DETAIL]})
+            continue
+        text, _ = next(iter(captions))
+        pairs[at] = pairs[at].model_copy(update={"prompt": text})
+        note = "no prompt is known: the captioner's caption stands for it"
+        rows[at] = rows[at].model_copy(update={"prompt_origin": "captioner", "detail": note})
+
+
+def _has_prompt(pair: Pair) -> bool:
+    return bool(pair.prompt and pair.prompt.strip())
 
 
 def _clean_row(
@@ -51,7 +90,7 @@ def _clean_row(
 ) -> Cleaned:
     if not row.kept:
         return row
-    if not pair.prompt or not pair.prompt.strip():
+    if not pair.prompt or not _has_prompt(pair):
         return row.reject("clean", Reason.NO_PROMPT, row.detail)
     level = (record.nsfw_level or "").strip().lower()
     if not settings.allow_nsfw and level not in _SAFE_LEVELS:

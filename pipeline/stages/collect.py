@@ -1,9 +1,12 @@
-"""Stage collect: reads a source page by page into partitions of records; after a kill it continues at the next page."""
+"""Stage collect: reads a source page by page into partitions of records; after a kill it continues at the next page.
+
+Of a source that was collected before, records stay in their partitions: see ``pipeline/build/partitions.py``.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -13,7 +16,10 @@ from pydantic import ValidationError
 
 from surd.pipeline import untrusted_json
 from surd.pipeline.acquisition.tombstones import Tombstones
+from surd.pipeline.batching import batched
+from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.partitions import in_former_partitions, read_former
 from surd.pipeline.deduplication.placeholders import ENOUGH, MAX_CHARS, REPEATS, unlike_prompts
 from surd.pipeline.models import Models
 from surd.pipeline.net.urls import redact_secrets, redact_text
@@ -33,44 +39,59 @@ _SHOWN = (
 _SOURCE = f"{PAGES}/source.json"
 
 
-def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[list[SourceRecord]]:
-    """The records of the source in its order, at most ``limit``, in partitions of ``partition_size``.
+def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[Sequence[SourceRecord]]:
+    """The records of the source, at most ``limit``, in partitions of ``partition_size``: in its order, or where they
+    lay when this source was collected before.
 
-    Of records with the same id the first counts; memory holds one partition, eight bytes per id, and some prompts of
-    ids that come again. What ``surd forget`` removed stays a rejected row without content. ``collect/repeats.json``
-    holds, of ids under many unlike prompts, some of these for dedup.
+    Of records with the same id the first counts; memory holds one partition, eight bytes per id (20 where the source
+    was collected before), and some prompts of ids that come again. What ``surd forget`` removed stays a rejected row
+    without content. ``collect/repeats.json`` holds, of ids under many unlike prompts, some of these for dedup.
     ``collect/end.json`` records the counts and why collecting ended. Raises SurdError if the source fails or is empty;
-    the pages read by then stay on disk, and the next call requests only those that follow.
+    the pages read by then stay on disk, and the next call requests only those that follow. Partitions that are there
+    are written over when all pages are.
     """
     if config.limit == 0:
         return
     source = open_source(config)
     _drop_other_pages(source, build)
+    present, size = _present(build), config.partition_size
+    former = read_former(build, present, source.name, size)
     tally = Tally()
-    partition: list[SourceRecord] = []
     try:
         with source:
-            for record in _records(build, source, tally, config.limit):
-                partition.append(record)
-                if len(partition) == config.partition_size:
-                    yield partition
-                    partition = []
+            if present and former is None:
+                for _ in _records(build, source, tally, config.limit):
+                    pass  # each page is saved
+                tally = Tally()
+            records = _records(build, source, tally, config.limit)
+            if former is None:
+                yield from batched(records, size)
+            else:
+                yield from in_former_partitions(build, records, former, size)
     except SurdError as error:
         count = len(tally.seen)
         kept = f"; the {count} records so far are kept, and running again continues" if count else ""
         raise SurdError(f"{error}{kept}") from error
     if not len(tally.seen):
+        build.remove(PAGES)  # else the next call would take them for the source's answer
         raise SurdError(f"config field 'source' is {source.name!r} and gave no records; give one that holds images")
-    if partition:
-        yield partition
     if tally.repeated:
         message = "%s gave %d records more than once; each counts once, where it came first"
         log.warning(message, source.name, tally.repeated)
-    build.write_json(END, tally.end(source.name))
+    build.write_json(END, tally.end(source.name) | ({} if former is None else {"partition_size": size}))
     build.remove(REPEATS)
     if repeats := tally.repeats():
         build.write_json(REPEATS, repeats)
     build.remove(PAGES)
+
+
+def _present(build: Build) -> dict[str, Any] | None:
+    """Source and, unless they were made by position, size of the partitions that are there; None if not all are."""
+    if not build.part_count() or not build.exists(END):
+        return None
+    with reading(build, END):
+        end = dict(untrusted_json.parse(build.read_bytes(END)))
+        return {name: end[name] for name in ("source", "partition_size") if name in end}
 
 
 class SeenKeys:

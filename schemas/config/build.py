@@ -32,6 +32,16 @@ class CleanConfig(Section):
     )
 
 
+class PromptsConfig(Section):
+    """Pictures without a prompt."""
+
+    caption_missing: bool = Field(
+        default=False,
+        description="The captioner's surest caption becomes the prompt of a picture of which neither the source nor the"
+        " file tells one; the row says so. False: it is rejected as no_prompt.",
+    )
+
+
 class DedupConfig(Section):
     """Duplicate images and prompts. Of a cluster the row with most pixels stays, then most bytes, then smallest key."""
 
@@ -292,6 +302,7 @@ class BuildConfig(Section):
     civitai: CivitaiConfig = CivitaiConfig()
     lexica: LexicaConfig = LexicaConfig()
     fetch: FetchConfig = FetchConfig()
+    prompts: PromptsConfig = PromptsConfig()
     clean: CleanConfig = CleanConfig()
     dedup: DedupConfig = DedupConfig()
     safety: SafetyConfig = SafetyConfig()

@@ -21,10 +21,26 @@ CAPTIONS = "captions.json"
 #: and the worst 256 KiB of faults (as many unknown fields) take 0.1 s and 50 MB.
 MAX_CAPTIONS, MAX_BYTES = 64, 1 << 18
 MAX_NAME = 100  # characters
+#: Choices of a caption that are more than its name: the simple prompt; all texts, or one of them at random; where no
+#: caption is called so, the text with the fewest or the most words.
+SIMPLE, MIXED, SHORT, LONG = "simple", "mixed", "short", "long"
+NamedTexts = tuple[tuple[str, str], ...]
+"""Name and text of each caption of a sample, the best first."""
 _LIST = TypeAdapter(Annotated[list[Caption], Field(max_length=MAX_CAPTIONS, fail_fast=True)])
 #: ASCII's control characters, which terminals obey, but for tabs and line ends, which belong to prose. Those of Latin-1
 #: may stay, as in prompts: they come of wrongly decoded text, which can be repaired by them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def named_caption(choice: str, simple: str, captions: NamedTexts) -> str:
+    """The first caption called ``choice``; the simple prompt where there is none."""
+    named = next((text for name, text in captions if name == choice), None)
+    if named is not None:
+        return named
+    if choice in (SHORT, LONG) and captions:
+        texts = [simple, *(text for _, text in captions)]
+        return (min if choice == SHORT else max)(texts, key=lambda text: len(text.split()))
+    return simple
 
 
 def dump_captions(captions: Sequence[Caption]) -> str:

@@ -8,14 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from surd.schemas.errors import SurdError
+from surd.schemas.shard_format.captions import LONG, MIXED, SHORT, SIMPLE, NamedTexts, named_caption
 
-#: Choices that are more than a caption's name: the simple prompt; one of all texts, at random; where no caption is
-#: called so, the text with the fewest or the most words.
-SIMPLE, MIXED, SHORT, LONG = "simple", "mixed", "short", "long"
+__all__ = ["ANY", "LONG", "MIXED", "SHORT", "SIMPLE", "CaptionCounts", "NamedTexts", "draw_caption"]
+
 ANY = (MIXED, SHORT, LONG)  # those that any caption serves
-
-NamedTexts = tuple[tuple[str, str], ...]
-"""Name and text of each caption of a sample, the best first."""
 
 
 def draw_caption(choice: str, simple: str, captions: NamedTexts, *, key: str, seed: int, epoch: int) -> str:
@@ -29,13 +26,7 @@ def draw_caption(choice: str, simple: str, captions: NamedTexts, *, key: str, se
         texts = list(dict.fromkeys([simple, *(text for _, text in captions)]))
         draw = hashlib.blake2b(f"{seed} {epoch} {key}".encode(), digest_size=8).digest()
         return texts[int.from_bytes(draw, "big") % len(texts)]
-    named = next((text for name, text in captions if name == choice), None)
-    if named is not None:
-        return named
-    if choice in (SHORT, LONG):
-        texts = [simple, *(text for _, text in captions)]
-        return (min if choice == SHORT else max)(texts, key=lambda text: len(text.split()))
-    return simple
+    return named_caption(choice, simple, captions)
 
 
 @dataclass(kw_only=True)

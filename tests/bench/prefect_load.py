@@ -43,7 +43,9 @@ def _database(server: PrefectServer) -> int:
 def _driver(server: PrefectServer, kind: str, units: int) -> int:
     """Run a flow in a process of its own and return its peak memory in bytes."""
     command = [sys.executable, "-m", "tests.bench.prefect_load", "--driver", kind, "--units", str(units)]
-    ran = subprocess.run(command, env=server.env | {"PREFECT_LOGGING_LEVEL": "ERROR"}, check=True, capture_output=True)
+    ran = subprocess.run(
+        command, env=server.env | {"PREFECT_LOGGING_LEVEL": "ERROR"}, check=True, stdout=subprocess.PIPE
+    )
     return int(ran.stdout.split()[-1])
 
 
@@ -58,7 +60,7 @@ def _run_driver(kind: str, units: int) -> None:
     from surd.pipeline.stages import BY_NAME
     from surd.schemas import BuildConfig
 
-    def nothing(stage: str, unit: int, root: str, config: BuildConfig, task: UnitTask) -> Outcome:
+    def nothing(stage: str, devices: None, unit: int, root: str, config: BuildConfig, task: UnitTask) -> Outcome:
         return Outcome(stage=stage, unit=unit, skipped=False, rows=1000, seconds=0.0)
 
     module._run_unit = nothing

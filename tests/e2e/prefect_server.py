@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ import httpx
 import psutil
 
 from tests.e2e.conftest import CHECKOUT, running
+
+START = ("prefect", "server", "start")
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,29 @@ class PrefectServer:
         done = self.run(*arguments, cwd=cwd)
         assert done.returncode == 0, done.stdout + done.stderr
 
+    def type(self, *lines: Sequence[str]) -> None:
+        """Several commands of ``prefect`` in one process, which takes a second to start; each must end well."""
+        program = (
+            "import json, sys\n"
+            "from prefect.cli import app\n"
+            "for words in json.load(sys.stdin):\n"
+            "    print(words, flush=True)\n"
+            "    try:\n"
+            "        sys.argv[1:] = words\n        app()\n"
+            "    except SystemExit as end:\n"
+            "        if end.code:\n"
+            "            raise\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], input=json.dumps(lines), env=self.env, cwd=CHECKOUT, capture_output=True,
+            text=True, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
     @contextmanager
-    def worker(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, name: str, command: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
         """A worker of the pool surd, started from somewhere else than the checkout; it prints to ``logs/NAME.log``."""
-        command = ("prefect", "worker", "start", "--pool", "surd", "--name", name)
+        command = command or ("prefect", "worker", "start", "--pool", "surd", "--name", name)
         with running(*command, log=self.logs / f"{name}.log", env=self.env, cwd=self.logs) as process:
             yield process
 
@@ -55,13 +78,20 @@ class PrefectServer:
         answer = httpx.post(f"{self.url}/flow_runs/filter", json={"sort": "START_TIME_ASC"}, timeout=30)
         return list(answer.raise_for_status().json())
 
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers of the pool surd that the server knows."""
+        answer = httpx.post(f"{self.url}/work_pools/surd/workers/filter", json={}, timeout=30)
+        return list(answer.raise_for_status().json())
+
     def count(self, kind: str) -> int:
         """How many deployments, automations or work_pools there are."""
         return int(httpx.post(f"{self.url}/{kind}/count", json={}, timeout=30).raise_for_status().json())
 
 
 @contextmanager
-def prefect_server(folder: Path, environment: Mapping[str, str], **settings: str) -> Iterator[PrefectServer]:
+def prefect_server(
+    folder: Path, environment: Mapping[str, str], command: Sequence[str] = START, **settings: str
+) -> Iterator[PrefectServer]:
     """A server on a free port that has its data in ``folder``; ``settings`` go into its environment."""
     folder.mkdir(exist_ok=True)
     with socket.socket() as free:
@@ -69,8 +99,8 @@ def prefect_server(folder: Path, environment: Mapping[str, str], **settings: str
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
     env = {**environment, "PREFECT_API_URL": url, "PREFECT_HOME": str(folder), "PREFECT_WORKER_QUERY_SECONDS": "1"}
-    command = ("prefect", "server", "start", "--port", str(port))
-    with running(*command, log=folder / "server.log", env=env | settings, cwd=folder) as server:
+    here = {"PREFECT_SERVER_API_HOST": "127.0.0.1", "PREFECT_SERVER_API_PORT": str(port)}
+    with running(*command, log=folder / "server.log", env=env | settings | here, cwd=folder) as server:
         wait_until_healthy(url, server)
         yield PrefectServer(url, env, folder)
 

@@ -8,6 +8,9 @@ import pytest
 from s3fs import S3FileSystem
 
 from surd.flows.cli.main import main
+from surd.pipeline.build.folder import Build
+from surd.pipeline.build.lease import FOLDER, LeaseTimes
+from surd.pipeline.build.lock import exclusive
 from tests.object_store import BUCKET, ObjectStore
 
 pytest_plugins = ["tests.object_fixtures"]
@@ -26,7 +29,7 @@ def surd(objects, monkeypatch, capsys, tmp_path):
         with pytest.raises(SystemExit) as ended:
             main()
         objects.refuse = ObjectStore.refuse
-        assert objects.names() == ["build/photographs.zip"]
+        assert [name for name in objects.names() if FOLDER not in name] == ["build/photographs.zip"]
         return ended.value.code, capsys.readouterr().err
 
     yield run
@@ -55,6 +58,17 @@ def test_with_credentials_that_have_expired(surd, objects):
 def test_in_a_bucket_that_may_not_be_written(surd, objects):
     objects.refuse = lambda method, path: "AccessDenied" if method == "PUT" else None
     says(surd("build", "--out", ROOT), f"out is '{ROOT}'", "AccessDenied", "what they allow")
+
+
+def test_while_another_run_is_at_work_there(surd):
+    with exclusive(Build(ROOT), LeaseTimes(beat=0.2)) as check:
+        says(surd("build", "--out", ROOT), f"out is '{ROOT}'", "another run is working", "process", "wait until it has")
+        check()
+
+
+def test_with_a_clock_that_is_an_hour_off(surd, objects):
+    objects.refuse = lambda method, path: "RequestTimeTooSkewed"
+    says(surd("build", "--out", ROOT), f"out is '{ROOT}'", "this machine is 60 minutes off; set the clock")
 
 
 def test_in_a_bucket_that_is_not_there(surd, objects):

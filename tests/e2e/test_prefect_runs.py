@@ -1,4 +1,4 @@
-"""A deployed build on a real server whose worker is lost."""
+"""Deployed builds on a real server: one whose worker is lost, and one on a schedule whose source grows."""
 
 import threading
 import time
@@ -31,18 +31,18 @@ def server(environment, tmp_path_factory):
 
 @pytest.fixture
 def pictures(serve, tmp_path):
-    """A server of eight pictures that keeps the sixth request waiting until ``go_on`` is set."""
+    """A server of eight pictures that keeps one request, ``held``, waiting until ``go_on`` is set."""
     folder, go_on = draw_pictures(tmp_path / "pictures", 8), threading.Event()
 
     def answer(request):
         if not request.path.startswith("/picture"):
             return request.send(404)
-        if pictures.asked().total() == 6:
+        if pictures.asked().total() == pictures.held:
             go_on.wait(240)
         return request.send(200, (folder / request.path[1:]).read_bytes(), "image/png")
 
     pictures = serve(answer)
-    pictures.go_on = go_on
+    pictures.go_on, pictures.held = go_on, 6
     pictures.asked = lambda: Counter(path for path in pictures.requests if path.startswith("/picture"))
     yield pictures
     go_on.set()
@@ -117,3 +117,29 @@ def test_the_build_of_a_lost_worker_continues_on_another_and_is_completed(server
     asked = pictures.asked()
     assert len(asked) == 8 and asked.total() < 16, "what the first worker fetched is not fetched again"
     assert (tmp_path / "build" / "report.html").exists()
+
+
+def test_the_schedule_of_nightly_skips_a_run_amid_another_and_builds_what_is_new(server, deploy, pictures, tmp_path):
+    def runs(state):
+        return [run for run in server.flow_runs() if run["state_name"] == state and run["auto_scheduled"]]
+
+    def first_partition():
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "build/fetch").glob("part-00000.*")}
+
+    pictures.held = 4
+    deploy.list(range(4))  # a whole partition: one that is not full yet is fetched again when it grows
+    with server.worker("third"):
+        deploy("scheduled", {"interval": 5, "active": True})
+        wait_for(lambda: pictures.asked().total() == 4 and runs("Cancelled"), server)
+        assert {run["state"]["message"] for run in runs("Cancelled")} == {"Deployment concurrency limit reached."}
+        assert len(runs("Running")) == 1 and not runs("Completed")
+        pictures.go_on.set()
+        wait_for(lambda: runs("Completed"), server)
+        built = first_partition()
+        deploy.list(range(4, 8))
+        wait_for(lambda: len(pictures.asked()) == 8, server)
+        finished = len(runs("Completed"))
+        wait_for(lambda: len(runs("Completed")) > finished, server)
+        server.succeed("deployment", "delete", "build-surd/scheduled")
+    assert set(pictures.asked().values()) == {1} and first_partition() == built, "only the new is fetched"
+    assert not runs("Failed") and not runs("Crashed")

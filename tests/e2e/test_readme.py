@@ -20,6 +20,7 @@ SERVERS = {
     "python -m surd.pipeline.demo.server --port 8765": "http://127.0.0.1:8765/api/v1/images",
     "prefect server start": "http://127.0.0.1:4200/api/health",
     "prefect worker start --pool surd": None,
+    "surd view data/mine": None,
 }
 
 
@@ -48,7 +49,11 @@ def clone(tmp_path_factory):
 def test_every_command_of_the_readme_works_as_it_stands(clone, environment, tmp_path):
     listed = commands()
     assert {"make demo", "make test", *SERVERS} <= set(listed), "a page lost a command this test knows"
-    env = environment | {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_HOME": str(tmp_path / "prefect")}
+    env = environment | {
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "BROWSER": "true",
+    }
     # What is served in the text is needed by the block above it, so servers of the text start first.
     listed.sort(key=lambda line: line.startswith("python -m"), reverse=True)
     with ExitStack() as servers:
@@ -72,7 +77,7 @@ def test_every_command_of_the_readme_works_as_it_stands(clone, environment, tmp_
 
 
 def _wait_for(url, log):
-    """Until a server answers; a worker needs no waiting, since runs wait for it."""
+    """Until a server answers; nothing here waits for a worker or the viewer."""
     deadline = time.monotonic() + 120
     while url:
         try:

@@ -1,4 +1,5 @@
-"""Export of a dataset to layouts that other tools read: one module a layout; each can be imported again."""
+"""Export of a dataset to layouts that other tools read, one module each: ``LAYOUTS`` lose nothing and can be imported
+again as they were; ``TRAINERS`` are what trainers of others open."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.columns.spec import columns_present
+from surd.pipeline.dataset.export.options import CACHE, RECORD, TrainerOptions, read_record
 from surd.pipeline.dataset.reader import StoredSample, read_manifest, read_scores, read_shard
-from surd.schemas import ColumnManifest, SurdError
+from surd.schemas import ColumnManifest, Sample, SurdError
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,16 @@ _WRITERS = {
     "parquet": "parquet:parquet",
     "img2dataset": "img2dataset:img2dataset",
 }
+_TRAINERS = {
+    "kohya": "kohya",
+    "onetrainer": "onetrainer",
+    "ai-toolkit": "ai_toolkit",
+    "simpletuner": "simpletuner",
+    "musubi": "musubi",
+}
 LAYOUTS = tuple(_WRITERS)
-#: What lies at the top of an export, in any layout.
+TRAINERS = (*_TRAINERS, "webshart")
+#: What lies at the top of an export of LAYOUTS.
 _EXPORTED = re.compile(r"train|prompt2vec|data|\d{5,}(\.tar|\.parquet|_stats\.json)")
 
 
@@ -41,32 +52,42 @@ def export(
     done: Callable[[int], None] = lambda count: None,
     *,
     overwrite: bool = False,
+    options: TrainerOptions | None = None,
+    keeps: Callable[[Sample], bool] = lambda sample: True,
 ) -> int:
-    """Write a dataset to a new folder in a layout; ``done`` is called for every sample. Returns how many there are.
+    """Write a dataset to a new folder in a layout; ``done`` is called for every sample. Returns how many were written.
 
     The folder appears when it is complete. With ``overwrite`` it may take the place of an earlier export, in any
-    layout. Raises SurdError when the layout is unknown, the folder holds anything else, or the dataset is not sound.
+    layout. ``options`` are of TRAINERS alone. A sample that ``keeps`` is false of is left out. Raises SurdError when
+    the layout is unknown, the folder holds anything else, or the dataset is not sound.
     """
-    if layout not in _WRITERS:
-        raise SurdError(f"--to is {layout!r}; give {', '.join(LAYOUTS)}")
+    if layout not in (*LAYOUTS, *TRAINERS):
+        raise SurdError(f"--to is {layout!r}; give {', '.join((*LAYOUTS, *TRAINERS))}")
+    if options is not None and layout in LAYOUTS:
+        raise SurdError(
+            f"--to is {layout!r}, which holds all texts; the flags of captions are of {', '.join(TRAINERS)}"
+        )
+    write = _writer(layout, options or TrainerOptions(), out)
     manifest = read_manifest(build)
     present = out.listdir("")
-    if present and not (overwrite and all(_EXPORTED.fullmatch(name) for name in present)):
+    if present and not (overwrite and _is_export(out, present)):
         remedy = "holds more than an export" if overwrite else "is not empty; to replace an export, give --overwrite"
         raise SurdError(f"--out is {out.root!r} and {remedy}; name a new folder")
     scores = read_scores(build)
+    count = 0
 
     def counted(samples: Iterable[StoredSample]) -> Iterator[StoredSample]:
+        nonlocal count
         for sample in samples:
-            yield sample
+            if keeps(sample.sample):
+                yield sample
+                count += 1
             done(1)
 
     parts = (
         ShardSamples(number, len(manifest.shards), counted(read_shard(build, shard, scores)))
         for number, shard in enumerate(manifest.shards)
     )
-    module, _, name = _WRITERS[layout].partition(":")
-    write: Writer = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     if not present and out.exists(""):  # perhaps a mount point, which no other folder can replace
         _fill(build, out, parts, write)
     else:
@@ -74,7 +95,33 @@ def export(
         above.check_writable()
         with above.replacing(name) as fresh:
             write(build, Build(above.path(fresh)), parts)
-    return manifest.count
+    return count
+
+
+def _writer(layout: str, options: TrainerOptions, out: Build) -> Writer:
+    if layout in LAYOUTS:
+        module, _, name = _WRITERS[layout].partition(":")
+        writer: Writer = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return writer
+    local = out.local_path("")
+    root = options.root or (str(local.absolute()) if local else ".")
+    if layout == "webshart":
+        from surd.pipeline.dataset.export.webshart import write_indexes
+
+        return partial(write_indexes, options=options, root=root)
+    from surd.pipeline.dataset.export.trainer_folder import check_lines, write_folder
+
+    trainer = importlib.import_module(f"{__name__}.{_TRAINERS[layout]}").TRAINER
+    check_lines(trainer, options)
+    return partial(write_folder, trainer=trainer, options=options, root=root)
+
+
+def _is_export(out: Build, names: list[str]) -> bool:
+    """Whether a folder with these names holds an export of surd and nothing else, but for a trainer's cache."""
+    if all(_EXPORTED.fullmatch(name) for name in names):
+        return True
+    record = read_record(out)
+    return record is not None and {*names} <= {RECORD, CACHE, *record.files}
 
 
 def _fill(build: Build, out: Build, parts: Iterator[ShardSamples], write: Writer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import sys
 from pathlib import Path
 
@@ -125,3 +126,20 @@ def test_what_was_forgotten_is_gone_from_build_and_export_and_proved(build, tmp_
     assert code == 1 and out.startswith(f"notes.txt: key {keys[7]}\nleft of 2 record(s): 1 finding(s)")
     code, _, error = surd("forget", build, keys[0], "--export", tmp_path / "SURD")
     assert (code == 2 and "that '" in error and "does not know" in error) or "no export of surd" in error
+
+
+def test_what_was_forgotten_is_gone_from_a_trainers_folder_and_leaves_in_none(build, tmp_path, surd):
+    out = tmp_path / "kohya"
+    code, printed, _ = surd("export", build, "--to", "kohya", "--out", out, "--caption", "complex", "--trigger", "sks")
+    assert code == 0 and printed.startswith("12 samples: ")
+    keys = [row["key"] for row in pq.read_table(build / "shards/index.parquet").to_pylist()]
+    shards = shutil.copytree(build, tmp_path / "before")
+    assert surd("forget", build, keys[0], "--export", out)[0] == 0
+    assert {path.stem for path in (out / "images").iterdir()} == {*keys} - {keys[0]}
+    assert (out / "images" / f"{keys[1]}.txt").read_text().startswith("sks, keywords, ")
+    assert json.loads((out / "export.json").read_text())["samples"] == 11
+    shutil.copy(build / "forgotten.jsonl", shards)  # as for a build that is to be made again
+    code, printed, _ = surd("export", shards, "--to", "onetrainer", "--out", tmp_path / "onetrainer")
+    assert code == 0 and "11 samples" in printed and "1 sample(s) left out: surd forget has removed" in printed
+    code, _, error = surd("export", build, "--to", "kohya", "--out", tmp_path / "x", "--caption", "short")
+    assert code == 2 and "no sample has several captions" in error and not (tmp_path / "x").exists()

@@ -28,7 +28,8 @@ def finished(built, tmp_path_factory) -> Path:
     for layout in ("imagefolder", "img2dataset"):
         export(build, layout, Build(str(work / layout)))
     import_dataset(Import(layout=f"imagefolder:{work}/imagefolder", out=str(work / "taken"), fields={}), SILENT)
-    write_selection(reselect(str(work / "mine"), {}), str(work / "chosen.parquet"))
+    with reselect(str(work / "mine"), {}) as selection:
+        write_selection(selection, str(work / "chosen.parquet"))
     for name, document in {
         "adapter/config.json": {"_class_name": "SURAdapter"},
         "adapter/log.json": [],

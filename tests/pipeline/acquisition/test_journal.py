@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 
 import pytest
@@ -21,8 +22,12 @@ SHA = hashlib.sha256(b"bytes").hexdigest()
 ETAG = Validators(url="http://a/0", etag='"1"')
 
 
-def journal(tmp_path, **settings) -> Journal:
-    return Journal(tmp_path / "part.journal", tmp_path / "part.tar", RECORDS, FetchConfig(**settings))
+#: Hashes of the records' URLs.
+ONE, TWO, THREE = (hashlib.sha256(json.dumps(record.url).encode()).hexdigest()[:16] for record in RECORDS)
+
+
+def journal(tmp_path, records=RECORDS, **settings) -> Journal:
+    return Journal(tmp_path / "part.journal", tmp_path / "part.tar", records, FetchConfig(**settings))
 
 
 def fill(opened: Journal) -> None:
@@ -45,7 +50,7 @@ def finish(opened: Journal, tmp_path) -> None:
 
 def after_header(tmp_path) -> bytes:
     header, _, rest = (tmp_path / "part.journal").read_bytes().partition(b"\n")
-    assert json.loads(header).keys() == {"journal"}
+    assert [*json.loads(header)] == ["journal", "settings"]
     return rest
 
 
@@ -54,9 +59,10 @@ def test_a_journal_holds_a_line_and_the_bytes_of_each_download_and_the_permanent
         fill(opened)
     body = f'"size": 5, "sha256": "{SHA}"'
     assert after_header(tmp_path).decode() == (
-        f'{{"key": "{FIRST}", {body}, "opt_out": null, "url": "http://a/0", "etag": "\\"1\\""}}\nbytes'
-        f'{{"key": "{SECOND}", {body}, "opt_out": "noai"}}\nbytes'
-        f'{{"key": "{THIRD}", "reason": "http_error", "detail": "HTTP 404 Not Found"}}\n'
+        f'{{"key": "{FIRST}", "request": "{ONE}", {body}, "opt_out": null, '
+        '"url": "http://a/0", "etag": "\\"1\\""}\nbytes'
+        f'{{"key": "{SECOND}", "request": "{TWO}", {body}, "opt_out": "noai"}}\nbytes'
+        f'{{"key": "{THIRD}", "request": "{THREE}", "reason": "http_error", "detail": "HTTP 404 Not Found"}}\n'
     )
 
 
@@ -65,9 +71,9 @@ def test_a_finished_journal_holds_what_the_tar_does_not(tmp_path):
         fill(opened)
         finish(opened, tmp_path)
     assert after_header(tmp_path).decode() == (
-        f'{{"key": "{FIRST}", "url": "http://a/0", "etag": "\\"1\\"", "sha256": "{SHA}"}}\n'
-        f'{{"key": "{SECOND}", "sha256": "{SHA}", "opt_out": "noai"}}\n'
-        f'{{"key": "{THIRD}", "reason": "http_error", "detail": "HTTP 404 Not Found"}}\n'
+        f'{{"key": "{FIRST}", "request": "{ONE}", "url": "http://a/0", "etag": "\\"1\\"", "sha256": "{SHA}"}}\n'
+        f'{{"key": "{SECOND}", "request": "{TWO}", "sha256": "{SHA}", "opt_out": "noai"}}\n'
+        f'{{"key": "{THIRD}", "request": "{THREE}", "reason": "http_error", "detail": "HTTP 404 Not Found"}}\n'
     )
 
 
@@ -88,6 +94,41 @@ def test_the_next_run_finds_downloads_and_rejections_and_a_run_with_other_settin
         body = opened.previous(FIRST)
         assert body.validators == ETAG and body.read() == b"bytes"
         assert opened.previous(SECOND) is None and opened.previous(THIRD) is None
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_run_with_other_records_finds_what_there_is_of_their_urls(tmp_path, is_finished):
+    """One record is gone, one has another URL, one is new: as where a source has changed."""
+    with journal(tmp_path) as opened:
+        fill(opened)
+        if is_finished:
+            finish(opened, tmp_path)
+    moved = RECORDS[0].model_copy(update={"url": "http://a/elsewhere"})
+    new = SourceRecord(key="f" * 16, source="s", source_id="f", url="http://a/f")
+    for _ in range(2):  # the second time after a kill
+        with journal(tmp_path, [moved, RECORDS[1], new]) as opened:
+            assert [opened.has(key) for key in (FIRST, SECOND, THIRD, new.key)] == [False, True, False, False]
+            assert opened.lookup(SECOND) == Download(data=b"bytes", opt_out="noai")
+            assert opened.previous(FIRST) is None
+    with journal(tmp_path, [*RECORDS, new]) as opened:
+        assert not opened.has(FIRST) and opened.has(SECOND)
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_journal_of_a_version_without_hashes_of_urls_counts_for_its_own_records(tmp_path, is_finished):
+    with journal(tmp_path) as opened:
+        fill(opened)
+        if is_finished:
+            finish(opened, tmp_path)
+    path = tmp_path / "part.journal"
+    old = re.sub(rb'"request": "[0-9a-f]+", ', b"", path.read_bytes())
+    path.write_bytes(re.sub(rb', "settings": "[0-9a-f]+"', b"", old))
+    with journal(tmp_path) as opened:
+        assert opened.lookup(FIRST) == Download(data=b"bytes", validators=ETAG)
+        assert opened.has(SECOND) and opened.has(THIRD)
+    with journal(tmp_path, RECORDS[:2]) as opened:
+        assert not opened.has(FIRST) and not opened.has(SECOND)
+        assert opened.previous(FIRST).read() == b"bytes"
 
 
 def test_an_entry_that_was_not_written_to_its_end_is_cut_off(tmp_path):

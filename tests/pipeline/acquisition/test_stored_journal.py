@@ -130,6 +130,15 @@ def test_the_next_run_asks_for_what_may_pass_and_one_with_other_settings_for_wha
     assert all(row.kept for row in rows(ROOT))
 
 
+def test_a_partition_with_other_records_asks_for_the_new_alone(objects, server):
+    fetch(ROOT, collected(ROOT, server, PATHS[:8]))
+    server.requests.clear()
+    for _ in range(2):
+        fetch(ROOT, collected(ROOT, server, PATHS[1:10]))
+    assert sorted(server.requests) == ["/8", "/9"] and journal_of(objects) == ["00000"]
+    assert all(row.kept for row in rows(ROOT)) and len(rows(ROOT)) == 9
+
+
 def test_a_run_with_other_settings_uses_what_a_killed_one_has_left(objects, serve):
     stopped = threading.Event()
 

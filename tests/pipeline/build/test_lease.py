@@ -135,6 +135,21 @@ def test_a_lease_that_cannot_be_read_is_watched_like_any_other(build):
         assert leases(build) == ["000002.json"]
 
 
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_clock_that_jumps_neither_ends_a_lease_nor_gives_it_away(jump, monkeypatch):
+    build, clock = Build(f"memory://leases/{uuid4().hex}"), time.time
+    with exclusive(build, QUICK) as check:
+        monkeypatch.setattr(time, "time", lambda: clock() + jump)
+        for _ in range(3):
+            with pytest.raises(SurdError, match="another run is working"), exclusive(Build(build.root), QUICK):
+                pass
+        check()
+    left_behind(build)
+    started = time.monotonic()
+    with exclusive(build, QUICK):
+        assert QUICK.stopped <= time.monotonic() - started < 60
+
+
 def test_a_store_that_ignores_conditions_is_said_and_not_trusted(monkeypatch, caplog):
     pipe = MemoryFileSystem.pipe_file
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda self, path, value, mode="": pipe(self, path, value))

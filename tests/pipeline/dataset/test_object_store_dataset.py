@@ -9,6 +9,7 @@ import pytest
 from sur_adapter.data.shard_dataset import ShardDataset
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.export import LAYOUTS, export
+from surd.pipeline.dataset.export.options import RECORD, TrainerOptions
 from tests.object_store import BUCKET
 from tests.pipeline.finished_sets import findings
 
@@ -40,6 +41,21 @@ def test_it_is_exported_from_there_to_there(objects, stored, imported_set, tmp_p
     assert export(stored, layout, Build(f"s3://{BUCKET}/exports/out")) == count
     there = {name.removeprefix("exports/out/"): objects.read(name) for name in objects.names("exports/")}
     assert there == tree(tmp_path / "out")
+
+
+@pytest.mark.parametrize("trainer", ["kohya", "onetrainer"])
+def test_a_trainers_folder_there_names_its_own_files_relative_to_itself(objects, stored, tmp_path, trainer):
+    here = TrainerOptions(root=".", caption="both")
+    count = export(stored, trainer, Build(str(tmp_path / "out")), options=here)
+    there = Build(f"s3://{BUCKET}/exports/out")
+    for _ in range(2):  # the second replaces the first
+        assert export(stored, trainer, there, overwrite=True, options=TrainerOptions(caption="both")) == count
+    found = {name.removeprefix("exports/out/"): objects.read(name) for name in objects.names("exports/")}
+    expected = tree(tmp_path / "out")
+    assert {name: found[name] for name in found if name != RECORD} == {
+        name: expected[name] for name in expected if name != RECORD
+    }
+    assert RECORD in found
 
 
 def test_it_is_trained_from_there(stored, imported_set, tmp_path):

@@ -11,7 +11,7 @@ from surd.pipeline.model_cache.outputs import FOLDER, bytes_kept
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.runner.verify_markers import verify_stages
 from surd.pipeline.stages import BY_NAME
-from tests.bench.growth import MOST, STAGES_COMPARED, counted, measure, rows_of
+from tests.bench.growth import MOST, MOST_PARTITIONS, STAGES_COMPARED, counted, measure, rows_of
 from tests.flows.tiny_llm import save_tiny_llm
 
 
@@ -39,10 +39,15 @@ def test_models_are_asked_about_the_new_records_alone(grown):
         assert 0 < rows["grown"] <= MOST * rows["new_alone"] < rows["first"], what
 
 
+def test_of_the_partitions_that_are_there_only_the_last_is_done_again_for_new_records(grown):
+    _, figures = grown
+    assert figures["partitions_done_again"] <= MOST_PARTITIONS < figures["partitions"]
+
+
 def test_the_rows_are_those_of_a_build_made_at_once(grown):
     folder, figures = grown
     assert figures["largest_difference"] <= 1e-6
-    statuses = [row["status"] for row in rows_of(folder / "grown")["correct"]]
+    statuses = [row["status"] for row in rows_of(folder / "fresh")["correct"]]
     assert statuses.count("rejected") == figures["better_copies"] > 0
 
 

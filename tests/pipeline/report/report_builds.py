@@ -14,7 +14,9 @@ from PIL import Image, ImageDraw
 
 from surd.pipeline.build.folder import Build, part_tar
 from surd.pipeline.models import Models
+from surd.pipeline.report.tallies import Series, tallying
 from surd.pipeline.stages.report import report
+from surd.pipeline.tables import Tables
 from surd.schemas import (
     BuildConfig,
     BuildRecord,
@@ -193,3 +195,11 @@ class Page(html.parser.HTMLParser):
     def visible_cards(self) -> list[str]:
         cards = [attrs for attrs in self.all("li") if "card" in (attrs.get("class") or "").split()]
         return [card["data-key"] or "" for card in cards if "hidden" not in card]
+
+
+def series_of(tables: Tables, numbers: dict[str, list[float]]) -> dict[str, Series]:
+    """Series of these numbers, and as ``""`` all of them together."""
+    with tallying(tables) as tallies:
+        for name, values in numbers.items():
+            tallies.add(name, values)
+    return {name: tallies.series(name) for name in numbers} | {"": tallies.series(*numbers, "others")}

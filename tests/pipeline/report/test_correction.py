@@ -9,8 +9,9 @@ import pytest
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.report.correction import mark_changes, parse_repair, scales
+from surd.pipeline.tables import Tables
 from surd.schemas import Calibration, Corrected, ShuffledScores
-from tests.pipeline.report.report_builds import HOSTILE, Page, make_page, write_build
+from tests.pipeline.report.report_builds import HOSTILE, Page, make_page, series_of, write_build
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +94,13 @@ def test_the_calibration_is_drawn_with_its_line_and_a_sentence(corrected: Build)
     assert f"{sum(score < 0.27 for score in scores)} of the {len(scores)} true pairs" in said
 
 
-def test_shares_of_both_kinds_of_pair_add_up_to_all_of_them() -> None:
+def test_shares_of_both_kinds_of_pair_add_up_to_all_of_them(tmp_path: Path) -> None:
     shuffled = ShuffledScores(
         pairs=130, quantiles={"0.5": 0.0}, rate=None, threshold=None, start=-0.1, step=0.005, counts=[1, 2, 3, 4] * 13
     )
-    (scale,) = scales(Calibration(clip="c", images=9, prompts=9, complex=shuffled), {"complex": [-0.3, 0.2, 0.95]})
+    calibration = Calibration(clip="c", images=9, prompts=9, complex=shuffled)
+    with Tables(tmp_path) as tables:
+        (scale,) = scales(calibration, series_of(tables, {"complex": [-0.3, 0.2, 0.95], "simple": []}))
     assert {name: round(sum(each)) for name, each in scale.bins.counts.items()} == {"shuffled": 100, "true": 100}
     assert scale.bins.edges[0] <= -0.3 and scale.bins.edges[-1] >= 0.95 and len(scale.bins.edges) <= 46
 

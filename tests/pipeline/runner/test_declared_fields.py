@@ -48,7 +48,8 @@ class Recorder:
 
 
 def undeclared(stage: str, read: set[str]) -> set[str]:
-    declared = BY_NAME[stage].config_fields
+    also = BY_NAME[stage].also
+    declared = (*BY_NAME[stage].config_fields, *([also.field] if also else []))
     return {path for path in read if not any(f"{path}.".startswith(f"{field}.") for field in declared)}
 
 
@@ -57,11 +58,14 @@ def fields_read(stage: str, build: Build, config: BuildConfig) -> set[str]:
     read: set[str] = set()
     recorder, models = Recorder(config, read), Models(config.models)
     function = BY_NAME[stage].load()
+    collected = build.marker("collect", 0)
+    assert collected
     if BY_NAME[stage].scope in ("partition", "shard"):
         for unit in range(units(BY_NAME[stage], build)):
             function(build, unit, recorder, models)
     else:
         list(function(build, recorder, models))
+        build.write_marker(collected)  # collect takes it back, and whoever runs the stage writes another
     if BY_NAME[stage].finishes:
         BY_NAME[stage].load_finish()(build, recorder, models)
     return read

@@ -314,6 +314,6 @@ def test_real_images_of_many_makers_are_kept_with_their_listed_prompt(tmp_path, 
 
 
 def test_without_a_prompt_the_row_says_that_the_file_beside_the_image_was_not_read(tmp_path):
-    rows = from_folder(tmp_path, {"0.png": picture(), "0.txt": b"a red fox"})
+    rows = from_folder(tmp_path, {"0.png": picture(), "0.json": b'{"prompt": "a red fox"}'})
     assert rows["0.png"].kept and rows["0.png"].prompt is None
-    assert rows["0.png"].detail == "a sidecar 0.txt lies beside it and is not read"
+    assert rows["0.png"].detail == "a sidecar 0.json lies beside it and is not read"

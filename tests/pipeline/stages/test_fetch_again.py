@@ -1,4 +1,7 @@
-"""fetch with other settings asks anew, and takes what has not changed from what it got before."""
+"""fetch with other settings asks anew, and takes what has not changed from what it got before.
+
+With other records it asks for what is new among them.
+"""
 
 from __future__ import annotations
 
@@ -133,3 +136,21 @@ def test_re_encoded_images_never_pass_for_the_originals(tmp_path, serve):
     assert small.items() <= again.items() and Counter(answer.answers)["/b", 200] == 1
     fetch_with(tmp_path, server)
     assert images(tmp_path)[3] == healthy and images(tmp_path)[0] == answer.images["/a"]
+
+
+def test_a_partition_with_other_records_requests_only_those_that_are_new(tmp_path, serve):
+    """One is gone, one is new, one was refused for good, and they come in another order."""
+    answer = Versioned()
+    answer.images["/bad"] = b"not a picture"
+    server = serve(answer)
+    run_unit(BY_NAME["fetch"], 0, str(tmp_path), collected(tmp_path, server, ["/a", "/b", "/bad", "/plain"]))
+    before = {row.key: row for row in rows(tmp_path)}
+    answer.answers.clear()
+    config = collected(tmp_path, server, ["/plain", "/bad", "/dated", "/b"])
+    assert not run_unit(BY_NAME["fetch"], 0, str(tmp_path), config).skipped
+    assert answer.answers == [("/dated", 200)]
+    plain, bad, dated, b = rows(tmp_path)
+    assert images(tmp_path) == [answer.images["/plain"], answer.images["/dated"], answer.images["/b"]]
+    for row in (plain, bad, b):
+        assert row == before[row.key].model_copy(update={"offset": row.offset})
+    assert dated.kept and not [path for path in (tmp_path / "fetch").iterdir() if "before" in path.name]

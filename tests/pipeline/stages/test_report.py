@@ -11,7 +11,6 @@ import pytest
 from surd.pipeline.build.folder import Build
 from surd.pipeline.report.entries import choose
 from surd.pipeline.report.funnel import funnel
-from surd.pipeline.report.page import histogram
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, BuildRecord, ColumnManifest, Corrected, Reason, Scored, Selected
 from tests.pipeline.report.report_builds import HOSTILE, LOSSES, Page, key_of, make_page, write_build
@@ -212,16 +211,6 @@ def test_a_build_of_nothing_and_a_build_of_rejects_are_pages_too(tmp_path: Path)
         row = model(key=key_of(0)).reject("correct", Reason.NO_CANDIDATE)
         build.write_rows(stage, 0, model, [row])
     assert "There is no sample to measure" in make_page(build)
-
-
-def test_histogram_bins_are_round_and_lose_no_value() -> None:
-    values = {"simple": [0.2 + i / 1000 for i in range(100)], "complex": [0.15] * 7}
-    bins = histogram(values, 0.005)
-    assert bins and {name: sum(counts) for name, counts in bins.counts.items()} == {"simple": 100, "complex": 7}
-    assert all(round(edge, 4) == edge for edge in bins.edges) and bins.edges[0] <= 0.15 and bins.edges[-1] > 0.299
-    long_tail = histogram({"words": [*map(float, range(5, 25)), 12_500.0] * 5}, 1, cap=True)
-    assert long_tail and sum(long_tail.counts["words"]) == 105
-    assert histogram({"none": []}, 1) is None
 
 
 @pytest.fixture(scope="module")

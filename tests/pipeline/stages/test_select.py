@@ -4,15 +4,17 @@ import json
 import logging
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from surd.pipeline.build.folder import Build
+from surd.pipeline.build.folder import Build, parquet_bytes
+from surd.pipeline.build.scratch import temporary
 from surd.pipeline.decisions import append
-from surd.pipeline.deduplication.semantic import find_semantic_duplicates
+from surd.pipeline.deduplication.semantic import VectorFile, find_semantic_duplicates
 from surd.pipeline.models import Models
 from surd.pipeline.selection.calibration import PROMPTS, calibrate
-from surd.pipeline.selection.choose import choose
+from surd.pipeline.selection.choose import Selection, choose, selection_file, write_kept
 from surd.pipeline.stages.select import select
 from surd.schemas import BuildConfig, Calibration, Corrected, Decision, Reason, Selected, SelectionRule
 from surd.schemas.config import SelectConfig
@@ -48,8 +50,15 @@ def write(root, count: int, *, seed: int = 0, per_part: int = 100, prompts=None,
     return build
 
 
+def chosen_by(build: Build, settings: SelectConfig) -> tuple[Selection, list[list[Selected]], pa.Table]:
+    """The selection, its verdicts, and what its file holds."""
+    with temporary("select") as tables:
+        selection = choose(build, settings, "clip", tables)
+        return selection, list(selection.rows()), pq.read_table(selection.file())
+
+
 def verdicts(build: Build, settings: SelectConfig) -> dict[str, Selected]:
-    return {row.key: row for rows in choose(build, settings, "clip").rows for row in rows}
+    return {row.key: row for rows in chosen_by(build, settings)[1] for row in rows}
 
 
 def all_shuffled(count: int, seed: int = 0) -> np.ndarray:
@@ -138,7 +147,7 @@ def test_both_kinds_of_prompt_have_their_own_threshold(tmp_path):
     build, keys = Build(str(tmp_path)), keys_of(150)
     write_part(build, 0, keys, images, texts, simple_vectors=loose, lost=keys[:30])
     write_end(build, 1, 150)
-    chosen = choose(build, SelectConfig(false_match_rate_simple=0.02, false_match_rate_complex=0.01), "clip")
+    chosen, _, _ = chosen_by(build, SelectConfig(false_match_rate_simple=0.02, false_match_rate_complex=0.01))
     measured = chosen.calibration
     assert measured.simple.pairs == 120 * 119 and measured.complex.pairs == 150 * 149  # correct rejected thirty
     by_origin = {(each.column, each.origin): each.least for each in chosen.rule.thresholds}
@@ -152,18 +161,18 @@ def test_both_kinds_of_prompt_have_their_own_threshold(tmp_path):
 def test_too_little_to_calibrate_is_said_and_no_threshold_applied(tmp_path, caplog, count, rate, why):
     build = write(tmp_path, count)
     with caplog.at_level(logging.WARNING):
-        chosen = choose(build, SelectConfig(false_match_rate_complex=rate), "clip")
-    assert all(row.kept for rows in chosen.rows for row in rows)
+        chosen, rows, _ = chosen_by(build, SelectConfig(false_match_rate_complex=rate))
+    assert all(row.kept for of_part in rows for row in of_part)
     assert why in caplog.text and why in chosen.rule.notes[0]
     assert [each.origin for each in chosen.rule.thresholds] == [None, None]
     assert chosen.calibration.complex.threshold is None
 
 
 def test_a_build_whose_images_all_share_one_prompt_or_of_nothing_has_nothing_to_measure(tmp_path):
-    same = choose(write(tmp_path / "same", 120, prompts=["a dog, best quality"] * 120), SelectConfig(), "clip")
+    same, _, _ = chosen_by(write(tmp_path / "same", 120, prompts=["a dog, best quality"] * 120), SelectConfig())
     assert same.calibration.complex is None and "0 shuffled pairs" in same.rule.notes[0]
-    none = choose(Build(str(tmp_path / "none")), SelectConfig(max_similarity=0.9), "clip")
-    assert none.rows == [] and none.table().num_rows == 0
+    _, rows, table = chosen_by(Build(str(tmp_path / "none")), SelectConfig(max_similarity=0.9))
+    assert rows == [] and table.num_rows == 0
 
 
 def test_a_score_that_is_missing_or_no_number_is_a_reason_and_no_crash(tmp_path):
@@ -172,8 +181,8 @@ def test_a_score_that_is_missing_or_no_number_is_a_reason_and_no_crash(tmp_path)
     build, keys = Build(str(tmp_path)), keys_of(120)
     write_part(build, 0, keys, images, texts)
     write_end(build, 1, 120)
-    chosen = choose(build, SelectConfig(max_similarity=0.999), "clip")
-    rows = {row.key: row for row in chosen.rows[0]}
+    chosen, of_parts, _ = chosen_by(build, SelectConfig(max_similarity=0.999))
+    rows = {row.key: row for row in of_parts[0]}
     assert rows[keys[3]].reason is Reason.BELOW_THRESHOLD and "nan" in rows[keys[3]].detail
     assert chosen.calibration.images == 119
 
@@ -206,30 +215,30 @@ def test_of_equals_the_smallest_key_stays(tmp_path):
 def test_no_two_that_stay_are_alike_and_every_other_has_a_like_one_that_stays():
     rng = np.random.default_rng(0)
     vectors = unit(rng.standard_normal((2500, 6)))  # six dimensions are crowded: chains of neighbours everywhere
-    keys = keys_of(2500)
-    duplicates = find_semantic_duplicates(keys, vectors, 0.9)
-    stay = [at for at, key in enumerate(keys) if key not in duplicates]
+    duplicates = dict(find_semantic_duplicates(vectors, 0.9))
+    stay = [row for row in range(2500) if row not in duplicates]
     cosines = vectors[stay] @ vectors[stay].T - 2 * np.eye(len(stay))
     assert 10 < len(stay) < 2000 and cosines.max() <= 0.9 + 1e-6
-    row_of = {key: at for at, key in enumerate(keys)}
-    for key, other in duplicates.items():
-        assert other.key not in duplicates and other.similarity > 0.9
-        assert other.similarity == pytest.approx(float(vectors[row_of[key]] @ vectors[row_of[other.key]]), abs=1e-5)
+    for row, other in duplicates.items():
+        assert other.row not in duplicates and other.similarity > 0.9
+        assert other.similarity == pytest.approx(float(vectors[row] @ vectors[other.row]), abs=1e-5)
 
 
-def test_the_large_index_finds_the_same_twins_as_comparing_all(monkeypatch):
+def test_the_large_index_finds_the_same_twins_as_comparing_all_with_vectors_on_disk(monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((3000, 32))
     vectors[2000:] = vectors[rng.integers(0, 2000, 1000)] + 0.1 * rng.standard_normal((1000, 32))
-    vectors, keys = unit(vectors), keys_of(3000)
-    exact = find_semantic_duplicates(keys, vectors, 0.95)
+    vectors = unit(vectors)
+    exact = dict(find_semantic_duplicates(vectors, 0.95))
     monkeypatch.setattr("surd.pipeline.deduplication.semantic._EXACT", 1000)
     assert len(exact) > 900
-    assert find_semantic_duplicates(keys, vectors, 0.95) == find_semantic_duplicates(
-        keys, vectors, 0.95
-    )  # the same each time
-    approximate = find_semantic_duplicates(keys, vectors, 0.95)
+    approximate = dict(find_semantic_duplicates(vectors, 0.95))
     assert len(approximate.keys() & exact.keys()) >= 0.99 * len(exact) and approximate.keys() <= exact.keys()
+    monkeypatch.setattr("surd.pipeline.deduplication.semantic._AT_ONCE", 1024)
+    with VectorFile(tmp_path / "vectors", 3000, 32) as file:
+        for row in range(3000):
+            file.write(row, vectors[row])
+        assert dict(find_semantic_duplicates(file, 0.95)) == approximate, "however many are in memory at once"
 
 
 def test_the_files_say_which_keys_by_which_rule_and_are_the_same_each_time(tmp_path):
@@ -248,6 +257,24 @@ def test_the_files_say_which_keys_by_which_rule_and_are_the_same_each_time(tmp_p
     before = {name: build.read_bytes(name) for name in ("selection.parquet", "calibration.json")}
     again = [row for of_part in select(build, BuildConfig(select=settings), models) for row in of_part]
     assert again == rows and {name: build.read_bytes(name) for name in before} == before
+
+
+@pytest.mark.parametrize("group", [1 << 20, 4500])
+def test_the_file_of_a_selection_has_the_bytes_of_a_sorted_table_written_at_once(tmp_path, monkeypatch, group):
+    monkeypatch.setattr("surd.pipeline.selection.choose._GROUP", group)
+    count = 10_000
+    rows = [Selected(key=key, clip_simple=at / 7, clip_complex=at / 3) for at, key in enumerate(keys_of(count))]
+    rule, nothing = SelectionRule(settings={}, thresholds=[], notes=[]), Calibration(clip="c", images=0, prompts=0)
+    with temporary("select") as tables:
+        write_kept(tables, "kept", [rows[:6000], rows[6000:]])
+        written = selection_file(tables, rule, nothing).read_bytes()
+    rows.sort(key=lambda row: row.key)
+    table = pa.table({name: [getattr(row, name) for row in rows] for name in ("key", "clip_simple", "clip_complex")})
+    documents = {"surd.rule": rule, "surd.calibration": nothing}
+    table = table.replace_schema_metadata(
+        {name: json.dumps(value.model_dump(mode="json"), sort_keys=True) for name, value in documents.items()}
+    )
+    assert written == parquet_bytes(table, [min(group, count - start) for start in range(0, count, group)])
 
 
 def test_what_was_rejected_before_keeps_its_reason(tmp_path):

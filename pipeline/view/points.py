@@ -1,0 +1,93 @@
+"""Records as points: one score against another, and the CLIP embeddings of their pictures on a plane (PCA)."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from surd.pipeline.build.folder import part_number
+from surd.pipeline.build.part_columns import read_embeddings
+from surd.pipeline.view.fields import fields_of
+from surd.pipeline.view.queries import Queries
+from surd.schemas import SurdError
+
+MOST = 100_000  # points that are drawn
+_FIT = 8000  # embeddings that the axes are computed from
+_KINDS = "CASE status WHEN 'kept' THEN 0 WHEN 'rejected' THEN 1 ELSE 2 END"
+
+
+def scatter(queries: Queries, x: str, y: str, query: str) -> bytes:
+    """The points (x, y) of what a query finds; see ``_packed``. Raises SurdError."""
+    columns = []
+    for name in (x, y):
+        field = fields_of(name)[0]
+        if field.kind != "number" or field.relation != "record":
+            raise SurdError(f"{name!r} is not a number; choose one such as score.simple or width")
+        columns.append(field.expression)
+    where = queries.condition(query)
+    sql = f"""SELECT rowid AS place, {columns[0]} AS x, {columns[1]} AS y, {_KINDS} AS kind FROM record
+        WHERE {where.sql} AND {columns[0]} IS NOT NULL AND {columns[1]} IS NOT NULL ORDER BY hash(key) LIMIT {MOST}"""
+    return _packed(queries.records.cursor().execute(sql, where.parameters).fetchnumpy())
+
+
+class EmbeddingMap:
+    """Pictures on a plane by the two directions in which their CLIP embeddings differ most."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made_for: object = None
+
+    def points(self, queries: Queries, query: str) -> bytes:
+        """The points of what a query finds; see ``_packed``. The first call reads every embedding."""
+        with self._lock:
+            if self._made_for is not queries.records:
+                _project(queries)
+                self._made_for = queries.records
+        where = queries.condition(query)
+        sql = f"""SELECT record.rowid AS place, x, y, {_KINDS} AS kind FROM record JOIN plane USING (key)
+            WHERE {where.sql} ORDER BY hash(key) LIMIT {MOST}"""
+        return _packed(queries.records.cursor().execute(sql, where.parameters).fetchnumpy())
+
+
+def _project(queries: Queries) -> None:
+    """Fill the table ``plane`` in two passes over the partitions: axes from an even draw of rows, then coordinates."""
+    records = queries.records
+    build = records.build
+    cursor = records.cursor()
+    cursor.execute("CREATE OR REPLACE TABLE plane (key VARCHAR, x FLOAT, y FLOAT)")
+    parts = [part for file in records.files.get("score", []) if (part := part_number(file.name)) is not None]
+    drawn = []
+    for part in parts:
+        _, vectors = read_embeddings(build, "score", part, "image_embedding")
+        if len(vectors):
+            drawn.append(vectors[:: max(1, records.count // _FIT)])
+    if not drawn:
+        return
+    sample = np.concatenate(drawn)
+    mean = sample.mean(0)
+    _, directions = np.linalg.eigh((sample - mean).T @ (sample - mean))
+    axes = directions[:, -2:][:, ::-1]
+    for part in parts:
+        keys, vectors = read_embeddings(build, "score", part, "image_embedding")
+        if keys:
+            flat = ((vectors - mean) @ axes).astype(np.float32)
+            cursor.register("flat", pa.table({"key": keys, "x": flat[:, 0], "y": flat[:, 1]}))
+            cursor.execute("INSERT INTO plane SELECT key, x, y FROM flat")
+            cursor.unregister("flat")
+
+
+def _packed(columns: dict[str, npt.NDArray[np.generic]]) -> bytes:
+    """Little-endian: count (uint32), x and y (float32 each), place (uint32), kind (uint8: kept, rejected, else)."""
+    count = len(columns["place"])
+    return b"".join(
+        [
+            np.array([count], "<u4").tobytes(),
+            np.asarray(columns["x"], "<f4").tobytes(),
+            np.asarray(columns["y"], "<f4").tobytes(),
+            np.asarray(columns["place"], "<u4").tobytes(),
+            np.asarray(columns["kind"], "u1").tobytes(),
+        ]
+    )
