@@ -16,6 +16,7 @@ from surd.flows.cli import dataset as dataset_cli
 from surd.flows.cli import decide as decide_cli
 from surd.flows.cli import facts as facts_cli
 from surd.flows.cli import forget as forget_cli
+from surd.flows.cli import publish as publish_cli
 from surd.flows.cli import view as view_cli
 from surd.flows.cli.dataset import OVERWRITE_HELP
 from surd.schemas.console import PlainConsole
@@ -309,6 +310,7 @@ app.command()(decide_cli.decide)
 app.command()(decide_cli.review)
 app.command()(forget_cli.forget)
 app.command()(dataset_cli.export)
+app.command()(publish_cli.publish)
 app.command("import")(dataset_cli.import_)
 app.command()(facts_cli.facts)
 

@@ -22,27 +22,14 @@ def dataset_card(count: int, extensions: set[str], *, captions: int = 0) -> str:
 
     datasets would otherwise guess the columns from the first five samples, and lose images of another kind.
     """
-    features: list[dict[str, Any]] = [
-        {"name": "__key__", "dtype": "string"},
-        *({"name": extension, "dtype": "image"} for extension in sorted(extensions)),
-        {"name": "simple.txt", "dtype": "string"},
-        {"name": "complex.txt", "dtype": "string"},
-        {"name": "json", "struct": _features(Sample)},
-    ]
     several = ""
     if captions:
-        features.append({"name": CAPTIONS, "list": _features(Caption)})
         several = (
             f"{captions:,} of them have several captions beside that sentence, the best first, in `{CAPTIONS}`: name,\n"
             "text, CLIP score, model, and the facts that were taken out.\n\n"
         )
-    head = {
-        "task_categories": ["text-to-image"],
-        "configs": [{"config_name": "default", "data_files": "shards/*.tar"}],
-        "dataset_info": {"features": features},
-    }
     return (
-        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n# A SURD dataset\n\n"
+        f"{yaml_head(card_head(extensions, captions=captions > 0))}\n# A SURD dataset\n\n"
         f"{count:,} images, each with the keyword prompt it was generated from (`complex.txt`) and one plain sentence"
         " that says what it shows (`simple.txt`), made by surd. `shards/` are webdataset tars,\n"
         "`shards/index.parquet` has all scores, `columns/` has embeddings by the same keys. Load the images and texts\n"
@@ -50,6 +37,29 @@ def dataset_card(count: int, extensions: set[str], *, captions: int = 0) -> str:
         f"{several}"
         "Licence and author of each image, where its source named them, are in `json`: check them before you publish.\n"
     )
+
+
+def card_head(extensions: set[str], *, captions: bool) -> dict[str, Any]:
+    """What ``datasets.load_dataset`` reads of a card: where the samples are, and the type of each of their members."""
+    features: list[dict[str, Any]] = [
+        {"name": "__key__", "dtype": "string"},
+        *({"name": extension, "dtype": "image"} for extension in sorted(extensions)),
+        {"name": "simple.txt", "dtype": "string"},
+        {"name": "complex.txt", "dtype": "string"},
+        {"name": "json", "struct": _features(Sample)},
+    ]
+    if captions:
+        features.append({"name": CAPTIONS, "list": _features(Caption)})
+    return {
+        "task_categories": ["text-to-image"],
+        "configs": [{"config_name": "default", "data_files": "shards/*.tar"}],
+        "dataset_info": {"features": features},
+    }
+
+
+def yaml_head(fields: dict[str, Any]) -> str:
+    """The head of a card, between its two lines of dashes."""
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n"
 
 
 def described(card: str) -> tuple[set[str], bool]:

@@ -1,0 +1,1 @@
+"""Publishing a dataset on a hub: what leaves, its card and its Croissant metadata, and the push itself."""
