@@ -202,6 +202,8 @@ def _other(role: str, config: BuildConfig) -> ModelLine:
 
 def _within(seconds: float, work: Callable[[], T]) -> T | None:
     """What ``work`` gives, or None where it takes longer; it then goes on until the process ends."""
+    if seconds <= 0:
+        return None
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -213,7 +215,7 @@ def _within(seconds: float, work: Callable[[], T]) -> T | None:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(max(0.0, seconds))
+    thread.join(seconds)
     if errors:
         raise errors[0]
     return results[0] if results else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from surd.pipeline.build.folder import part_number
@@ -79,8 +80,8 @@ def _project(queries: Queries) -> None:
             cursor.unregister("flat")
 
 
-def _packed(columns: dict[str, npt.NDArray[np.generic]]) -> bytes:
-    """Little-endian: count (uint32), x and y (float32 each), place (uint32), kind (uint8: kept, rejected, else)."""
+def _packed(columns: Mapping[str, Any]) -> bytes:
+    """Arrays as DuckDB gives them, little-endian: count (uint32), x and y (float32 each), place (uint32), kind (uint8: kept, rejected, else)."""
     count = len(columns["place"])
     return b"".join(
         [

@@ -96,7 +96,7 @@ def test_export_writes_what_surd_export_writes(built, tmp_path):
 @pytest.mark.parametrize(
     ("call", "field"),
     [
-        (lambda: api.build("/proc/surd", source="folder:/no/such"), "/no/such"),
+        (lambda: api.build("/proc/surd", source="folder:/no/such"), "/proc/surd"),
         (lambda: api.build("data/x", params={"corect.tolerance": 1}), "did you mean 'correct'"),
         (lambda: api.records("/no/such/build"), "/no/such/build"),
         (lambda: api.select("/no/such/build").__enter__(), "/no/such/build"),

@@ -176,7 +176,7 @@ def test_inspect_shows_why_a_record_was_rejected(surd, built):
     assert record["shard"] is None and "sample" not in record["paths"]
 
 
-@pytest.mark.parametrize(("key", "sentence"), [("zzzz", "no record"), ("", "keys begin with it")])
+@pytest.mark.parametrize(("key", "sentence"), [("zzzz", "no record"), ("", "records have it")])
 def test_inspect_of_an_unknown_or_unclear_key_is_one_sentence(surd, built, key, sentence):
     code, _, err = surd("inspect", built[0], key)
     assert (code, sentence in err) == (2, True)
