@@ -81,8 +81,7 @@ def _project(queries: Queries) -> None:
 
 
 def _packed(columns: Mapping[str, Any]) -> bytes:
-    """Arrays of DuckDB as bytes, little-endian: count (uint32), x and y (float32 each), place (uint32), kind (uint8: kept,
-    rejected, else)."""
+    """Arrays of DuckDB as bytes: count (uint32), x and y (float32), place (uint32), kind (uint8: kept, rejected, else)."""
     count = len(columns["place"])
     return b"".join(
         [
