@@ -81,7 +81,7 @@ def _project(queries: Queries) -> None:
 
 
 def _packed(columns: Mapping[str, Any]) -> bytes:
-    """Arrays of DuckDB as bytes: count (uint32), x and y (float32), place (uint32), kind (uint8: kept, rejected, else)."""
+    """Arrays of DuckDB as bytes: count (uint32), x, y (float32), place (uint32), kind (uint8: kept, rejected, else)."""
     count = len(columns["place"])
     return b"".join(
         [
