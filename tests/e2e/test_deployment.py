@@ -156,6 +156,7 @@ def test_the_workers_of_the_compose_file_are_at_work(prefect):
     assert {queue["name"] for queue in queues} == {"default", "gpu"}
 
 
+@pytest.mark.slow  # a minute; the server, the workers and a build of the page are what the tests above use
 def test_every_command_of_the_page_works(prefect, database, tmp_path):
     """What starts a service is a command of the compose file, and was started; docker's two are not run."""
     services = {one["command"] for one in COMPOSE.values() if isinstance(one.get("command"), str)}

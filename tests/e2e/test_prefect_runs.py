@@ -119,6 +119,7 @@ def test_the_build_of_a_lost_worker_continues_on_another_and_is_completed(server
     assert (tmp_path / "build" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_schedule_of_nightly_skips_a_run_amid_another_and_builds_what_is_new(server, deploy, pictures, tmp_path):
     def runs(state):
         return [run for run in server.flow_runs() if run["state_name"] == state and run["auto_scheduled"]]
