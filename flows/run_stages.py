@@ -162,6 +162,7 @@ class _Step:
             self._finish()
 
     def _finish(self) -> None:
+        self._watch = None  # a stage behind it may still run, and no listener expects more of this one
         build, config = self._planner.build, self._planner.config
         if self.pending():
             self._planner.ran(self.stage)

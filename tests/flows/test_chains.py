@@ -1,6 +1,7 @@
 """Which stages flow, and that a partition goes on to the next stage while others are still fetched."""
 
 import threading
+import time
 
 import pytest
 
@@ -59,6 +60,9 @@ class Told(Listener):
     def stage_started(self, stage, units):
         self.events.append(("started", stage, units))
 
+    def fetching(self, progress):
+        assert ("done", "fetch", 2) not in self.events, "what is done makes no progress"
+
     def stage_done(self, stage, summary):
         self.events.append(("done", stage, summary.units - summary.skipped))
 
@@ -108,6 +112,8 @@ def test_a_partition_is_cleaned_while_the_next_is_fetched(ran, parameters, tmp_p
     def before(stage, unit):
         if (stage, unit) == ("fetch", 1):
             assert cleaned.wait(timeout=60), "clean waits for all of fetch"
+        if (stage, unit) == ("decode", 1):
+            time.sleep(1.5)  # longer than from one poll to the next
 
     ran.before = before
     real_append = ran.append
