@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.bench import view
 
 
+@pytest.mark.slow
 def test_a_tiny_run_measures_the_server_and_tells_what_is_missed(tmp_path, monkeypatch):
     monkeypatch.setattr(view, "program", lambda: None)
     figures = view.measure(tmp_path, 200, 0)

@@ -43,6 +43,7 @@ def test_kill_9_of_a_build_ends_its_prefect_server_and_frees_its_folder(tmp_path
         pass
 
 
+@pytest.mark.slow
 def test_stages_killed_at_random_moments_end_with_the_bytes_of_those_that_were_not(tmp_path):
     outcome = Killing(tmp_path, seed=11002, preload=["surd.pipeline.stages.fetch"]).kill("units", 2)
     assert outcome.sound and outcome.killed.total() == 2, outcome
