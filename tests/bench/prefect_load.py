@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 from tests.bench.figures import Figure
 from tests.e2e.conftest import BIN
@@ -55,7 +54,7 @@ def _run_driver(kind: str, units: int) -> None:
     from surd.flows import run_stages as module
     from surd.flows.artifacts import RunPage
     from surd.pipeline.build.folder import Build
-    from surd.pipeline.runner.plan import StagePlan, UnitTask
+    from surd.pipeline.runner.plan import Planner, StagePlan, UnitTask
     from surd.pipeline.runner.run_unit import Outcome
     from surd.pipeline.stages import BY_NAME
     from surd.schemas import BuildConfig
@@ -70,10 +69,9 @@ def _run_driver(kind: str, units: int) -> None:
     def windows() -> None:
         config = BuildConfig()
         with tempfile.TemporaryDirectory() as root, module.unit_runner(config) as runner:
-            plan = SimpleNamespace(
-                build=Build(root), config=config, plan=lambda *_: StagePlan(done={}, tasks=tasks), check=int, ran=id
-            )
-            done = module.run_stages([BY_NAME["clean"]], plan, runner, [RunPage()])  # type: ignore[arg-type]
+            planner = Planner(Build(root), config)
+            planner.plan = lambda *_: StagePlan(done={}, tasks=tasks)  # type: ignore[method-assign]
+            done = module.run_stages([BY_NAME["clean"]], planner, runner, [RunPage()])
         assert len(done) == units
 
     @task

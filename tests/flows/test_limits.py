@@ -4,7 +4,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 from prefect import flow
@@ -16,7 +15,7 @@ import surd.flows.run_stages as run_stages_module
 from surd.flows.limits import GPU, slots, uses_gpu
 from surd.flows.windows import run_windows
 from surd.pipeline.build.folder import Build
-from surd.pipeline.runner.plan import StagePlan, UnitTask
+from surd.pipeline.runner.plan import Planner, StagePlan, UnitTask
 from surd.pipeline.runner.run_unit import Outcome
 from surd.pipeline.stages import BY_NAME
 from surd.schemas import BuildConfig
@@ -76,13 +75,8 @@ def test_a_stage_waits_for_a_slot_of_its_own_limit(tmp_path, monkeypatch):
     @flow
     def build():
         task = UnitTask(unit=0, parts=1, fingerprint="", marked=False)
-        planner = SimpleNamespace(
-            build=Build(str(tmp_path)),
-            config=BuildConfig(),
-            plan=lambda *_: StagePlan(done={}, tasks=[task]),
-            check=lambda: None,
-            ran=lambda stage: None,
-        )
+        planner = Planner(Build(str(tmp_path)), BuildConfig())
+        planner.plan = lambda *_: StagePlan(done={}, tasks=[task])
         with run_stages_module.unit_runner(planner.config) as runner:
             return len(run_stages_module.run_stages([BY_NAME["clean"]], planner, runner, []))
 
