@@ -20,6 +20,7 @@ from surd.flows.forecast import Forecast
 from surd.flows.forecast import forecast as _forecast
 from surd.flows.listener import SILENT, Listener
 from surd.flows.run_in_process import run_build
+from surd.pipeline.acquisition.tombstones import Tombstones
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.open import open_build
 from surd.pipeline.dataset.export import export as _export
@@ -101,9 +102,10 @@ def select(out: str, *, file: str | None = None, overwrite: bool = False, **sett
 def export(out: str, layout: str, folder: str, *, overwrite: bool = False) -> int:
     """Write the dataset of a build to a new folder in the layout of another tool; returns how many samples there are.
 
-    ``layout``: as ``surd export --to`` has it. Raises SurdError.
+    ``layout``: as ``surd export --to`` has it. What ``surd forget`` removed stays out. Raises SurdError.
     """
-    return _export(Build(out), layout, Build(folder), overwrite=overwrite)
+    dataset = Build(out)
+    return _export(dataset, layout, Build(folder), overwrite=overwrite, keeps=Tombstones.read(dataset).keeps)
 
 
 def _request(
