@@ -8,6 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from surd.flows.cli.options import BuildFolder
 from surd.schemas.console import PlainConsole
 from surd.schemas.printable import json_line, printable
 
@@ -16,7 +17,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
 
 
 @app.command("list")

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from surd.flows.cli.options import BuildFolder
 from surd.schemas.console import PlainConsole
 from surd.schemas.errors import SurdError
 from surd.schemas.printable import json_line, printable
 
 OVERWRITE_HELP = "Replace a build of another source or profile, and forget the parameters given before."
-BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
 
 
 def verify(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from surd.flows.cli.options import BuildFolder
 from surd.schemas.console import PlainConsole
 from surd.schemas.errors import SurdError, one_line
 from surd.schemas.printable import json_line, printable
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 _KEY = re.compile(r"[0-9a-f]{16}")
-BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

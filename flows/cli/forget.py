@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from surd.flows.cli.options import BuildFolder
 from surd.schemas.console import PlainConsole
 from surd.schemas.printable import json_line, printable
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from surd.pipeline.forget.forget import Removal
 
 _SHOWN = 20
-BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
 
 
 def forget(

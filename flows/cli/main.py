@@ -19,6 +19,7 @@ from surd.flows.cli import forget as forget_cli
 from surd.flows.cli import publish as publish_cli
 from surd.flows.cli import view as view_cli
 from surd.flows.cli.dataset import OVERWRITE_HELP
+from surd.flows.cli.options import BuildFolder
 from surd.schemas.console import PlainConsole
 from surd.schemas.errors import FULL, NothingKept, SurdError
 from surd.schemas.printable import json_line, printable, set_up_terminal
@@ -34,7 +35,6 @@ app = typer.Typer(
 PROFILE_HELP = "demo, small, paper, or a path to a YAML file."
 Profile = Annotated[str, typer.Option(help=PROFILE_HELP)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help=OVERWRITE_HELP)]
-BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
 Params = Annotated[
     list[str],
     typer.Option(

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
+from surd.flows.cli.options import BuildFolder
 from surd.schemas.printable import printable
-
-BuildFolder = Annotated[str, typer.Argument(metavar="BUILD", help="The folder (or URL) of a build.")]
 
 
 def view(

@@ -5,31 +5,14 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from surd.flows.cli.main import main
 from tests.pipeline.finished_sets import authors_set
 
 QUIET = ("--param", "pack.max_count=5", "--param", "models.llm=none")
-
-
-@pytest.fixture
-def surd(monkeypatch, capsys):
-    """Runs ``surd`` with some arguments; gives (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["surd", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -2,30 +2,13 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 
-from surd.flows.cli.main import main
 from surd.flows.forecast import forecast
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.lock import exclusive
 from surd.pipeline.stages import STAGES
-
-
-@pytest.fixture
-def surd(monkeypatch, capsys):
-    """Runs ``surd`` with some arguments; gives (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["surd", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -11,28 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from surd.flows.cli.main import main
 from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.models import Models
 from surd.pipeline.stages import STAGES
 from surd.pipeline.stages.select import select
 from surd.schemas import BuildConfig, BuildRecord, Reason, Selected, Status
 from tests.pipeline.score_table import unit, write_end, write_part
-
-
-@pytest.fixture
-def surd(monkeypatch, capsys):
-    """Runs ``surd`` with some arguments; gives (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["surd", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 def keys(out, status):
