@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
+from surd.pipeline.build.damage import DamagedFile
 from surd.pipeline.build.folder import Build
 from surd.pipeline.decisions.in_force import InForce, in_force
 from surd.pipeline.selection.calibration import calibrate
-from surd.pipeline.selection.filters import Filter, filter_notes, load_filters
+from surd.pipeline.selection.filters import filter_notes, load_filters, write_filtered
 from surd.pipeline.selection.one_of_each import compared, one_of_each
 from surd.pipeline.selection.verdicts import decided
 from surd.pipeline.tables import Tables
@@ -24,6 +26,7 @@ from surd.schemas.config import SelectConfig
 
 SELECTION, CALIBRATION = "selection.parquet", "calibration.json"
 _SCORES = ("clip_simple", "clip_complex")
+_RULE = b"surd.rule"
 #: Of the table of the rows that are kept, from which the file of a selection is written.
 KEPT = pa.schema(
     [
@@ -46,17 +49,16 @@ class Selection:
     rule: SelectionRule
     calibration: Calibration
     holds: Mapping[str, InForce]
-    filters: Sequence[Filter]
     tables: Tables
 
     def rows(self) -> Iterator[list[Selected]]:
         """The verdicts, a partition after another; each time anew, as they may be more than memory holds."""
         if self.settings.max_similarity is None:
-            yield from decided(self.build, self.rule, self.holds, self.filters)
+            yield from decided(self.build, self.rule, self.holds, self.tables)
             return
         following_parts = groupby(self.tables.rows("compared"), itemgetter("part"))
         following = next(following_parts, None)
-        for part, rows in enumerate(decided(self.build, self.rule, self.holds, self.filters)):
+        for part, rows in enumerate(decided(self.build, self.rule, self.holds, self.tables)):
             if following and following[0] == part:
                 for one in following[1]:
                     row, most = rows[one["place"]], self.settings.max_similarity
@@ -71,7 +73,7 @@ class Selection:
 
 def selection_file(tables: Tables, rule: SelectionRule, calibration: Calibration) -> Path:
     """Write the file of a selection from the table ``kept`` (see ``KEPT``); returns where it lies."""
-    documents = {"surd.rule": rule, "surd.calibration": calibration}
+    documents = {_RULE.decode(): rule, "surd.calibration": calibration}
     metadata = {name: json.dumps(value.model_dump(mode="json"), sort_keys=True) for name, value in documents.items()}
     schema = pa.schema([KEPT.field(name) for name in ("key", *_SCORES)], metadata=metadata)
     tables.make("sorted", f"SELECT {', '.join(schema.names)} FROM kept ORDER BY key")
@@ -80,6 +82,17 @@ def selection_file(tables: Tables, rule: SelectionRule, calibration: Calibration
         for group in _groups(tables, schema):
             writer.write_table(group, row_group_size=_GROUP)
     return file
+
+
+def read_rule(build: Build, file: str = SELECTION) -> SelectionRule | None:
+    """The rule in the file of a selection; None where there is no such file. Raises SurdError when it is not valid."""
+    if not build.exists(file):
+        return None
+    try:
+        with build.open_table(file) as opened:
+            return SelectionRule.model_validate_json((pq.read_schema(opened).metadata or {})[_RULE])
+    except (pa.ArrowException, ValidationError, KeyError):
+        raise DamagedFile(build, file, "is not a valid selection") from None
 
 
 def _groups(tables: Tables, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -110,11 +123,12 @@ def choose(build: Build, settings: SelectConfig, clip: str, tables: Tables) -> S
         thresholds=_thresholds(settings, calibration),
         notes=[*calibration.notes, *filter_notes(filters)],
     )
+    write_filtered(build, filters, tables)
     passed = "kept" if settings.max_similarity is None else "passed"
-    write_kept(tables, passed, decided(build, rule, holds, filters))
+    write_kept(tables, passed, decided(build, rule, holds, tables))
     if settings.max_similarity is not None:
         one_of_each(build, tables, settings.max_similarity, holds)
-    return Selection(build, settings, rule, calibration, holds, filters, tables)
+    return Selection(build, settings, rule, calibration, holds, tables)
 
 
 def write_kept(tables: Tables, name: str, of_parts: Iterable[list[Selected]]) -> None:

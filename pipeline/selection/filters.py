@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
+
+import pyarrow as pa
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.record_rows import record_rows
+from surd.pipeline.tables import Tables
 from surd.schemas.entry_points import FILTERS, Extension, extensions
 from surd.schemas.errors import one_line
 
 FIELD = "select.filters"
+_FILTERED = pa.schema([("part", pa.int32()), ("key", pa.string()), ("reason", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -38,17 +44,30 @@ def load_filters(names: Sequence[str]) -> list[Filter]:
     return [Filter(one, one.load()) for one in extensions(FILTERS, [*names], FIELD)]
 
 
-def filtered(build: Build, part: int, filters: Sequence[Filter]) -> dict[str, str]:
-    """Key -> why a filter rejects it, of the rows of a partition that all stages before select kept."""
-    if not filters:
-        return {}
-    reasons: dict[str, str] = {}
-    for row in record_rows(build, part):
-        if row["status"] == "kept":
-            found = next((reason for one in filters if (reason := one.reason(row)) is not None), None)
-            if found is not None:
-                reasons[row["key"]] = found
-    return reasons
+def write_filtered(build: Build, filters: Sequence[Filter], tables: Tables) -> None:
+    """Table ``filtered``: key and reason of what a filter rejects, of the rows that all stages before select kept.
+
+    A table, because the verdicts are read more than once, and a filter is to be asked once.
+    """
+    with tables.writing("filtered", _FILTERED) as writer:
+        for part in range(build.part_count() if filters else 0):
+            for row in record_rows(build, part):
+                if row["status"] == "kept":
+                    found = next((reason for one in filters if (reason := one.reason(row)) is not None), None)
+                    if found is not None:
+                        writer.add({"part": part, "key": row["key"], "reason": found})
+
+
+def filtered_parts(build: Build, tables: Tables) -> Iterator[dict[str, str]]:
+    """Key -> why a filter rejects it, a partition after another."""
+    groups = groupby(tables.rows("filtered"), itemgetter("part"))
+    following = next(groups, None)
+    for part in range(build.part_count()):
+        reasons: dict[str, str] = {}
+        if following and following[0] == part:
+            reasons = {row["key"]: row["reason"] for row in following[1]}
+            following = next(groups, None)
+        yield reasons
 
 
 def filter_notes(filters: Sequence[Filter]) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.part_columns import read_columns
 from surd.pipeline.decisions.in_force import InForce, in_force, is_overruled
-from surd.pipeline.selection.filters import Filter, filtered
+from surd.pipeline.selection.filters import filtered_parts
+from surd.pipeline.tables import Tables
 from surd.schemas import Decision, Reason, Row, Selected, SelectionRule, Status, Threshold
 
 #: What a row says of whatever a person decided.
@@ -17,12 +18,11 @@ _SCORES = ("clip_simple", "clip_complex")
 
 
 def decided(
-    build: Build, rule: SelectionRule, holds: Mapping[str, InForce], filters: Sequence[Filter]
+    build: Build, rule: SelectionRule, holds: Mapping[str, InForce], tables: Tables
 ) -> Iterator[list[Selected]]:
-    """The verdicts by persons, thresholds and filters, a partition after another."""
+    """The verdicts by persons, thresholds and filters (see ``write_filtered``), a partition after another."""
     columns = [*Row.model_fields, *_SCORES]
-    for part in range(build.part_count()):
-        rejects = filtered(build, part, filters)
+    for part, rejects in enumerate(filtered_parts(build, tables)):
         yield [
             _decide(Selected(**row), rule.thresholds, holds.get(row["key"]), rejects.get(row["key"]))
             for row in read_columns(build, "correct", part, columns).to_pylist()

@@ -93,6 +93,17 @@ def test_a_filter_rejects_the_rows_that_it_gives_a_reason_for(installed, scored)
     }
 
 
+@pytest.mark.parametrize("max_similarity", [None, 0.95])
+def test_a_filter_is_asked_once_of_each_record(installed, scored, max_similarity):
+    counts = "asked = []\ndef every(row):\n    asked.append(row['key'])\n    return 'odd' if len(asked) % 2 else None\n"
+    installed(counts, "surd.filters", "every", "every")
+    with temporary("test") as tables:
+        chosen = choose(scored, SelectConfig(**PLAIN, filters=["every"], max_similarity=max_similarity), "clip", tables)
+        first, second = ([row for rows in chosen.rows() for row in rows] for _ in range(2))
+    asked = sys.modules["some_package"].asked
+    assert first == second and sorted(asked) == sorted({*asked}) and len(asked) == 11  # one was rejected before
+
+
 def test_thresholds_come_before_a_filter_and_a_person_after_both(installed, scored):
     installed("def all_of_it(row):\n    return ''\n", "surd.filters", "all", "all_of_it")
     strict = verdicts(scored, filters=["all"], min_clip_simple=0.999)
