@@ -14,7 +14,7 @@ from surd.pipeline.selection.choose import SELECTION
 from surd.pipeline.sources import SOURCES_WITH_PATHS
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, BuildRecord, SurdError, load_config
-from surd.schemas.config.load import overlay
+from surd.schemas.config.load import flat, overlay
 from surd.schemas.entry_points import FILTERS, extensions
 from surd.schemas.paths import absolute
 
@@ -159,7 +159,7 @@ def _request(
         profile=profile,
         parameters=merged,
         config=config,
-        remembered={name: value for name, value in _flat(known).items() if name not in _flat(parameters)},
+        remembered={name: value for name, value in flat(known).items() if name not in flat(parameters)},
     )
 
 
@@ -205,14 +205,3 @@ def _profile_id(profile: str) -> str:
 
 def _absolute(out: str) -> str:
     return out if "://" in out else str(absolute(out))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"fetch": {"retries": 1}}`` -> ``{"fetch.retries": 1}``."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

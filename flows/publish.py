@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from surd.pipeline.acquisition.tombstones import Tombstones
-from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.open import open_build
 from surd.pipeline.build.part_columns import read_columns
@@ -27,8 +21,9 @@ from surd.pipeline.dataset.publish.target import Target
 from surd.pipeline.decisions.in_force import in_force
 from surd.pipeline.forget.find import parts_of
 from surd.pipeline.forget.forget import PENDING
-from surd.pipeline.selection.choose import SELECTION
-from surd.schemas import BuildRecord, SelectionRule, SurdError
+from surd.pipeline.selection.choose import read_rule
+from surd.schemas import BuildRecord, SurdError
+from surd.schemas.config.load import flat
 
 CARD = "README.md"
 
@@ -47,20 +42,12 @@ class Publication:
 
 
 def check_publishable(build: Build) -> None:
-    """Raise SurdError where the shards hold what was forgotten or rejected since they were written."""
+    """Raise SurdError where the shards hold what was rejected since they were written, or a removal is to be done."""
     if build.exists(PENDING):
         raise SurdError(f"build is {build.root!r}: a removal is not finished; run surd forget {build.root} first")
     if not build.exists(INDEX):
         return  # files_to_publish says so
-    index = build.read_table(INDEX, columns=["key", "sha256"])
-    keys = set(index["key"].to_pylist())
-    tombstones = Tombstones.read(build)
-    rows = zip(index["key"].to_pylist(), index["sha256"].to_pylist(), strict=True)
-    if forgotten := sum(key in tombstones.keys or sha256 in tombstones.pictures for key, sha256 in rows):
-        raise SurdError(
-            f"build is {build.root!r}: {forgotten:,} forgotten record(s) are still in its shards; remove them with surd"
-            f" forget {shlex.quote(build.root)}, and see surd verify --forgotten"
-        )
+    keys = set(build.read_table(INDEX, columns=["key"])["key"].to_pylist())
     rejected = {key for key, hand in in_force(build).items() if hand.reject} & keys
     for part in parts_of(build, "select"):
         table = read_columns(build, "select", part, ["key", "status"])
@@ -76,7 +63,12 @@ def check_publishable(build: Build) -> None:
 def plan_publication(build: Build, target: Target, columns: Sequence[str], *, report: bool) -> Publication:
     """All files that are to be in the repo, card and Croissant among them. Raises SurdError."""
     files = files_to_publish(build, columns, report=report)
-    provenance = read_provenance(build)
+    provenance = read_provenance(build, Tombstones.read(build).keeps)
+    if provenance.removed:
+        raise SurdError(
+            f"build is {build.root!r}: {provenance.removed:,} forgotten record(s) are still in its shards; remove them"
+            f" with surd forget {shlex.quote(build.root)}, and see surd verify --forgotten"
+        )
     present = columns_present(build)
     published = {name: present[name] for name in present if any(f"columns/{name}/" in file.path for file in files)}
     metadata = croissant(
@@ -121,30 +113,15 @@ def _command(record: BuildRecord) -> str:
     else:
         words = ["surd", "build", *(["--profile", without_paths(record.profile)] if record.profile else [])]
         words += ["--source", source] if source else []
-    for name, value in _flat(parameters):
-        words += ["--param", f"{name}={value}"]
+    for name, value in flat(parameters).items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        words += ["--param", f"{name}={without_paths(text)}"]
     return shlex.join(words)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    flat: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat += _flat(value, f"{prefix}{name}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            flat.append((prefix + name, without_paths(text)))
-    return flat
-
-
 def _thresholds(build: Build) -> list[str]:
-    if not build.exists(SELECTION):
-        return []
-    with reading(build, SELECTION), build.open_table(SELECTION) as file:
-        metadata = pq.read_schema(file).metadata or {}
-    with suppress(KeyError, ValidationError):
-        rule = SelectionRule.model_validate_json(metadata[b"surd.rule"])
-        return [
-            f"{one.column} >= {one.least:.4g}" + (f" ({one.origin})" if one.origin else "") for one in rule.thresholds
-        ]
-    return []
+    rule = read_rule(build)
+    return [
+        f"{one.column} >= {one.least:.4g}" + (f" ({one.origin})" if one.origin else "")
+        for one in (rule.thresholds if rule else ())
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,17 @@ def overlay(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]
     for dotted, value in overrides.items():
         values = _overlay(values, dotted.split("."), value)
     return values
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"fetch": {"retries": 1}}`` -> ``{"fetch.retries": 1}``."""
+    dotted: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            dotted |= flat(value, f"{prefix}{name}.")
+        else:
+            dotted[f"{prefix}{name}"] = value
+    return dotted
 
 
 def read_profile(path: Path) -> dict[str, Any]:

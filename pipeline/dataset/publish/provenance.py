@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import SEEK_CUR
 from urllib.parse import urlsplit
@@ -27,9 +27,11 @@ _SIDES = (0, 256, 512, 768, 1024, 1536, 2048)
 @dataclass
 class Provenance:
     """Counts of samples: by (licence, terms), by site, by kind of file, by class of shorter side, by origin of the
-    simple prompt, by program. ``captions``: those with several; ``local``: whose source is a path on this machine."""
+    simple prompt, by program. ``captions``: those with several; ``local``: whose source is a path on this machine;
+    ``removed``: those that must not leave."""
 
     count: int = 0
+    removed: int = 0
     authors: int = 0
     captions: int = 0
     local: int = 0
@@ -57,7 +59,7 @@ class Provenance:
             self.tools[tool] += 1
 
 
-def read_provenance(build: Build) -> Provenance:
+def read_provenance(build: Build, keeps: Callable[[Sample], bool] = lambda sample: True) -> Provenance:
     """Of all shards; of the tars only the JSON of samples is read. Raises SurdError where it is not valid."""
     found = Provenance()
     for shard in shard_manifest(build).shards:
@@ -67,7 +69,9 @@ def read_provenance(build: Build) -> Provenance:
                 if suffix == CAPTIONS:
                     found.captions += 1
                 else:
-                    found.add(Sample.model_validate_json(data))
+                    sample = Sample.model_validate_json(data)
+                    found.add(sample)
+                    found.removed += not keeps(sample)
         except (InvalidTar, ValidationError) as error:
             why = f"is not valid ({error})" if isinstance(error, InvalidTar) else "holds JSON that is not of a sample"
             raise DamagedFile(build, file, why) from None

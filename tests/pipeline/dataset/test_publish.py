@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub import HfApi, constants
 
 from surd.flows.cli.main import main
-from surd.pipeline.acquisition.tombstones import FORGOTTEN
+from surd.pipeline.acquisition.tombstones import FORGOTTEN, Tombstones
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.publish import hub as hub_module
 from surd.pipeline.decisions.log import append
@@ -181,6 +181,11 @@ def test_a_build_that_is_not_sound_or_not_licensed_or_holds_rejected_samples_sta
     (breakable / "decisions.jsonl").unlink()
     stone = json.dumps({"key": keys(breakable)[0], "when": "2026-11-29"})
     (breakable / FORGOTTEN).write_text('{"salt": "00"}\n' + stone + "\n")
+    refused(publish(breakable, "--yes"), "1 forgotten record(s) are still in its shards", "surd forget")
+    by_author = {"author": Tombstones("00").of_author("Ann"), "when": "2026-11-29"}
+    (breakable / FORGOTTEN).write_text('{"salt": "00"}\n' + json.dumps(by_author) + "\n")
+    rewrite(breakable / SHARDS[2], other_json(author="ann"))
+    restate(breakable / "shards")
     refused(publish(breakable, "--yes"), "1 forgotten record(s) are still in its shards", "surd forget")
     (breakable / FORGOTTEN).unlink()
     data = bytearray((breakable / SHARDS[1]).read_bytes())
