@@ -48,7 +48,8 @@ def _write_vectors(build: Build, out: Build, column: ColumnManifest, texts: dict
     found = {}
     for shard in read_manifest(build).shards:
         for key, array in read_column_shard(build, column.column, shard):
-            found[texts[key]] = array
+            if key in texts:  # the others are left out
+                found[texts[key]] = array
     llm = column.model.rstrip("/").rsplit("/", 1)[-1]
     if not re.fullmatch(r"\w[\w.-]*", llm):  # a stranger's manifest may name its model as it likes
         llm = "llm"

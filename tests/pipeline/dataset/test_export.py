@@ -95,6 +95,12 @@ def test_vectors_go_out_as_the_authors_code_loads_them(surd, build, tmp_path):
         assert {tensor.dtype for tensor in before.values()} == {tensor.dtype for tensor in after.values()}
 
 
+def test_vectors_of_samples_that_are_left_out_stay_too(build, tmp_path):
+    keeps = {"simple «0»", "simple «1»"}
+    export(Build(str(build)), "authors", Build(str(tmp_path / "out")), keeps=lambda sample: sample.simple in keeps)
+    assert {*torch.load(tmp_path / "out" / "prompt2vec" / "13B" / "39.pt", weights_only=True)} == keeps
+
+
 def test_a_strangers_model_name_does_not_lead_out_of_the_folder(build, tmp_path):
     shutil.copytree(build, tmp_path / "build")
     manifest = tmp_path / "build" / "columns" / "llm-13b-l39" / "manifest.json"
