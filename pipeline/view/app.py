@@ -116,6 +116,7 @@ class View:
         with self._lock:
             if self._queries is None or self._queries.records is not records:
                 self.decisions.fill(records)
+                self.pictures = PictureCache(self.build)  # the tars may be others
                 self._queries = Queries(records)
             return self._queries
 
@@ -199,7 +200,8 @@ def _build(view: View, request: Request) -> Any:
         "reasons": {reason.value: reason.meaning for reason in Reason}, "beside": view.beside,
         "source": str(view.record.config.get("source", "")), "models": view.record.models,
         "thresholds": thresholds(view.build, view.config), "decisions": len(view.decisions.decisions),
-        "semantic": view.config.select.max_similarity, "max_nsfw": view.config.safety.max_image,
+        "exact": view.config.select.max_similarity is None and not view.config.select.filters,
+        "max_nsfw": view.config.safety.max_image,
     }  # fmt: skip
 
 
@@ -371,7 +373,7 @@ def _picture(view: View, request: Request) -> Response:
 def _sent(request: Request, where: dict[str, Any], what: str, data: Callable[[], bytes | None]) -> Response:
     tag = f'"{what}-{where["sha256"]}"'
     # One that is veiled is not cached: the browser would show it again unasked.
-    headers = {"ETag": tag, "Cache-Control": "no-store" if where["veiled"] else _LONG}
+    headers = {"ETag": tag, "Cache-Control": "no-store" if where["veiled"] or where["nsfw"] is None else _LONG}
     if request.headers.get("if-none-match") == tag:
         return Response(None, 304, headers)
     bytes_ = data()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.scratch import temporary
-from surd.pipeline.selection.choose import SELECTION, choose
+from surd.pipeline.selection.choose import choose, read_rule
 from surd.pipeline.view.queries import Queries
-from surd.schemas import BuildConfig, SelectionRule, SurdError
+from surd.schemas import BuildConfig, SurdError
 
 COLUMNS = {"simple": "score.simple", "complex": "score.complex"}
 #: What correct left, which is what select decides about.
@@ -20,23 +18,21 @@ _JUDGED = "reached IN ('correct', 'select') AND (stage IS NULL OR stage = 'selec
 def thresholds(build: Build, config: BuildConfig) -> dict[str, float]:
     """``simple`` and ``complex``: the least score that the build's own selection asks for."""
     least = {"simple": config.select.min_clip_simple, "complex": config.select.min_clip_complex}
-    if build.exists(SELECTION):
-        with build.open_table(SELECTION) as file:
-            stored = (pq.read_schema(file).metadata or {}).get(b"surd.rule")
-        for one in SelectionRule.model_validate_json(stored).thresholds if stored else ():
-            name = one.column.removeprefix("clip_")
-            least[name] = max(least[name], one.least)
+    rule = read_rule(build)
+    for one in rule.thresholds if rule else ():
+        name = one.column.removeprefix("clip_")
+        least[name] = max(least[name], one.least)
     return least
 
 
 def kept_at(queries: Queries, least: dict[str, float]) -> int:
     """How many records ``surd select`` keeps with these thresholds, and by hand: approved, edited and rejected ones.
 
-    Before semantic duplicates go, where the config rejects these.
+    Before semantic duplicates go and filters of one's own are asked, where the config has these: see ``kept_exactly``.
     """
     meets = " AND ".join(f'record."{COLUMNS[name]}" >= ?' for name in COLUMNS)
     sql = f"""SELECT count(*) FROM record LEFT JOIN decision USING (key) WHERE {_JUDGED}
-        AND (({meets}) OR decision.verdict IN ('approve', 'edit')) AND decision.verdict IS DISTINCT FROM 'reject'"""
+        AND (({meets}) OR decision.keeps) AND decision.verdict IS DISTINCT FROM 'reject'"""
     rows = queries.records.cursor().execute(sql, [least[name] for name in COLUMNS]).fetchall()
     return int(rows[0][0])
 

@@ -43,7 +43,7 @@ class Loading:
                 self._records = self._read()  # requests that began before hold the old ones, which then go
 
     def close(self) -> None:
-        self._ready.wait()
+        """Free what was read; what is still being read ends with the process."""
         if self._records is not None:
             self._records.close()
 

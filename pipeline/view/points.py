@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from surd.pipeline.build.folder import part_number
 from surd.pipeline.build.part_columns import read_embeddings
 from surd.pipeline.view.fields import fields_of
 from surd.pipeline.view.queries import Queries
+from surd.pipeline.view.table import Records
 from surd.schemas import SurdError
 
 MOST = 100_000  # points that are drawn
@@ -39,14 +41,14 @@ class EmbeddingMap:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._made_for: object = None
+        self._made_for: weakref.ref[Records] | None = None  # weak: rows that were read anew are then freed
 
     def points(self, queries: Queries, query: str) -> bytes:
         """The points of what a query finds; see ``_packed``. The first call reads every embedding."""
         with self._lock:
-            if self._made_for is not queries.records:
+            if self._made_for is None or self._made_for() is not queries.records:
                 _project(queries)
-                self._made_for = queries.records
+                self._made_for = weakref.ref(queries.records)
         where = queries.condition(query)
         sql = f"""SELECT record.rowid AS place, x, y, {_KINDS} AS kind FROM record JOIN plane USING (key)
             WHERE {where.sql} ORDER BY hash(key) LIMIT {MOST}"""

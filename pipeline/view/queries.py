@@ -93,9 +93,8 @@ class Queries:
 
     def find(self, key: str) -> dict[str, Any] | None:
         """Where a record's picture lies and whether it is veiled; None without such a record."""
-        found = self.rows(
-            'SELECT rowid AS place, part, "offset", size, sha256, ext, picture, veiled FROM record WHERE key = ?', [key]
-        )
+        columns = 'rowid AS place, part, "offset", size, sha256, ext, picture, veiled, nsfw'
+        found = self.rows(f"SELECT {columns} FROM record WHERE key = ?", [key])
         return found[0] if found else None
 
     def count(self, query: str) -> int:

@@ -13,7 +13,7 @@ _LOOKS: tuple[tuple[str, str, str, str], ...] = (
     ("Kept without a licence", "decide whether they may be in the set", "status:kept licence:none", ""),
     ("Kept under a non-commercial licence", "leave them out of a set for other uses", 'status:kept licence:"NC"', ""),
     ("Small pictures", "a trainer at 512 pixels enlarges them", "status:kept short:<512", "short"),
-    ("Very wide or very tall", "a square crop loses more than half of them", "status:kept aspect:>2", "aspect-"),
+    ("Very wide", "a square crop loses more than half of them", "status:kept aspect:>2", "aspect-"),
     ("Very tall", "a square crop loses more than half of them", "status:kept aspect:<0.5", "aspect"),
     ("Blurred", "the least sharp of what was kept", "status:kept sharpness:<40", "sharpness"),
     ("Poor by BRISQUE", "noise, blocks or blur", "status:kept brisque:>60", "brisque-"),

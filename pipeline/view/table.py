@@ -174,7 +174,8 @@ def _fill(records: Records, max_nsfw: float) -> None:
         "key VARCHAR, part INTEGER, status VARCHAR, reason VARCHAR, stage VARCHAR, detail VARCHAR, reached VARCHAR"
     )
     database.execute(f"CREATE TABLE record ({verdict}, {columns}, bucket VARCHAR, veiled BOOLEAN)")
-    database.execute("CREATE TABLE decision (key VARCHAR, verdict VARCHAR, reason VARCHAR, simple VARCHAR)")
+    decision = "key VARCHAR, verdict VARCHAR, reason VARCHAR, simple VARCHAR, keeps BOOLEAN"
+    database.execute(f"CREATE TABLE decision ({decision})")
     database.execute(
         "CREATE TABLE beside (key VARCHAR, status VARCHAR, reason VARCHAR, simple VARCHAR, changed BOOLEAN)"
     )

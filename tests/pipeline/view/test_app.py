@@ -10,17 +10,20 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from httpx import Response
 from PIL import Image
 from starlette.testclient import TestClient
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.scratch import temporary
-from surd.pipeline.decisions import read
+from surd.pipeline.decisions import append, read
+from surd.pipeline.decisions.in_force import in_force, latest_keeps
 from surd.pipeline.selection.choose import choose
 from surd.pipeline.view.clusters import KINDS
 from surd.pipeline.view.serve import viewer
-from surd.schemas import Deduped, Reason, Safe, Selected, SurdError
+from surd.schemas import Decision, Deduped, Reason, Safe, Selected, SurdError
 from surd.schemas.config import SelectConfig
+from surd.schemas.decision import DecisionVerdict
 from tests.bench.view_build import write_view_build
 from tests.pipeline.view.conftest import HOST, client_of
 
@@ -113,6 +116,39 @@ def test_decisions_are_written_seen_by_searches_and_taken_back(own: Build) -> No
     assert keys(client_of(own), "decision:approve") == [first]
     assert decide(undo=True)["decision"] is None and decide(undo=True)["key"] is None
     assert len(own.read_bytes("decisions.jsonl").splitlines()) == 7, "nothing is taken out of the file"
+
+
+def test_an_undo_gives_back_what_held_and_changes_nothing_that_others_decided(own: Build) -> None:
+    client = client_of(own)
+    first, second, third = keys(client, "status:kept")[:3]
+
+    def decide(key: str | None = None, verdict: str | None = None, **more: object) -> Response:
+        given = {"key": key, "verdict": verdict} if key else {}
+        return client.post("api/decide", json={**given, **more})
+
+    decide(first, "keep")
+    append(own, Decision(key=second, verdict=DecisionVerdict.KEEP))  # elsewhere
+    decide(first, "edit", simple="A better sentence.")
+    decide(first, "reject", reason="watermark")
+    decide(undo=True)
+    assert latest_keeps(in_force(own)) == [second, first], "in the order in which they were decided"
+    assert in_force(own)[first].verdicts == ["keep", "edit"]
+    decide(third, "approve")
+    append(own, Decision(key=third, verdict=DecisionVerdict.REJECT, reason="blurred"))  # elsewhere
+    refused = decide(undo=True)
+    assert refused.status_code == 400 and "elsewhere" in refused.json()["error"]
+    assert in_force(own)[third].verdicts == ["reject"]
+    assert in_force(own)[first].verdicts == ["keep", "edit"]
+
+
+def test_an_approved_record_with_a_further_decision_is_counted_as_kept(own: Build) -> None:
+    client = client_of(own)
+    key = keys(client, "status:kept")[0]
+    high = {"simple": 1.0, "complex": 1.0}
+    assert client.get("api/kept", params=high).json()["kept"] == 0
+    for verdict in ("approve", "keep"):
+        client.post("api/decide", json={"key": key, "verdict": verdict})
+        assert client.get("api/kept", params=high).json()["kept"] == 1
 
 
 @pytest.mark.parametrize("given", [{"key": "x", "verdict": "approve"}, {"key": "0" * 16, "verdict": "burn"},
