@@ -43,12 +43,12 @@ def llm_column(config: TrainConfig, columns: dict[str, ColumnManifest], build: s
     if len(matches) != 1:
         problem = f"{build} has several" if matches else f"{build} does not have it"
         raise SurdError(
-            f"--llm-column: {config.llm_column!r}, but {problem} (present: {', '.join(present) or 'none'}); "
-            "name one, or pass --w-llm 0"
+            f"--llm-column is {config.llm_column or 'not given'}, and {problem} (present:"
+            f" {', '.join(present) or 'none'}); name one, or pass --w-llm 0"
         )
     if config.llm_targets == "tokens" and not columns[matches[0]].of_tokens:
         raise SurdError(
-            f"--llm-targets: 'tokens' needs a column of tokens, but {matches[0]} holds one vector a prompt; "
+            f"--llm-targets is 'tokens', which needs a column of tokens, but {matches[0]} holds one vector a prompt; "
             "embed with pooling tokens and name that column"
         )
     return matches[0]
@@ -68,6 +68,6 @@ def _token_column(config: TrainConfig, columns: dict[str, ColumnManifest], build
     else:
         problem = f"{build} has {'several' if matches else 'no'} such column (present: {', '.join(present) or 'none'})"
     raise SurdError(
-        f"--llm-column is {config.llm_column!r}, and --llm-role {config.llm_role} needs one of tokens: {problem}; name"
-        " one, add one with surd columns add --pooling all-layers, or name an LLM with --llm"
+        f"--llm-column is {config.llm_column or 'not given'}, and --llm-role {config.llm_role} needs one of tokens:"
+        f" {problem}; name one, add one with surd columns add --pooling all-layers, or name an LLM with --llm"
     )
