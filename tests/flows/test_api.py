@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from surd.flows import api
+from surd.pipeline.acquisition.tombstones import FORGOTTEN
 from surd.pipeline.build.folder import Build
 from surd.pipeline.decisions import append
 from surd.schemas import Decision, Reason
@@ -91,6 +92,13 @@ def test_export_writes_what_surd_export_writes(built, tmp_path):
     out, summary = built
     assert api.export(str(out), "imagefolder", str(tmp_path / "set")) == summary["kept"]
     assert len((tmp_path / "set/train/metadata.jsonl").read_text().splitlines()) == summary["kept"]
+
+
+def test_what_is_to_be_forgotten_is_in_no_export(copy, tmp_path):
+    keys = Build(copy).read_table("shards/index.parquet", columns=["key"])["key"].to_pylist()
+    stone = json.dumps({"key": keys[0], "when": "2026-11-29"})
+    (Path(copy) / FORGOTTEN).write_text('{"salt": "00"}\n' + stone + "\n")
+    assert api.export(copy, "parquet", str(tmp_path / "set")) == len(keys) - 1
 
 
 @pytest.mark.parametrize(
