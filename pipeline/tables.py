@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,6 +27,9 @@ class Tables:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        import duckdb  # only here: 16 MB that the stages over partitions do without
+
+        self._failed = duckdb.IOException
         settings: Any = {"memory_limit": MEMORY, "threads": 1, "temp_directory": str(folder / "spilled")}
         self._database = duckdb.connect(config=settings)
 
@@ -57,7 +59,7 @@ class Tables:
         to = _quoted(self.file(f"{name}.parquet"))
         try:
             self._database.execute(f"COPY ({query}) TO {to} (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 20480)")
-        except duckdb.IOException as error:
+        except self._failed as error:
             code = errno.ENOSPC if "No space left" in str(error) else errno.EIO
             raise OSError(code, os.strerror(code), str(self.folder)) from error
         self._view(name)

@@ -14,6 +14,7 @@ from surd.pipeline.models import ROLES, Models
 from surd.pipeline.models.check import roles_needed
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.runner.plan import Planner, UnitTask, fits
+from surd.pipeline.runner.process_setup import give_back_memory
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import BuildConfig, Marker, Row, Status, SurdError
 
@@ -80,6 +81,7 @@ def _run_unit(stage: Stage, unit: int, build: Build, config: BuildConfig, task: 
         seconds=round(time.perf_counter() - started, 3),
     )
     build.write_marker(marker)
+    give_back_memory()
     log.debug("%s %d: %d rows in %.1f s", stage.name, unit, tally.rows, marker.seconds)
     return Outcome(
         stage=stage.name,
