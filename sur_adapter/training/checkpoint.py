@@ -121,6 +121,8 @@ class Checkpoints:
 
     def _compare(self, folder: Path, stored: dict[str, Any]) -> None:
         changed = sorted(name for name in self.fingerprint | stored if self.fingerprint.get(name) != stored.get(name))
+        if stored.get("llm_column") is None and stored.get("LLM") and "LLM" not in changed:
+            changed = [name for name in changed if name != "llm_column"]  # it took the only column without its name
         if not changed:
             return
         if "LLM" in changed:

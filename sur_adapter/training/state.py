@@ -221,8 +221,9 @@ class TrainState:
 
     def run_fingerprint(self) -> dict[str, Any]:
         """What two runs must share for one to continue the other; its keys are stored in every checkpoint."""
-        llm = self.conditioner.llm
+        llm, column = self.conditioner.llm, self.data.reads.get("llm")
         return self.config.fingerprinted_settings() | {
+            "llm_column": column.column if column else self.config.llm_column,
             "data": self.data.fingerprint,
             "LLM": f"{llm.model} layer {llm.layer}, {llm.pooling}" if llm else None,
             "base model's weights": weights_fingerprint(

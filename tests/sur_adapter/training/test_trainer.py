@@ -171,7 +171,7 @@ def test_what_the_user_can_mend_is_one_sentence_naming_the_flag(
     file.write_text("in the way")
     mistakes: list[tuple[dict[str, Any], str]] = [
         ({"shards": str(tmp_path / "no-{0..3}.tar")}, r"--shards: .* matches no build"),
-        ({"llm_column": "llm-none"}, r"--llm-column: 'llm-none'.*present: llm-tiny-l2.*--w-llm 0"),
+        ({"llm_column": "llm-none"}, r"--llm-column is llm-none.*present: llm-tiny-l2.*--w-llm 0"),
         ({"base": str(tmp_path / "gone")}, r"--base: .*gone.*no such folder"),
         ({"base": str(tmp_path)}, r"--base: .* has no model_index.json"),
         ({"heads": 5}, r"--heads: 5 does not divide .*width 32"),

@@ -147,6 +147,11 @@ def test_an_llm_column_of_another_model_than_the_checkpoints_is_refused(config: 
         train(config(steps=2))
 
 
+def test_a_run_goes_on_when_its_only_llm_column_is_named(config: Config) -> None:
+    train(config(steps=1))
+    assert train(config(steps=2, llm_column="llm-tiny-l2")).resumed_from == 1
+
+
 def test_validation_measures_draws_and_keeps_the_best(config: Config, build: Any, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("red cat\ntwo dog\n")
