@@ -36,7 +36,7 @@ def running(*command: str, log: Path, env: dict[str, str], cwd: Path) -> Iterato
     finally:
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=30)
+            process.wait(timeout=10)
         if alive(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

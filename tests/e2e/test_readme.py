@@ -1,5 +1,6 @@
 """Every command of the README and its guides, as it stands there, typed by a stranger into a fresh copy."""
 
+import json
 import re
 import shlex
 import shutil
@@ -11,10 +12,21 @@ import httpx
 import pytest
 
 from surd.pipeline.demo.world.files import write_folder
-from tests.e2e.conftest import CHECKOUT, running
+from tests.e2e.conftest import CHECKOUT, alive, running
 
-# `make demo` at a size for a test, and the photographs that the README takes as given. `make test` is what runs this.
-SMALL_DEMO = "surd demo --out data/demo --param demo.count=12 --param partition_size=6 --steps 2"
+# `make demo` at a size for a test. `make test` is what runs this.
+SMALL_DEMO = [
+    "surd",
+    "demo",
+    "--out",
+    "data/demo",
+    "--param",
+    "demo.count=12",
+    "--param",
+    "partition_size=6",
+    "--steps",
+    "2",
+]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("sources", "curation", "models", "training"))]
 SERVERS = {
     "python -m surd.pipeline.demo.server --port 8765": "http://127.0.0.1:8765/api/v1/images",
@@ -46,7 +58,44 @@ def clone(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def demo(clone, environment):
+    """Runs ``make demo``, small; gives the lines that it prints."""
+
+    def run():
+        process = subprocess.Popen(
+            SMALL_DEMO, env=environment, cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        stdout, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
+        assert "Traceback" not in errors
+        assert not alive(process.pid), "a daemon was left behind"
+        return stdout.splitlines()
+
+    return run
+
+
+def test_the_demo_ends_with_its_figures_and_the_second_time_redoes_no_stage(demo, clone):
+    out, lines = clone / "data/demo", demo()
+    figures = json.loads(lines[-1])
+    assert figures == json.loads((out / "summary.json").read_text())
+    assert figures["collected"] == 12 == figures["kept"] + sum(figures["rejected"].values())
+    assert figures["train"]["steps"] == 2 and figures["train"]["loss_first"] > 0
+    assert lines[-3:-1] == ["report: data/demo/report.html", "grid: data/demo/grid.png"]
+    assert (out / "report.html").exists() and (out / "grid.png").exists()
+    effect = figures["effect"]
+    assert lines[-4].startswith(f"right by the judge: base {effect['base']}%, adapter {effect['adapter']}%, ")
+
+    shards = {path: path.read_bytes() for path in (out / "shards").iterdir()}
+    again = demo()
+    assert any(line.startswith("nothing to do: all") for line in again)
+    assert json.loads(again[-1]) == figures
+    assert {path: path.read_bytes() for path in (out / "shards").iterdir()} == shards
+
+
 def test_every_command_of_the_readme_works_as_it_stands(clone, environment, tmp_path):
+    """After the test above, which is what ``make demo`` does."""
     listed = commands()
     assert {"make demo", "make test", *SERVERS} <= set(listed), "a page lost a command this test knows"
     env = environment | {
@@ -58,17 +107,21 @@ def test_every_command_of_the_readme_works_as_it_stands(clone, environment, tmp_
     listed.sort(key=lambda line: line.startswith("python -m"), reverse=True)
     with ExitStack() as servers:
         for number, line in enumerate(listed):
-            if line in ("make test", "source .venv/bin/activate"):
+            if line in ("make demo", "make test", "source .venv/bin/activate"):
                 continue
             if line in SERVERS:
                 log = tmp_path / f"{number}.log"
                 servers.enter_context(running(*shlex.split(line), log=log, env=env, cwd=clone))
                 _wait_for(SERVERS[line], log)
                 continue
-            command = SMALL_DEMO if line == "make demo" else line
-            shell = ["bash", "-c", command]
             ran = subprocess.run(
-                shell, cwd=clone, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900
+                ["bash", "-c", line],
+                cwd=clone,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=900,
             )
             assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"
             assert "Traceback" not in ran.stderr, line
