@@ -22,7 +22,7 @@ from tests.pipeline.score_table import unit, write_end, write_part
 SIZES = (200, 900)
 SCORES = (400, 4000)  # records of builds of scores alone
 PART = 100
-A_PARTITION = 1000  # bytes of a partition for the names of its files, and the like
+A_PARTITION = 2000  # bytes of a partition for the names of its files, and the like; its rows take ten times that
 CONFIG = BuildConfig(report=ReportConfig(samples=4, repairs=2))
 ONE_OF_EACH = BuildConfig(select=SelectConfig(max_similarity=0.95))
 
