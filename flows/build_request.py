@@ -11,6 +11,7 @@ from surd.pipeline.build.folder import Build
 from surd.pipeline.build.open import open_build
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.selection.choose import SELECTION
+from surd.pipeline.selection.pictures import check_limits
 from surd.pipeline.sources import SOURCES_WITH_PATHS
 from surd.pipeline.stages import STAGES
 from surd.schemas import BuildConfig, BuildRecord, SurdError, load_config
@@ -151,6 +152,7 @@ def _request(
     given = dict(parameters) | ({"source": source} if source else {})
     config = load_config(remembered, given) if profile is None else resolve_config(profile, remembered, given)
     extensions(FILTERS, config.select.filters, "select.filters")
+    check_limits(config)
     merged = overlay(remembered, given)
     known = {} if record is None or record.parameters is None else remembered
     return BuildRequest(

@@ -22,6 +22,7 @@ from surd.pipeline.decisions.in_force import in_force
 from surd.pipeline.forget.find import parts_of
 from surd.pipeline.forget.forget import PENDING
 from surd.pipeline.selection.choose import read_rule
+from surd.pipeline.selection.pictures import limits_of_rule
 from surd.schemas import BuildRecord, SurdError
 from surd.schemas.config.load import flat
 
@@ -124,4 +125,4 @@ def _thresholds(build: Build) -> list[str]:
     return [
         f"{one.column} >= {one.least:.4g}" + (f" ({one.origin})" if one.origin else "")
         for one in (rule.thresholds if rule else ())
-    ]
+    ] + [f"the picture's {limit}" for limit in (limits_of_rule(rule) if rule else ())]

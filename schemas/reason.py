@@ -47,6 +47,7 @@ class Reason(StrEnum):
     MISMATCH = "mismatch"
     BELOW_THRESHOLD = "below_threshold"
     DUPLICATE_SEMANTIC = "duplicate_semantic"
+    PICTURE_LIMIT = "picture_limit"
     FILTERED = "filtered"
     REJECTED_BY_HAND = "rejected_by_hand"
     FORGOTTEN = "forgotten"
@@ -90,6 +91,7 @@ _MEANING: dict[Reason, str] = {
     Reason.MISMATCH: "no candidate sentence fits the image as CLIP sees it",
     Reason.BELOW_THRESHOLD: "the score is under the selection threshold",
     Reason.DUPLICATE_SEMANTIC: "shows the same as a better sample, as CLIP sees both images",
+    Reason.PICTURE_LIMIT: "the picture does not meet a limit of select.picture",
     Reason.FILTERED: "a filter of one's own (select.filters) rejected it",
     Reason.REJECTED_BY_HAND: "a person rejected it",
     Reason.FORGOTTEN: "removed by surd forget",

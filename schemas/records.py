@@ -159,7 +159,9 @@ class Safe(Row):
 class Scored(Row):
     """CLIP embeddings of image and complex prompt (stage *score*)."""
 
-    only_if_measured: ClassVar[tuple[str, ...]] = ("brisque", "clip_iqa")
+    only_if_measured: ClassVar[tuple[str, ...]] = (
+        "brisque", "clip_iqa", "colourfulness", "entropy", "text_area", "watermark", "aesthetic",
+    )  # fmt: skip
 
     image_embedding: Embedding | None = Field(default=None, description="Unit length.")
     complex_embedding: Embedding | None = Field(default=None, description="Unit length.")
@@ -171,6 +173,11 @@ class Scored(Row):
     clip_iqa: float | None = Field(
         default=None, description="P(good photo) against bad photo, by the CLIP model; null: not asked for."
     )
+    colourfulness: float | None = Field(default=None, description="Hasler and Süsstrunk's; 0 grey, 109 extreme.")
+    entropy: float | None = Field(default=None, description="Of the luminance's histogram, bits, 0 to 8.")
+    text_area: float | None = Field(default=None, description="Share of the picture that is text, 0 to 1.")
+    watermark: float | None = Field(default=None, description="Probability of a watermark, by LAION's detector.")
+    aesthetic: float | None = Field(default=None, description="LAION's aesthetic score, 1 to 10.")
 
 
 class Captioned(Row):

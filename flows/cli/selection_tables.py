@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surd.pipeline.selection.compare import NOT_THERE, UNKNOWN, Change, SelectionDiff, SelectionSummary, Side
+from surd.pipeline.selection.pictures import limits_of_rule
 from surd.schemas import Reason, SelectionRule
 
 _MEANING = {
@@ -27,6 +28,7 @@ def summary_to_json(summary: SelectionSummary) -> dict[str, Any]:
         "kept": summary.kept,
         "rejected": summary.rejected,
         "thresholds": [threshold.model_dump(mode="json") for threshold in summary.rule.thresholds],
+        "limits": {limit.name: limit.value for limit in limits_of_rule(summary.rule)},
         "notes": summary.rule.notes,
         "selection": summary.written,
     }
@@ -113,9 +115,9 @@ def _texts(*scores: float | None) -> list[str]:
 
 
 def _rule_lines(rule: SelectionRule) -> list[str]:
-    """The thresholds that can reject anything, each as a line."""
+    """The thresholds that can reject anything, and the limits on the picture, each as a line."""
     return [
         f"{each.column} >= {each.least:.4g}" + (f" ({each.origin})" if each.origin else "")
         for each in rule.thresholds
         if each.least > -1
-    ]
+    ] + [f"the picture's {limit}" for limit in limits_of_rule(rule)]

@@ -7,6 +7,7 @@ from typing import Any
 from surd.pipeline.build.damage import DamagedFile
 from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.build.part_columns import columns_of, read_columns
+from surd.schemas import Scored
 
 #: Stage -> its columns of the table. Of one name in two stages the later one counts, where it has a value.
 COLUMNS = {
@@ -14,7 +15,7 @@ COLUMNS = {
     "fetch": ("prompt", "negative_prompt", "tool", "models", "sha256", "ext", "size", "width", "height"),
     "clean": ("complex", "keywords", "loras", "language", "clip_tokens"),
     "safety": ("nsfw_image", "nsfw_text"),
-    "score": ("sharpness", "brisque", "clip_iqa"),
+    "score": ("sharpness", *Scored.only_if_measured),
     "correct": ("simple", "method", "clip_simple", "clip_complex", "text_simple"),
 }
 _VERDICT = ("key", "status", "reason", "rejected_by", "detail")

@@ -15,9 +15,11 @@ from surd.pipeline.decisions.log import read_log
 from surd.schemas import Decision, Reason
 from surd.schemas.decision import DecisionVerdict
 
-#: Verdicts of scores and of one's own filters, which a person who looked may overrule: of no others, such as those on
-#: safety, damage, takedowns.
-_BY_SCORE = (Reason.MISMATCH, Reason.BELOW_THRESHOLD, Reason.DUPLICATE_SEMANTIC, Reason.FILTERED)
+#: Verdicts of scores, of limits on the picture and of one's own filters, which a person who looked may overrule: of no
+#: others, such as those on safety, damage, takedowns.
+_BY_SCORE = (
+    Reason.MISMATCH, Reason.BELOW_THRESHOLD, Reason.DUPLICATE_SEMANTIC, Reason.PICTURE_LIMIT, Reason.FILTERED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

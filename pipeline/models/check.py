@@ -41,7 +41,9 @@ def roles_needed(config: BuildConfig) -> dict[str, tuple[str, ...]]:
         "diffusion": ("embed",) if embed.columns else (),
         "vqa": ("correct",) if "vqa" in witnesses else (),
         "vlm": ("correct",) if "vlm" in witnesses else (),
-        "score.quality": ("score",) if "brisque" in config.score.quality else (),
+        "score.quality": ("score",) if {"brisque", "text-area"} & {*config.score.quality} else (),
+        "score.watermark": ("score",) if config.score.watermark else (),
+        "score.aesthetic": ("score",) if config.score.aesthetic else (),
         "facts.parser": ("correct",) if config.correct.rule == "facts" else (),
     }
     return {role: stages for role, stages in needed.items() if stages}
@@ -59,7 +61,7 @@ def check_role(role: str, config: BuildConfig) -> None:
 
 def is_local(role: str, config: BuildConfig) -> bool:
     """Whether a role can be checked without any network."""
-    if role in ("facts.parser", "score.quality"):
+    if role.startswith(("facts.", "score.")):
         return True
     if role.startswith("safety."):
         ref = getattr(config.safety, role.partition(".")[2])
@@ -248,8 +250,24 @@ def _check_parser(config: BuildConfig) -> None:
 
 def _check_quality(config: BuildConfig) -> None:
     from surd.pretrained.brisque import load_brisque
+    from surd.pretrained.text_area import load_text_detector
 
-    load_brisque()
+    if "brisque" in config.score.quality:
+        load_brisque()
+    if "text-area" in config.score.quality:
+        load_text_detector()
+
+
+def _check_watermark(config: BuildConfig) -> None:
+    from surd.pretrained.watermark import load_watermark_detector
+
+    load_watermark_detector(config.score.watermark or "")
+
+
+def _check_aesthetic(config: BuildConfig) -> None:
+    from surd.pretrained.aesthetic import load_aesthetic_head
+
+    load_aesthetic_head(config.score.aesthetic or "")
 
 
 def _check_image_model(config: BuildConfig) -> None:
@@ -301,6 +319,8 @@ _CHECKS: dict[str, Callable[[BuildConfig], Any]] = {
     "safety.text_model": _check_text_model,
     "facts.parser": _check_parser,
     "score.quality": _check_quality,
+    "score.watermark": _check_watermark,
+    "score.aesthetic": _check_aesthetic,
     "clip": _check_clip,
     "captioner": _check_captioner,
     "llm": _check_llm,

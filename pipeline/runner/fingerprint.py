@@ -29,15 +29,17 @@ def basis_of(stage: Stage, config: BuildConfig, models: Models) -> dict[str, Any
         "settings": declared_values(config, stage.config_fields),
         "models": {role: models.revision(role) for role in stage.roles(config)},
     }
-    if extra := stage.extra(config):
-        data = [_file_hash(_data_file(entry, config)) for entry in extra.data_files]
-        basis["also"] = {"settings": declared_values(config, extra.config_fields), "data": data}
-        if extra.extensions:
-            named = extensions(extra.extensions, _field(config, extra.field), extra.field)
-            basis["also"]["extensions"] = [one.version for one in named]
-    elif stage.also and stage.also.newer:
-        unset = stage.also.field.rpartition(".")[2]
-        basis["settings"] = {name: value for name, value in basis["settings"].items() if name != unset}
+    for number, extra in enumerate(stage.also):
+        if extra.is_set(config):
+            data = [_file_hash(_data_file(entry, config)) for entry in extra.data_files]
+            also: dict[str, Any] = {"settings": declared_values(config, extra.config_fields), "data": data}
+            if extra.extensions:
+                named = extensions(extra.extensions, _field(config, extra.field), extra.field)
+                also["extensions"] = [one.version for one in named]
+            basis[f"also {extra.field}" if number else "also"] = also
+        elif extra.newer:
+            unset = extra.field.rpartition(".")[2]
+            basis["settings"] = {name: value for name, value in basis["settings"].items() if name != unset}
     if "facts" in stage.config_fields:
         basis["similarity"] = installed(
             config.facts.similarity
@@ -58,8 +60,8 @@ def digest(basis: Mapping[str, Any], inputs: Mapping[str, Mapping[str, str]]) ->
 
 def inputs(stage: Stage, config: BuildConfig) -> tuple[str, ...]:
     """The stages that a stage reads under this config."""
-    extra = stage.extra(config)
-    return (*stage.reads, *extra.reads) if extra else stage.reads
+    also = (name for extra in stage.extras(config) for name in extra.reads)
+    return tuple(dict.fromkeys((*stage.reads, *also)))
 
 
 def declared_values(config: BuildConfig, fields: Iterable[str]) -> Mapping[str, Any]:

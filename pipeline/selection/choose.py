@@ -19,6 +19,7 @@ from surd.pipeline.decisions.in_force import InForce, in_force
 from surd.pipeline.selection.calibration import calibrate
 from surd.pipeline.selection.filters import filter_notes, load_filters, write_filtered
 from surd.pipeline.selection.one_of_each import compared, one_of_each
+from surd.pipeline.selection.pictures import check_measured, limits_of
 from surd.pipeline.selection.verdicts import decided
 from surd.pipeline.tables import Tables
 from surd.schemas import Calibration, Selected, SelectionRule, Threshold
@@ -110,16 +111,19 @@ def _groups(tables: Tables, schema: pa.Schema) -> Iterator[pa.Table]:
 def choose(build: Build, settings: SelectConfig, clip: str, tables: Tables) -> Selection:
     """Apply ``settings`` to a build's scores; writes nothing in it. ``clip`` names the model the scores came from.
 
-    What persons decided comes first, then thresholds, then filters of one's own; then samples that pass these are
-    rejected when they are too close to a better one.
+    What persons decided comes first, then thresholds, limits on the picture and filters of one's own; then samples that
+    pass these are rejected when they are too close to a better one.
     """
     holds = in_force(build)
     rates = {"simple": settings.false_match_rate_simple, "complex": settings.false_match_rate_complex}
     calibration = calibrate(build, rates, clip)
     filters = load_filters(settings.filters)
+    check_measured(build, limits_of(settings.picture))
     rule = SelectionRule(
-        # Without a filter the rule is, byte for byte, what it was before there were any.
-        settings=settings.model_dump(mode="json", exclude=set() if filters else {"filters"}),
+        # Without filters and limits the rule is, byte for byte, what it was before there were any.
+        settings=settings.model_dump(
+            mode="json", exclude={name for name in ("filters", "picture") if not getattr(settings, name)}
+        ),
         thresholds=_thresholds(settings, calibration),
         notes=[*calibration.notes, *filter_notes(filters)],
     )

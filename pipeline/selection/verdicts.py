@@ -1,14 +1,16 @@
-"""The verdict on a row that reached selection: what a person decided about it, then thresholds, then filters."""
+"""The verdict on a row that reached selection: by a person, then thresholds, limits on the picture, filters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.part_columns import read_columns
 from surd.pipeline.decisions.in_force import InForce, in_force, is_overruled
 from surd.pipeline.selection.filters import filtered_parts
+from surd.pipeline.selection.pictures import beyond_limits, limits_of_rule
 from surd.pipeline.tables import Tables
 from surd.schemas import Decision, Reason, Row, Selected, SelectionRule, Status, Threshold
 
@@ -20,12 +22,15 @@ _SCORES = ("clip_simple", "clip_complex")
 def decided(
     build: Build, rule: SelectionRule, holds: Mapping[str, InForce], tables: Tables
 ) -> Iterator[list[Selected]]:
-    """The verdicts by persons, thresholds and filters (see ``write_filtered``), a partition after another."""
+    """The verdicts by persons, thresholds, limits and filters (see ``write_filtered``), a partition after another."""
     columns = [*Row.model_fields, *_SCORES]
-    for part, rejects in enumerate(filtered_parts(build, tables)):
+    limits = limits_of_rule(rule)
+    beyond: Iterable[Iterable[str | None]] = beyond_limits(build, limits) if limits else repeat(repeat(None))
+    for part, (rejects, pictures) in enumerate(zip(filtered_parts(build, tables), beyond, strict=False)):
+        rows = read_columns(build, "correct", part, columns).to_pylist()
         yield [
-            _decide(Selected(**row), rule.thresholds, holds.get(row["key"]), rejects.get(row["key"]))
-            for row in read_columns(build, "correct", part, columns).to_pylist()
+            _decide(Selected(**row), rule.thresholds, holds.get(row["key"]), picture, rejects.get(row["key"]))
+            for row, picture in zip(rows, pictures, strict=False)
         ]
 
 
@@ -35,11 +40,17 @@ def obeying(build: Build, rows: list[Selected]) -> list[Selected]:
     return [_decide(row, [], holds.get(row.key)) for row in rows]
 
 
-def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None, rejected: str | None = None) -> Selected:
-    """``rejected``: why a filter rejects the row."""
+def _decide(
+    row: Selected,
+    thresholds: list[Threshold],
+    hand: InForce | None,
+    beyond: str | None = None,
+    rejected: str | None = None,
+) -> Selected:
+    """``beyond``: which limit the picture does not meet; ``rejected``: why a filter rejects the row."""
     reasons = (each.unmet(getattr(row, each.column)) for each in thresholds) if row.kept else ()
     unmet = next(filter(None, reasons), None)
-    why = unmet or rejected
+    why = unmet or beyond or rejected
     if row.reason is Reason.FORGOTTEN:  # nothing more may be said of it
         return row
     if hand and hand.reject:
@@ -51,6 +62,8 @@ def _decide(row: Selected, thresholds: list[Threshold], hand: InForce | None, re
         row = row.model_copy(update={"by_hand": ", ".join(hand.verdicts), "detail": detail})
     if unmet:
         return row.reject("select", Reason.BELOW_THRESHOLD, unmet)
+    if row.kept and beyond:
+        return row.reject("select", Reason.PICTURE_LIMIT, beyond)
     return row.reject("select", Reason.FILTERED, rejected) if rejected else row
 
 

@@ -46,6 +46,11 @@ class Extra:
     extensions: str | None = None
     newer: bool = False
 
+    def is_set(self, config: BuildConfig) -> bool:
+        """Whether the config sets the field."""
+        section, _, name = self.field.partition(".")
+        return bool(getattr(getattr(config, section), name))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -65,7 +70,7 @@ class Stage:
     scope: Scope
     row: type[Row] | None = None
     reads: tuple[str, ...] = ()
-    also: Extra | None = None
+    also: tuple[Extra, ...] = ()
     model_roles: tuple[str, ...] = ()
     witness_roles: tuple[str, ...] = ()
     config_fields: tuple[str, ...]
@@ -76,16 +81,13 @@ class Stage:
 
     def roles(self, config: BuildConfig) -> tuple[str, ...]:
         """The roles whose models decide the stage's outcome with this config."""
-        extra = self.extra(config)
+        also = (role for extra in self.extras(config) for role in extra.model_roles)
         witnesses = (role for role in self.witness_roles if role in config.correct.witnesses)
-        return (*self.model_roles, *(extra.model_roles if extra else ()), *witnesses)
+        return (*self.model_roles, *also, *witnesses)
 
-    def extra(self, config: BuildConfig) -> Extra | None:
+    def extras(self, config: BuildConfig) -> list[Extra]:
         """What it depends on besides with this config."""
-        if self.also is None:
-            return None
-        section, _, name = self.also.field.partition(".")
-        return self.also if getattr(getattr(config, section), name) else None
+        return [extra for extra in self.also if extra.is_set(config)]
 
     def load(self) -> Callable[..., Any]:
         """The stage's function, imported when first needed: a skipped stage loads no library.
@@ -145,11 +147,13 @@ STAGES: tuple[Stage, ...] = (
         scope="partition",
         row=Cleaned,
         reads=("collect", "fetch", "decode"),
-        also=Extra(
-            field="prompts.caption_missing",
-            config_fields=("prompts", "caption"),
-            data_files=("caption.templates:sentences/caption_templates.yaml",),
-            model_roles=("captioner",),
+        also=(
+            Extra(
+                field="prompts.caption_missing",
+                config_fields=("prompts", "caption"),
+                data_files=("caption.templates:sentences/caption_templates.yaml",),
+                model_roles=("captioner",),
+            ),
         ),
         model_roles=("clip",),
         config_fields=("clean",),
@@ -179,6 +183,10 @@ STAGES: tuple[Stage, ...] = (
         scope="partition",
         row=Scored,
         reads=("fetch", "clean", "safety"),
+        also=(
+            Extra(field="score.watermark", data_files=("score.watermark:",), newer=True),
+            Extra(field="score.aesthetic", data_files=("score.aesthetic:",), newer=True),
+        ),
         model_roles=("clip",),
         config_fields=("score",),
     ),
@@ -190,11 +198,13 @@ STAGES: tuple[Stage, ...] = (
         reads=("fetch", "safety"),
         # What the shipped templates ask holds nothing of the prompt: another CLIP, for which clean counts tokens, then
         # makes no new captions.
-        also=Extra(
-            field="caption.templates",
-            reads=("clean",),
-            config_fields=("facts.parser", "facts.max_chars"),
-            data_files=("facts/vocabulary.yaml",),
+        also=(
+            Extra(
+                field="caption.templates",
+                reads=("clean",),
+                config_fields=("facts.parser", "facts.max_chars"),
+                data_files=("facts/vocabulary.yaml",),
+            ),
         ),
         model_roles=("captioner",),
         config_fields=("caption",),
@@ -233,7 +243,10 @@ STAGES: tuple[Stage, ...] = (
         scope="build",
         row=Selected,
         reads=("clean", "score", "correct"),
-        also=Extra(field="select.filters", reads=("collect", "fetch", "safety"), extensions="surd.filters", newer=True),
+        also=(
+            Extra(field="select.filters", reads=("collect", "fetch", "safety"), extensions="surd.filters", newer=True),
+            Extra(field="select.picture", reads=("fetch",), newer=True),
+        ),
         model_roles=("clip",),
         config_fields=("select",),
         decisions=("reject", "approve", "keep", "edit"),

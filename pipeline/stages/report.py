@@ -26,8 +26,16 @@ from surd.schemas import BuildConfig, BuildRecord, Calibration, ColumnManifest, 
 from surd.schemas.config import ReportConfig
 
 D = TypeVar("D", bound=BaseModel)
-QUALITY_NAMES = {"brisque": "BRISQUE", "clip_iqa": "CLIP-IQA"}
-QUALITY_UNITS = {"brisque": "0 good, 100 bad", "clip_iqa": "probability of a good photo against a bad one"}
+QUALITY_NAMES = {
+    "brisque": "BRISQUE", "clip_iqa": "CLIP-IQA", "colourfulness": "colourfulness", "entropy": "entropy",
+    "text_area": "text area", "watermark": "watermark", "aesthetic": "aesthetic score",
+}  # fmt: skip
+QUALITY_UNITS = {
+    "brisque": "0 good, 100 bad", "clip_iqa": "probability of a good photo against a bad one",
+    "colourfulness": "0 grey, 109 extreme", "entropy": "bits of the luminance", "text_area": "share of the picture",
+    "watermark": "probability", "aesthetic": "1 to 10",
+}  # fmt: skip
+_COARSE = ("brisque", "colourfulness")  # counted by whole numbers
 
 
 def report(build: Build, config: BuildConfig, models: Models) -> list[list[Selected]]:
@@ -59,6 +67,7 @@ def report(build: Build, config: BuildConfig, models: Models) -> list[list[Selec
             word_bins=_bins(tallies, {"simple": "words_simple", "complex": "words_complex"}, 1, cap=True),
             quality_bins={name: bins for name in read.qualities if (bins := _quality_bins(tallies, name))},
             quality_names=QUALITY_NAMES,
+            coarse=_COARSE,
             quality_units=QUALITY_UNITS,
             entries=read.entries,
             details=[
@@ -126,7 +135,7 @@ def _bins(tallies: Tallies, series: dict[str, str], least: float, cap: bool = Fa
 
 
 def _quality_bins(tallies: Tallies, name: str) -> Histogram | None:
-    return _bins(tallies, {"simple": name}, 1 if name == "brisque" else 0.005)  # the series' name is its colour
+    return _bins(tallies, {"simple": name}, 1 if name in _COARSE else 0.005)  # the series' name is its colour
 
 
 def _add_scores(tallies: Tallies, row: Corrected) -> None:

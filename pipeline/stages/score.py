@@ -8,15 +8,17 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.rows import StageRows
-from surd.pipeline.images.sharpness import open_qualities
+from surd.pipeline.images.qualities import Quality, open_qualities
 from surd.pipeline.model_cache.models import CachedModels, dump_json, dump_vector, load_vector
 from surd.pipeline.model_cache.outputs import OutputCache, picture_item
 from surd.pipeline.models import Models
 from surd.pipeline.models.clip import FloatArray
+from surd.pretrained.aesthetic import check_width, load_aesthetic_head
 from surd.pretrained.clip_iqa import ANTONYMS, clip_iqa
 from surd.schemas import BuildConfig, Cleaned, Pair, Safe, Scored
 from surd.schemas.config import ScoreConfig
@@ -45,7 +47,11 @@ def score(build: Build, part: int, config: BuildConfig, models: Models) -> list[
         embedded, measured = pictures.see()
         if "clip-iqa" in settings.quality:
             good = clip_iqa(embedded, clip.embed_texts(ANTONYMS), clip.logit_scale)
-            measured = [{**of_image, "clip_iqa": float(value)} for of_image, value in zip(measured, good, strict=True)]
+            _add(measured, "clip_iqa", good)
+        if settings.aesthetic:
+            head = load_aesthetic_head(settings.aesthetic)
+            check_width(head, embedded.shape[1], settings.aesthetic, str(models.config.clip))
+            _add(measured, "aesthetic", head.scores(embedded))
     for at, image, text, of_image in zip(scored.kept, embedded, texts, measured, strict=True):
         scored.set(
             at,
@@ -57,6 +63,11 @@ def score(build: Build, part: int, config: BuildConfig, models: Models) -> list[
     return scored.rows
 
 
+def _add(measured: list[dict[str, float | None]], name: str, values: Sequence[float] | npt.NDArray[np.float64]) -> None:
+    for of_image, value in zip(measured, values, strict=True):
+        of_image[name] = float(value)
+
+
 class _Pictures:
     """The embeddings and qualities of a partition's pictures. Those of which either is not kept yet are decoded once,
     for both, from here on."""
@@ -66,12 +77,15 @@ class _Pictures:
     ) -> None:
         self._models, self._batch_size = models, settings.batch_size
         self._items = [picture_item(pair) for pair in pairs]
-        self._qualities = open_qualities(settings.quality)
+        self._qualities = open_qualities(settings)
         self._vectors = cache.space("score-image", version=_VECTORS, clip=models.revision("clip"))
-        self._measures = cache.space("score-quality", version=_QUALITIES, names=sorted(self._qualities))
+        self._measures = {
+            name: cache.space("score-quality", version=_QUALITIES, names=[name, *_identity(quality)])
+            for name, quality in self._qualities.items()
+        }
         self._embedded = self._vectors.read(self._items)
-        self._measured = self._measures.read(self._items) if self._qualities else [dump_json({})] * len(pairs)
-        known = zip(self._embedded, self._measured, strict=True)
+        self._measured = {name: space.read(self._items) for name, space in self._measures.items()}
+        known = zip(self._embedded, *self._measured.values(), strict=True)
         self._unseen = [place for place, kept in enumerate(known) if None in kept]
         if self._unseen:
             _ = models.clip  # loaded by one thread
@@ -84,14 +98,23 @@ class _Pictures:
         for batch in batched(zip(self._unseen, self._prepared, strict=True), self._batch_size):
             vectors = self._models.clip.embed_prepared([pixels for _, (pixels, _) in batch])
             for (place, (_, measured)), vector in zip(batch, vectors, strict=True):
-                self._embedded[place], self._measured[place] = dump_vector(vector), dump_json(measured)
+                self._embedded[place] = dump_vector(vector)
                 self._vectors.write(self._items[place], dump_vector(vector))
-                if self._qualities:
-                    self._measures.write(self._items[place], dump_json(measured))
+                for name, value in measured.items():
+                    self._measured[name][place] = dump_json({name: value})
+                    self._measures[name].write(self._items[place], dump_json({name: value}))
         embedded = np.stack([load_vector(value) for value in self._embedded if value is not None])
-        return embedded, [json.loads(value) for value in self._measured if value is not None]
+        qualities: list[dict[str, float | None]] = [{} for _ in self._items]
+        for measures in self._measured.values():
+            for of_image, measure in zip(qualities, measures, strict=True):
+                of_image |= json.loads(measure or b"{}")
+        return embedded, qualities
 
     def _prepare(self, data: bytes) -> tuple[torch.Tensor, dict[str, float | None]]:
         picture = to_rgb(data)
-        qualities = {name: measure(picture) for name, measure in self._qualities.items()}
+        qualities = {name: quality.measure(picture) for name, quality in self._qualities.items()}
         return self._models.clip.prepare(picture), qualities
+
+
+def _identity(quality: Quality) -> list[str]:
+    return [quality.identity] if quality.identity else []

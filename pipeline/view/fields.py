@@ -86,6 +86,11 @@ FIELDS: tuple[Field, ...] = (
         ("sharpness", "variance of the Laplacian", ()),
         ("brisque", "0 good, 100 bad", ()),
         ("clip_iqa", "0 bad, 1 good", ()),
+        ("colourfulness", "0 grey, 109 extreme", ()),
+        ("entropy", "bits of the luminance, 0 to 8", ()),
+        ("text_area", "share of the picture that is text", ()),
+        ("watermark", "probability of a watermark", ()),
+        ("aesthetic", "1 to 10", ()),
         ("repairs", "facts that were repaired", ()),
     ),
     *_of_record(

@@ -23,6 +23,7 @@ from surd.pipeline.build.damage import unfinished
 from surd.pipeline.build.folder import Build, part_file, part_number
 from surd.pipeline.build.part_columns import columns_of, read_columns
 from surd.pipeline.view.fields import ROWS
+from surd.schemas import Scored
 from surd.schemas.arrow import arrow_schema
 
 MEMORY = "256MB"  # what DuckDB may hold; beyond it, it writes to the temporary folder
@@ -54,7 +55,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "nsfw": ("DOUBLE", "of_safety.nsfw_image"),
     "sharpness": ("DOUBLE", "of_score.sharpness"),
     "brisque": ("DOUBLE", "of_score.brisque"),
-    "clip_iqa": ("DOUBLE", "of_score.clip_iqa"),
+    **{name: ("DOUBLE", f"of_score.{name}") for name in Scored.only_if_measured if name != "brisque"},
     "simple": ("VARCHAR", "of_correct.simple"),
     "words": ("BIGINT", "len(regexp_extract_all(of_correct.simple, '\\S+'))"),
     "method": ("VARCHAR", "of_correct.method"),

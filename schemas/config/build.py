@@ -86,10 +86,21 @@ class ScoreConfig(Section):
     """CLIP scores."""
 
     batch_size: int = Field(default=64, ge=1, description="Images in one pass.")
-    quality: list[Literal["sharpness", "brisque", "clip-iqa"]] = Field(
+    quality: list[Literal["sharpness", "brisque", "clip-iqa", "colourfulness", "entropy", "text-area"]] = Field(
         default=[],
-        description="Further columns on the picture's quality: sharpness; brisque (0 good, 100 bad; needs the package"
-        " brisque, which brings its model); clip-iqa (0 bad, 1 good, by the clip model's own embeddings).",
+        description="Further columns on the picture, on which select.picture can set limits: sharpness; brisque (0"
+        " good, 100 bad; needs the package brisque, which brings its model); clip-iqa (0 bad, 1 good, by the clip"
+        " model's own embeddings); colourfulness (0 grey); entropy (0 one grey, to 8 bits); text-area (share of the"
+        " picture; needs the package rapidocr-onnxruntime, which brings its model).",
+    )
+    watermark: str | None = Field(
+        default=None,
+        description="Weights of LAION's watermark detector (watermark_model_v1.pt); a column of probabilities.",
+    )
+    aesthetic: str | None = Field(
+        default=None,
+        description="Weights of LAION's aesthetic head (sac+logos+ava1-l14-linearMSE.pth) on models.clip"
+        " ViT-L-14/openai; a column of scores, 1 to 10.",
     )
 
 
@@ -218,6 +229,27 @@ class CorrectConfig(Section):
     batch_size: int = Field(default=256, ge=1, description="Texts or images in one pass.")
 
 
+class PictureLimits(Section):
+    """Limits of select on the picture itself. What cannot be measured of a picture does not meet its limit."""
+
+    min_short_side: int | None = Field(default=None, ge=1, description="Least pixels on the shorter side.")
+    max_aspect: float | None = Field(default=None, ge=1, description="Most times that one side is the other.")
+    min_sharpness: float | None = Field(default=None, ge=0, description="Least variance of the Laplacian.")
+    max_brisque: float | None = Field(default=None, description="Most BRISQUE: about 0 good, 100 bad.")
+    min_clip_iqa: float | None = Field(default=None, ge=0, le=1, description="Least CLIP-IQA: 0 bad, 1 good.")
+    min_colourfulness: float | None = Field(
+        default=None, ge=0, description="Least colourfulness; grey pictures have 0 to 3, after JPEG."
+    )
+    min_entropy: float | None = Field(default=None, ge=0, le=8, description="Least entropy of the luminance, bits.")
+    max_text_area: float | None = Field(default=None, ge=0, le=1, description="Largest share of the picture with text.")
+    max_watermark: float | None = Field(default=None, ge=0, le=1, description="Largest probability of a watermark.")
+    min_aesthetic: float | None = Field(default=None, description="Least aesthetic score, 1 to 10.")
+
+    def __bool__(self) -> bool:
+        """Whether there is any limit."""
+        return any(value is not None for _, value in self)
+
+
 class SelectConfig(Section):
     """Thresholds on the score table: free to change."""
 
@@ -244,6 +276,7 @@ class SelectConfig(Section):
     filters: list[str] = Field(
         default=[], description="Filters of one's own, by the names of their entry points; see docs/api.md."
     )
+    picture: PictureLimits = PictureLimits()
 
 
 class PackConfig(Section):

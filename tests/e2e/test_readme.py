@@ -71,7 +71,7 @@ def test_the_demo_ends_with_its_figures_and_the_second_time_redoes_no_stage(demo
     assert figures == json.loads((out / "summary.json").read_text())
     assert figures["collected"] == 12 == figures["kept"] + sum(figures["rejected"].values())
     assert figures["train"]["steps"] == 2 and figures["train"]["loss_first"] > 0
-    assert lines[-3:-1] == ["report: data/demo/report.html", "grid: data/demo/grid.png"]
+    assert lines[-3:-1] == [f"report: {out / 'report.html'}", f"grid: {out / 'grid.png'}"]
     assert (out / "report.html").exists() and (out / "grid.png").exists()
     effect = figures["effect"]
     assert lines[-4].startswith(f"right by the judge: base {effect['base']}%, adapter {effect['adapter']}%, ")

@@ -171,7 +171,7 @@ async function safety(build) {
 }
 
 const RANKED = [["licence", "Licences"], ["author", "Authors"], ["bucket", "Aspect buckets"], ["host", "Sites"], ["tool", "Tools that wrote the files"], ["method", "Where the sentence came from"]];
-const MEASURED = [["gain", "Gain of the simple sentence"], ["short", "Shorter side, pixels"], ["aspect", "Width over height"], ["words", "Words of the sentence"], ["tokens", "CLIP tokens of the prompt"], ["nsfw", "Not work-safe, probability"], ["sharpness", "Sharpness"], ["brisque", "BRISQUE"], ["clip_iqa", "CLIP-IQA"]];
+const MEASURED = [["gain", "Gain of the simple sentence"], ["short", "Shorter side, pixels"], ["aspect", "Width over height"], ["words", "Words of the sentence"], ["tokens", "CLIP tokens of the prompt"], ["nsfw", "Not work-safe, probability"], ["sharpness", "Sharpness"], ["brisque", "BRISQUE"], ["clip_iqa", "CLIP-IQA"], ["colourfulness", "Colourfulness"], ["entropy", "Entropy, bits"], ["text_area", "Text, share of the picture"], ["watermark", "Watermark, probability"], ["aesthetic", "Aesthetic score"]];
 async function charts(build) {
   const numbers = build.fields.filter((one) => one.kind === "number" && !one.stored);
   const choose = (axis) => make("select", { "aria-label": `${axis} axis`, change: (event) => go({ [axis]: event.target.value }) }, numbers.map((one) => make("option", { value: one.name, selected: state[axis] === one.name }, one.name)));

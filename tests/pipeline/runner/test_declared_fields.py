@@ -49,7 +49,7 @@ class Recorder:
 
 def undeclared(stage: str, read: set[str]) -> set[str]:
     also = BY_NAME[stage].also
-    declared = (*BY_NAME[stage].config_fields, *([also.field] if also else []))
+    declared = (*BY_NAME[stage].config_fields, *(extra.field for extra in also))
     return {path for path in read if not any(f"{path}.".startswith(f"{field}.") for field in declared)}
 
 

@@ -90,7 +90,7 @@ def test_the_quality_of_the_samples_is_shown_where_it_was_measured(tmp_path: Pat
     rows = [row.model_copy(update={"brisque": measured.get(row.key, 99.0)}) for row in rows]
     build.write_rows("score", 0, Scored, rows)
     said = " ".join(Page(make_page(build)).text.split())
-    assert f"How good are the pictures? BRISQUE median {20 + (len(kept) - 1) / 2:.1f}" in said, "of the kept ones"
+    assert f"What are the pictures like? BRISQUE median {20 + (len(kept) - 1) / 2:.1f}" in said, "of the kept ones"
     assert "CLIP-IQA" not in said
 
 

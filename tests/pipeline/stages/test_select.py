@@ -249,7 +249,7 @@ def test_the_files_say_which_keys_by_which_rule_and_are_the_same_each_time(tmp_p
     table = pq.read_table(tmp_path / "selection.parquet")
     assert table["key"].to_pylist() == sorted(row.key for row in rows if row.kept)
     rule = SelectionRule.model_validate_json(table.schema.metadata[b"surd.rule"])
-    assert rule.settings == settings.model_dump(exclude={"filters"})
+    assert rule.settings == settings.model_dump(exclude={"filters", "picture"})
     calibration = Calibration.model_validate_json((tmp_path / "calibration.json").read_bytes())
     assert calibration == Calibration.model_validate(json.loads(table.schema.metadata[b"surd.calibration"]))
     assert rule.thresholds[-1].least == calibration.complex.threshold
