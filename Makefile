@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check --constraint constraints.txt
 # pip alone says hundreds of lines, or with --quiet nothing for minutes: a line for every 20th package and for large files.
 PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Collecting) n=$$((n + 1)); [ $$((n % 20)) -ne 1 ] || echo "  package $$n: $${rest%% *}";; \

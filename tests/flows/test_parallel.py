@@ -20,7 +20,7 @@ pytest_plugins = ["tests.pipeline.served"]
 
 # float32: in bfloat16, which auto means where the hardware computes in it, states depend on the number of threads that
 # a product is divided between, and a Ray worker has one.
-SMALL = {"demo": {"count": 10}, "partition_size": 4, "models": {"device": "cpu", "dtype": "float32"}}
+SMALL = {"demo": {"count": 8}, "partition_size": 3, "models": {"device": "cpu", "dtype": "float32"}}
 ON_RAY = {
     "num_cpus": 2,
     "include_dashboard": False,
@@ -55,7 +55,7 @@ def test_a_build_is_the_same_bytes_on_one_thread_on_two_and_on_ray(tmp_path, req
     request.getfixturevalue("cluster")
     kept += [build_surd(out=str(tmp_path / "ray"), runner="ray", **SMALL)["kept"]]
     one = files(tmp_path / "one")
-    assert kept[0] >= 6 and len(set(kept)) == 1
+    assert kept[0] >= 5 and len(set(kept)) == 1
     assert {"shards/manifest.json", "shards/surd-00000.tar"} < set(one) and any("columns/" in name for name in one)
     for other in ("two", "ray"):
         assert {name for name, data in files(tmp_path / other).items() if one.get(name) != data} == set()

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.runner.plan import units
@@ -42,12 +43,18 @@ class Built:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory) -> Built:
-    """Sixteen scenes in two partitions, with the embedded models."""
-    root = tmp_path_factory.mktemp("built") / "demo"
+def built(tmp_path_factory, worker_id) -> Built:
+    """Sixteen scenes in two partitions, with the embedded models; one build for all processes that run tests."""
     embed = {"pooling": ["mean", "last", "tokens"], "columns": ["latents", "clip-simple", "clip-complex"]}
     config = load_config({}, {"demo.count": 16, "partition_size": 8, "pack.max_count": 6, "embed": embed})
-    run_all(root, config)
+    alone = worker_id == "master"
+    folder = tmp_path_factory.mktemp("built") if alone else tmp_path_factory.getbasetemp().parent / "built"
+    folder.mkdir(exist_ok=True)
+    root, done = folder / "demo", folder / "done"
+    with FileLock(folder / "lock"):
+        if not done.exists():
+            run_all(root, config)
+            done.touch()
     return Built(root, config)
 
 

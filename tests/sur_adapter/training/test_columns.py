@@ -168,7 +168,9 @@ def test_what_no_column_holds_is_computed_and_said(config: Config, build: Any) -
 
 
 def test_token_level_targets_need_a_column_of_tokens(config: Config, build: Any, tmp_path: Path) -> None:
-    with pytest.raises(SurdError, match=r"--llm-targets is 'tokens', which needs a column of tokens, but llm-tiny-l2 holds one"):
+    with pytest.raises(
+        SurdError, match=r"--llm-targets is 'tokens', which needs a column of tokens, but llm-tiny-l2 holds one"
+    ):
         train(config(llm_targets="tokens"))
     build.add_columns("tokens")
     with pytest.raises(SurdError, match=r"has several .*llm-tiny-l2, llm-tiny-l2-tokens"):
