@@ -75,8 +75,8 @@ def check_measured(build: Build, limits: Sequence[Limit]) -> None:
             left.pop(column, None)
     for limit in left.values():
         raise SurdError(
-            f"{FIELD}.{limit.name} is {limit.value:g}, and no picture of {build.root} has a {limit.column}:"
-            f" {limit.remedy()} and run surd build again"
+            f"{FIELD}.{limit.name} is {limit.value:g}, and {limit.column} was measured of no picture of {build.root}:"
+            f" {limit.remedy()}; run surd build again"
         )
 
 

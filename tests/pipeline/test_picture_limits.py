@@ -81,7 +81,9 @@ def test_a_limit_on_what_no_picture_has_says_how_it_is_measured(scored, tmp_path
     write_part(build, 0, KEYS[:1], images, images)
     build.write_rows("score", 0, Scored, build.read_rows("score", 0, Scored))  # as the stage writes it
     write_end(build, 1, 1)
-    sentence = r'select.picture.max_text_area is 0.05, and no picture of .*plain has a text_area: put "text-area" into'
+    sentence = (
+        r'select.picture.max_text_area is 0.05, and text_area was measured of no picture of .*plain: put "text-area"'
+    )
     with pytest.raises(SurdError, match=sentence):
         chosen(build, max_text_area=0.05)
     with pytest.raises(SurdError, match=r"score.aesthetic names the weights"):
