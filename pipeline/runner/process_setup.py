@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
-import sys
 
 from PIL import Image
 
@@ -20,10 +18,3 @@ def set_up_process() -> None:
     # then differ by 6e-8. This is its mode for equal bits; it reads the variable at the first product of two matrices.
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it writes a line for every image otherwise
-
-
-def give_back_memory() -> None:
-    """Give what was freed back to the system. The C library keeps it otherwise: after a unit of fetch a tenth of what a
-    picture of the most pixels takes, which the next one then needs on top."""
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # of glibc alone
-        libc.malloc_trim(0)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from surd.pipeline.build.damage import explaining_faults
 from surd.pipeline.build.folder import Build, part_number
+from surd.pipeline.memory import give_back_memory
 from surd.pipeline.models import ROLES, Models
 from surd.pipeline.models.check import roles_needed
 from surd.pipeline.net.urls import redact_secrets
 from surd.pipeline.runner.plan import Planner, UnitTask, fits
-from surd.pipeline.runner.process_setup import give_back_memory
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import BuildConfig, Marker, Row, Status, SurdError
 

@@ -28,6 +28,7 @@ from surd.pipeline.deduplication.by_hand import swap_by_hand
 from surd.pipeline.deduplication.minhash import PromptTable, prompt_set
 from surd.pipeline.deduplication.near_duplicates import Likeness, MiniatureFile, find_near_duplicates
 from surd.pipeline.deduplication.placeholders import ENOUGH, REPEATS, unlike_prompts
+from surd.pipeline.memory import give_back_memory
 from surd.pipeline.models import Models
 from surd.pipeline.tables import Documents, Tables
 from surd.schemas import BuildConfig, Deduped, Reason, Row, Status
@@ -66,6 +67,7 @@ def dedup(build: Build, config: BuildConfig, models: Models) -> Iterator[list[De
         _rank(tables, placeholders)
         _find_images(build, tables, settings)
         swap_by_hand(tables, latest_keeps(in_force(build)))
+        give_back_memory()
         _find_prompts(build, tables, settings)
         tables.make(
             "verdicts",
