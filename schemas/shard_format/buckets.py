@@ -43,12 +43,12 @@ def bucket_sizes(image_size: int, multiple: int = 8) -> list[Size]:
 
     Every size of sides in steps of 64 (of an eighth below 512 pixels, of 128 above 1,024) that is at most four times
     as long as wide and has between 0.9 times and once the pixels of the square. For 1,024 pixels those are the 41 of
-    SDXL's own table. Where a side has fewer than 15 steps they may have 1.1 times the pixels: at 512 pixels the sizes
+    SDXL's own table. Where a side has fewer than 14 steps they may have 1.1 times the pixels: at 512 pixels the sizes
     up to the square's own cut 7.6% off a mix of common shapes, and with those 4.0%. Sorted; the square is among them.
     """
     step = 64 * -(-image_size // 1024) if image_size >= 512 else image_size // 8
     step = max(multiple, step // multiple * multiple)
-    most = 1.0 if image_size >= 15 * step else 1.1
+    most = 1.0 if image_size >= 14 * step else 1.1
     sides = range(step, 2 * image_size + 1, step)
     sizes = {
         (width, height)
