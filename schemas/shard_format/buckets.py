@@ -43,8 +43,9 @@ def bucket_sizes(image_size: int, multiple: int = 8) -> list[Size]:
 
     Every size of sides in steps of 64 (of an eighth below 512 pixels, of 128 above 1,024) that is at most four times
     as long as wide and has between 0.9 times and once the pixels of the square. For 1,024 pixels those are the 40 of
-    SDXL's own table, and 1344 x 704, of which the table has the standing one alone. Where a side has fewer than 14 steps they may have 1.1 times the pixels: at 512 pixels the sizes
-    up to the square's own cut 6.2% off a mix of common shapes, and with those 3.6%. Sorted; the square is among them.
+    SDXL's own table, and 1344 x 704, of which the table has the standing one alone. Where a side has fewer than 14
+    steps they may have 1.1 times the pixels: at 512 pixels the sizes up to the square's own cut 6.2% off a mix of
+    common shapes, and with those 3.6%. Sorted; the square is among them.
     """
     step = 64 * -(-image_size // 1024) if image_size >= 512 else image_size // 8
     step = max(multiple, step // multiple * multiple)

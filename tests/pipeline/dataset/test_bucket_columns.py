@@ -20,6 +20,7 @@ from surd.pipeline.dataset.columns import buckets as described
 from surd.pipeline.dataset.columns.spec import columns_present
 from surd.pipeline.forget import forget as removal
 from surd.pipeline.forget.forget import RemovalRequest, plan_removal
+from surd.pipeline.models.diffusion import DiffusionEncoders
 from surd.pipeline.runner.repair import repair
 from surd.pipeline.runner.verify_markers import verify_stages
 from surd.schemas import ColumnManifest
@@ -115,6 +116,23 @@ def test_a_manifest_made_again_reads_only_the_tars_that_changed(
     file.write_text(json.dumps(document))
     add(breakable)
     assert read == [f"columns/{NAME}/surd-00001.tar"] and file.read_text() == before
+
+
+def test_a_shard_written_again_takes_what_is_there_of_the_same_pictures(
+    breakable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tar_of(breakable).read_bytes()
+    drop_markers(breakable)
+    monkeypatch.setattr(DiffusionEncoders, "latents", lambda *_: pytest.fail("the VAE ran"))
+    add(breakable)
+    assert tar_of(breakable).read_bytes() == before and told(breakable) == ""
+
+
+def drop_markers(root: Path) -> None:
+    """As if the shards had changed: nothing says any more that their tars are made."""
+    for file in (root / "embed" / NAME).rglob("*"):
+        if file.is_file() and not file.name.startswith("items-"):
+            file.unlink()
 
 
 def tar_of(root: Path) -> Path:
