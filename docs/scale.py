@@ -20,6 +20,8 @@ from surd.schemas import load_config
 PAGE = Path(__file__).with_name("scale.md")
 COSTS = Path(__file__).with_name("scale_costs.json")
 SIZES = {"100M": 100e6, "5B": 5e9}
+#: Records of builds for one person; 57,603 pairs are what the paper's dataset has.
+SMALL = {"10,000": 10e3, "57,603": 57_603, "1M": 1e6}
 HOUR, DAY, TB, GB = 3600, 86_400, 1e12, 1e9
 
 
@@ -138,6 +140,7 @@ def tables(costs: Mapping[str, Any]) -> dict[str, str]:
             ("what", "value", "where from"),
             [(name, f"{one.value:,g} {one.unit}", one.source) for name, one in ASSUMED.items()],
         ),
+        "small": _small(costs),
         "hours": _hours(plans),
         "machines": _machines(plans),
         "breaks": _breaks(costs),
@@ -156,6 +159,20 @@ def _hours(plans: Mapping[str, Plan]) -> str:
         rows += [(f"{kind}: {stage}", *(_round(one[stage]) for one in hours)) for stage in hours[0]]
         rows.append((f"**all {kind}s**", *(f"**{_round(sum(one.values()))}**" for one in hours)))
     return markdown(("hours", *plans), rows)
+
+
+def _small(costs: Mapping[str, Any]) -> str:
+    plans = {name: plan(records, costs) for name, records in SMALL.items()}
+    cores = {name: sum(one.core_hours.values()) / assumed("cores") for name, one in plans.items()}
+    gpus: dict[str, list[float]] = {}
+    for one in plans.values():
+        for stage, hours in one.gpu_hours.items():
+            gpus.setdefault(stage, []).append(hours)
+    rows = [("its cores", *(_round(60 * hours) for hours in cores.values()))]
+    rows += [(f"its GPU: {stage}", *(_round(60 * each) for each in hours)) for stage, hours in gpus.items()]
+    rows.append(("**its GPU, all**", *(f"**{_round(60 * sum(one.gpu_hours.values()))}**" for one in plans.values())))
+    rows.append(("stored, GB", *(_round(sum(one.stored.values()) / GB) for one in plans.values())))
+    return markdown(("minutes of one machine", *plans), rows)
 
 
 def _machines(plans: Mapping[str, Plan]) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from surd.flows.build_request import BuildRequest, request_build
@@ -49,6 +50,7 @@ def build(
     source: str | None = None,
     profile: str | None = None,
     params: Mapping[str, Any] | None = None,
+    refresh: bool = False,
     overwrite: bool = False,
     listener: Listener = SILENT,
 ) -> dict[str, Any]:
@@ -56,9 +58,11 @@ def build(
 
     The summary has ``collected``, ``kept``, ``rejected`` (by reason), ``shards``, ``report``, ``run_units`` and
     ``skipped_units``. ``params``: config fields, which may be dotted. A folder remembers what it was built with, and
-    what is not given stays as it was. Raises SurdError; NothingKept, one of them, when no sample is left.
+    what is not given stays as it was. ``refresh``: the source is read again. Raises SurdError; NothingKept, one of
+    them, when no sample is left.
     """
-    return run_build(_request(out, source, profile, params, overwrite=overwrite), listener)
+    request = _request(out, source, profile, params, overwrite=overwrite)
+    return run_build(replace(request, refresh=refresh), listener)
 
 
 def forecast(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from prefect import flow
@@ -89,6 +90,7 @@ def make_flow(listener: Listener, request: BuildRequest | None = None) -> Flow[.
         pack: PackConfig | None = None,
         embed: EmbedConfig | None = None,
         report: ReportConfig | None = None,
+        refresh: bool = False,
         overwrite: bool = False,
     ) -> Any:
         """Build a SURD dataset, or continue one: every stage from collect to report, partition by partition.
@@ -128,6 +130,7 @@ def make_flow(listener: Listener, request: BuildRequest | None = None) -> Flow[.
             pack: Shards.
             embed: Columns: LLM hidden states of the simple prompt, and what the diffusion model's own encoders give.
             report: The report page.
+            refresh: Read the source again: what it has new is added, what it no longer has goes.
             overwrite: Replace a build of another source or profile, and forget the parameters given before.
         """
         hide_user_errors()
@@ -161,7 +164,9 @@ def make_flow(listener: Listener, request: BuildRequest | None = None) -> Flow[.
         }
         try:
             given = {name: _plain(value) for name, value in fields.items() if value is not None}
-            asked = request or request_build(out=out, profile=profile, parameters=given, overwrite=overwrite)
+            asked = request or replace(
+                request_build(out=out, profile=profile, parameters=given, overwrite=overwrite), refresh=refresh
+            )
             if not request:
                 redact_run_parameters()
             return _build(asked, listener)
@@ -183,8 +188,8 @@ def _build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
         fold(build)
         record = build_record(request)
         fold_ledgers(build)
-        check_models(config, build)
-        planner = Planner(build, config, check=check)
+        check_models(config, build, refresh=request.refresh)
+        planner = Planner(build, config, check=check, refresh=request.refresh)
         for chain in chains(config):
             outcomes += run_stages(chain, planner, runner, listeners)
             if chain == (BY_NAME["collect"],):

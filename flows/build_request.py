@@ -29,7 +29,10 @@ _WRITTEN = (
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """A build to make or to continue: its folder, and the config that its profile and parameters come to."""
+    """A build to make or to continue: its folder, and the config that its profile and parameters come to.
+
+    ``refresh``: what the source gives is read again.
+    """
 
     out: str
     made_by: Literal["build", "import"]
@@ -37,6 +40,7 @@ class BuildRequest:
     parameters: dict[str, Any]
     config: BuildConfig
     remembered: dict[str, Any]
+    refresh: bool = False
 
     @property
     def source(self) -> str:

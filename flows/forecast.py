@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from surd.flows.build_request import BuildRequest, read_record
@@ -101,7 +102,8 @@ def forecast(request: BuildRequest, seconds: float = SECONDS) -> Forecast:
     stages: list[StageWork] | None = fresh_work()
     if exists:
         rows = count.records if count.complete else None
-        stages = _within(end - time.monotonic() - 1.0, lambda: remaining_work(build, config, rows))
+        work = partial(remaining_work, build, config, rows, refresh=request.refresh)
+        stages = _within(end - time.monotonic() - 1.0, work)
         if stages is None:
             notes.append("there was no time to see which stages are done: a local model is large, or the build is slow")
         elif (known := collected(build, stages)) is not None:

@@ -43,7 +43,7 @@ def run_build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
         check_address()
     build = Build(request.out)
     with exclusive(build):  # only for the checks, before Prefect: that takes seconds to start
-        check_models(request.config, build)  # first: it names every model that is missing
+        check_models(request.config, build, refresh=request.refresh)  # first: it names every model that is missing
         build_record(request)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -53,7 +53,8 @@ def run_build(request: BuildRequest, listener: Listener) -> dict[str, Any]:
     try:
         with _interruptible(listener), _server_of_this_process():
             flow = make_flow(listener, request)
-            state: Any = flow(profile=request.profile, out=request.out, **fields, return_state=True)
+            given = {"profile": request.profile, "out": request.out, "refresh": request.refresh}
+            state: Any = flow(**given, **fields, return_state=True)
     except RuntimeError as error:
         if "reach API" not in str(error):
             raise

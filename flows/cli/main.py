@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,6 +83,9 @@ def build(
         str | None,
         typer.Option(help="facts: check and repair each fact (default); paper: the paper's plain rule, to compare."),
     ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Read the source again: what is new is added, what it has no more goes.")
+    ] = False,
     overwrite: Overwrite = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what a build would do: records, GB, models, stages, minutes.")
@@ -111,6 +115,8 @@ def build(
     - Stricter, on the same build; only what depends on it is redone:
       `surd build --out data/mine --param select.min_clip_simple=0.2`
 
+    - What a gallery has new: `surd build --out data/web --refresh`
+
     - From the profile's own parameters again: `surd build --out data/mine --overwrite`
 
     - What it would do, within ten seconds, and which models are missing (then it exits with code 2):
@@ -125,11 +131,11 @@ def build(
     options = (("source", source), ("limit", limit), ("correct.rule", correction))
     fields = {name: value for name, value in options if value is not None}
     if dry_run:
-        _forecast(profile, out, config, parse_params(param) | fields, overwrite, as_json=as_json)
+        _forecast(profile, out, config, parse_params(param) | fields, overwrite, refresh=refresh, as_json=as_json)
         return
     if as_json:
         raise SurdError("--json is given without --dry-run: only that prints a document; add it, or remove --json")
-    _build(profile, out, config, parse_params(param) | fields, overwrite)
+    _build(profile, out, config, parse_params(param) | fields, overwrite, refresh=refresh)
 
 
 @app.command()
@@ -353,6 +359,7 @@ def _forecast(
     fields: dict[str, Any],
     overwrite: bool,
     *,
+    refresh: bool,
     as_json: bool,
 ) -> None:
     """Show what ``_build`` would do. Raises SurdError, after that, where models are missing."""
@@ -362,7 +369,8 @@ def _forecast(
     from surd.pipeline.runner.model_check import joined_faults
 
     parameters = _parameters(config_file, fields)
-    found = forecast(request_build(out=out, profile=profile, parameters=parameters, overwrite=overwrite))
+    request = request_build(out=out, profile=profile, parameters=parameters, overwrite=overwrite)
+    found = forecast(replace(request, refresh=refresh))
     if as_json:
         print(json_line(forecast_to_json(found)))
     else:
@@ -372,7 +380,13 @@ def _forecast(
 
 
 def _build(
-    profile: str | None, out: str | None, config_file: Path | None, fields: dict[str, Any], overwrite: bool
+    profile: str | None,
+    out: str | None,
+    config_file: Path | None,
+    fields: dict[str, Any],
+    overwrite: bool,
+    *,
+    refresh: bool = False,
 ) -> dict[str, Any]:
     """Build with a progress bar; prints the summary and returns it."""
     from surd.flows.build_request import request_build
@@ -389,7 +403,7 @@ def _build(
     console = PlainConsole()
     terminal = Terminal(console)
     try:
-        summary = run_build(request, terminal)
+        summary = run_build(replace(request, refresh=refresh), terminal)
     finally:
         terminal.close()
     if roles := demo_only_roles(config):

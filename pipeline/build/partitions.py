@@ -71,7 +71,7 @@ def read_former(build: Build, present: dict[str, Any] | None, source: str, size:
 
     That is so in a fresh build, and after another source or another number of records a partition. ``present``: of the
     partitions that are there, if they are whole, their ``source`` and ``partition_size``; without the latter they were
-    made by position. They are noted in a file, so that a kill while others are written over them changes nothing.
+    made by position, by an earlier version. They are noted in a file, so that a kill while others are written over them changes nothing.
     Raises SurdError if that file, or a partition, is damaged.
     """
     if present is not None:

@@ -37,13 +37,13 @@ def fresh_work() -> list[StageWork]:
     return [StageWork(stage=stage.name, done=0, to_run=None, seconds=None) for stage in STAGES]
 
 
-def remaining_work(build: Build, config: BuildConfig, records: int | None) -> list[StageWork]:
+def remaining_work(build: Build, config: BuildConfig, records: int | None, *, refresh: bool = False) -> list[StageWork]:
     """What a run would do; ``records``: how many the source has, None: as many as before.
 
     Where a stage's input will be made anew it counts as to be run, though it is skipped if the input turns out the
     same. Reads ledgers and hashes local models; writes nothing.
     """
-    planner, waiting = Planner(build, config), dict[str, Set[int] | None]()
+    planner, waiting = Planner(build, config, refresh=refresh), dict[str, Set[int] | None]()
     found = []
     for stage in STAGES:
         work, units = _work(stage, planner, waiting)

@@ -12,17 +12,18 @@ from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import BuildConfig, SurdError
 
 
-def check_models(config: BuildConfig, build: Build) -> None:
+def check_models(config: BuildConfig, build: Build, *, refresh: bool = False) -> None:
     """Raises SurdError that names every model that is missing or cannot do what a stage that will run needs of it.
 
-    A finished stage is skipped without its model. What is finished is looked up only where it matters, because that
-    reads all ledgers: when a model is at fault, or would have to be looked for on the network.
+    A finished stage is skipped without its model; with ``refresh`` none counts as finished. What is finished is looked
+    up only where it matters, because that reads all ledgers: when a model is at fault, or would have to be looked for
+    on the network.
     """
     pending: set[str] | None = None
     faults: list[SurdError] = []
     for role, stages in roles_needed(config).items():
         if pending is None and not _known_local(role, config):
-            pending = unfinished(config, build)
+            pending = unfinished(config, build, refresh=refresh)
         if pending is not None and not pending.intersection(stages):
             continue
         try:
@@ -32,7 +33,7 @@ def check_models(config: BuildConfig, build: Build) -> None:
 
                 check_questions(config)
         except SurdError as error:
-            pending = unfinished(config, build) if pending is None else pending
+            pending = unfinished(config, build, refresh=refresh) if pending is None else pending
             if pending.intersection(stages):
                 faults.append(error)
     if faults:
@@ -48,9 +49,9 @@ def joined_faults(faults: Sequence[SurdError]) -> SurdError:
     return SurdError(f"{len(different)} models cannot be used: {listed}")
 
 
-def unfinished(config: BuildConfig, build: Build) -> set[str]:
+def unfinished(config: BuildConfig, build: Build, *, refresh: bool = False) -> set[str]:
     """The stages that a run would not skip as a whole."""
-    planner, pending = Planner(build, config), set[str]()
+    planner, pending = Planner(build, config, refresh=refresh), set[str]()
     for stage in STAGES:
         if pending.intersection(inputs(stage, config)) or not _is_done(stage, planner):
             pending.add(stage.name)

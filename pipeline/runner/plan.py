@@ -27,7 +27,8 @@ class UnitTask:
     """A unit to run, as plain values: any machine can run it without a look at a ledger.
 
     ``parts``: units that the stage has. ``marked``: there is a marker, which no longer fits. ``since``: the first of
-    the stages that run beside this one, whose models are to stay loaded too; None: it runs alone.
+    the stages that run beside this one, whose models are to stay loaded too; None: it runs alone. ``again``: it runs
+    also where its marker fits.
     """
 
     unit: int
@@ -35,6 +36,7 @@ class UnitTask:
     fingerprint: str
     marked: bool
     since: str | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,8 @@ class Planner:
     """Plans the stages of one run, in their order. Call ``ended`` after a unit of a stage that others wait for, and
     ``ran`` after a stage has run.
 
-    ``check`` raises SurdError when the run no longer holds the build; call it now and then.
+    ``check`` raises SurdError when the run no longer holds the build; call it now and then. ``refresh``: collect runs
+    though it is done, because what the source gives may have changed.
     """
 
     def __init__(
@@ -100,8 +103,11 @@ class Planner:
         config: BuildConfig,
         models: Models | None = None,
         check: Callable[[], None] = lambda: None,
+        *,
+        refresh: bool = False,
     ) -> None:
         self.build, self.config, self.check = build, config, check
+        self._again = {"collect"} if refresh else set()
         self._models = models or Models(config.models)
         self._ledgers: dict[str, Ledger] = {}
         self._units: dict[str, int] = {}
@@ -138,10 +144,11 @@ class Planner:
     def _compare(self, stage: Stage, unit: int, fingerprint: str, since: str | None) -> UnitTask | int:
         ledger = self._ledger(stage.name)
         marker = ledger.marker(unit)
-        if marker and fits(marker, fingerprint):
+        again = stage.name in self._again
+        if marker and fits(marker, fingerprint) and not again:
             return marker.rows
-        marked = ledger.recorded(unit) is not None
-        return UnitTask(unit=unit, parts=self.units(stage), fingerprint=fingerprint, marked=marked, since=since)
+        marked, parts = ledger.recorded(unit) is not None, self.units(stage)
+        return UnitTask(unit=unit, parts=parts, fingerprint=fingerprint, marked=marked, since=since, again=again)
 
     def task(self, stage: Stage, unit: int) -> UnitTask:
         """One unit of a stage, done or not."""

@@ -61,7 +61,7 @@ def _run_unit(stage: Stage, unit: int, build: Build, config: BuildConfig, task: 
     marker_of = build.fresh_marker if task and stage.scope != "source" else build.marker
     task = task or Planner(build, config, models).task(stage, unit)
     marker = marker_of(stage.name, unit)
-    if marker and fits(marker, task.fingerprint):
+    if marker and fits(marker, task.fingerprint) and not task.again:
         seconds = time.perf_counter() - started
         return Outcome(stage=stage.name, unit=unit, skipped=True, rows=marker.rows, seconds=seconds, marker=marker)
     if (task.marked or marker) and stage.scope != "source":

@@ -78,7 +78,7 @@ def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[Seque
     if tally.repeated:
         message = "%s gave %d records more than once; each counts once, where it came first"
         log.warning(message, source.name, tally.repeated)
-    build.write_json(END, tally.end(source.name) | ({} if former is None else {"partition_size": size}))
+    build.write_json(END, tally.end(source.name) | {"partition_size": size})
     build.remove(REPEATS)
     if repeats := tally.repeats():
         build.write_json(REPEATS, repeats)
@@ -86,7 +86,7 @@ def collect(build: Build, config: BuildConfig, models: Models) -> Iterator[Seque
 
 
 def _present(build: Build) -> dict[str, Any] | None:
-    """Source and, unless they were made by position, size of the partitions that are there; None if not all are."""
+    """Source and, unless an earlier version made them, size of the partitions that are there; None if not all are."""
     if not build.part_count() or not build.exists(END):
         return None
     with reading(build, END):

@@ -50,7 +50,7 @@ def test_every_record_is_kept_or_rejected_for_a_reason(built):
 
 def test_the_flows_parameters_are_the_fields_of_the_config(built):
     fields = set(BuildConfig.model_fields) - {"schema_version"}
-    assert set(build_surd.parameters.properties) == fields | {"profile", "out", "overwrite"}
+    assert set(build_surd.parameters.properties) == fields | {"profile", "out", "refresh", "overwrite"}
 
 
 def test_every_parameter_of_the_flow_has_a_description():
@@ -92,6 +92,12 @@ def test_a_second_run_skips_everything_and_loads_no_model(built, parameters, mon
     assert {name: second[name] for name in ("collected", "kept", "rejected")} == {
         name: first[name] for name in ("collected", "kept", "rejected")
     }
+
+
+def test_a_refresh_reads_the_source_and_redoes_nothing_where_it_gives_the_same(built, parameters, tmp_path):
+    out = shutil.copytree(built[0], tmp_path / "copy")
+    again = build_surd(out=str(out), **parameters, refresh=True)
+    assert (again["run_units"], again["kept"]) == (1, built[1]["kept"]), "collect alone"
 
 
 def test_a_part_of_a_section_changes_that_field_alone(built, parameters, tmp_path):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from surd.pipeline.build.folder import Build, part_file
 from surd.pipeline.build.partitions import FORMER, FormerPartitions, in_former_partitions
+from surd.pipeline.runner.plan import Planner
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME
 from surd.pipeline.stages.collect import PAGES
@@ -71,6 +72,19 @@ def test_new_records_that_come_first_move_none_of_the_old_ones(gallery):
     gallery.crawl(range(8, 0, -1))
     assert gallery.crawl(range(13, 0, -1)) == [2, 3]
     assert gallery.partitions() == [[8, 7, 6, 5], [4, 3, 2, 1], [13, 12, 11, 10], [9]]
+
+
+def test_a_refresh_asks_a_site_again_whose_pages_are_read(gallery):
+    collect, config = BY_NAME["collect"], gallery.config()
+    gallery.ids = [3, 2, 1]
+    run_unit(collect, 0, str(gallery.root), config)
+    gallery.ids = [5, 4, 3, 2, 1]
+    assert Planner(gallery.build, config).plan(collect).tasks == []
+    assert gallery.partitions() == [[3, 2, 1]]
+    (task,) = Planner(gallery.build, config, refresh=True).plan(collect).tasks
+    assert not run_unit(collect, 0, str(gallery.root), config, task).skipped
+    assert gallery.partitions() == [[3, 2, 1], [5, 4]]
+    assert Planner(gallery.build, config).plan(collect).tasks == [], "once"
 
 
 def test_new_records_at_the_end_or_in_the_middle_lie_behind_the_old_ones(gallery):
