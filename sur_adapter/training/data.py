@@ -77,9 +77,9 @@ def caption_notes(config: TrainConfig, data: ShardDataset) -> list[str]:
 def bucket_notes(config: TrainConfig, data: ShardDataset) -> list[str]:
     """What may surprise about buckets, a sentence each."""
     if not config.buckets:
-        others = [name for name, column in data.columns.items() if column.buckets]
-        unread = LATENTS in needed_columns(config) - data.reads.keys() and config.columns
-        return [f"the column {others[0]} is not read; pass --buckets to train on it"] if others and unread else []
+        needs_none = not config.columns or LATENTS not in needed_columns(config) - data.reads.keys()
+        unread = [] if needs_none else [name for name, column in data.columns.items() if column.buckets]
+        return [f"the column {name} is not read; pass --buckets to train on it" for name in unread]
     order = data.bucket_order(batch_size=config.batch_size, seed=config.seed)
     if not order.scarce:
         return []
