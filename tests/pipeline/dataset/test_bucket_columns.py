@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from sur_adapter import ShardDataset
 from sur_adapter.base_model import load_base
 from surd.flows.add_columns import add_columns
 from surd.pipeline.build.folder import Build
@@ -86,6 +87,17 @@ def test_each_picture_is_encoded_in_the_bucket_that_cuts_least_off_it(bucketed: 
             posterior = vae.encode(torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None]).latent_dist
         expected = torch.cat([posterior.mean, posterior.std], 1)[0]
         torch.testing.assert_close(torch.from_numpy(latents[key].astype(np.float32)), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_the_loader_reads_it_in_batches_of_one_shape(bucketed: Path) -> None:
+    sizes = column(bucketed, "size.npy")
+    read = list(ShardDataset(str(bucketed), columns=[NAME], image=False).loader(batch_size=3, seed=0, epochs=1))
+    assert sorted(key for batch in read for key in batch.keys) == sorted(sizes)
+    for batch in read:
+        assert batch.latents_size_B6.tolist() == [sizes[key].tolist() for key in batch.keys]
+        assert [[side * 8 for side in batch.latents_mean_BCHW.shape[2:]]] * len(batch.keys) == [
+            sizes[key][4:].tolist() for key in batch.keys
+        ]
 
 
 def test_the_column_is_sound_and_beside_the_square_one_that_stays_as_it_was(breakable: Path) -> None:
