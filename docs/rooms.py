@@ -5,6 +5,7 @@ from what the test allows: a room may import rooms of lower rows only.
 """
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -38,7 +39,7 @@ def rows(ladder: dict[str, set[str]]) -> list[list[str]]:
 
 
 def box(
-    axes: Axes, left: float, bottom: float, width: float, height: float, text: str, colour: str, **font: object
+    axes: Axes, left: float, bottom: float, width: float, height: float, text: str, colour: str, **font: Any
 ) -> None:
     shape = FancyBboxPatch(
         (left, bottom), width, height, boxstyle="round,pad=0,rounding_size=0.06", fc=colour, ec="#8a8f98", lw=0.8

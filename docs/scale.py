@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def gpu_seconds(costs: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def markdown(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -231,9 +232,13 @@ def filled(page: str, costs: Mapping[str, Any]) -> str:
     """The page with its tables as they are today, each between two comments."""
     for name, table in tables(costs).items():
         pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.S)
-        page, found = pattern.subn(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", page)
+        page, found = pattern.subn(partial(_with_table, table), page)
         assert found == 1, f"the page has {found} places for the table {name}"
     return page
+
+
+def _with_table(table: str, place: re.Match[str]) -> str:
+    return f"{place[1]}{table}\n{place[2]}"
 
 
 def main() -> None:

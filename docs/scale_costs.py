@@ -23,13 +23,14 @@ import transformers
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from surd.pipeline.build.folder import Build, marker_file
+from surd.pipeline.build.folder import Build
 from surd.pipeline.demo.world.prompts import complex_prompt
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import scene
 from surd.pipeline.models import Models
+from surd.pipeline.runner.plan import units
 from surd.pipeline.runner.process_setup import set_up_process
-from surd.pipeline.runner.run_unit import finish, run_unit, units
+from surd.pipeline.runner.run_unit import finish, run_unit
 from surd.pipeline.stages import STAGES, Stage
 from surd.schemas import BuildConfig, load_config
 from tests.bench.random_models import REAL, TINY, random_weights, save_captioner, save_clip, save_diffusion, save_llm
@@ -90,7 +91,7 @@ def stage_costs(out: str, config: BuildConfig) -> dict[str, float]:
 
 def _seconds(stage: Stage, unit: int, out: str, config: BuildConfig) -> float:
     """Processor seconds of one unit, run anew."""
-    Build(out).remove(marker_file(stage.name, unit))
+    Build(out).remove_marker(stage.name, unit)
     began = Seconds.now()
     run_unit(stage, unit, out, config)
     return began.elapsed().cpu

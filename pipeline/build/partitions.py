@@ -70,9 +70,9 @@ def read_former(build: Build, present: dict[str, Any] | None, source: str, size:
     """The partitions that a collect of this source starts from; None where it makes them anew by position.
 
     That is so in a fresh build, and after another source or another number of records a partition. ``present``: of the
-    partitions that are there, if they are whole, their ``source`` and ``partition_size``; without the latter they were
-    made by position, by an earlier version. They are noted in a file, so that a kill while others are written over them changes nothing.
-    Raises SurdError if that file, or a partition, is damaged.
+    partitions that are there, if they are whole, their ``source`` and ``partition_size``; without the latter an earlier
+    version made them by position. They are noted in a file, so that a kill while others are written over them changes
+    nothing. Raises SurdError if that file, or a partition, is damaged.
     """
     if present is not None:
         partitions = [_keys(build, part) for part in range(build.part_count())]

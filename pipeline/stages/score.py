@@ -69,8 +69,8 @@ def _add(measured: list[dict[str, float | None]], name: str, values: Sequence[fl
 
 
 class _Pictures:
-    """The embeddings and qualities of a partition's pictures. Those of which either is not kept yet are decoded once,
-    for both, from here on."""
+    """The embeddings and qualities of a partition's pictures. A picture of which something is not kept from before is
+    decoded once, from here on, for what it lacks."""
 
     def __init__(
         self, build: Build, part: int, pairs: Sequence[Pair], settings: ScoreConfig, models: Models, cache: OutputCache
@@ -87,19 +87,21 @@ class _Pictures:
         self._measured = {name: space.read(self._items) for name, space in self._measures.items()}
         known = zip(self._embedded, *self._measured.values(), strict=True)
         self._unseen = [place for place, kept in enumerate(known) if None in kept]
-        if self._unseen:
+        if None in self._embedded:
             _ = models.clip  # loaded by one thread
         images = build.images(part, [pairs[place] for place in self._unseen])
-        prepared = prefetch(self._prepare, images, self._batch_size)
+        prepared = prefetch(self._prepare, zip(self._unseen, images, strict=True), self._batch_size)
         self._prepared = chain(list(islice(prepared, 1)), prepared)  # starts decoding
 
     def see(self) -> tuple[FloatArray, list[dict[str, float | None]]]:
         """Embeddings [pictures, width], and the measure of each quality, by name."""
         for batch in batched(zip(self._unseen, self._prepared, strict=True), self._batch_size):
-            vectors = self._models.clip.embed_prepared([pixels for _, (pixels, _) in batch])
-            for (place, (_, measured)), vector in zip(batch, vectors, strict=True):
+            unseen = [(place, pixels) for place, (pixels, _) in batch if pixels is not None]
+            vectors = self._models.clip.embed_prepared([pixels for _, pixels in unseen]) if unseen else ()
+            for (place, _), vector in zip(unseen, vectors, strict=True):
                 self._embedded[place] = dump_vector(vector)
                 self._vectors.write(self._items[place], dump_vector(vector))
+            for place, (_, measured) in batch:
                 for name, value in measured.items():
                     self._measured[name][place] = dump_json({name: value})
                     self._measures[name].write(self._items[place], dump_json({name: value}))
@@ -110,10 +112,12 @@ class _Pictures:
                 of_image |= json.loads(measure or b"{}")
         return embedded, qualities
 
-    def _prepare(self, data: bytes) -> tuple[torch.Tensor, dict[str, float | None]]:
-        picture = to_rgb(data)
-        qualities = {name: quality.measure(picture) for name, quality in self._qualities.items()}
-        return self._models.clip.prepare(picture), qualities
+    def _prepare(self, image: tuple[int, bytes]) -> tuple[torch.Tensor | None, dict[str, float | None]]:
+        """What CLIP sees of a picture, and its measures: as far as they are not kept."""
+        place, picture = image[0], to_rgb(image[1])
+        lacking = [name for name, values in self._measured.items() if values[place] is None]
+        measured = {name: self._qualities[name].measure(picture) for name in lacking}
+        return self._models.clip.prepare(picture) if self._embedded[place] is None else None, measured
 
 
 def _identity(quality: Quality) -> list[str]:

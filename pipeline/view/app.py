@@ -200,7 +200,8 @@ def _build(view: View, request: Request) -> Any:
         "reasons": {reason.value: reason.meaning for reason in Reason}, "beside": view.beside,
         "source": str(view.record.config.get("source", "")), "models": view.record.models,
         "thresholds": thresholds(view.build, view.config), "decisions": len(view.decisions.decisions),
-        "exact": view.config.select.max_similarity is None and not view.config.select.filters,
+        "exact": view.config.select.max_similarity is None
+        and not (view.config.select.filters or view.config.select.picture),
         "max_nsfw": view.config.safety.max_image,
     }  # fmt: skip
 

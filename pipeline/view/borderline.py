@@ -28,7 +28,8 @@ def thresholds(build: Build, config: BuildConfig) -> dict[str, float]:
 def kept_at(queries: Queries, least: dict[str, float]) -> int:
     """How many records ``surd select`` keeps with these thresholds, and by hand: approved, edited and rejected ones.
 
-    Before semantic duplicates go and filters of one's own are asked, where the config has these: see ``kept_exactly``.
+    Before semantic duplicates go, and limits on the picture and filters of one's own are asked, where the config has
+    them: see ``kept_exactly``.
     """
     meets = " AND ".join(f'record."{COLUMNS[name]}" >= ?' for name in COLUMNS)
     sql = f"""SELECT count(*) FROM record LEFT JOIN decision USING (key) WHERE {_JUDGED}

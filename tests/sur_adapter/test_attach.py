@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.attached_llm import llm_components
 from sur_adapter.base_model import encode_text, load_base
+from sur_adapter.cli import generate as generate_cli
 from sur_adapter.llm import LLMReader, load_llm, revision
 from sur_adapter.resampler import CONNECTORS, LLMAttachment, sinusoids
 from sur_adapter.sampling.config import GenerateConfig
@@ -296,15 +296,15 @@ def test_an_adapter_is_drawn_with_the_llm_it_names_or_with_the_same_one_elsewher
     assert np.abs(pictures[0] - pictures[1]).max() <= 2
 
 
-def test_the_command_says_it_in_one_line_and_ends_with_2(base: Path, llm: Path, tmp_path: Path) -> None:
+def test_the_command_says_it_in_one_line_and_ends_with_2(
+    base: Path, llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     adapter = attached(llm, llm_model="/gone/llm", base_model=str(base))
     adapter.save_pretrained(tmp_path / "adapter")
-    command = [sys.executable, "-m", "sur_adapter.cli.generate", "--adapter", str(tmp_path / "adapter")]
-    done = subprocess.run(
-        [*command, "--prompt", "red cat", "--out", str(tmp_path / "one.png")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: --llm: model '/gone/llm': there is no such folder or file")
+    command = ["sur-generate", "--adapter", str(tmp_path / "adapter"), "--prompt", "red cat"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path / "one.png")])
+    with pytest.raises(SystemExit) as ended:
+        generate_cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "Traceback" not in said
+    assert said.splitlines()[-1].startswith("error: --llm: model '/gone/llm': there is no such folder or file")

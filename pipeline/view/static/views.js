@@ -94,7 +94,7 @@ async function borderline(build) {
     if (!current()) return;
     const changed = ["simple", "complex"].filter((name) => least[name] !== build.thresholds[name]);
     const command = `surd select ${shellQuoted(build.root)} ${changed.map((name) => `--param select.min_clip_${name}=${least[name].toFixed(4)} --param select.false_match_rate_${name}=null`).join(" ")}`.trim();
-    fill(said, "Kept ", make("b", {}, count(kept)), ` of ${count(build.count)}${limits(least) ? ` with ${limits(least)}` : ", whatever their scores"}`, build.exact ? ". " : " before semantic duplicates go and filters are asked. ",
+    fill(said, "Kept ", make("b", {}, count(kept)), ` of ${count(build.count)}${limits(least) ? ` with ${limits(least)}` : ", whatever their scores"}`, build.exact ? ". " : " before semantic duplicates go and limits and filters are asked. ",
       build.exact ? null : button("count exactly", async () => { const exact = await ask("kept", { ...least, exactly: "yes" }); fill(said, "Kept ", make("b", {}, count(exact.kept)), " exactly."); }, { class: "link" }),
       button(command, () => copy(command), { class: "command", title: "Copy" }));
   }, (error) => toast(error.message, true));

@@ -11,11 +11,13 @@ import matplotlib
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image, ImageFilter
 
 from surd.pipeline.build.folder import Build, part_file, part_tar
 from surd.pipeline.demo.world.render import render
 from surd.pipeline.demo.world.scenes import scene
+from surd.pipeline.images.qualities import _MEASURES
 from surd.pipeline.models import Models
 from surd.pipeline.report.records import read_qualities
 from surd.pipeline.runner.model_check import check_models
@@ -59,8 +61,10 @@ def build(tmp_path) -> Build:
     return build
 
 
-def scored(build: Build, *quality: str) -> list[Scored]:
-    config = load_config({}, {"score.quality": list(quality)})
+def scored(build: Build, *quality: str, **fields: str) -> list[Scored]:
+    config = load_config(
+        {}, {"score.quality": list(quality), **{f"score.{name}": value for name, value in fields.items()}}
+    )
     rows = score(build, 0, config, Models(ModelsConfig(device="cpu")))
     build.write_rows("score", 0, Scored, rows)
     return rows
@@ -87,6 +91,28 @@ def test_a_file_has_the_columns_of_what_was_measured_and_is_read_either_way(buil
     assert pq.read_schema(io.BytesIO(build.read_bytes(part_file("score", 0)))).names == [*OLD_COLUMNS, "clip_iqa"]
     assert build.read_rows("score", 0, Scored) == rows and rows[0].brisque is None
     assert read_qualities(build, 0, {rows[0].key}) == {"clip_iqa": [rows[0].clip_iqa]}
+
+
+def test_a_further_column_measures_nothing_a_second_time(build, monkeypatch):
+    first = scored(build, "colourfulness", "entropy")
+    assert first[3].entropy == 0 and first[0].colourfulness > 5
+    for name in ("colourfulness", "entropy"):
+        monkeypatch.setitem(_MEASURES, name, lambda picture: pytest.fail("measured again"))
+    again = scored(build, "colourfulness", "entropy", "sharpness")
+    assert [row.entropy for row in again] == [row.entropy for row in first] and again[0].sharpness > 0
+
+
+def test_the_aesthetic_score_is_the_heads_on_the_embedding_it_has_anyway(build, tmp_path):
+    width = len(scored(build)[0].image_embedding)
+    torch.manual_seed(0)
+    head, file = torch.nn.Linear(width, 1), tmp_path / "head.pth"
+    torch.save(head.state_dict(), file)
+    for row in scored(build, aesthetic=str(file)):
+        if row.kept:
+            assert row.aesthetic == pytest.approx(head(torch.tensor(row.image_embedding)).item(), abs=1e-5)
+    torch.save(torch.nn.Linear(width + 1, 1).state_dict(), file)
+    with pytest.raises(SurdError, match=f"embeddings of {width + 1} numbers, and those of models.clip"):
+        scored(build, aesthetic=str(file))
 
 
 def test_a_build_that_wants_brisque_and_lacks_its_model_is_told_before_it_begins(monkeypatch, tmp_path):
