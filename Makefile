@@ -9,7 +9,7 @@ PROGRESS := n=0; while read -r word rest; do case "$$word" in \
 	Downloading) size=$${rest\#\#*\(}; case "$$rest" in *" MB)") [ "$${size%%.*}" -lt 50 ] || echo "  downloading $$rest";; esac;; \
 	Installing) [ $$n -eq 0 ] || echo "  installing $$n packages, which takes a minute or two";; esac; done
 
-.PHONY: help env demo test test-fuzz test-slow bench bench-attach bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-gpu
+.PHONY: help env demo test test-fuzz test-slow bench bench-attach bench-buckets bench-curation bench-effect bench-embed bench-facts bench-fetch bench-files bench-gpu
 .PHONY: bench-hostile bench-kills bench-metadata bench-scale bench-shards bench-stages bench-train bench-view
 .PHONY: bench-vision lint clean
 
@@ -45,6 +45,9 @@ bench: bench-stages bench-curation  ## both benchmarks below, one after the othe
 
 bench-attach: env  ## what it costs to attach an LLM, in training and in drawing (3 minutes)
 	@$(BIN)/python -m tests.bench.attach
+
+bench-buckets: env  ## what aspect-ratio buckets leave of pictures, and what they cost a training (5 minutes)
+	@$(BIN)/python -m tests.bench.buckets
 
 bench-curation: SEED ?= 9100
 bench-curation: SIZE ?= 1000

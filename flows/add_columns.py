@@ -56,7 +56,9 @@ def add_columns(root: str, fields: dict[str, Any], on_shard: OnShard) -> list[Co
     config = load_config(record.config, {"embed.layers": [], "embed.columns": [], **fields})
     columns = columns_asked(config.embed, config.models)
     if not columns:
-        raise SurdError("no column is named; name latents, clip-simple or clip-complex, or an LLM layer: --layer 20")
+        raise SurdError(
+            "no column is named; name latents, latents-buckets, clip-simple or clip-complex, or a layer: --layer 20"
+        )
     shards = _shard_count(build)
     _check_names(build, columns, config)
     models = Models(config.models)

@@ -6,6 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from surd.schemas.shard_format.buckets import DIGITS
+
 # Since 2: bfloat16, masks, shapes, pooled text and the empty prompt in columns; prompts and every score in the index.
 FORMAT_VERSION = 2
 #: The tar beside those of the shards, and the key of the one sample in it.
@@ -19,6 +21,7 @@ class _Document(BaseModel):
 
 #: Poolings of an LLM's states that keep one vector a token.
 TOKEN_LEVEL = ("tokens", "all-layers")
+MOST_SIDE = 1 << 16  # pixels of a bucket
 
 
 class ShardInfo(BaseModel):
@@ -29,6 +32,29 @@ class ShardInfo(BaseModel):
     count: int = Field(description="Samples in it.")
     bytes: int
     sha256: str
+
+
+class Buckets(BaseModel):
+    """The sizes that a column's images were resized and centre-cropped to, and which sample has which."""
+
+    model_config = ConfigDict(extra="forbid")
+    sizes: list[tuple[int, int]] = Field(
+        min_length=1, max_length=len(DIGITS), description="Width and height of each bucket, pixels."
+    )
+    scale: int = Field(ge=1, description="Pixels a side that one number of the latents stands for.")
+    numbers: list[str] = Field(
+        description="For each of shards a text with a character a sample: its bucket, counted 0-9, a-z, A-Z."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.sizes)) < len(self.sizes):
+            raise ValueError("sizes: one is listed twice")
+        if any(not 0 < side <= MOST_SIDE or side % self.scale for size in self.sizes for side in size):
+            raise ValueError(f"sizes: a side is a multiple of scale, {self.scale}, and at most {MOST_SIDE}")
+        if set().union(*self.numbers) - set(DIGITS[: len(self.sizes)]):
+            raise ValueError(f"numbers: a character stands for none of the {len(self.sizes)} sizes")
+        return self
 
 
 class ShardManifest(_Document):
@@ -71,13 +97,22 @@ class ColumnManifest(_Document):
         " {key}.pooled.npy, [pooled], which its UNet takes beside the states; null: it takes none.",
     )
     image_size: int | None = Field(
-        default=None, description="Latents: pixels a side to which images were resized and centre-cropped."
+        default=None,
+        description="Latents: pixels a side to which images were resized and centre-cropped; in buckets, of the square"
+        " that has about as many pixels.",
     )
     scaling_factor: float | None = Field(
         default=None, description="Latents: what the model multiplies them by; not yet applied."
     )
     shift_factor: float | None = Field(
         default=None, description="Latents: what it subtracts before; null: nothing. Not yet applied."
+    )
+    # Left out where there is none, so that other manifests stay as they were before there were buckets.
+    buckets: Buckets | None = Field(
+        default=None,
+        exclude_if=lambda buckets: buckets is None,
+        description="Latents in aspect-ratio buckets: the sizes, and beside {key}.npy lies {key}.size.npy, int32 [6]:"
+        " height and width of the picture, top and left of the crop, height and width of its bucket.",
     )
     empty: ShardInfo | None = Field(
         default=None,
@@ -97,6 +132,12 @@ class ColumnManifest(_Document):
         """Every tar of the column."""
         return self.shards + ([self.empty] if self.empty else [])
 
+    @property
+    def bucket_digits(self) -> dict[str, str]:
+        """Name of a tar -> the buckets of its samples, a character each; empty where there are no buckets."""
+        numbers = self.buckets.numbers if self.buckets else []
+        return dict(zip((info.name for info in self.shards), numbers, strict=False))
+
     @model_validator(mode="after")
     def _check_text_states(self) -> Self:
         if self.kind != "clip" and self.mask:
@@ -110,6 +151,16 @@ class ColumnManifest(_Document):
             raise ValueError("pooled: only simple prompts' text states, with a mask and a shape, have pooled text")
         if self.empty is not None and (self.empty.name != EMPTY_PROMPT_TAR or not whole):
             raise ValueError(f"empty: it is {EMPTY_PROMPT_TAR} of simple prompts' text states, with a mask and a shape")
+        return self
+
+    @model_validator(mode="after")
+    def _check_buckets(self) -> Self:
+        if self.buckets is None:
+            return self
+        if self.kind != "latents" or len(self.shape) != 3 or self.shape[0] is None or self.shape[1:] != [None, None]:
+            raise ValueError("buckets: only latents have some, with the shape [channels, null, null]")
+        if [len(digits) for digits in self.buckets.numbers] != [info.count for info in self.shards]:
+            raise ValueError("buckets: numbers has not one character for each sample of each shard")
         return self
 
 

@@ -181,13 +181,18 @@ def pooled_width(pipe: Pipeline) -> int:
     return int(config.projection_class_embeddings_input_dim - SIZE_AND_CROP * config.addition_time_embed_dim)
 
 
-def added_conditions(pipe: Pipeline, pooled: Tensor | None, size: int | None) -> dict[str, Tensor] | None:
-    """What the denoiser takes beside the states, by its own names: pooled text and, of SDXL, that the picture is whole
-    and ``size`` pixels a side (None: what the model was made for)."""
+def added_conditions(
+    pipe: Pipeline, pooled: Tensor | None, size: int | None, size_and_crop_B6: Tensor | None = None
+) -> dict[str, Tensor] | None:
+    """What the denoiser takes beside the states, by its own names: pooled text and, of SDXL, ``size_and_crop_B6`` as
+    ``SizeAndCrop`` has it; None: that pictures are whole and ``size`` pixels a side (None: what the model was made
+    for)."""
     if pooled is None:
         return None
     if kind_of(pipe).denoiser == "transformer":
         return {"pooled_projections": pooled}
+    if size_and_crop_B6 is not None:
+        return {"text_embeds": pooled, "time_ids": size_and_crop_B6.to(pooled.device)}
     size = size or image_size(pipe)
     time_ids = torch.tensor([[size, size, 0, 0, size, size]], device=pooled.device, dtype=pooled.dtype)
     return {"text_embeds": pooled, "time_ids": time_ids.expand(len(pooled), -1)}

@@ -41,7 +41,8 @@ def list_(
         if manifest is None:
             table.add_row(entry.name, "-", "unfinished: add it again to continue, or drop it")
             continue
-        shape = " x ".join("tokens" if size is None else str(size) for size in manifest.shape)
+        varies = "bucket" if manifest.buckets else "tokens"
+        shape = " x ".join(varies if size is None else str(size) for size in manifest.shape)
         size = f"{entry.size / 1e6:.1f}"
         table.add_row(entry.name, f"{manifest.count:,}", shape, manifest.dtype, size, manifest.model)
     PlainConsole().print(table if entries else "no columns yet; add one: surd columns add BUILD --layer 20")
@@ -53,7 +54,8 @@ def add(
     columns: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]", help="latents, clip-simple, clip-complex: made by the build's diffusion model."
+            metavar="[NAME]",
+            help="latents, latents-buckets, clip-simple, clip-complex: made by the build's diffusion model.",
         ),
     ] = None,
     layer: Annotated[
@@ -83,6 +85,9 @@ def add(
     --pooling all-layers`
 
     - What lets a training run without opening images: `surd columns add data/demo latents clip-simple clip-complex`
+
+    - Latents in aspect-ratio buckets, for sur-train --buckets: `surd columns add data/demo latents-buckets clip-simple
+    clip-complex`
 
     An added column follows the shards when the build changes, until it is dropped.
     """

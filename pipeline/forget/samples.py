@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from contextlib import suppress
 from functools import partial
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.dataset.card import dataset_card, described
+from surd.pipeline.dataset.columns.buckets import bucket_digits
 from surd.pipeline.dataset.columns.reuse import items_file
 from surd.pipeline.dataset.columns.spec import (
     ColumnSpec,
@@ -27,6 +28,7 @@ from surd.pipeline.forget.markers import hashes, mark_rewritten
 from surd.pipeline.forget.tars import Contents, drop_members, key_of
 from surd.pipeline.models import Models
 from surd.schemas import ColumnManifest, Marker, ShardInfo, SurdError
+from surd.schemas.manifest import Buckets
 from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
 
 MANIFEST, CARD = "shards/manifest.json", "README.md"
@@ -104,9 +106,21 @@ def _remove_from_column(
         mark_rewritten(build, marker_folder(name), number, {file: tars[shard].sha256}, partial(_renew, renewed))
     if tars and column:
         infos = [_described(info, tars.get(info.name)) for info in column.shards]
-        fresh = column.model_copy(update={"shards": infos, "count": _count(infos)})
+        fresh = column.model_copy(
+            update={"shards": infos, "count": _count(infos), "buckets": _buckets(build, column, tars)}
+        )
         build.write_json(f"columns/{name}/manifest.json", fresh)
     return len(tars)
+
+
+def _buckets(build: Build, column: ColumnManifest, rewritten: Collection[str]) -> Buckets | None:
+    """The buckets of a column's samples, now that some of its tars were written anew."""
+    if column.buckets is None:
+        return None
+    digits = column.bucket_digits
+    for name in rewritten:
+        digits[name] = bucket_digits(build, f"columns/{column.column}/{name}", column.buckets)
+    return column.buckets.model_copy(update={"numbers": list(digits.values())})
 
 
 def _renew(fingerprints: Mapping[str, str], marker: Marker) -> dict[str, object]:

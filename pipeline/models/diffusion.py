@@ -20,6 +20,7 @@ from surd.pretrained.checkpoint_parts import make_pipeline
 from surd.pretrained.diffusion import UnfitModel, architecture, kind_of
 from surd.pretrained.text_states import text_states
 from surd.pretrained.weights import check_whole
+from surd.schemas.shard_format.buckets import bucket_sizes
 from surd.schemas.shard_format.pixels import square
 
 _TELL_OF_LONG_PROMPTS = (
@@ -32,7 +33,8 @@ class DiffusionEncoders:
     """Tokenizers, text encoders and VAE of a diffusers pipeline or checkpoint file; no UNet and no transformer.
 
     All in float32. ``image_size``: pixels a side of the images it was made for. ``scaling_factor`` and
-    ``shift_factor``: what the pipeline makes of a latent, ``(latent - shift_factor) * scaling_factor``.
+    ``shift_factor``: what the pipeline makes of a latent, ``(latent - shift_factor) * scaling_factor``. ``scale``:
+    pixels a side that one number of the latents stands for. ``buckets``: width and height of its buckets, pixels.
     """
 
     def __init__(self, ref: str, device: str) -> None:
@@ -50,7 +52,10 @@ class DiffusionEncoders:
         self._pipe, self._vae = pipe.to(self._device), pipe.vae.eval()
         for encoder in kind_of(pipe).encoders:
             _bound(pipe, encoder)
-        self.image_size = int(sample_size * pipe.vae_scale_factor)
+        self.scale = int(pipe.vae_scale_factor)
+        self.image_size = int(sample_size * self.scale)
+        # A transformer takes two by two latents for one token.
+        self.buckets = bucket_sizes(self.image_size, self.scale * (1 + (kind_of(pipe).denoiser == "transformer")))
         self.scaling_factor = float(self._vae.config.scaling_factor)
         shift = getattr(self._vae.config, "shift_factor", None)
         self.shift_factor = None if shift is None else float(shift)

@@ -25,6 +25,7 @@ from surd.pipeline.build.part_columns import columns_of, read_columns
 from surd.pipeline.view.fields import ROWS
 from surd.schemas import Scored
 from surd.schemas.arrow import arrow_schema
+from surd.schemas.shard_format.buckets import USUAL_SIZES
 
 MEMORY = "256MB"  # what DuckDB may hold; beyond it, it writes to the temporary folder
 _ROWS_AT_ONCE = 10_240
@@ -72,11 +73,6 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     ),
 }
 _VERDICT = ("status", "reason", "rejected_by", "detail")
-#: The aspect ratios that SDXL was trained in, width over height: the usual buckets.
-BUCKETS = (
-    (1024, 1024), (1152, 896), (896, 1152), (1216, 832), (832, 1216), (1344, 768), (768, 1344), (1536, 640),
-    (640, 1536),
-)  # fmt: skip
 
 
 @dataclass
@@ -240,8 +236,8 @@ def _insert(records: Records, files: dict[str, list[Path]], max_nsfw: float) -> 
         f'CASE WHEN isfinite("{name}") THEN "{name}" END' if kind == "DOUBLE" else f'"{name}"'
         for name, (kind, _) in _COLUMNS.items()
     )
-    nearest = " ".join(f"WHEN {at} THEN '{width} × {height}'" for at, (width, height) in enumerate(BUCKETS, 1))
-    ratios = ", ".join(f"abs(ln(aspect) - ln({width}.0 / {height}))" for width, height in BUCKETS)
+    nearest = " ".join(f"WHEN {at} THEN '{width} × {height}'" for at, (width, height) in enumerate(USUAL_SIZES, 1))
+    ratios = ", ".join(f"abs(ln(aspect) - ln({width}.0 / {height}))" for width, height in USUAL_SIZES)
     bucket = f"CASE list_position([{ratios}], list_min([{ratios}])) {nearest} END"
     veiled = f"coalesce(v_reason = 'nsfw', false) OR coalesce(nsfw > {float(max_nsfw)!r}, false)"
     status = f"CASE v_status WHEN 'rejected' THEN 'rejected' WHEN 'kept' THEN '{kept}' ELSE 'pending' END"

@@ -298,8 +298,11 @@ class EmbedConfig(Section):
         description="One vector a prompt (mean of its tokens, or last), or all (tokens), of each of layers; all-layers:"
         " every token's mean over all layers, each of them normalised.",
     )
-    columns: list[Literal["latents", "clip-simple", "clip-complex"]] = Field(
-        default=[], description="VAE latents and text states of models.diffusion; a training with all opens no image."
+    columns: list[Literal["latents", "latents-buckets", "clip-simple", "clip-complex"]] = Field(
+        default=[],
+        description="VAE latents and text states of models.diffusion; a training with them opens no image. latents are"
+        " of the square that the model was made for; latents-buckets of that size, of those with about as many pixels,"
+        " that cuts least off the picture.",
     )
     batch_tokens: int | None = Field(
         default=None, ge=1, description="Tokens in one pass of the LLM, padding counted; null: 512, on a GPU 16,384."

@@ -14,7 +14,7 @@ TAR_NAME = re.compile(r"[\w-]+\.tar")  # of a tar that a manifest lists: it cann
 IMAGE_SUFFIXES = ("png", "jpg", "webp")
 #: How NumPy stores a column's dtype; it does not know bfloat16, whose bits are stored instead.
 STORED_DTYPES = {"float16": "<f2", "float32": "<f4", "bfloat16": "<u2"}
-MASK_DTYPE = "|u1"
+MASK_DTYPE, SIZE_DTYPE = "|u1", "<i4"
 
 
 class InvalidManifest(ValueError):

@@ -1,4 +1,4 @@
-"""The one rule from an image file to 8-bit RGB pixels, and the square crop that diffusion models are trained on.
+"""The one rule from an image file to 8-bit RGB pixels, and the crop that diffusion models are trained on.
 
 Everything that looks at a picture uses it: hashes, models, columns, the report, `surd verify` and the trainer.
 """
@@ -46,7 +46,12 @@ def to_rgb(data: bytes) -> Image.Image:
 
 def square(picture: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     """The picture resized (Lanczos) so that its shorter side fits, and centre-cropped: [size, size, 3]."""
-    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
+    return covering(picture, (size, size))
+
+
+def covering(picture: Image.Image, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The picture resized (Lanczos) to just cover this width and height, and centre-cropped: [height, width, 3]."""
+    return np.asarray(ImageOps.fit(picture, size, Image.Resampling.LANCZOS))
 
 
 def open_image(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:

@@ -32,6 +32,9 @@ def run(config: TrainConfig) -> None:
 
     - On all captions of a sample, another each epoch: `sur-train BUILD --caption mixed`
 
+    - In aspect-ratio buckets, which crop less than squares: `surd columns add BUILD latents-buckets`, then
+      `sur-train BUILD --buckets`
+
     - As the authors' own code: `sur-train BUILD --objective authors`
 
     - Settings in a file, one of them overruled: `sur-train --config train.yaml --lr 1e-5`

@@ -20,9 +20,9 @@ from surd.schemas.shard_format.pixels import UNDECODABLE, square, to_rgb
 class TrainingSample:
     """One sample as stored: ``image`` encoded, or None if images are not read.
 
-    ``arrays`` has a stored array for each column read, named as by ``batch_field``, and "..._mask" and "..._pooled"
-    if the column has them. ``places`` names the tar member of each array, for error messages. ``captions`` are read
-    only if one of them is to be drawn, and ``caption`` is the text drawn.
+    ``arrays`` has a stored array for each column read, named as by ``batch_field``, and "..._mask", "..._pooled" and
+    "..._size" if the column has them. ``places`` names the tar member of each array, for error messages. ``captions``
+    are read only if one of them is to be drawn, and ``caption`` is the text drawn.
     """
 
     key: str
@@ -43,6 +43,7 @@ class Batch:
     ``captions`` has the text drawn for each sample; None: captions are not drawn, the simple prompts stand for them.
     ``images_BCHW`` in [-1, 1]. ``llm_BW`` of a pooled column, ``llm_BLW`` and its mask of a token-level one, padded to
     the batch's longest. Latents are the VAE's, neither sampled nor scaled (factors: the column's manifest).
+    ``latents_size_B6``: of latents in buckets what ``SizeAndCrop`` says of each picture, pixels.
     """
 
     keys: list[str]
@@ -55,6 +56,7 @@ class Batch:
     llm_mask_BL: Tensor | None = None
     latents_mean_BCHW: Tensor | None = None
     latents_std_BCHW: Tensor | None = None
+    latents_size_B6: Tensor | None = None
     clip_simple_BTD: Tensor | None = None
     clip_simple_mask_BT: Tensor | None = None
     clip_simple_pooled_BP: Tensor | None = None
@@ -114,6 +116,8 @@ def _stack(samples: list[TrainingSample], name: str) -> dict[str, Tensor]:
     arrays = [sample.arrays[name] for sample in samples]
     if name.endswith("_mask"):
         return {f"{name}_BT": torch.from_numpy(_even(samples, name, arrays)).bool()}
+    if name.endswith("_size"):
+        return {f"{name}_B6": torch.from_numpy(_even(samples, name, arrays)).float()}
     if name == "llm" and arrays[0].ndim == 2:
         stored, mask = _pad(arrays)
         values = to_float(stored)

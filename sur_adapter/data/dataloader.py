@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader, Dataset
 
 from sur_adapter.data.batch import Batch, TrainingSample, collate
+from sur_adapter.data.bucket_order import BucketOrder
 from sur_adapter.data.captions import SIMPLE, draw_caption
 from sur_adapter.data.sample_order import SampleOrder
 from surd.schemas.errors import SurdError
@@ -25,13 +26,14 @@ class BatchLoader:
     Endless, every batch is of ``batch_size``: a batch at the end of an epoch continues with the next epoch, so that
     every rank always has a next batch, and every key comes exactly once per epoch over all ranks. With ``epochs``, all
     ranks get equally many batches, and since nothing is repeated or left out, batches of a rank may differ by one
-    sample. Iterating again continues after the last batch taken.
+    sample. Iterating again continues after the last batch taken. In a BucketOrder, which has the same batch size and
+    epochs, the samples of a batch share a bucket.
     """
 
     def __init__(
         self,
         data: ShardDataset,
-        order: SampleOrder,
+        order: SampleOrder | BucketOrder,
         batch_size: int,
         image_size: int | None,
         *,
@@ -67,10 +69,10 @@ class BatchLoader:
         return {"samples": self._taken, **self._stream_settings()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue at the very next sample, with any number of workers and any batch size.
+        """Continue at the very next sample, with any number of workers and, but for buckets, any batch size.
 
-        SurdError if the state is of other data, another seed, shuffle, number of ranks or choice of captions: the next
-        sample is then undefined.
+        SurdError if the state is of other data, another seed, shuffle, number of ranks or choice of captions, or of
+        batches in buckets that were of another size: the next sample is then undefined.
         """
         for name, value in ({"caption": None} | self._stream_settings()).items():
             if state.get(name) != value:
@@ -80,13 +82,17 @@ class BatchLoader:
     def _stream_settings(self) -> dict[str, Any]:
         order = self.order
         settings = {"seed": order.seed, "world": order.world, "shuffle": order.shuffle, "data": self.data.fingerprint}
-        return settings | ({"caption": self.data.caption} if self.data.caption != SIMPLE else {})
+        settings |= {"caption": self.data.caption} if self.data.caption != SIMPLE else {}
+        return settings | ({"batch_size": order.batch_size} if isinstance(order, BucketOrder) else {})
 
     def _spans(self) -> Iterator[tuple[int, int]]:
         """First and last (exclusive) sample of each of the rank's next batches."""
         if self.epochs is None:
             for start in count(self._taken, self.batch_size):
                 yield start, start + self.batch_size
+            return
+        if isinstance(self.order, BucketOrder):
+            yield from (span for span in self.order.spans() if span[0] >= self._taken)
             return
         lengths = self.order.lengths(self.epochs)
         length, batches = lengths[self.order.rank], -(-max(lengths) // self.batch_size)
@@ -99,7 +105,7 @@ class BatchLoader:
 class _SpanDataset(Dataset[Batch | SurdError]):
     """A batch for every span of the stream. A SurdError is returned: raised, torch would wrap it in a traceback."""
 
-    def __init__(self, data: ShardDataset, order: SampleOrder, image_size: int | None) -> None:
+    def __init__(self, data: ShardDataset, order: SampleOrder | BucketOrder, image_size: int | None) -> None:
         self.data, self.order, self.image_size = data, order, image_size
 
     def __getitem__(self, span: tuple[int, int]) -> Batch | SurdError:

@@ -18,7 +18,7 @@ from surd.schemas.shard_format.manifests import InvalidManifest, parse_manifest
 
 EXAMPLE_PATTERN = "data/demo/shards/surd-{00000..00003}.tar"
 
-COMMON_COLUMNS = ("clip-complex", "clip-simple", "latents")
+COMMON_COLUMNS = ("clip-complex", "clip-simple", "latents", "latents-buckets")
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 CACHED_BLOCKS = 3  # a batch may lie in two, and prefetching looks at a third
 
@@ -44,6 +45,12 @@ class SampleOrder:
             epoch, taken = epoch + 1, 0
         return samples
 
+    def epoch(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Shard number and position in the shard of all samples that the rank reads in one epoch."""
+        first, last = self._rank_slice(epoch, self.rank)
+        blocks = [self._line(epoch, number) for number in range(-(-(last - first) // self.shuffle))]
+        return self._places(epoch, np.concatenate(blocks))
+
     def lengths(self, epochs: int) -> list[int]:
         """How many samples each rank reads in the first ``epochs`` epochs; they differ by one at most."""
         slices = ([self._rank_slice(epoch, rank) for epoch in range(epochs)] for rank in range(self.world))
@@ -67,16 +74,23 @@ class SampleOrder:
     def _shuffled(self, epoch: int, number: int) -> list[tuple[int, int]]:
         """The ``number``-th ``shuffle`` samples of the rank's slice, permuted."""
         if (epoch, number) not in self._blocks:
-            first, last = self._rank_slice(epoch, self.rank)
-            begin = first + number * self.shuffle
-            # + 1: NumPy ignores a trailing zero, and [seed, epoch] is the permutation of the shards.
-            random = np.random.default_rng([self.seed, epoch, begin + 1])
-            line = begin + random.permutation(min(self.shuffle, last - begin))
-            shards = np.random.default_rng([self.seed, epoch]).permutation(len(self.counts))
-            ends = np.cumsum(self.counts[shards])
-            slot = np.searchsorted(ends, line, side="right")
-            position = line - ends[slot] + self.counts[shards[slot]]
+            shards, positions = self._places(epoch, self._line(epoch, number))
             if len(self._blocks) == CACHED_BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
-            self._blocks[epoch, number] = list(zip(shards[slot].tolist(), position.tolist(), strict=True))
+            self._blocks[epoch, number] = list(zip(shards.tolist(), positions.tolist(), strict=True))
         return self._blocks[epoch, number]
+
+    def _line(self, epoch: int, number: int) -> npt.NDArray[np.int64]:
+        """The same as numbers in the sequence of samples of the epoch."""
+        first, last = self._rank_slice(epoch, self.rank)
+        begin = first + number * self.shuffle
+        # + 1: NumPy ignores a trailing zero, and [seed, epoch] is the permutation of the shards.
+        random = np.random.default_rng([self.seed, epoch, begin + 1])
+        return begin + random.permutation(min(self.shuffle, last - begin))
+
+    def _places(self, epoch: int, line: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Shard number and position in the shard of numbers in the sequence of samples of an epoch."""
+        shards = np.random.default_rng([self.seed, epoch]).permutation(len(self.counts))
+        ends = np.cumsum(self.counts[shards])
+        slot = np.searchsorted(ends, line, side="right")
+        return shards[slot], line - ends[slot] + self.counts[shards[slot]]

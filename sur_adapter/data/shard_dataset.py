@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from sur_adapter.data.batch import Batch, TrainingSample, batch_field, collate
+from sur_adapter.data.bucket_order import BucketOrder
 from sur_adapter.data.captions import SIMPLE, CaptionCounts
 from sur_adapter.data.column_arrays import to_float
 from sur_adapter.data.dataloader import BatchLoader
@@ -88,7 +89,9 @@ class ShardDataset:
             self.reads[field] = manifest
         self._cache = ShardCache(cache, cache_bytes)
         self._tars = {field: self.layout.column_tars(manifest) for field, manifest in self.reads.items()}
-        self._most_open = min(MOST_OPEN, 2 + -(-shuffle * len(self.shards) // len(self)))
+        self._digits = {field: manifest.bucket_digits for field, manifest in self.reads.items() if manifest.buckets}
+        # A sample waits for others of its bucket, so a batch may be of shards far apart.
+        self._most_open = MOST_OPEN if self._digits else min(MOST_OPEN, 2 + -(-shuffle * len(self.shards) // len(self)))
         self._reset()
         self.caption_counts = self._count_captions() if caption != SIMPLE else None
 
@@ -124,14 +127,27 @@ class ShardDataset:
         epochs: int | None = None,
         pin_memory: bool = False,
     ) -> BatchLoader:
-        """Batches of this rank, decoded by ``workers`` processes (0: by this one). See BatchLoader."""
-        order = self.order(seed=seed, rank=rank, world=world)
+        """Batches of this rank, decoded by ``workers`` processes (0: by this one). See BatchLoader.
+
+        If latents in buckets are read, the samples of a batch share one.
+        """
+        order: SampleOrder | BucketOrder = self.order(seed=seed, rank=rank, world=world)
+        if self._digits:
+            order = self.bucket_order(batch_size=batch_size, seed=seed, rank=rank, world=world, epochs=epochs)
         return BatchLoader(self, order, batch_size, image_size, workers=workers, epochs=epochs, pin_memory=pin_memory)
 
     def order(self, *, seed: int, rank: int = 0, world: int = 1) -> SampleOrder:
         """The order in which a rank reads the samples."""
         counts = [info.count for info in self.layout.infos]
         return SampleOrder(counts, seed=seed, rank=rank, world=world, shuffle=self.shuffle)
+
+    def bucket_order(
+        self, *, batch_size: int, seed: int, rank: int = 0, world: int = 1, epochs: int | None = None
+    ) -> BucketOrder:
+        """The order in which a rank reads the samples if latents in buckets are read."""
+        (by_tar,) = self._digits.values()
+        digits = [by_tar[info.name] for info in self.layout.infos]
+        return BucketOrder(digits, batch_size, seed=seed, rank=rank, world=world, shuffle=self.shuffle, epochs=epochs)
 
     def read(self, location: tuple[int, int]) -> TrainingSample:
         """The sample at (shard number, position in the shard)."""
@@ -262,7 +278,8 @@ class ShardDataset:
             texts = TarTexts(self._tar(url, info), image=self.image, captions=self.caption != SIMPLE)
             if not self.remote:  # a copy was verified by its sha256
                 self._index.check(info.name, url, texts.keys)
-        columns = [
-            ColumnReader(field, self.reads[field], self._tar(*tars[number])) for field, tars in self._tars.items()
-        ]
+        columns = []
+        for field, tars in self._tars.items():
+            digits = self._digits.get(field, {}).get(info.name, "")
+            columns.append(ColumnReader(field, self.reads[field], self._tar(*tars[number]), digits))
         return Shard(texts, columns)

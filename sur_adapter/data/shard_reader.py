@@ -15,11 +15,20 @@ from sur_adapter.data.tar_index import Span, TarIndex
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import EMPTY_PROMPT_KEY, ColumnManifest, ShardInfo
 from surd.schemas.shard_format.captions import CAPTIONS, parse_captions
-from surd.schemas.shard_format.columns import ARRAY, MASK, POOLED, check_array, check_mask, check_pooled
+from surd.schemas.shard_format.columns import (
+    ARRAY,
+    MASK,
+    POOLED,
+    SIZE,
+    check_array,
+    check_mask,
+    check_pooled,
+    check_size,
+)
 from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
 from surd.schemas.shard_format.npy import read_npy
 
-FIELD_SUFFIXES = {ARRAY: "", MASK: "_mask", POOLED: "_pooled"}
+FIELD_SUFFIXES = {ARRAY: "", MASK: "_mask", POOLED: "_pooled", SIZE: "_size"}
 _IMAGE = "image"  # whatever its suffix
 
 
@@ -118,14 +127,15 @@ class EmptyPrompt:
 
 @dataclass(frozen=True)
 class ColumnReader:
-    """One column's tar of a shard."""
+    """One column's tar of a shard. ``digits``: the buckets of its samples by the manifest, if it has some."""
 
     field: str
     manifest: ColumnManifest
     tar: TarIndex
+    digits: str = ""
 
     def read(self, index: int) -> dict[str, np.ndarray]:
-        """The sample's array under "npy" and, where the column has them, "mask.npy" and "pooled.npy"."""
+        """The sample's array under "npy" and, where the column has them, "mask.npy", "pooled.npy" and "size.npy"."""
         key, members, manifest = self.tar.keys[index], self.tar.members[index], self.manifest
         array = self._array(key, ARRAY, members, lambda values: check_array(values, manifest))
         arrays = {ARRAY: array}
@@ -133,7 +143,15 @@ class ColumnReader:
             arrays[MASK] = self._array(key, MASK, members, lambda values: check_mask(values, len(array)))
         if manifest.pooled is not None:
             arrays[POOLED] = self._array(key, POOLED, members, lambda values: check_pooled(values, manifest))
+        if manifest.buckets is not None:
+            arrays[SIZE] = self._array(key, SIZE, members, lambda values: self._check_bucket(values, array, index))
         return arrays
+
+    def _check_bucket(self, size: np.ndarray, latents: np.ndarray, index: int) -> None:
+        assert self.manifest.buckets is not None
+        found, digit = check_size(size, latents, self.manifest.buckets), self.digits[index]
+        if found != digit:
+            raise ValueError(f"its bucket is {found!r}, and the manifest says {digit!r}")
 
     def _array(
         self, key: str, suffix: str, members: dict[str, Span], check: Callable[[np.ndarray], None]

@@ -121,7 +121,10 @@ class Conditioner:
             llm_mask_BL=llm_mask_BL,
             distilled_B=self._distilled(batch),
             added=added_conditions(
-                self.pipe, simple.pooled, self.latents_column.image_size if self.latents_column else None
+                self.pipe,
+                simple.pooled,
+                self.latents_column.image_size if self.latents_column else None,
+                batch.latents_size_B6,
             ),
         )
 

@@ -74,6 +74,11 @@ class TrainConfig(BaseModel):
         description="Read latents and text states from the dataset's columns; off, or where it has none, they are"
         " computed at every step.",
     )
+    buckets: bool = Field(
+        default=False,
+        description="Train on latents of aspect-ratio buckets instead of squares, each batch of one bucket; they are"
+        " read from the column latents-buckets.",
+    )
     caption: str = Field(
         default="simple",
         min_length=1,
@@ -210,6 +215,8 @@ class TrainConfig(BaseModel):
         settings = self.model_dump(mode="json", exclude=NOT_FINGERPRINTED)
         if self.caption == "simple":  # as runs from before there was a choice
             del settings["caption"]
+        if not self.buckets:
+            del settings["buckets"]
         if not self.attaches:
             settings = {name: value for name, value in settings.items() if name not in ATTACHING}
         return settings if self.lr_schedule == "constant" else settings | {"steps": self.steps}

@@ -24,7 +24,7 @@ def open_data(config: TrainConfig, computed: Collection[str] = ()) -> tuple[Shar
 
     Columns of what is ``computed`` anyway are left out, and so are the simple prompts' text states where captions are
     drawn. Raises SurdError if the LLM column is missing or ambiguous, a column was made with another base model, or no
-    sample has the caption asked for.
+    sample has the caption asked for, or if latents in buckets are asked for and cannot be read.
     """
     layout = DatasetLayout(config.shards)
     base = config.base or layout.manifest.diffusion
@@ -32,7 +32,13 @@ def open_data(config: TrainConfig, computed: Collection[str] = ()) -> tuple[Shar
     if config.caption != captions.SIMPLE:
         needed -= {SIMPLE}
     columns = layout.columns()
-    usable = {name: column for name, column in columns.items() if config.columns and _is_usable(column, needed)}
+    usable = {
+        name: column
+        for name, column in columns.items()
+        if config.columns and _is_usable(column, needed) and _is_of_bucket(column, config.buckets)
+    }
+    if config.buckets:
+        _check_buckets(config, usable.values(), layout.build)
     for column in usable.values():
         _check_model(column, base)
     stored = {batch_field(column) for column in usable.values()}
@@ -68,6 +74,21 @@ def caption_notes(config: TrainConfig, data: ShardDataset) -> list[str]:
     return notes
 
 
+def bucket_notes(config: TrainConfig, data: ShardDataset) -> list[str]:
+    """What may surprise about buckets, a sentence each."""
+    if not config.buckets:
+        needs_none = not config.columns or LATENTS not in needed_columns(config) - data.reads.keys()
+        unread = [] if needs_none else [name for name, column in data.columns.items() if column.buckets]
+        return [f"the column {name} is not read; pass --buckets to train on it" for name in unread]
+    order = data.bucket_order(batch_size=config.batch_size, seed=config.seed)
+    if not order.scarce:
+        return []
+    return [
+        f"--buckets: {order.scarce} of {order.buckets} buckets have fewer samples than --batch-size"
+        f" {config.batch_size}, so that a batch of theirs has some of them several times"
+    ]
+
+
 def _distils_simple(data: ShardDataset) -> bool:
     """Whether an LLM column is read whose states are of the simple prompts."""
     return "llm" in data.reads and data.reads["llm"].text != "complex"
@@ -87,6 +108,25 @@ def _check_distillation(config: TrainConfig, data: ShardDataset) -> None:
 def _is_usable(column: ColumnManifest, needed: Collection[str]) -> bool:
     """Whether it saves computation: text columns of version 1 have no mask and save none."""
     return column.kind != "llm" and batch_field(column) in needed and (column.mask or column.kind != "clip")
+
+
+def _is_of_bucket(column: ColumnManifest, buckets: bool) -> bool:
+    """Whether its latents are of buckets, or of the square, as asked for; of other columns it does not matter."""
+    return column.kind != "latents" or (column.buckets is not None) == buckets
+
+
+def _check_buckets(config: TrainConfig, usable: Collection[ColumnManifest], build: str) -> None:
+    """SurdError if no latents in buckets would be read, or by an objective for squares."""
+    if config.objective == "authors":
+        raise SurdError("--buckets: --objective authors trains on squares, as their code does; leave one of them out")
+    if not config.w_denoise:
+        raise SurdError("--buckets: --w-denoise is 0, so that no latents are read; leave one of them out")
+    if not config.columns:
+        raise SurdError("--buckets: latents of buckets are read from a column, so not with --no-columns; leave one out")
+    if not any(column.buckets for column in usable):
+        raise SurdError(
+            f"--buckets: {build} has no column of latents in buckets; add it: surd columns add {build} latents-buckets"
+        )
 
 
 def _check_model(column: ColumnManifest, base: str) -> None:

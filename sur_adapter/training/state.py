@@ -25,7 +25,7 @@ from sur_adapter.llm import LLMSource
 from sur_adapter.training.checkpoint import Checkpoint, Checkpoints, Log
 from sur_adapter.training.conditions import SIMPLE, Conditioner
 from sur_adapter.training.config import TrainConfig, TrainResult
-from sur_adapter.training.data import caption_notes, open_data
+from sur_adapter.training.data import bucket_notes, caption_notes, open_data
 from sur_adapter.training.finished import adapter_file, check_finished, finished_error, stored_result
 from sur_adapter.training.objective import Losses
 from sur_adapter.training.state_dicts import Tensors, read_optimizer, read_weights, write_optimizer, write_weights
@@ -81,7 +81,7 @@ class TrainState:
         computed = [part for part in state.conditioner.computed if part != SIMPLE or not notes]  # which say so
         if computed:
             state.warn(f"no column of {', '.join(computed)}: computed anew at every step")
-        for note in notes:
+        for note in notes + bucket_notes(config, data):
             state.warn(note)
         return state
 

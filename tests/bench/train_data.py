@@ -87,17 +87,17 @@ def write_dataset(build: Path, base: str, count: int, seed: int, device: torch.d
         }
         for name, text in texts.items():
             columns[name] |= _text_states(pipe, name, key, text)
-        columns["latents"][f"{key}.npy"] = _npy(_latents(pipe, picture))
-        columns["llm-x-l1"][f"{key}.npy"] = _npy(np.random.default_rng([seed, number]).normal(size=LLM_WIDTH))
-    info = _write_tar(build / "shards/surd-00000.tar", shard, count)
-    _write_json(build / "shards", ShardManifest(count=count, diffusion=base, shards=[info]))
+        columns["latents"][f"{key}.npy"] = npy(_latents(pipe, picture))
+        columns["llm-x-l1"][f"{key}.npy"] = npy(np.random.default_rng([seed, number]).normal(size=LLM_WIDTH))
+    info = write_tar(build / "shards/surd-00000.tar", shard, count)
+    write_json(build / "shards", ShardManifest(count=count, diffusion=base, shards=[info]))
     for name, members in columns.items():
-        info = _write_tar(build / f"columns/{name}/surd-00000.tar", members, count)
+        info = write_tar(build / f"columns/{name}/surd-00000.tar", members, count)
         empty = None
         if name == "clip-simple":
             states = _text_states(pipe, name, EMPTY_PROMPT_KEY, "")
-            empty = _write_tar(build / f"columns/{name}/{EMPTY_PROMPT_TAR}", states, 1)
-        _write_json(build / "columns" / name, _describe(name, base, pipe, info, empty))
+            empty = write_tar(build / f"columns/{name}/{EMPTY_PROMPT_TAR}", states, 1)
+        write_json(build / "columns" / name, _describe(name, base, pipe, info, empty))
     return f"{build}/shards/surd-{{00000..00000}}.tar"
 
 
@@ -126,9 +126,9 @@ def _text_states(pipe: Any, name: str, key: str, text: str) -> dict[str, bytes]:
     """As the column ``name`` has them: pooled text is for the denoiser, which sees no complex prompt."""
     encoded = encode_prompts(pipe, [text])
     states, mask = encoded.states[0].half().cpu().numpy(), encoded.mask[0].cpu().numpy().astype(np.uint8)
-    members = {f"{key}.npy": _npy(states), f"{key}.mask.npy": _npy(mask)}
+    members = {f"{key}.npy": npy(states), f"{key}.mask.npy": npy(mask)}
     if encoded.pooled is not None and name != "clip-complex":
-        members[f"{key}.pooled.npy"] = _npy(encoded.pooled[0].half().cpu().numpy())
+        members[f"{key}.pooled.npy"] = npy(encoded.pooled[0].half().cpu().numpy())
     return members
 
 
@@ -145,13 +145,15 @@ def _png(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _npy(array: np.ndarray) -> bytes:
+def npy(array: np.ndarray) -> bytes:
+    """The bytes of an .npy file; float64 as float32."""
     stream = io.BytesIO()
     np.save(stream, np.ascontiguousarray(array.astype(np.float32) if array.dtype == np.float64 else array))
     return stream.getvalue()
 
 
-def _write_tar(path: Path, members: dict[str, bytes], count: int) -> ShardInfo:
+def write_tar(path: Path, members: dict[str, bytes], count: int) -> ShardInfo:
+    """Write a tar of these members; returns the manifest's entry."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
         for name, data in members.items():
@@ -160,5 +162,6 @@ def _write_tar(path: Path, members: dict[str, bytes], count: int) -> ShardInfo:
     return ShardInfo(name=path.name, count=count, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-def _write_json(folder: Path, document: Any) -> None:
+def write_json(folder: Path, document: Any) -> None:
+    """Write a folder's manifest."""
     (folder / "manifest.json").write_text(document.model_dump_json())

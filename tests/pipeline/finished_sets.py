@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,22 +25,23 @@ Members = list[tuple[tarfile.TarInfo, bytes]]
 PER_SHARD = {"pack.max_count": 5, "models.llm": "none", "models.embed_llm": "none"}
 
 
-def picture(number: int, kind: str = "PNG") -> bytes:
-    """An image that no other number gives."""
-    pixels = np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8)
+def picture(number: int, kind: str = "PNG", size: tuple[int, int] = (32, 24)) -> bytes:
+    """An image that no other number gives, so wide and high."""
+    pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, kind)
     return data.getvalue()
 
 
-def authors_set(root: Path, count: int = 12, width: int = 16) -> Path:
-    """Images of three kinds, two of which share a simple prompt; vectors, one a prompt and one a token."""
+def authors_set(root: Path, count: int = 12, width: int = 16, sizes: Sequence[tuple[int, int]] = ((32, 24),)) -> Path:
+    """Images of three kinds, of these widths and heights in turn, two of which share a simple prompt; vectors, one a
+    prompt and one a token."""
     (root / "train").mkdir(parents=True)
     rows = []
     for number in range(count):
         kind = ("PNG", "JPEG", "WEBP")[number % 3]
         name = f"{number}.{kind.lower()}"
-        (root / "train" / name).write_bytes(picture(number, kind))
+        (root / "train" / name).write_bytes(picture(number, kind, sizes[number % len(sizes)]))
         rows.append({"file_name": name, "text": f"simple «{number // 2}»", "prompt": f"keywords, {number},\n8k "})
     (root / "train" / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     (root / "prompt2vec" / "13B").mkdir(parents=True)

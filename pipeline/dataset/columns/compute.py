@@ -18,11 +18,13 @@ from surd.pipeline.models import Models
 from surd.pretrained.hidden_states import LayerPooling
 from surd.schemas import SurdError
 from surd.schemas.config import EmbedConfig
+from surd.schemas.shard_format.buckets import Size, nearest_bucket, size_and_crop
+from surd.schemas.shard_format.columns import SIZE
 from surd.schemas.shard_format.manifests import IMAGE_SUFFIXES
-from surd.schemas.shard_format.pixels import UNDECODABLE, to_rgb
+from surd.schemas.shard_format.pixels import UNDECODABLE, covering, to_rgb
 from surd.schemas.shard_format.tar import InvalidTar, TarReader
 
-Arrays = dict[str, npt.NDArray[Any]]  # by the suffix of the member: npy, mask.npy, pooled.npy
+Arrays = dict[str, npt.NDArray[Any]]  # by the suffix of the member: npy, mask.npy, pooled.npy, size.npy
 ArrayStream = Iterator[tuple[str, dict[ColumnSpec, Arrays]]]
 
 
@@ -80,13 +82,58 @@ def latent_arrays(
         try:
             return key, encoders.prepare(to_rgb(data))
         except UNDECODABLE as error:
-            raise SurdError(f"{build.path(f'shards/{shard}')}: the image of {key} cannot be read ({error})") from None
+            raise _unreadable(build, shard, key, error) from None
 
     images = (image for image in _images(build, shard) if keys is None or image[0] in keys)
     prepared = prefetch(prepare, images, 2 * at_once)
     for batch in batched(prepared, at_once):
         for (key, _), latents in zip(batch, encoders.latents([pixels for _, pixels in batch]).half(), strict=True):
             yield key, {column: {"npy": _to_numpy(latents, column)} for column in columns}
+
+
+def bucket_arrays(
+    columns: Sequence[ColumnSpec],
+    build: Build,
+    shard: str,
+    settings: EmbedConfig,
+    models: Models,
+    keys: Set[str] | None = None,
+) -> ArrayStream:
+    """Each key of a shard, or those of ``keys``, with size and crop of its image, and the latents of its image in the
+    bucket that cuts least off it.
+
+    Those of a bucket go through the VAE together, so they come in an order of their own.
+    """
+    encoders = models.diffusion
+    at_once = encoders.images_at_once(settings.batch_size)
+
+    def prepare(image: tuple[str, bytes]) -> tuple[str, Size, Arrays]:
+        key, data = image
+        try:
+            picture = to_rgb(data)
+            size = encoders.buckets[nearest_bucket(*picture.size, encoders.buckets)]
+            about = np.array(size_and_crop(*picture.size, size), np.int32)
+            return key, size, {"pixels": covering(picture, size), SIZE: about}
+        except UNDECODABLE as error:
+            raise _unreadable(build, shard, key, error) from None
+
+    def encode(waiting: list[tuple[str, Arrays]]) -> ArrayStream:
+        latents = encoders.latents([arrays["pixels"] for _, arrays in waiting]).half()
+        for (key, arrays), one in zip(waiting, latents, strict=True):
+            yield key, {column: {"npy": _to_numpy(one, column), SIZE: arrays[SIZE]} for column in columns}
+
+    images = (image for image in _images(build, shard) if keys is None or image[0] in keys)
+    waiting: dict[Size, list[tuple[str, Arrays]]] = {}
+    for key, size, arrays in prefetch(prepare, images, 2 * at_once):
+        waiting.setdefault(size, []).append((key, arrays))
+        if len(waiting[size]) == at_once:
+            yield from encode(waiting.pop(size))
+    for rest in waiting.values():
+        yield from encode(rest)
+
+
+def _unreadable(build: Build, shard: str, key: str, error: Exception) -> SurdError:
+    return SurdError(f"{build.path(f'shards/{shard}')}: the image of {key} cannot be read ({error})")
 
 
 def _images(build: Build, shard: str) -> Iterator[tuple[str, bytes]]:

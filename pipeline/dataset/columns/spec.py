@@ -18,29 +18,34 @@ M = TypeVar("M", ShardManifest, ColumnManifest)
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSpec:
-    """What a column holds and who makes it. ``revision``: the weights it was made with, once it is there."""
+    """What a column holds and who makes it. ``buckets``: latents of aspect-ratio buckets instead of the square.
+    ``revision``: the weights it was made with, once it is there."""
 
     kind: Literal["llm", "latents", "clip"]
     model: str
     text: Literal["simple", "complex"] | None = None
     layer: int | None = None
     pooling: Pooling | None = None
+    buckets: bool = False
     revision: str | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, manifest: ColumnManifest) -> ColumnSpec:
         """The column that a manifest describes."""
-        return cls(**manifest.model_dump(include={"kind", "model", "text", "layer", "pooling", "revision"}))
+        fields = manifest.model_dump(include={"kind", "model", "text", "layer", "pooling", "revision"})
+        return cls(**fields, buckets=manifest.buckets is not None)
 
     @property
     def name(self) -> str:
-        """``llm-<model>-l<layer>[-last|-tokens]``, ``llm-<model>-all-layers``, ``latents``, ``clip-simple`` or
-        ``clip-complex``.
+        """``llm-<model>-l<layer>[-last|-tokens]``, ``llm-<model>-all-layers``, ``latents``, ``latents-buckets``,
+        ``clip-simple`` or ``clip-complex``.
 
         The LLM is told by the last part of its name.
         """
-        if self.kind != "llm":
-            return f"clip-{self.text}" if self.kind == "clip" else "latents"
+        if self.kind == "latents":
+            return "latents-buckets" if self.buckets else "latents"
+        if self.kind == "clip":
+            return f"clip-{self.text}"
         stem = re.sub(r"\.gguf$", "", self.model.rstrip("/").rsplit("/", 1)[-1])
         slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
         if self.pooling == "all-layers":
@@ -74,6 +79,7 @@ def columns_asked(settings: EmbedConfig, models: ModelsConfig) -> list[ColumnSpe
         asked.append(ColumnSpec(kind="llm", model=llm, text="simple", pooling="all-layers"))
     own = {
         "latents": ColumnSpec(kind="latents", model=diffusion),
+        "latents-buckets": ColumnSpec(kind="latents", model=diffusion, buckets=True),
         "clip-simple": ColumnSpec(kind="clip", model=diffusion, text="simple"),
         "clip-complex": ColumnSpec(kind="clip", model=diffusion, text="complex"),
     }

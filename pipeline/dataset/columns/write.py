@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from surd.pipeline.build.damage import placing, remedy
 from surd.pipeline.build.folder import Build
+from surd.pipeline.dataset.columns.buckets import describe_buckets
 from surd.pipeline.dataset.columns.reuse import ArraysSoFar, drop_items, item_hash, note_items, reusable
 from surd.pipeline.dataset.columns.spec import ColumnSpec, columns_present, marker_folder, shard_manifest
 from surd.pipeline.dataset.reader import is_text
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from surd.pipeline.dataset.columns.compute import Arrays, ArrayStream
 
 _VERSION = 1  # of what a column holds for the same model, prompts and images
+_BUCKETS_VERSION = 1  # of which buckets there are and which one a picture gets
 Prompts = dict[str, dict[str, str]]  # key -> simple and complex prompt, in the shard's order
 DType = Literal["float16", "bfloat16", "float32"]
 
@@ -56,7 +58,7 @@ def write_column_shards(
             build.record(marker.outputs, marker.sizes)
         else:
             missing[column] = fingerprint
-    for _, group in groupby(missing, key=lambda column: (column.kind, column.model, column.text)):
+    for _, group in groupby(missing, key=lambda column: (column.kind, column.model, column.text, column.buckets)):
         together, started = list(group), time.perf_counter()
         for column in together:
             _check_revision(column, models)
@@ -111,6 +113,7 @@ def describe_column(build: Build, column: ColumnSpec, models: Models) -> ColumnM
         mask=column.kind == "clip",
         pooled=pooled,
         image_size=encoders and encoders.image_size,
+        buckets=describe_buckets(build, folder, infos, there, encoders) if column.buckets and encoders else None,
         scaling_factor=encoders and encoders.scaling_factor,
         shift_factor=encoders and encoders.shift_factor,
         empty=empty,
@@ -187,12 +190,13 @@ def column_fingerprint(column: ColumnSpec, shard: ShardInfo, prompts: Prompts, m
 
 def _basis(column: ColumnSpec, models: Models) -> dict[str, object]:
     """All that decides an array beside the prompt or picture that it is of."""
-    return {
+    basis: dict[str, object] = {
         "version": _VERSION,
         "column": column.name,
         "weights": column.revision or column.models(models).weights(column.role),
         "dtype": models.dtype_of("embed_llm") if column.kind == "llm" else None,
     }
+    return basis | {"buckets": _BUCKETS_VERSION} if column.buckets else basis
 
 
 def _check_revision(column: ColumnSpec, models: Models) -> None:
@@ -270,6 +274,7 @@ def _compute(
     build: Build, shard: str, items: list[str], columns: Sequence[ColumnSpec], settings: EmbedConfig, models: Models
 ) -> ArrayStream:
     from surd.pipeline.dataset.columns.compute import (  # only here: a skipped build loads no torch
+        bucket_arrays,
         clip_arrays,
         latent_arrays,
         llm_arrays,
@@ -280,7 +285,8 @@ def _compute(
         return llm_arrays(columns, items, settings, mine)
     if columns[0].kind == "clip":
         return clip_arrays(columns, items, settings, mine)
-    return latent_arrays(columns, build, shard, settings, mine, set(items))
+    arrays = bucket_arrays if columns[0].buckets else latent_arrays
+    return arrays(columns, build, shard, settings, mine, set(items))
 
 
 def _identities(build: Build, shard: str, items: list[str], text: str | None) -> Iterator[tuple[str, str]]:
@@ -329,7 +335,11 @@ def _array_schema(
     for shard in shards:
         arrays = _first_sample(build, f"{folder}/{shard}")
         array, pooled = arrays["npy"], arrays.get("pooled.npy")
-        shape = (None, array.shape[-1]) if column.pooling in TOKEN_LEVEL else array.shape
+        shape: tuple[int | None, ...] = array.shape
+        if column.pooling in TOKEN_LEVEL:
+            shape = (None, array.shape[-1])
+        if column.buckets:
+            shape = (array.shape[0], None, None)
         dtype = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
         kinds[shape, dtype, None if pooled is None else len(pooled)] = shard
     if len(kinds) > 1:

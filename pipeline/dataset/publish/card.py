@@ -92,7 +92,8 @@ def _loading(repo_id: str, provenance: Provenance, columns: Mapping[str, ColumnM
         )
     for name, column in sorted(columns.items()):
         text = f" of the {column.text} prompt" if column.text else ""
-        what = f"{column.kind}{text} by {_code(without_paths(column.model))}, {column.dtype}, width {column.width}"
+        shape = "in aspect-ratio buckets" if column.buckets else f"width {column.width}"
+        what = f"{column.kind}{text} by {_code(without_paths(column.model))}, {column.dtype}, {shape}"
         lines[1] += f"\n- `columns/{name}/`: {what}; a `.npy` a sample, in the order of the shards"
     return _section("Load it", "\n\n".join(lines))
 

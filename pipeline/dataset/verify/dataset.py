@@ -99,7 +99,7 @@ def verify(build: Build, manifests: Manifests) -> Iterator[Checked]:
                 name = checked.file.rpartition("/")[2]
                 keys[name] = checked.keys or list(manifests.index.rows(name) or ())
             for name, column in manifests.columns.items():
-                check = partial(_check_column, build, column, name, keys)
+                check = partial(_check_column, build, column, name, keys, column.bucket_digits)
                 yield from threads.map(check, _plainly_named(column.tars))
         finally:
             threads.shutdown(cancel_futures=True)
@@ -120,9 +120,9 @@ def _check_shard(build: Build, index: Index, info: ShardInfo) -> Checked:
 
 
 def _check_column(
-    build: Build, column: ColumnManifest, name: str, keys: dict[str, list[str]], info: ShardInfo
+    build: Build, column: ColumnManifest, name: str, keys: dict[str, list[str]], digits: dict[str, str], info: ShardInfo
 ) -> Checked:
-    checker = ColumnChecker(column, keys.get(info.name) or None)
+    checker = ColumnChecker(column, keys.get(info.name) or None, digits.get(info.name))
     return _check_tar(build, f"columns/{name}/{info.name}", info, checker.member, checker.end)
 
 

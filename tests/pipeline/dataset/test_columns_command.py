@@ -77,10 +77,10 @@ def test_an_added_column_is_listed_sound_and_beside_everything_else_as_it_was(su
 
 
 def test_the_diffusion_models_columns_are_added_by_name(surd, build):
-    code, out, _ = surd("add", build, "latents", "clip-simple", "clip-complex")
-    assert code == 0 and len(out.splitlines()) == 3
+    code, out, _ = surd("add", build, "latents", "latents-buckets", "clip-simple", "clip-complex")
+    assert code == 0 and len(out.splitlines()) == 4
     told = surd("list", build)[1]
-    for name in ("latents", "clip-simple", "clip-complex"):
+    for name in ("latents", "latents-buckets", "clip-simple", "clip-complex", "48 x 8 x 8", "48 x bucket x bucket"):
         assert name in told
     assert surd("verify", build)[0] == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import pairwise
 
 import numpy as np
@@ -72,3 +73,10 @@ def test_ranks_share_no_shard_but_those_at_the_cuts() -> None:
 def test_a_rank_that_is_none_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="rank"):
         SampleOrder([1], seed=0, **wrong)
+
+
+def test_the_order_is_that_of_earlier_versions_so_that_their_runs_resume() -> None:
+    stream = SampleOrder([100, 0, 37, 250], seed=7, shuffle=64).by_epoch(0, 1500)
+    assert hashlib.sha256(repr(stream).encode()).hexdigest()[:16] == "c9be29e6566e5705"
+    stream = SampleOrder([5, 9, 2], seed=3, rank=1, world=3, shuffle=4).by_epoch(0, 60)
+    assert hashlib.sha256(repr(stream).encode()).hexdigest()[:16] == "92e1d0ecd5b28a38"
