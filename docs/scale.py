@@ -63,6 +63,7 @@ PICTURE_STAGES = ("decode", "clean", "dedup", "safety", "score", "caption", "rew
 SHARD_STAGES = ("pack", "embed")
 #: Bytes of a sample's columns in float16 at the published widths; the measured build's models are narrower.
 COLUMNS = {"LLM states": 4096 * 2, "latents": 8 * 64 * 64 * 2, "text states of both prompts": 2 * 77 * 768 * 2}
+CACHE = "model-cache"
 EMBEDDINGS = 2 * 768 * 4  # of score, in float32: a picture and its prompt
 
 
@@ -98,11 +99,12 @@ def plan(records: float, costs: Mapping[str, Any]) -> Plan:
     gpus = {name: pictures * seconds / HOUR for name, seconds in gpu_seconds(costs).items()}
     for name in ("embed: LLM states", "embed: latents"):
         gpus[name] *= assumed("selected")
-    small = sum(costs["bytes"][name] for name in costs["bytes"] if name not in ("shards", "columns"))
+    small = sum(costs["bytes"][name] for name in costs["bytes"] if name not in ("shards", "columns", CACHE))
     stored = {
         "pictures, as fetched": pictures * assumed("picture"),
         "pictures, in shards": samples * assumed("picture"),
         "rows of all stages": records * small + pictures * EMBEDDINGS,
+        "kept answers of models, which may be removed": pictures * costs["bytes"][CACHE],
         "index": samples * costs["bytes"]["shards"],
         **{f"column of {name}": samples * size for name, size in COLUMNS.items()},
     }

@@ -38,6 +38,9 @@ from tests.bench.stages import MEASURED, Seconds, networks, one_round
 
 FILE = Path(__file__).with_name("scale_costs.json")
 SIDE, PART, PARTS, SEED = 768, 6, 2, 13_001
+#: Of stages that run once over everything twelve records measure the start. These are of 200,000 records, processor
+#: milliseconds each: `python -m tests.bench.reduces`.
+OF_MANY = {"dedup": 0.46, "select": 0.07, "pack": 0.32}
 PARAMETERS = {
     "partition_size": PART, "pack.max_count": PART, "select": {}, "rewrite.max_new_tokens": 4,
     "correct.tolerance": 1.0,
@@ -84,7 +87,7 @@ def stage_costs(out: str, config: BuildConfig) -> dict[str, float]:
         finish(stage, out, config)
         records = PART if stage.scope in ("partition", "shard") else PART * PARTS
         assert not stage.row or _kept(out, stage) == PART * PARTS, f"{stage.name} rejected records, which cost less"
-        costs[stage.name] = round(1000 * max(0.0, seconds) / records, 2)
+        costs[stage.name] = OF_MANY.get(stage.name, round(1000 * max(0.0, seconds) / records, 2))
         print(f"{stage.name:10} {costs[stage.name]:8.2f} ms", flush=True)
     return costs
 
