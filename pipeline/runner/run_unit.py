@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from surd.pipeline.build.damage import explaining_faults
 from surd.pipeline.build.folder import Build, part_number
-from surd.pipeline.memory import give_back_memory
+from surd.pipeline.build.memory import give_back_memory
 from surd.pipeline.models import ROLES, Models
 from surd.pipeline.models.check import roles_needed
 from surd.pipeline.net.urls import redact_secrets

@@ -21,6 +21,7 @@ import pyarrow as pa
 from surd.pipeline import untrusted_json
 from surd.pipeline.build.damage import reading
 from surd.pipeline.build.folder import Build, part_file, part_miniatures
+from surd.pipeline.build.memory import give_back_memory
 from surd.pipeline.build.part_columns import read_columns
 from surd.pipeline.build.scratch import scratch
 from surd.pipeline.decisions.in_force import in_force, latest_keeps
@@ -28,7 +29,6 @@ from surd.pipeline.deduplication.by_hand import swap_by_hand
 from surd.pipeline.deduplication.minhash import PromptTable, prompt_set
 from surd.pipeline.deduplication.near_duplicates import Likeness, MiniatureFile, find_near_duplicates
 from surd.pipeline.deduplication.placeholders import ENOUGH, REPEATS, unlike_prompts
-from surd.pipeline.memory import give_back_memory
 from surd.pipeline.models import Models
 from surd.pipeline.tables import Documents, Tables
 from surd.schemas import BuildConfig, Deduped, Reason, Row, Status
