@@ -1,6 +1,7 @@
 """SUR-adapter: enriches a frozen text encoder's states of a simple prompt before they reach the UNet.
 
-An LLM may teach it in training (``distil``), be read with every prompt (``attach``, see ``resampler.py``), or both.
+An LLM may teach it in training (``distil``), be read with every prompt (``attach``, see ``resampler.py``), or both; or
+the adapter only puts what an LLM has read into the words of prompts (``translate``, see ``translator.py``).
 
 The network is the one of arXiv 2305.05189 (section "SUR-adapter"), by default with three deliberate differences from
 its authors' code: attention runs over the tokens of one prompt, padding is masked, and an untrained adapter is exactly
@@ -20,8 +21,9 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
 from sur_adapter.resampler import Connector, LLMAttachment
+from sur_adapter.translator import PromptTranslator
 
-LLMRole = Literal["distil", "attach", "both"]
+LLMRole = Literal["distil", "attach", "both", "translate"]
 AttentionAxis = Literal["token", "batch", "self"]
 Projection = Literal["learned", "random"]
 
@@ -30,13 +32,15 @@ Projection = Literal["learned", "random"]
 class SURAdapterOutput(BaseOutput):
     """``states`` [B, T, width] condition the UNet; ``encoder_states`` [B, T, width] are compared with the LLM;
     ``output`` [B, T, width] is what was mixed into the prompt's own states; ``llm_target`` [B, 1 or T, width] is the
-    projected LLM state, None if none was given."""
+    projected LLM state, None if none was given. Of an adapter that translates only ``translation`` [B, T, vocabulary]:
+    logits of the token after each of the prompt's."""
 
     # None by default: so accelerate can rebuild the output when it turns half precision into float32.
     states: Tensor = None  # type: ignore[assignment]
     encoder_states: Tensor = None  # type: ignore[assignment]
     output: Tensor = None  # type: ignore[assignment]
     llm_target: Tensor | None = None
+    translation: Tensor | None = None
 
 
 class AdapterAttention(nn.Module):
@@ -93,6 +97,10 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         llm_layer: int | None = None,
         llm_pooling: str | None = None,
         llm_revision: str | None = None,
+        translator_width: int = 256,
+        vocabulary: int | None = None,
+        prompt_start: int | None = None,
+        prompt_end: int | None = None,
     ) -> None:
         """``width`` is the text encoder's, ``llm_width`` the LLM's (None: no LLM projection).
 
@@ -103,11 +111,26 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         ``llm_role`` attach or both: the text states read the LLM through a ``connector`` of ``connector_depth`` blocks
         and ``queries`` tokens. ``llm_model``, ``llm_layer`` (None: the mean over all), ``llm_pooling`` and
         ``llm_revision`` say whose states these are.
+        ``llm_role`` translate: a decoder of ``translator_width`` and ``connector_depth`` layers, and nothing else;
+        prompts are tokens of a ``vocabulary``, between ``prompt_start`` and ``prompt_end``.
         ``base_model``, ``llm_column`` and ``objective`` record what the adapter was trained on; they change nothing.
         """
         super().__init__()
         if attention_axis not in ("token", "batch", "self"):
             raise ValueError(f"attention_axis must be 'token', 'batch' or 'self', not {attention_axis!r}")
+        self.translator, self.llm_projection, self.attachment = None, None, None
+        if llm_width is None and llm_role != "distil":
+            raise ValueError(f"llm_role is {llm_role!r}: llm_width must say how wide the LLM's states are")
+        if llm_width is not None:
+            self.register_buffer("llm_mean", torch.zeros(llm_width))
+            self.register_buffer("llm_std", torch.ones(llm_width))
+        if llm_role == "translate":
+            if llm_width is None or vocabulary is None or prompt_start is None or prompt_end is None:
+                raise ValueError("llm_role is 'translate': vocabulary, prompt_start and prompt_end must be given")
+            self.translator = PromptTranslator(
+                llm_width, vocabulary, prompt_end, translator_width, connector_depth, dropout
+            )
+            return
         layer = nn.TransformerEncoderLayer(width, heads, feed_forward, dropout, activation="relu", batch_first=True)
         self.transformer_encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.attention = AdapterAttention(width)
@@ -115,17 +138,16 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         nn.init.zeros_(self.fc.weight)
         if residual:
             nn.init.zeros_(self.fc.bias)
-        self.llm_projection, self.attachment = None, None
         if llm_width is not None and llm_role != "attach":
             self.llm_projection = nn.Linear(llm_width, width, bias=False)
             self.llm_projection.requires_grad_(projection == "learned")
-        if llm_role != "distil":
-            if llm_width is None:
-                raise ValueError(f"llm_role is {llm_role!r}: llm_width must say how wide the LLM's states are")
+        if llm_role != "distil" and llm_width is not None:
             self.attachment = LLMAttachment(width, llm_width, connector, connector_depth, queries)
-        if llm_width is not None:
-            self.register_buffer("llm_mean", torch.zeros(llm_width))
-            self.register_buffer("llm_std", torch.ones(llm_width))
+
+    @property
+    def reads_llm(self) -> bool:
+        """Whether an LLM is read with every prompt."""
+        return self.attachment is not None or self.translator is not None
 
     def forward(
         self,
@@ -134,6 +156,7 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         llm: Tensor | None = None,
         llm_mask_BL: Tensor | None = None,
         timesteps_B: Tensor | None = None,
+        prompt_BT: Tensor | None = None,
     ) -> SURAdapterOutput:
         """Adapt text states.
 
@@ -143,7 +166,13 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         [B, L, llm_width] with ``llm_mask_BL`` [B, L], nonzero where a token is real. With ``timesteps_B`` [B] the
         states are those that a denoiser gets at these timesteps, the attached LLM's share included: none in rows whose
         mask is all zeros.
+
+        Of an adapter that translates, ``x_BTD`` and ``mask_BT`` are the LLM's states of tokens and their mask, and
+        ``prompt_BT`` the tokens of the prompts that it learns to write.
         """
+        if self.translator is not None:
+            assert mask_BT is not None and prompt_BT is not None, "a translation is learned from prompts"
+            return SURAdapterOutput(translation=self.translator(self.standardised(x_BTD), mask_BT, prompt_BT))
         padding_BT = ~mask_BT.bool() if mask_BT is not None and self.config["mask_padding"] else None
         h_BTD = self._encode(x_BTD, padding_BT)
         o_BTD = self.fc(self.attention(x_BTD, h_BTD, padding_BT)).to(x_BTD.dtype)
@@ -162,8 +191,20 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
     def carry(self, llm_BLW: Tensor, llm_mask_BL: Tensor) -> Tensor:
         """LLM states of tokens [B, L, llm_width] as ``attach`` reads them, [B, 1 + L, width]; zeros where none is."""
         assert self.attachment is not None, "this adapter reads no LLM"
-        carried: Tensor = self.attachment.project((llm_BLW - self.llm_mean) / self.llm_std, llm_mask_BL)
+        carried: Tensor = self.attachment.project(self.standardised(llm_BLW), llm_mask_BL)
         return carried
+
+    def write(self, llm_BLW: Tensor, llm_mask_BL: Tensor) -> list[list[int]]:
+        """The prompts, as tokens, for an LLM's states of sentences [B, L, llm_width] and their mask [B, L]; none for a
+        sentence without tokens."""
+        assert self.translator is not None, "this adapter does not translate"
+        rows = self.translator.write(self.standardised(llm_BLW), llm_mask_BL, self.config["prompt_start"])
+        return [row if there else [] for row, there in zip(rows, llm_mask_BL.any(dim=1).tolist(), strict=True)]
+
+    def standardised(self, llm: Tensor) -> Tensor:
+        """The LLM's states to a mean of 0 and a standard deviation of 1 over the data set."""
+        scaled: Tensor = (llm - self.llm_mean) / self.llm_std
+        return scaled
 
     def attach(self, y_BTD: Tensor, carried_BLD: Tensor, timesteps_B: Tensor) -> Tensor:
         """Adapted text states [B, T, width] with what they read of the LLM at ``timesteps_B`` [B] (or one for all)."""
@@ -192,7 +233,7 @@ class SURAdapter(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both of diff
         if not self.config["llm_standardise"]:
             projected = self.llm_projection(llm)
         else:
-            projected = self.llm_projection((llm - self.llm_mean) / self.llm_std)
+            projected = self.llm_projection(self.standardised(llm))
         if llm.ndim == 2:
             projected = projected[:, None, :]
         else:

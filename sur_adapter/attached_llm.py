@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.llm import LLMReader, check_revision, load_llm, shared_llm
+from sur_adapter.translator import PromptTokens
 from surd.schemas.errors import SurdError
 
 #: Rows of ``prompt_embeds`` after the text tokens hold what the adapter carries of the LLM, filled up with zeros.
@@ -31,7 +32,7 @@ def llm_components(
     who ask so, and not to be turned into another dtype. SurdError if it is missing or another than the one that the
     adapter was trained with.
     """
-    if adapter is None or adapter.attachment is None:
+    if adapter is None or not adapter.reads_llm:
         return {}
     named = adapter.config["llm_model"]
     if llm is None and named is None:
@@ -54,7 +55,7 @@ class ReadsLLM:
 
     def _register_llm(self: Any, llm: Any, tokenizer: Any) -> None:
         """Make the LLM a component, if the adapter reads one. SurdError if it is missing or of another width."""
-        if self.adapter is not None and self.adapter.attachment is not None:
+        if self.adapter is not None and self.adapter.reads_llm:
             if llm is None or tokenizer is None:
                 raise SurdError(
                     f"--adapter: it reads the LLM {self.adapter.config['llm_model']!r}, and the pipeline has none; give"
@@ -87,6 +88,27 @@ class ReadsLLM:
     def _carried(self: Any, prompt: str | list[str], like_BTD: Tensor) -> Tensor:
         """What the adapter carries of the LLM [B, 64 n, width], for every row of ``like_BTD``."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        carried_BLD = self.adapter.carry(*self._llm_states(prompts)).to(like_BTD)
+        rows = -(-carried_BLD.shape[1] // _CARRIED_BY) * _CARRIED_BY
+        return _longer(carried_BLD, rows).repeat_interleave(len(like_BTD) // len(prompts), dim=0)
+
+    def translate(self: Any, prompt: str | list[str]) -> list[str]:
+        """The prompts that an adapter which translates writes for sentences, and that are drawn for them; the sentences
+        themselves where it writes nothing, as for an empty one and before training, and at strength 0."""
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if self.adapter is None or self.adapter.translator is None or not self.adapter.config["eta"]:
+            return prompts
+        written = PromptTokens(self.tokenizer).decode(self.adapter.write(*self._llm_states(prompts)))
+        return [new or old for new, old in zip(written, prompts, strict=True)]
+
+    def _translated(self: Any, prompt: Any) -> Any:
+        """As ``translate``, one for one; what is not there stays so."""
+        if prompt is None:
+            return None
+        return self.translate(prompt)[0] if isinstance(prompt, str) else self.translate(prompt)
+
+    def _llm_states(self: Any, prompts: list[str]) -> tuple[Tensor, Tensor]:
+        """The states that the adapter reads of the LLM [B, L, llm_width], and their mask [B, L]."""
         config = self.adapter.config
         reader = LLMReader(
             model=self.llm, tokenizer=self.llm_tokenizer, layer=config["llm_layer"], pooling=config["llm_pooling"]
@@ -94,9 +116,7 @@ class ReadsLLM:
         states_BLW, mask_BL = reader.states(prompts, self._execution_device)
         # As in training, where a dropped caption reads nothing: no prompt stays no prompt.
         mask_BL &= torch.tensor([bool(text.strip()) for text in prompts], device=mask_BL.device)[:, None]
-        carried_BLD = self.adapter.carry(states_BLW.to(self.adapter.dtype), mask_BL).to(like_BTD)
-        rows = -(-carried_BLD.shape[1] // _CARRIED_BY) * _CARRIED_BY
-        return _longer(carried_BLD, rows).repeat_interleave(len(like_BTD) // len(prompts), dim=0)
+        return states_BLW.to(self.adapter.dtype), mask_BL
 
     @contextlib.contextmanager
     def _reading(self: Any) -> Iterator[None]:

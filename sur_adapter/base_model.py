@@ -208,6 +208,15 @@ def check_text_width(pipe: Pipeline, width: int, trained_for: str | None) -> Non
         )
 
 
+def check_vocabulary(pipe: Pipeline, vocabulary: int, trained_for: str | None) -> None:
+    """SurdError, naming both models, if an adapter that writes prompts was trained for another tokenizer's tokens."""
+    if vocabulary != len(pipe.tokenizer):
+        raise SurdError(
+            f"--base: {base_name(pipe)!r} has {len(pipe.tokenizer):,} tokens, but the adapter writes prompts in the"
+            f" {vocabulary:,} of {trained_for!r}; name that base model"
+        )
+
+
 def check_attachable(pipe: Pipeline, flag: str) -> None:
     """SurdError if the denoiser is a transformer: an attached LLM is read where a UNet takes text states."""
     if kind_of(pipe).denoiser == "transformer":

@@ -37,7 +37,7 @@ from transformers import (
 
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.attached_llm import ReadsLLM, llm_components
-from sur_adapter.base_model import check_text_width
+from sur_adapter.base_model import check_text_width, check_vocabulary
 from sur_adapter.single_file import from_checkpoint
 from surd.pretrained.checkpoint_file import is_checkpoint
 from surd.pretrained.diffusion import ARCHITECTURES, NAMES, kind_of
@@ -111,12 +111,14 @@ class _Adapting(ReadsLLM):
         if adapter is not None:
             self._check_adapter(adapter)
             check_text_width(self, adapter.config["width"], adapter.config["base_model"])
+            if adapter.translator is not None:
+                check_vocabulary(self, adapter.config["vocabulary"], adapter.config["base_model"])
         self.register_modules(adapter=adapter)
 
     def _adapted(self: Any, prompt: str | list[str] | None, states_BTD: Tensor) -> Tensor:
         """The states of a prompt as the pipeline uses them: adapted, unless a caller brought them or there is no
         adapter."""
-        if self.adapter is None:
+        if self.adapter is None or (self.adapter.translator is not None and prompt is not None):
             return states_BTD
         if prompt is None:
             if not self._carries(states_BTD):
@@ -177,7 +179,9 @@ class SURStableDiffusionPipeline(_Adapting, StableDiffusionPipeline):
         self._register_llm(llm, llm_tokenizer)
 
     def encode_prompt(self, prompt: Any, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-        """As diffusers encodes it, then the adapter on the positive prompt alone."""
+        """As diffusers encodes it, then the adapter on the positive prompt alone; of one that translates, what it
+        writes is encoded."""
+        prompt = self._translated(prompt)
         states, negative = super().encode_prompt(prompt, *args, **options)  # type: ignore[misc]
         return self._both(prompt, states, negative)
 
@@ -213,7 +217,9 @@ class SURStableDiffusionXLPipeline(_Adapting, StableDiffusionXLPipeline):
         self._register_llm(llm, llm_tokenizer)
 
     def encode_prompt(self, prompt: Any, *args: Any, **options: Any) -> tuple[Any, ...]:
-        """As diffusers encodes it, then the adapter on the positive prompt's states; pooled states stay as they are."""
+        """As diffusers encodes it, then the adapter on the positive prompt's states; pooled states stay as they are. Of
+        an adapter that translates, what it writes is encoded, by both text encoders unless ``prompt_2`` is given."""
+        prompt = self._translated(prompt)
         states, negative, *rest = super().encode_prompt(prompt, *args, **options)  # type: ignore[misc]
         return (*self._both(prompt, states, negative), *rest)
 

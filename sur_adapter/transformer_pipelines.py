@@ -47,10 +47,10 @@ class _AdaptingTransformer(_Adapting):
 
     @classmethod
     def _check_adapter(cls, adapter: SURAdapter) -> None:
-        if adapter.attachment is not None:
+        if adapter.reads_llm:
             raise SurdError(
-                "--adapter: it reads an LLM at every step, as a Stable Diffusion 1.x, 2.x or XL does; name a base model"
-                " of that kind, or train one with --llm-role distil"
+                "--adapter: it reads an LLM with every prompt, as a Stable Diffusion 1.x, 2.x or XL does; name a base"
+                " model of that kind, or train one with --llm-role distil"
             )
 
     def _adapted_with(self, prompt: Prompt | None, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:

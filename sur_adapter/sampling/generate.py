@@ -110,7 +110,7 @@ def with_adapter(pipe: Pipeline, adapter: SURAdapter | None, llm: str | None = N
     """A pipeline of the same parts, with this adapter or without one; and with the LLM that the adapter reads, by
     default the one it names. SurdError if that is missing or another."""
     parts = {name: part for name, part in pipe.components.items() if name not in ("adapter", "llm", "llm_tokenizer")}
-    if adapter is not None and adapter.attachment is not None:
+    if adapter is not None and adapter.reads_llm:
         check_attachable(pipe, "--adapter")
     parts |= llm_components(adapter, llm)
     if "llm" in parts:

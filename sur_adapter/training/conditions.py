@@ -25,6 +25,7 @@ from sur_adapter.data.batch import Batch
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.training.config import TrainConfig
 from sur_adapter.training.llm_source import llm_source
+from sur_adapter.translator import PromptTokens
 from surd.pretrained.text_states import TextStates
 from surd.schemas.errors import SurdError
 from surd.schemas.manifest import ColumnManifest
@@ -52,9 +53,20 @@ class Conditions:
     added: dict[str, Tensor] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sentences:
+    """What a translation is learned from: an LLM's states of sentences [B, L, W] and their mask, and the tokens of the
+    prompts that say the same [B, T] and theirs; masks are true where a token is real."""
+
+    llm_BLW: Tensor
+    llm_mask_BL: Tensor
+    prompt_BT: Tensor
+    prompt_mask_BT: Tensor
+
+
 def needed_columns(config: TrainConfig) -> set[str]:
     """The parts of a batch, beside the LLM's, that the weighted losses need."""
-    needed = {SIMPLE: True, COMPLEX: config.w_prompt > 0, LATENTS: config.w_denoise > 0}
+    needed = {SIMPLE: not config.translates, COMPLEX: config.w_prompt > 0, LATENTS: config.w_denoise > 0}
     return {name for name, is_needed in needed.items() if is_needed}
 
 
@@ -82,9 +94,15 @@ class Conditioner:
                 base, device, warn
             )  # before the rest is loaded, so that both are never in memory
         self.pipe: Pipeline = load_base(
-            base, device, vae=LATENTS in self.computed, text=encodes_text, dtype=DTYPES[config.mixed_precision]
+            base,
+            device,
+            unet=not config.translates,
+            vae=LATENTS in self.computed,
+            text=encodes_text or config.translates,
+            dtype=DTYPES[config.mixed_precision],
         )
-        _check_fit(self.pipe, columns, base)
+        if not config.translates:
+            _check_fit(self.pipe, columns, base)
         if config.attaches:
             check_attachable(self.pipe, "--llm-role")
         if config.caption_dropout and is_stored:
@@ -96,6 +114,25 @@ class Conditioner:
     def image_size(self) -> int | None:
         """Side in pixels of the images to read; None if none are needed."""
         return image_size(self.pipe) if LATENTS in self.computed else None
+
+    @property
+    def width(self) -> int:
+        """Of the text states."""
+        return (encoded_width(self.pipe) or 0) if self.config.translates else text_width(self.pipe)
+
+    @property
+    def tokens(self) -> PromptTokens:
+        """Prompts as the tokens of the base model."""
+        return PromptTokens(self.pipe.tokenizer)
+
+    def inputs(self, batch: Batch, *, training: bool = True) -> Conditions | Sentences:
+        """What the objective takes of a batch: the sentences of a translation, or conditions."""
+        return self._sentences(batch) if self.config.translates else self(batch, training=training)
+
+    def _sentences(self, batch: Batch) -> Sentences:
+        llm_BLW, llm_mask_BL = self._attached(batch.to(self.pipe.device))
+        prompt_BT, prompt_mask_BT = (part.to(self.pipe.device) for part in self.tokens.encode(batch.complex))
+        return Sentences(llm_BLW=llm_BLW, llm_mask_BL=llm_mask_BL, prompt_BT=prompt_BT, prompt_mask_BT=prompt_mask_BT)
 
     def __call__(self, batch: Batch, *, training: bool = True) -> Conditions:
         """``batch`` on the device. Latents are sampled, and in training captions dropped, by torch's generator."""
@@ -140,11 +177,15 @@ class Conditioner:
         """Of an attached LLM its states of tokens, none of which is there where the prompt was emptied."""
         if not self.config.attaches:
             return _llm(batch, self.config.llm_targets), batch.llm_mask_BL
+        states_BLW, mask_BL = self._attached(batch)
+        return states_BLW, mask_BL & kept_B[:, None]
+
+    def _attached(self, batch: Batch) -> tuple[Tensor, Tensor]:
         states_BLW, mask_BL = batch.llm_BLW, batch.llm_mask_BL
         if self.llm_reader is not None:
             states_BLW, mask_BL = self.llm_reader.states(batch.captions or batch.simple, self.pipe.device)
-        assert states_BLW is not None and mask_BL is not None, "an attached LLM has a column of tokens or a reader"
-        return states_BLW, mask_BL.bool() & kept_B[:, None]
+        assert states_BLW is not None and mask_BL is not None, "an LLM that is read has a column of tokens or a reader"
+        return states_BLW, mask_BL.bool()
 
     def llm_statistics(self, data: ShardDataset, most: int = 256) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [llm_width] of the LLM's states over the first samples."""

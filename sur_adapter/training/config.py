@@ -22,6 +22,19 @@ AUTHORS: dict[str, Any] = {
     "dropout": 0.1,
     "caption_dropout": 0.0,
 }
+#: Defaults of --llm-role translate, whose one loss is its own.
+TRANSLATE: dict[str, Any] = {
+    "w_denoise": 0.0,
+    "w_llm": 0.0,
+    "w_prompt": 0.0,
+    "caption_dropout": 0.0,
+    "steps": 1000,
+    "batch_size": 32,
+    "lr": 1.5e-3,
+    "lr_schedule": "cosine",
+    "warmup_steps": 100,
+    "dropout": 0.2,
+}
 #: Settings that do not change what is learned: a run may be continued with others.
 NOT_FINGERPRINTED = {
     "config", "shards", "out", "steps", "device", "checkpoint_every", "keep_checkpoints", "resume", "overwrite",
@@ -29,8 +42,9 @@ NOT_FINGERPRINTED = {
     "validate_every", "validation_prompts", "validation_shards", "validation_judge", "compile",
     "gradient_checkpointing", "workers",
 }  # fmt: skip
-#: Settings of an attached LLM alone.
+#: Settings of an LLM that is read with every prompt, and of a translation, alone.
 ATTACHING = {"llm_role", "llm", "llm_layer", "connector", "connector_depth", "queries"}
+TRANSLATING = {"translator_width"}
 
 
 class TrainConfig(BaseModel):
@@ -51,10 +65,11 @@ class TrainConfig(BaseModel):
         description="Diffusion model to train for: hub id, diffusers folder, .safetensors file or package:MODULE/PATH. "
         "Default: the one the dataset was built for.",
     )
-    llm_role: Literal["distil", "attach", "both"] = Field(
+    llm_role: Literal["distil", "attach", "both", "translate"] = Field(
         default="distil",
         description="distil: an LLM teaches the adapter, and drawing needs none. attach: the adapter reads an LLM's"
-        " states of every prompt, in training and in drawing. both.",
+        " states of every prompt, in training and in drawing. both. translate: it reads them and writes a prompt in the"
+        " words of the complex prompts, which is drawn in the sentence's place; the weights of all losses are 0 then.",
     )
     llm_column: str | None = Field(
         default=None,
@@ -137,8 +152,9 @@ class TrainConfig(BaseModel):
         description="How an attached LLM is read: a resampler that knows the denoiser's timestep, one that does not, or"
         " an MLP, token by token.",
     )
-    connector_depth: int = Field(default=2, ge=1, description="Blocks of the connector.")
+    connector_depth: int = Field(default=2, ge=1, description="Blocks of the connector, or layers that translate.")
     queries: int = Field(default=32, ge=1, description="Tokens that a resampler makes of the LLM's.")
+    translator_width: int = Field(default=256, ge=2, multiple_of=2, description="Width of the layers that translate.")
 
     steps: int = Field(default=200, ge=1, description="Optimiser steps in all.")
     batch_size: int = Field(default=8, ge=1, description="Samples per forward pass and process.")
@@ -185,10 +201,17 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _authors_defaults(cls, values: Any) -> Any:
+    def _defaults(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("objective") == "authors":
             return AUTHORS | values
+        if isinstance(values, dict) and values.get("llm_role") == "translate":
+            return TRANSLATE | values
         return values
+
+    @property
+    def translates(self) -> bool:
+        """Whether the adapter writes prompts."""
+        return self.llm_role == "translate"
 
     @property
     def attaches(self) -> bool:
@@ -198,11 +221,11 @@ class TrainConfig(BaseModel):
     @property
     def distils(self) -> bool:
         """Whether an LLM teaches the adapter."""
-        return self.llm_role != "attach" and self.w_llm > 0
+        return self.llm_role in ("distil", "both") and self.w_llm > 0
 
     @property
     def computes_llm(self) -> bool:
-        """Whether an attached LLM is run at every step: without a column, without columns, or on drawn captions."""
+        """Whether the LLM that is read runs at every step: without a column, without columns, or on drawn captions."""
         return self.attaches and (self.llm is not None or not self.columns or self.caption != "simple")
 
     @property
@@ -219,6 +242,8 @@ class TrainConfig(BaseModel):
             del settings["buckets"]
         if not self.attaches:
             settings = {name: value for name, value in settings.items() if name not in ATTACHING}
+        if not self.translates:
+            settings = {name: value for name, value in settings.items() if name not in TRANSLATING}
         return settings if self.lr_schedule == "constant" else settings | {"steps": self.steps}
 
 

@@ -1,4 +1,4 @@
-"""Training objectives: our weighted losses of a batch, or those of the authors' code."""
+"""Training objectives: our weighted losses of a batch, those of the authors' code, or that of a translation."""
 
 from __future__ import annotations
 
@@ -6,20 +6,33 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sur_adapter.adapter import SURAdapterOutput
 from sur_adapter.base_model import Pipeline, backbone
-from sur_adapter.training.conditions import Conditions
+from sur_adapter.training.conditions import Conditions, Sentences
 from sur_adapter.training.config import TrainConfig
 from sur_adapter.training.losses import denoising_loss, draw_noise, draw_timesteps, kl, training_scheduler
 
 Losses = dict[str, Tensor]
 
 
-def make_objective(pipe: Pipeline, config: TrainConfig) -> Objective:
-    """The objective that ``config`` names; ``pipe`` gives the frozen UNet and its noise schedule."""
+def make_objective(pipe: Pipeline, config: TrainConfig) -> Callable[[nn.Module, Any], Losses]:
+    """The objective that ``config`` names, of an adapter and ``Conditioner.inputs``; ``pipe`` gives the frozen UNet and
+    its noise schedule."""
+    if config.translates:
+        return translation_loss
     return (AuthorsObjective if config.objective == "authors" else Objective)(pipe, config)
+
+
+def translation_loss(adapter: nn.Module, sentences: Sentences) -> Losses:
+    """Cross-entropy of every token of the prompts, its end included, given those before it."""
+    logits_BTV = adapter(sentences.llm_BLW, sentences.llm_mask_BL, prompt_BT=sentences.prompt_BT[:, :-1]).translation
+    loss_BT = F.cross_entropy(logits_BTV.float().transpose(1, 2), sentences.prompt_BT[:, 1:], reduction="none")
+    real_BT = sentences.prompt_mask_BT[:, 1:]
+    loss = (loss_BT * real_BT).sum() / real_BT.sum()
+    return {"translation": loss, "loss": loss}
 
 
 class Objective:

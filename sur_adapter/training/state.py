@@ -17,7 +17,7 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 
 from sur_adapter.adapter import SURAdapter
-from sur_adapter.base_model import backbone, networks, pick_device, text_width
+from sur_adapter.base_model import backbone, networks, pick_device
 from sur_adapter.data.batch import Batch
 from sur_adapter.data.shard_dataset import ShardDataset
 from sur_adapter.files import weights_fingerprint, write_json
@@ -30,6 +30,7 @@ from sur_adapter.training.finished import adapter_file, check_finished, finished
 from sur_adapter.training.objective import Losses
 from sur_adapter.training.state_dicts import Tensors, read_optimizer, read_weights, write_optimizer, write_weights
 from sur_adapter.training.tracking import Tracking
+from sur_adapter.translator import PromptTokens
 from surd.schemas.errors import SurdError, one_line
 
 
@@ -43,16 +44,17 @@ class TrainState:
         self.warn = warn
         self.conditioner = Conditioner(config, data, base, accelerator.device, warn)
         llm = self.conditioner.llm
-        self.adapter = make_adapter(config, text_width(self.conditioner.pipe), data, base, llm)
+        self.adapter = make_adapter(config, self.conditioner.width, data, base, llm, self.conditioner.tokens)
         if self.conditioner.llm_reader is not None:
             self.adapter.llm_mean, self.adapter.llm_std = self.conditioner.llm_statistics(data)
         self.adapter.to(accelerator.device)
         unet = backbone(self.conditioner.pipe)
-        if config.gradient_checkpointing:
+        if config.gradient_checkpointing and unet is not None:
             unet.enable_gradient_checkpointing()
         if config.compile:
-            unet.compile()
             self.adapter.compile()
+            if unet is not None:
+                unet.compile()
         trained = [weight for weight in self.adapter.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
         self.model, self.optimizer = accelerator.prepare(self.adapter, optimizer)
@@ -64,7 +66,9 @@ class TrainState:
     @classmethod
     def prepare(cls, config: TrainConfig, warn: Callable[[str], None]) -> TrainState:
         """Check what can be checked, cheapest first, and load. User errors raise SurdError."""
-        if config.w_denoise == config.w_prompt == 0:
+        if config.translates:
+            _check_translation(config)
+        elif config.w_denoise == config.w_prompt == 0:
             raise SurdError("--w-denoise and --w-prompt are both 0, so nothing reaches the adapter's output; raise one")
         check_finished(config)
         is_new = _make_folder(config.out)
@@ -234,15 +238,21 @@ class TrainState:
 
 
 def make_adapter(
-    config: TrainConfig, width: int, data: ShardDataset, base: str, llm: LLMSource | None = None
+    config: TrainConfig,
+    width: int,
+    data: ShardDataset,
+    base: str,
+    llm: LLMSource | None = None,
+    tokens: PromptTokens | None = None,
 ) -> SURAdapter:
     """An untrained adapter of the base model's text width and the LLM's width, its weights from the seed.
 
-    ``llm``: whose states it is taught by or reads; None: those of the dataset's column, if one is read.
+    ``llm``: whose states it is taught by or reads; None: those of the dataset's column, if one is read. ``tokens``: of
+    which it writes prompts, if it translates.
     """
     column = data.reads.get("llm")
     llm = llm or (LLMSource.of(column) if column else None)
-    if width % config.heads:
+    if width % config.heads and not config.translates:
         raise SurdError(f"--heads: {config.heads} does not divide {base}'s text width {width}; name one that does")
     authors = config.objective == "authors"
     torch.manual_seed(config.seed)
@@ -270,10 +280,33 @@ def make_adapter(
         llm_layer=llm.layer if llm else None,
         llm_pooling=llm.pooling if llm else None,
         llm_revision=llm.revision if llm else None,
+        **_translating(config, tokens),
     )
     if column and not authors:
         adapter.llm_mean, adapter.llm_std = data.llm_statistics()
     return adapter
+
+
+def _translating(config: TrainConfig, tokens: PromptTokens | None) -> dict[str, Any]:
+    """What an adapter that translates is made with besides."""
+    if not config.translates or tokens is None:
+        return {}
+    return {
+        "translator_width": config.translator_width, "vocabulary": tokens.vocabulary, "prompt_start": tokens.start,
+        "prompt_end": tokens.end,
+    }  # fmt: skip
+
+
+def _check_translation(config: TrainConfig) -> None:
+    """SurdError for a setting of another training."""
+    for name in ("w_denoise", "w_llm", "w_prompt", "caption_dropout"):
+        if value := getattr(config, name):
+            raise SurdError(
+                f"--{name.replace('_', '-')}: is {value:g}, but --llm-role translate has a loss of its own and no"
+                " other; leave it out"
+            )
+    if config.objective == "authors":
+        raise SurdError("--objective: the authors' adapter does not translate; leave it out, or --llm-role translate")
 
 
 def save_adapter(out: Path, adapter: SURAdapter) -> None:

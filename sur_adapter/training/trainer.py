@@ -54,7 +54,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None, warn: Warn = print
                 is_last = part + 1 == config.accumulate
                 with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
                     with accelerator.autocast():
-                        losses = objective(model, state.conditioner(batch))
+                        losses = objective(model, state.conditioner.inputs(batch))
                     accelerator.backward(losses["loss"] / config.accumulate)
                 sums = {name: sums.get(name, 0) + value.detach() / config.accumulate for name, value in losses.items()}
             norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)

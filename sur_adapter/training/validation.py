@@ -75,7 +75,7 @@ class Validator:
         losses = []
         for batch in islice(loader, BATCHES):
             with self.state.accelerator.autocast():
-                losses.append(objective(adapter, conditioner(batch, training=False))["loss"])
+                losses.append(objective(adapter, conditioner.inputs(batch, training=False))["loss"])
         return float(torch.stack(losses).mean())
 
     def render(self, adapter: SURAdapter, prompts: Path, step: int) -> dict[str, float]:

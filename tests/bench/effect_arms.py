@@ -20,6 +20,7 @@ RECIPE: dict[str, Any] = {
 LAYERS = {"early": 5, "middle": 15, "last": 30}
 
 
+LLM = Literal["smollm2", "random", "text encoder"]
 Data = Literal["corrected", "not corrected", "one wording", "people"]
 #: How an arm's pipeline is made: trained on the data (the adapter, or LoRA on a part of the base model); the base model
 #: given prompts that compel weighs or that the LLM has rewritten; None: the base model alone.
@@ -33,8 +34,9 @@ class Arm:
 
     ``training`` overrides RECIPE, or stands alone without ``recipe``; given without ``kind``, it trains the adapter.
     ``data``: on what. The LLM column of a training is ``column``, as its name ends (``l15``, ``l15-tokens``,
-    ``all-layers``; empty: of ``layer``, by tokens if they are the targets), made by the LLM or by one of ``random``
-    weights; ``llm`` None: a training that reads none. ``weights``: about how many LoRA trains. ``trial``: run with
+    ``all-layers``; empty: of ``layer``, by tokens if they are the targets), made by the LLM, by one of ``random``
+    weights; ``text encoder``: none is, the base model's own is read at every step; ``llm`` None: a training that reads
+    none. ``weights``: about how many LoRA trains. ``trial``: run with
     --trials only.
     """
 
@@ -45,7 +47,7 @@ class Arm:
     prompts: Literal["narrative", "complex"] = "narrative"
     layer: int = LAYERS["middle"]
     column: str = ""
-    llm: Literal["smollm2", "random"] | None = "smollm2"
+    llm: LLM | None = "smollm2"
     weights: int = 0
     data: Data = "corrected"
     trial: bool = False
@@ -68,7 +70,7 @@ class Arm:
     def column_suffix(self, training: Mapping[str, Any]) -> str | None:
         """How the name of the LLM column ends that a training with these settings reads; None: it reads none."""
         distils = training.get("w_llm") != 0 or training.get("llm_role", "distil") != "distil"
-        if self.kind != "adapter" or self.llm is None or not distils:
+        if self.kind != "adapter" or self.llm in (None, "text encoder") or not distils:
             return None
         return self.column or f"l{self.layer}" + ("-tokens" if training.get("llm_targets") == "tokens" else "")
 
@@ -93,13 +95,22 @@ LORA_WEIGHTS = 1_000_000
 CEILING, FLOOR, OURS = "base, complex prompts", "base", "ours"
 ATTACH, ATTACH_NO_LLM, ATTACH_RANDOM = "attach", "attach, no LLM", "attach, random LLM"
 ATTACH_MLP, ATTACH_NO_TIMESTEP, ATTACH_MIDDLE = "attach, MLP", "attach, no timestep", "attach, middle layer"
+TRANSLATE, TRANSLATE_TEXT, TRANSLATE_RANDOM = "translate", "translate, no LLM", "translate, random LLM"
 BOTH, DISTIL, COMPEL = "attach and distil", "distil", "prompt weighting"
 LORA_UNET, LORA_TEXT = "LoRA, cross-attention", "LoRA, text encoder"
 LORA_TEXT_ALIGNED = "LoRA, text encoder, aligned"
 ATTACHED: dict[str, Any] = {"llm_role": "attach"}
+TRANSLATED: dict[str, Any] = {"llm_role": "translate"}
 ARMS = (
     Arm(name=CEILING, prompts="complex", note="the ceiling: what the base model was trained on"),
     Arm(name=FLOOR, note="the floor: narrative prompts, no adapter"),
+    Arm(name=TRANSLATE, training=TRANSLATED, recipe=False, column="all-layers", data="people",
+        note="the adapter reads the LLM, mean over all layers, and writes a keyword prompt, with the defaults of that"
+        " role: 1,000 steps of 32 sentences, without pictures"),
+    Arm(name=TRANSLATE_TEXT, training=TRANSLATED, recipe=False, column="all-layers", llm="text encoder", data="people",
+        note="the same, reading the base model's own text encoder in the place of the LLM"),
+    Arm(name=TRANSLATE_RANDOM, training=TRANSLATED, recipe=False, column="all-layers", llm="random", data="people",
+        note="the same, reading an LLM of random weights, of the same shapes and tokenizer"),
     Arm(name=ATTACH, training=ATTACHED, column="all-layers", data="people",
         note="the adapter reads the LLM: resampler with timestep, mean over all layers"),
     Arm(name=ATTACH_NO_LLM, training={"w_llm": 0.0}, llm=None, data="people",
@@ -149,6 +160,11 @@ ARMS = (
 #: Rows of the table of differences; those whose arms were not run are left out.
 COMPARISONS = (
     Comparison(OURS, "no LLM distillation"),
+    Comparison(TRANSLATE, FLOOR),
+    Comparison(TRANSLATE, TRANSLATE_TEXT),
+    Comparison(TRANSLATE, TRANSLATE_RANDOM),
+    Comparison(TRANSLATE, ATTACH),
+    Comparison(TRANSLATE, ATTACH_NO_LLM),
     Comparison(ATTACH, FLOOR),
     Comparison(ATTACH, ATTACH_NO_LLM),
     Comparison(ATTACH, ATTACH_RANDOM),
@@ -165,8 +181,9 @@ COMPARISONS = (
 )
 #: In the mean of action, colour, counting and subject.
 GOALS = (
-    Comparison(ATTACH, FLOOR, "c", 0.25),
-    Comparison(ATTACH, ATTACH_NO_LLM, "c", 0.12),
-    Comparison(ATTACH, ATTACH_RANDOM, "c", 0.10),
-    Comparison(ATTACH, FLOOR, "b", 0.20),
+    Comparison(TRANSLATE, FLOOR, "c", 0.25),
+    Comparison(TRANSLATE, TRANSLATE_TEXT, "c", 0.12),
+    Comparison(TRANSLATE, ATTACH_NO_LLM, "c", 0.12),
+    Comparison(TRANSLATE, TRANSLATE_RANDOM, "c", 0.10),
+    Comparison(TRANSLATE, FLOOR, "b", 0.20),
 )

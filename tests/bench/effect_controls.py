@@ -1,4 +1,5 @@
-"""Controls of bench-effect that are not trained: an LLM of random weights, and prompts whose words compel weighs."""
+"""Controls of bench-effect that are not trained: what stands in the place of the LLM, and prompts whose words compel
+weighs."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ WEIGHT = 1.25
 FACT_KINDS = ("entity", "count", "attribute", "action")
 #: Name of the folder of the LLM of random weights, and so of its columns: ``llm-random-l15``.
 RANDOM_LLM = "random"
+#: Name of the folder of the base model's own text encoder, read in the place of an LLM.
+TEXT_LLM = "text-encoder"
 
 
 def random_llm(like: Path, folder: Path, seed: int) -> Path:
@@ -37,6 +40,17 @@ def random_llm(like: Path, folder: Path, seed: int) -> Path:
     model.save_pretrained(partial)
     AutoTokenizer.from_pretrained(like).save_pretrained(partial)
     partial.rename(folder)
+    return folder
+
+
+def text_encoder_llm(base: Path, folder: Path) -> Path:
+    """A folder of the text encoder of the model in ``base`` and its tokenizer, to be read as an LLM is."""
+    if not folder.exists():
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(base / "text_encoder", partial)
+        shutil.copytree(base / "tokenizer", partial, dirs_exist_ok=True)
+        partial.rename(folder)
     return folder
 
 

@@ -27,7 +27,7 @@ from sur_adapter.training.trainer import train
 from surd.schemas import SurdError
 from surd.schemas.model_ref import resolve_model
 from tests.bench.effect_arms import Arm
-from tests.bench.effect_controls import CompelPipeline
+from tests.bench.effect_controls import TEXT_LLM, CompelPipeline, text_encoder_llm
 from tests.bench.effect_data import llm_columns, text_file
 from tests.bench.effect_lora import TEXT, UNET, lora_pipeline, train_lora
 
@@ -110,6 +110,9 @@ class Job:
         """All that training depends on, defaults included."""
         suffix = self.arm.column_suffix(self.training)
         column = {} if suffix is None else {"llm_column": self._column(suffix)}
+        if self.arm.llm == "text encoder":
+            folder = self.out.parent.resolve() / TEXT_LLM
+            column = {"llm": str(text_encoder_llm(Path(resolve_model(self.base)), folder))}
         settings = {"shards": self.shards, "base": self.base, "seed": self.seed}
         return TrainConfig.model_validate(settings | column | dict(self.training))
 
