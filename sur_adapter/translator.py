@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sur_adapter.resampler import HEAD_WIDTH, positions
@@ -20,14 +19,17 @@ from sur_adapter.resampler import HEAD_WIDTH, positions
 #: Tokens of a written prompt at most, as many as CLIP reads; T5 would read more than pictures can show.
 MOST_WRITTEN = 77
 #: Share of the LLM's numbers that training leaves out: a word's state is then not known by a few of them.
-STATE_DROPOUT = 0.3
+STATE_DROPOUT = 0.5
+#: Of the embeddings of written tokens before training: small beside their places, so that what comes next is learned
+#: from the sentence before it is learned from the tokens so far.
+WORD_STD = 0.16
 
 
 class PromptTranslator(nn.Module):
     """Logits of the next token of a prompt, given the LLM's states of a sentence and the tokens before it.
 
-    A transformer decoder (arXiv 1706.03762) of pre-normed layers, whose memory is the LLM's tokens and their mean. The
-    embeddings of tokens serve for reading and for writing. Before training it ends every prompt at once.
+    A transformer decoder (arXiv 1706.03762) of pre-normed layers, whose memory is the LLM's tokens and their mean. Before
+    training it writes nothing.
     """
 
     def __init__(self, llm_width: int, vocabulary: int, end: int, width: int, depth: int, dropout: float) -> None:
@@ -38,17 +40,16 @@ class PromptTranslator(nn.Module):
         self.end, self.width = end, width
         self.thin = nn.Dropout(STATE_DROPOUT)
         self.input = nn.Sequential(nn.LayerNorm(llm_width), nn.Linear(llm_width, width))
-        self.summary = nn.Sequential(nn.LayerNorm(llm_width), nn.Linear(llm_width, width))
+        # Means of states are much alike: only beside those of other sentences does it show what each of them says.
+        self.compare = nn.BatchNorm1d(llm_width, affine=False)
+        self.summary = nn.Linear(llm_width, width)
         self.words = nn.Embedding(vocabulary, width)
-        nn.init.normal_(self.words.weight, std=width**-0.5)
+        nn.init.normal_(self.words.weight, std=WORD_STD)
         layer = nn.TransformerDecoderLayer(
             width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
         )
         self.decoder = nn.TransformerDecoder(layer, depth, norm=nn.LayerNorm(width))
-        self.head = nn.Linear(width, width)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.head = nn.Linear(width, vocabulary)
 
     def forward(self, llm_BLW: Tensor, mask_BL: Tensor, prompt_BT: Tensor) -> Tensor:
         """Logits [B, T, vocabulary] of the token after each of ``prompt_BT``. ``llm_BLW``: standardised states of L
@@ -58,6 +59,8 @@ class PromptTranslator(nn.Module):
     @torch.no_grad()
     def write(self, llm_BLW: Tensor, mask_BL: Tensor, start: int) -> list[list[int]]:
         """The likeliest token after the likeliest, until the prompt ends: the tokens between start and end."""
+        if not self.compare.num_batches_tracked:  # never trained
+            return [[] for _ in llm_BLW]
         memory = self._memory(llm_BLW, mask_BL.bool())
         prompt_BT = torch.full((len(llm_BLW), 1), start, device=llm_BLW.device)
         is_open_B = torch.ones(len(llm_BLW), dtype=torch.bool, device=llm_BLW.device)
@@ -74,17 +77,17 @@ class PromptTranslator(nn.Module):
         mask_BL1 = mask_BL[..., None].to(llm_BLW.dtype)
         mean_BW = (llm_BLW * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1).clamp(min=1)
         tokens_BLD = self.input(self.thin(llm_BLW)) + positions(llm_BLW.shape[1], self.width).to(llm_BLW)
-        summary_BD = self.summary(self.thin(mean_BW))
+        summary_BD = self.summary(self.thin(self.compare(mean_BW)))
         real_BL = torch.cat([mask_BL, mask_BL.new_ones(len(mask_BL), 1)], dim=1)
         return torch.cat([tokens_BLD, summary_BD[:, None]], dim=1), real_BL
 
     def _write(self, memory_BLD: Tensor, real_BL: Tensor, prompt_BT: Tensor) -> Tensor:
         length = prompt_BT.shape[1]
-        x_BTD = self.words(prompt_BT) * self.width**0.5
+        x_BTD = self.words(prompt_BT)
         x_BTD = x_BTD + positions(length, self.width).to(x_BTD)
         later = torch.ones(length, length, dtype=torch.bool, device=x_BTD.device).triu(1)
         x_BTD = self.decoder(x_BTD, memory_BLD, tgt_mask=later, tgt_is_causal=True, memory_key_padding_mask=~real_BL)
-        return F.linear(self.head(x_BTD), self.words.weight, self.bias)
+        return self.head(x_BTD)
 
 
 @dataclass(frozen=True)

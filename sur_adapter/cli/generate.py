@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from sur_adapter.cli.app import run_app, typer_from_model
 from sur_adapter.sampling.config import GenerateConfig
 from surd.schemas.printable import printable
@@ -18,11 +20,12 @@ def run(config: GenerateConfig) -> None:
 
     - Stronger: `sur-generate --adapter runs/demo --prompt "a running man" --eta 0.5`
 
-    The same seed gives the same noise, with the adapter and without it.
+    The same seed gives the same noise, with the adapter and without it. An adapter that translates says what it draws
+    for each prompt.
     """
     from sur_adapter.sampling.generate import generate  # only here: --help must not wait for torch
 
-    for path in generate(config):
+    for path in generate(config, lambda line: print(printable(line), file=sys.stderr)):
         print(printable(str(path)))
 
 

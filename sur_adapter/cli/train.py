@@ -30,6 +30,9 @@ def run(config: TrainConfig) -> None:
     - An LLM that is read with every prompt, in drawing too: `surd columns add BUILD --pooling all-layers`, then
       `sur-train BUILD --llm-role attach`
 
+    - An LLM whose states are put into the words of the complex prompts: the same column, then
+      `sur-train BUILD --llm-role translate`
+
     - On all captions of a sample, another each epoch: `sur-train BUILD --caption mixed`
 
     - In aspect-ratio buckets, which crop less than squares: `surd columns add BUILD latents-buckets`, then

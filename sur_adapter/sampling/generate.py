@@ -6,7 +6,7 @@ unconditional branch is always the base model's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,10 @@ PIPELINES: dict[str, Any] = {
 }
 
 
-def generate(config: GenerateConfig) -> list[Path]:
+def generate(config: GenerateConfig, say: Callable[[str], None] = lambda line: None) -> list[Path]:
     """Render the prompts of ``config``; returns the PNG files written.
+
+    ``say`` is given a line for each prompt that the adapter puts into other words.
 
     Raises SurdError for a missing adapter, base model or prompt, an adapter of another width, and an unwritable out.
     """
@@ -58,6 +60,9 @@ def generate(config: GenerateConfig) -> list[Path]:
     device = pick_device(config.device)
     pipe = load_base(base, device)
     check_lengths(pipe, prompts)
+    if adapter.translator is not None:
+        for prompt, written in zip(prompts, with_adapter(pipe, adapter, config.llm).translate(prompts), strict=True):
+            say(f"{prompt} -> {written}")
     arms = ({"without adapter": None} if config.compare else {}) | {"with adapter": adapter}
     columns = {}
     for number, (name, module) in product(range(config.seeds), arms.items()):

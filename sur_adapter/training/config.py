@@ -33,6 +33,7 @@ TRANSLATE: dict[str, Any] = {
     "lr": 1.5e-3,
     "lr_schedule": "cosine",
     "warmup_steps": 100,
+    "weight_decay": 0.05,
     "dropout": 0.2,
 }
 #: Settings that do not change what is learned: a run may be continued with others.

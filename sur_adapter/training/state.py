@@ -305,6 +305,8 @@ def _check_translation(config: TrainConfig) -> None:
                 f"--{name.replace('_', '-')}: is {value:g}, but --llm-role translate has a loss of its own and no"
                 " other; leave it out"
             )
+    if config.batch_size == 1:
+        raise SurdError("--batch-size: is 1, but --llm-role translate compares the sentences of a batch; give more")
     if config.objective == "authors":
         raise SurdError("--objective: the authors' adapter does not translate; leave it out, or --llm-role translate")
 

@@ -18,7 +18,7 @@ from sur_adapter.evaluation.evaluate import PAPER_CATEGORIES, judge_files
 from sur_adapter.evaluation.judge import load_judge
 from sur_adapter.evaluation.kid import kid, paired_kernel
 from sur_adapter.evaluation.prompts import by_category, read_eval_prompts
-from tests.bench.effect_arms import ATTACH, CEILING, COMPARISONS, FLOOR, GOALS, OURS, Arm, Comparison
+from tests.bench.effect_arms import ATTACH, CEILING, COMPARISONS, FLOOR, GOALS, OURS, TRANSLATE, Arm, Comparison
 from tests.bench.effect_job import Job
 from tests.bench.figures import Figure
 
@@ -125,7 +125,7 @@ class Effect:
     @property
     def adapter(self) -> str | None:
         """The arm that the goals are about: attach, or without it the adapter that distils."""
-        return next((name for name in (ATTACH, OURS) if name in self.outcomes), None)
+        return next((name for name in (TRANSLATE, ATTACH, OURS) if name in self.outcomes), None)
 
     def figures(self) -> list[Figure]:
         """The figures of arms and tiers that were run."""

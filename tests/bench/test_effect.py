@@ -19,6 +19,8 @@ from tests.bench.effect_arms import (
     GOALS,
     OURS,
     RECIPE,
+    TRANSLATE,
+    TRANSLATE_TEXT,
     Arm,
     Comparison,
 )
@@ -58,12 +60,12 @@ def test_a_goal_is_on_its_own_tier():
     met = figures(
         effect(
             outcome(FLOOR, base),
-            outcome(ATTACH, {"a": 0.5, "b": 0.3, "c": 0.65}, seeds),
-            outcome(ATTACH_NO_LLM, without, seeds),
+            outcome(TRANSLATE, {"a": 0.5, "b": 0.3, "c": 0.65}, seeds),
+            outcome(TRANSLATE_TEXT, without, seeds),
         )
     )
-    assert met["c: attach - base"] and met["c: attach - attach, no LLM"] and met["a: gain_over_base"]
-    assert not met["b: attach - base"] and "c: attach - attach, random LLM" not in met
+    assert met["c: translate - base"] and met["c: translate - translate, no LLM"] and met["a: gain_over_base"]
+    assert not met["b: translate - base"] and "c: translate - translate, random LLM" not in met
 
 
 def test_a_gain_at_the_price_of_quality_misses():

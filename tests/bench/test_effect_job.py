@@ -234,6 +234,14 @@ def test_an_arm_that_attaches_an_llm_is_trained_from_its_column_and_draws_with_i
     assert attach.done() and json.loads(attach.file.read_text())["result"]["llm_column"] == f"{tiny.COLUMN}-tokens"
 
 
+def test_the_base_models_own_text_encoder_stands_in_the_place_of_an_llm(job: Callable[..., Job], build: tiny.TinyBuild):
+    training = {"llm_role": "translate", "w_denoise": 0.0, "w_prompt": 0.0, "w_llm": 0.0, "caption_dropout": 0.0}
+    without = job(Arm(name="x", training=training | {"translator_width": 32}, llm="text encoder", column="all-layers"))
+    assert without.settings().llm_column is None and str(without.settings().llm).endswith("text-encoder")
+    run_job(without)
+    assert without.done() and json.loads(without.file.read_text())["result"]["llm"] == without.settings().llm
+
+
 def test_a_random_llm_has_the_shapes_and_tokens_of_another_and_its_weights_from_the_seed(tmp_path: Path, llm: Path):
     one, same, other = (random_llm(llm, tmp_path / str(at), seed) for at, seed in enumerate((0, 0, 1)))
     models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (llm, one, same, other)]

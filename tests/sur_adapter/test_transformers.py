@@ -210,7 +210,7 @@ def test_an_llm_is_attached_to_no_transformer(
     kind: str, folders: dict[str, Path], build: Any, config: Callable[..., TrainConfig]
 ) -> None:
     reader = SURAdapter(width=T5_WIDTH, llm_width=24, heads=4, feed_forward=64, llm_role="attach")
-    with pytest.raises(SurdError, match=r"--adapter: it reads an LLM at every step, .*; name a base model of"):
+    with pytest.raises(SurdError, match=r"--adapter: it reads an LLM with every prompt, .*; name a base model of"):
         loaded(kind, folders, adapter=reader)
     with pytest.raises(SurdError, match=rf"--adapter: an LLM is attached to a .* and '.*{kind}' is a "):
         with_adapter(load_base(str(folders[kind])), reader)

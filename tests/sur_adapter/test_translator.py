@@ -12,6 +12,7 @@ import torch
 
 from sur_adapter.adapter import SURAdapter
 from sur_adapter.base_model import encode_text, load_base
+from sur_adapter.cli import generate as generate_cli
 from sur_adapter.cli import train as train_cli
 from sur_adapter.sampling.generate import with_adapter
 from sur_adapter.training.config import TrainConfig
@@ -36,6 +37,7 @@ def translating(base: Path, llm: Path, *, trained: bool = True, **fields: Any) -
     made = attached(llm, trained=False, **settings | fields)
     if trained:
         assert made.translator is not None
+        made.translator.compare.num_batches_tracked += 1
         torch.nn.init.normal_(made.translator.head.weight, std=1.0)
     return made
 
@@ -69,6 +71,7 @@ def test_sdxl_encodes_what_is_written_with_both_encoders(large: Any, llm: Path) 
         llm, trained=False, width=2 * WIDTH, llm_role="translate", translator_width=32, base_model=str(base), **fields
     )
     assert adapter.translator is not None
+    adapter.translator.compare.num_batches_tracked += 1
     torch.nn.init.normal_(adapter.translator.head.weight, std=1.0)
     wide, plain = with_adapter(large, adapter), with_adapter(large, None)
     written = wide.translate(PROMPTS)
@@ -83,6 +86,7 @@ def test_sdxl_encodes_what_is_written_with_both_encoders(large: Any, llm: Path) 
 def translator() -> PromptTranslator:
     torch.manual_seed(0)
     made = PromptTranslator(LLM_WIDTH, 20, 1, 32, 2, 0.2).eval()
+    made.compare.num_batches_tracked += 1
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return made
@@ -101,7 +105,7 @@ def test_neither_padding_nor_what_comes_later_counts() -> None:
 def test_a_prompt_that_never_ends_is_cut() -> None:
     made = translator()
     with torch.no_grad():
-        made.bias[1] = -1e6
+        made.head.bias[1] = -1e6
     rows = made.write(torch.randn(1, 2, LLM_WIDTH), torch.ones(1, 2), 0)
     assert [len(row) for row in rows] == [MOST_WRITTEN - 1]
 
@@ -156,6 +160,8 @@ def test_what_does_not_fit_is_one_sentence(
 ) -> None:
     with pytest.raises(SurdError, match="--w-denoise: is 1, but --llm-role translate has a loss of its own"):
         train(config(llm_role="translate", w_denoise=1.0), warn=lambda _: None)
+    with pytest.raises(SurdError, match="--batch-size: is 1, but --llm-role translate compares"):
+        train(config(llm_role="translate", batch_size=1), warn=lambda _: None)
     with pytest.raises(SurdError, match="--objective: the authors' adapter does not translate"):
         train(config(llm_role="translate", objective="authors", w_prompt=0, w_llm=0, w_denoise=0), warn=lambda _: None)
     with pytest.raises(SurdError, match=r"tokens, but the adapter writes prompts in the 7 of .*; name that base model"):
@@ -165,3 +171,18 @@ def test_what_does_not_fit_is_one_sentence(
         train_cli.main()
     said = capsys.readouterr().err
     assert ended.value.code == 2 and "Traceback" not in said and "surd columns add --pooling all-layers" in said
+
+
+def test_drawing_says_what_is_drawn_for_each_prompt(
+    base: Path, llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = translating(base, llm)
+    adapter.save_pretrained(tmp_path / "adapter")
+    command = ["sur-generate", "--adapter", str(tmp_path / "adapter"), "--prompt", "red cat", "--steps", "1"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path / "one.png")])
+    with pytest.raises(SystemExit) as ended:
+        generate_cli.main()
+    said = capsys.readouterr()
+    assert ended.value.code == 0
+    assert f"red cat -> {piped(base, adapter).translate('red cat')[0]}" in said.err
+    assert said.out.strip() == str(tmp_path / "one.png") and (tmp_path / "one.png").is_file()
