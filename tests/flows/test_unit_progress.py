@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
+from prefect import flow
 
 from surd.flows import windows
 from surd.flows.add_columns import add_columns
@@ -86,8 +87,13 @@ def test_the_driver_sees_records_of_a_unit_that_runs_in_a_thread_or_in_a_process
     fields["models"] |= {"captioner": f"openai:{server.url}/v1#tiny"}
     fields["models"]["server"] |= {"concurrency": 1, "cache": str(tmp_path / "answers.sqlite"), "timeout": 90}
     planner = Planner(build, load_config(fields, {}))
-    with runner() as executor:
-        outcomes = run_stages([BY_NAME["caption"]], planner, executor, [watching])
+
+    @flow
+    def captioned():
+        with runner() as executor:
+            return run_stages([BY_NAME["caption"]], planner, executor, [watching])
+
+    outcomes = captioned()
     assert [outcome.skipped for outcome in outcomes] == [False, False] and len(asked) >= 4
     assert watching.inside.is_set() and watching.done == sorted(watching.done)
     assert watching.done[-1] == watching.total == 6
