@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from surd.pipeline.build.folder import Build
 from surd.pipeline.build.lock import exclusive
 from surd.pipeline.build.open import open_build, recorded_config
+from surd.pipeline.build.progress import UnitProgress
 from surd.pipeline.dataset.columns.spec import (
     ColumnSpec,
     column_folders,
@@ -21,7 +23,7 @@ from surd.pipeline.dataset.columns.write import describe_column, write_column_sh
 from surd.pipeline.models import Models
 from surd.schemas import BuildConfig, ColumnManifest, SurdError, load_config
 
-OnShard = Callable[[int, int], None]
+OnSamples = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +46,12 @@ def list_columns(root: str) -> list[ColumnEntry]:
     return [ColumnEntry(name=name, manifest=manifests.get(name)) for name in column_folders(build)]
 
 
-def add_columns(root: str, fields: dict[str, Any], on_shard: OnShard) -> list[ColumnManifest]:
+def add_columns(root: str, fields: dict[str, Any], on_samples: OnSamples) -> list[ColumnManifest]:
     """Make the columns named by ``embed.layers``, ``embed.pooling`` and ``embed.columns`` of ``fields``.
 
-    Other fields are laid over the build's own config. ``on_shard(done, total)`` is called before the first shard and
-    after each. Finished shards are skipped, so that a killed run continues. Raises SurdError when a column of that
-    name exists and was made by another model.
+    Other fields are laid over the build's own config. ``on_samples(done, total)`` is called before the first shard,
+    after each, and as its samples are done. Finished shards are skipped, so that a killed run continues. Raises
+    SurdError when a column of that name exists and was made by another model.
     """
     build, record = open_build(root)
     recorded_config(build, record)  # else a damaged record would be told as a wrong --param
@@ -59,15 +61,17 @@ def add_columns(root: str, fields: dict[str, Any], on_shard: OnShard) -> list[Co
         raise SurdError(
             "no column is named; name latents, latents-buckets, clip-simple or clip-complex, or a layer: --layer 20"
         )
-    shards = _shard_count(build)
+    counts = _shard_counts(build)
     _check_names(build, columns, config)
     models = Models(config.models)
     with exclusive(build) as check:
-        for number in range(shards):
+        for number, count in enumerate(counts):
             check()
-            on_shard(number, shards)
+            before, total = sum(counts[:number]), sum(counts)
+            on_samples(before, total)
+            build.progress = UnitProgress(partial(_tell, on_samples, before, count, total))
             write_column_shards(build, number, columns, config.embed, models)
-        on_shard(shards, shards)
+        on_samples(sum(counts), sum(counts))
         return [describe_column(build, column, models) for column in columns]
 
 
@@ -83,10 +87,14 @@ def drop_columns(root: str, names: Sequence[str]) -> None:
             drop_column(build, name)
 
 
-def _shard_count(build: Build) -> int:
+def _tell(on_samples: OnSamples, before: int, count: int, total: int, progress: UnitProgress) -> None:
+    on_samples(before + int(count * progress.share), total)
+
+
+def _shard_counts(build: Build) -> list[int]:
     if not build.exists("shards/manifest.json"):
         raise SurdError(f"build {build.root!r} has no shards yet; run the same surd build again")
-    return len(shard_manifest(build).shards)
+    return [shard.count for shard in shard_manifest(build).shards]
 
 
 def _check_names(build: Build, columns: Sequence[ColumnSpec], config: BuildConfig) -> None:

@@ -21,7 +21,7 @@ from prefect.runtime import flow_run
 
 from surd.flows.build_record import without_secrets
 from surd.flows.fetch_watch import format_progress, host_rows
-from surd.flows.listener import Listener, StageSummary
+from surd.flows.listener import Listener, RecordProgress, StageSummary
 from surd.pipeline.acquisition.progress import MOST_HOSTS, FetchProgress
 from surd.pipeline.inspection.summary import funnel
 from surd.pipeline.stages import STAGES
@@ -39,6 +39,7 @@ class RunPage(Listener):
         self._log = get_run_logger()
         self._ended = 0
         self._shares: dict[str, float] = {}  # of the stages under way
+        self._by_record = {"fetch"}  # stages whose shares are not by unit
         self._table_published = self._bar_published = time.monotonic()
         self._artifact = create_progress_artifact(0.0, key="surd-progress", description="Stages of the build")
 
@@ -46,10 +47,12 @@ class RunPage(Listener):
         self._shares[stage] = 0.0
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        if stage != "fetch" or done == total:  # its share is known by image
-            self._shares[stage] = done / max(total, 1)
-        if time.monotonic() - self._bar_published >= BAR_EVERY:
-            self._publish()
+        if stage not in self._by_record or done == total:
+            self._show(stage, done / max(total, 1))
+
+    def records(self, stage: str, progress: RecordProgress) -> None:
+        self._by_record.add(stage)
+        self._show(stage, progress.done / max(progress.total, 1))
 
     def fetching(self, progress: FetchProgress) -> None:
         """The bar moves with every call; the table of hosts follows every half minute, and when fetch is done."""
@@ -71,6 +74,11 @@ class RunPage(Listener):
         self._log.info("%s: %d unit(s), %d already done%s", stage, summary.units, summary.skipped, reasons)
         if summary.note:
             self._log.warning("%s", summary.note)
+
+    def _show(self, stage: str, share: float) -> None:
+        self._shares[stage] = share
+        if time.monotonic() - self._bar_published >= BAR_EVERY:
+            self._publish()
 
     def _publish(self) -> None:
         """Publish how much of the build is done."""

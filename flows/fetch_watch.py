@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from surd.pipeline.acquisition.progress import FetchProgress, HostCount, from_rows, live
+from surd.pipeline.acquisition.progress import FetchProgress, HostCount, from_file, from_rows
 from surd.pipeline.build.folder import Build
 from surd.pipeline.runner.run_unit import Outcome
 
@@ -44,7 +44,7 @@ class FetchWatch:
         progress = FetchProgress(started=self._started)
         progress.join(self._done)
         for unit in self._units:
-            if unit not in self._units_done and (part := live(self._build, unit, self._started)):
+            if unit not in self._units_done and (part := from_file(self._build, unit, self._started)):
                 progress.join(part)
         progress.total = self._total
         return progress

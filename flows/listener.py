@@ -36,7 +36,8 @@ class StageSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordProgress:
-    """How many records of a stage are done, in units that have ended.
+    """How many records of a stage are done: those of units that have ended, and of running ones as far as they tell,
+    which is about every second. A unit that goes through its records more than once has done as many as its share.
 
     ``done`` of ``total``; of them ``resumed`` by an earlier run, which do not count in the speed. ``started`` and
     ``at``: when the stage began, and when ``done`` was reached, in seconds of ``time.monotonic``. ``pace``: records a
@@ -52,7 +53,7 @@ class RecordProgress:
 
     @property
     def rate(self) -> float | None:
-        """Records a second: of this run once a unit has ended, else of an earlier one; None: neither."""
+        """Records a second: of this run once a record is done, else of an earlier one; None: neither."""
         if (done := self.done - self.resumed) > 0:
             return done / max(self.at - self.started, 1e-3)
         return self.pace
@@ -76,7 +77,8 @@ class Listener:
         """``done`` of the ``total`` units of a stage that has started have succeeded."""
 
     def records(self, stage: str, progress: RecordProgress) -> None:
-        """The same by record, of stages over partitions and shards but fetch: when they start, and as units end."""
+        """The same by record, of stages over partitions and shards but fetch: when they start, about every second, and
+        as units end. ``progress.done`` never gets less."""
 
     def fetching(self, progress: FetchProgress) -> None:
         """Progress of fetch by image, about once a second, and once more after each of its units."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,10 +14,11 @@ from surd.flows.executors import ContextThreads, RayExecutor
 from surd.flows.fetch_watch import FetchWatch
 from surd.flows.host_requests import with_cluster_limits
 from surd.flows.limits import slots
-from surd.flows.listener import Listener, RecordProgress, StageSummary
+from surd.flows.listener import Listener, StageSummary
 from surd.flows.ray_cluster import gpus_of_task, ray_executor
+from surd.flows.record_watch import RecordWatch
 from surd.flows.windows import Journey, run_one, run_windows
-from surd.pipeline.dataset.columns.spec import shard_manifest
+from surd.pipeline.build.progress import remove_leftovers
 from surd.pipeline.inspection.unusable import unusable_note
 from surd.pipeline.runner.plan import Planner, UnitTask
 from surd.pipeline.runner.process_pool import FetchProcesses, processes
@@ -46,7 +46,7 @@ def run_stages(
     def journey(unit: int) -> Journey:
         for step in steps:
             if task := step.task(unit):
-                step.done((yield step.submit(task)))
+                step.done((yield step.start(task)))
 
     def poll() -> None:
         for step in steps:
@@ -64,40 +64,6 @@ def run_stages(
     return [outcome for step in steps for outcome in step.outcomes]
 
 
-class _Records:
-    """The records of a stage's units that have ended. Of a stage that runs as one unit there is nothing to count."""
-
-    def __init__(self, stage: Stage, planner: Planner, done: Iterable[Outcome]) -> None:
-        self._samples = (
-            [shard.count for shard in shard_manifest(planner.build).shards] if stage.scope == "shard" else []
-        )
-        self.total, at_once = sum(self._samples), planner.config.workers if stage.scope == "partition" else 1
-        if stage.scope == "partition":
-            self.total = planner.records()
-        pace = planner.pace(stage)
-        self._pace = pace * at_once if pace else None
-        self._done = self._resumed = sum(self._rows(outcome) for outcome in done)
-        self._started = self._at = time.monotonic()
-
-    def unit_done(self, outcome: Outcome) -> None:
-        self._at = time.monotonic()
-        self._done += self._rows(outcome)
-        self._resumed += self._rows(outcome) if outcome.skipped else 0
-
-    def now(self) -> RecordProgress:
-        return RecordProgress(
-            done=self._done,
-            total=self.total,
-            resumed=self._resumed,
-            started=self._started,
-            at=self._at,
-            pace=self._pace,
-        )
-
-    def _rows(self, outcome: Outcome) -> int:
-        return self._samples[outcome.unit] if self._samples else outcome.rows
-
-
 class _Step:
     """One stage on the way of the units: what is done, what is to be run, and ``waiting``, what is not known yet."""
 
@@ -112,9 +78,11 @@ class _Step:
         self._tasks = {task.unit: task for task in plan.tasks}
         self.outcomes = [skipped(stage, unit, rows) for unit, rows in plan.done.items()]
         self._count = len(self.outcomes) + len(self.pending())
-        watched = stage.name == "fetch" and self._tasks
-        self._watch = FetchWatch(planner.build, self.outcomes) if watched else None
-        self._records = _Records(stage, planner, self.outcomes) if self._tasks or waiting else None
+        images, runs = stage.name == "fetch", bool(self._tasks or waiting)
+        if runs and stage.scope in ("partition", "shard"):
+            remove_leftovers(planner.build, stage.name)
+        self._watch = FetchWatch(planner.build, self.outcomes) if images and runs else None
+        self._records = RecordWatch(stage, planner, self.outcomes) if runs and not images else None
         for listener in listeners:
             listener.stage_started(stage.name, self._count)
         self._progressed()
@@ -132,6 +100,12 @@ class _Step:
             return found
         self.done(skipped(self.stage, unit, found))
         return None
+
+    def start(self, task: UnitTask) -> Future[Outcome | SurdError]:
+        """Hand a unit to where it runs."""
+        if self._records:
+            self._records.unit_started(task.unit)
+        return self.submit(task)
 
     def done(self, outcome: Outcome) -> None:
         """A unit has run, or was found done."""
@@ -152,17 +126,25 @@ class _Step:
             progress = self._watch.now()
             for listener in self._listeners:
                 listener.fetching(progress)
+        elif self._records:
+            self._records.look()
+            self._tell_records()
 
     def _progressed(self) -> None:
         for listener in self._listeners:
             listener.progress(self.stage.name, len(self.outcomes), self._count)
-            if self._records and self._records.total and self.stage.name != "fetch":  # that one counts images
-                listener.records(self.stage.name, self._records.now())
+        self._tell_records()
         if len(self.outcomes) == self._count:
             self._finish()
 
+    def _tell_records(self) -> None:
+        if self._records and self._records.total:
+            progress = self._records.now()
+            for listener in self._listeners:
+                listener.records(self.stage.name, progress)
+
     def _finish(self) -> None:
-        self._watch = None  # a stage behind it may still run, and no listener expects more of this one
+        self._watch = self._records = None  # a stage behind it may still run, and none expects more of this one
         build, config = self._planner.build, self._planner.config
         if self.pending():
             self._planner.ran(self.stage)

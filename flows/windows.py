@@ -5,6 +5,7 @@ A task run takes 20 KB of the server's database; the trade-off is that its page 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
@@ -24,6 +25,7 @@ from surd.schemas import SurdError
 
 WINDOW = 256  # units: few enough that the wait for the slowest at the end is short beside the whole
 RETRIES = 3
+EVERY = 1.0  # seconds between two polls
 
 P = ParamSpec("P")
 Slots = Callable[[], AbstractContextManager[None]]
@@ -38,7 +40,7 @@ def run_windows(
     poll: Callable[[], None] = lambda: None,
     slots: Slots = nullcontext,
 ) -> None:
-    """Run the journeys of ``units`` window by window; call ``poll`` every second while waiting.
+    """Run the journeys of ``units`` window by window; call ``poll`` every second.
 
     Each window runs inside ``slots()``, which may wait until other builds let it begin. All units of all windows are
     tried before the first failure is raised, since what a neighbour finishes is kept. Journeys go on in this thread.
@@ -75,6 +77,7 @@ def _run(window: Sequence[int], journey: Callable[[int], Journey], poll: Callabl
     errors: dict[int, BaseException] = {}
     running: dict[int, tuple[Journey, Future[Outcome | SurdError]]] = {}
     ended: SimpleQueue[int] = SimpleQueue()
+    polled = time.monotonic()
 
     def go_on(unit: int, steps: Journey, outcome: Outcome | None) -> None:
         try:
@@ -88,10 +91,12 @@ def _run(window: Sequence[int], journey: Callable[[int], Journey], poll: Callabl
         for unit in window:
             go_on(unit, journey(unit), None)
         while running:
-            try:
-                unit = ended.get(timeout=1.0)
-            except Empty:
+            if time.monotonic() - polled >= EVERY:
                 poll()
+                polled = time.monotonic()
+            try:
+                unit = ended.get(timeout=EVERY)
+            except Empty:
                 continue
             steps, future = running.pop(unit)
             outcome = future.exception() or future.result()

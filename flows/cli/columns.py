@@ -99,9 +99,9 @@ def add(
     fields = {name: value for name, value in options.items() if value}
     set_up_process()
     console = PlainConsole(stderr=True)
-    parts = TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    parts = TextColumn("samples"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*parts, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("shards", total=None)
+        task = progress.add_task("samples", total=None)
         manifests = add_columns(
             build, parse_params(param) | fields, lambda done, total: progress.update(task, completed=done, total=total)
         )

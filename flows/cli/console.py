@@ -93,7 +93,7 @@ def counting(console: Console, label: str, total: int) -> Iterator[Callable[[int
 
 
 class _Speed(ProgressColumn):
-    """Records a second and the time left of a stage, which goes on counting down between two units."""
+    """Records a second and the time left of a stage, which goes on counting down between two counts."""
 
     def render(self, task: Task) -> Text:
         progress: RecordProgress | None = task.fields.get("progress")
@@ -101,10 +101,10 @@ class _Speed(ProgressColumn):
 
 
 def format_records(progress: RecordProgress, now: float) -> str:
-    """``12.3 records/s, 0:01:20 left``; before the first unit has ended by an earlier run, if there was one."""
+    """``12.3 records/s, 0:01:20 left``; before the first record is done by an earlier run, if there was one."""
     rate, left = progress.rate, progress.seconds_left(now)
     if not rate or left is None:
-        return "no unit has ended yet"
+        return "no record is done yet"
     unknown = "?" if left == 0.0 and progress.done < progress.total else ""
     earlier = ", by an earlier run" if progress.done <= progress.resumed else ""
     return f"{rate:,.1f} records/s, {unknown or clock(left)} left{earlier}"

@@ -1,28 +1,20 @@
-"""Progress of fetch by host, from finished partitions and from the progress files of running ones.
-
-A running partition writes its counts to ``fetch/part-NNNNN.progress.json`` about every second, so that they can be read
-wherever it runs: on a thread, in a process, or on another machine with the same file system. The file is removed when
-the partition is done.
-"""
+"""Progress of fetch by host, from finished partitions and from the progress files of running ones."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from surd.pipeline.build.folder import Build, part_file
+from surd.pipeline.build.progress import ProgressFile, live
 from surd.schemas import Pair, Status
 
 _PLAIN = re.compile(r"https?://([a-z0-9.-]+)(?::\d{1,5})?/")  # for these urlsplit gives the same host
-EVERY = 1.0  # seconds between two writes of a progress file
 MOST_HOSTS = 50  # listed by name; the others are added up
 OTHERS, SOURCE = "other hosts", "(the source)"
 
@@ -92,42 +84,29 @@ _JSON = TypeAdapter(FetchProgress)
 
 
 class Reporter:
-    """Writes the progress of one partition to the file at ``path``; nothing if that is None."""
+    """Writes the progress of one partition to its progress file."""
 
-    def __init__(self, path: Path | None, total: int) -> None:
-        self._path, self._written = path, 0.0
-        self._progress = FetchProgress(total=total, started=time.time())
+    def __init__(self, file: ProgressFile, total: int) -> None:
+        self._file = file
+        self._progress = FetchProgress(total=total, started=file.started)
 
     def note(self, url: str | None, pair: Pair, *, resumed: bool) -> None:
         """Count a finished row."""
         self._progress.count(host_of(url), pair.kept, pair.reason, pair.size)
         self._progress.resumed += resumed
-        now = time.monotonic()
-        if self._path and now - self._written >= EVERY:
-            self._written = now
-            self._write(self._path)
+        if self._file.is_due():
+            self.write()
 
-    def close(self) -> None:
-        if self._path:
-            self._path.unlink(missing_ok=True)
-
-    def _write(self, path: Path) -> None:
+    def write(self) -> None:
+        """Write the counts as they are."""
         summary = FetchProgress(self._progress.total, self._progress.resumed, self._progress.started)
         summary.hosts = dict(self._progress.busiest(MOST_HOSTS))
-        temporary = path.with_name(f"{path.name}.tmp")
-        with suppress(OSError):  # a full disk is reported by the code that needs the space
-            temporary.write_bytes(_JSON.dump_json(summary, by_alias=True))
-            temporary.replace(path)
+        self._file.write(_JSON.dump_json(summary, by_alias=True))
 
 
-def live(build: Build, unit: int, since: float) -> FetchProgress | None:
-    """The progress file of a running partition, or None if it has none or a run begun before ``since`` left it."""
-    path = progress_file(build, unit)
-    try:
-        progress = _JSON.validate_json(path.read_bytes()) if path else None
-    except (OSError, ValidationError):
-        return None
-    return progress if progress and progress.started >= since else None
+def from_file(build: Build, unit: int, since: float) -> FetchProgress | None:
+    """The counts of a running partition, or None if it has told none since ``since``."""
+    return live(build, "fetch", unit, since, _JSON)
 
 
 def from_rows(build: Build, unit: int) -> FetchProgress:
@@ -138,10 +117,6 @@ def from_rows(build: Build, unit: int) -> FetchProgress:
     for url, row in zip(urls, rows, strict=True):
         progress.count(host_of(url), row["status"] == Status.KEPT, row["reason"], row["size"])
     return progress
-
-
-def progress_file(build: Build, unit: int) -> Path | None:
-    return build.local_path(f"fetch/part-{unit:05d}.progress.json")
 
 
 def host_of(url: str | None) -> str:

@@ -35,6 +35,7 @@ from surd.pipeline.build.object_store import (
     store_errors,
     uploading,
 )
+from surd.pipeline.build.progress import UnitProgress
 from surd.schemas import Marker, Pair, SurdError, from_table, to_table
 from surd.schemas.arrow import complete
 from surd.schemas.paths import list_names, list_sizes, remove, remove_files
@@ -52,6 +53,7 @@ class Build:
         self._fs, self._base, self._local = open_store(root)
         self._recordings: list[dict[str, str]] = []
         self._sizes: dict[str, int] = {}  # of the files that this object wrote, for the markers that list them
+        self.progress = UnitProgress()  # of the unit that works with this object
 
     @property
     def name(self) -> str:

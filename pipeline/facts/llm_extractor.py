@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from surd.pipeline.facts.fact import Fact, Kind
 from surd.pipeline.facts.vocabulary import vocabulary
 from surd.pipeline.models.chat import ChatModel, Message, Reply
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.schemas.errors import SurdError, one_line
 
 DEFAULT = Path(__file__).with_name("llm_template.yaml")
@@ -88,9 +89,11 @@ def read_facts_template(path: str | None) -> FactsTemplate:
         raise SurdError(f"facts.template is {path!r}: {field}: {first['msg']}; repair the file") from None
 
 
-def ask_for_facts(texts: Sequence[str], llm: ChatModel, template: FactsTemplate) -> list[tuple[Fact, ...] | str]:
+def ask_for_facts(
+    texts: Sequence[str], llm: ChatModel, template: FactsTemplate, on_done: OnDone = uncounted
+) -> list[tuple[Fact, ...] | str]:
     """For each text its facts, or the reason why the LLM's answer cannot be used."""
-    replies = llm.replies([template.chat(text) for text in texts], _MOST_TOKENS)
+    replies = llm.replies([template.chat(text) for text in texts], _MOST_TOKENS, on_done=on_done)
     return [_facts_or_reason(reply, text) for reply, text in zip(replies, texts, strict=True)]
 
 

@@ -13,6 +13,7 @@ from surd.pipeline.facts.llm_extractor import ask_for_facts, read_facts_template
 from surd.pipeline.facts.parse_tree import ParseTree
 from surd.pipeline.facts.reading import Reading
 from surd.pipeline.models.chat import ChatModel
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.schemas.config import FactsConfig
 from surd.schemas.errors import SurdError, one_line
 
@@ -35,12 +36,17 @@ class Sentence:
     why: str | None = None
 
 
-def extract(texts: Sequence[str], config: FactsConfig | None = None, llm: ChatModel | None = None) -> list[Sentence]:
+def extract(
+    texts: Sequence[str],
+    config: FactsConfig | None = None,
+    llm: ChatModel | None = None,
+    on_done: OnDone = uncounted,
+) -> list[Sentence]:
     """The facts of each text, in the texts' order. The parser is loaded once per process, when it is first needed.
 
     Where ``config.extractor`` is ``llm``, the ``llm`` is asked as well, and where its answer can be used its facts take
-    the place of the parser's; the parse stays, because sentences are edited by it. Raises
-    SurdError if ``facts.parser`` is missing or is not a spaCy pipeline with a tagger and a parser, if
+    the place of the parser's; the parse stays, because sentences are edited by it. ``on_done`` is told of its answers.
+    Raises SurdError if ``facts.parser`` is missing or is not a spaCy pipeline with a tagger and a parser, if
     ``facts.template`` cannot be read, or if there is no LLM to ask.
     """
     config = config or FactsConfig()
@@ -53,7 +59,7 @@ def extract(texts: Sequence[str], config: FactsConfig | None = None, llm: ChatMo
             )
         template = read_facts_template(config.template)
         spoken = [text for text in once if text.strip()]
-        for text, found in zip(spoken, ask_for_facts(spoken, llm, template), strict=True):
+        for text, found in zip(spoken, ask_for_facts(spoken, llm, template, on_done), strict=True):
             read[text] = replace(read[text], why=found) if isinstance(found, str) else replace(read[text], facts=found)
     return [read[text] for text in texts]
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from surd.pipeline.batching import batched, prefetch
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.progress import UnitProgress
 from surd.pipeline.model_cache.models import dump_json
 from surd.pipeline.model_cache.outputs import OutputCache, item, picture_item
 from surd.pipeline.models import Models
@@ -54,7 +55,8 @@ class CachedCaptioner:
 
         def ask(places: list[int]) -> Iterator[list[CaptionAnswer]]:
             files = build.images(part, [pairs[place] for place in places])
-            return _answers(self._models.captioner, files, [prompts[place] for place in places], self._settings)
+            asked = [prompts[place] for place in places]
+            return _answers(self._models.captioner, files, asked, self._settings, build.progress)
 
         def compute(places: list[int]) -> Iterator[bytes]:
             return (dump_json([dataclasses.asdict(answer) for answer in of_picture]) for of_picture in ask(places))
@@ -70,17 +72,24 @@ class CachedCaptioner:
 
 
 def _answers(
-    captioner: CaptionModel, files: Iterator[bytes], prompts: Sequence[list[CaptionPrompt]], settings: CaptionConfig
+    captioner: CaptionModel,
+    files: Iterator[bytes],
+    prompts: Sequence[list[CaptionPrompt]],
+    settings: CaptionConfig,
+    progress: UnitProgress,
 ) -> Iterator[list[CaptionAnswer]]:
     """The answers about each picture. A server draws the files itself, as its requests get under way: in batches it
     would wait for the slowest of each."""
     how = {name: getattr(settings, name) for name in ("k", "num_beams", "max_new_tokens", "seed")}
     if isinstance(captioner, VisionServer):
-        yield from captioner.caption(files, **how, prompts=prompts, max_side=settings.max_side)
+        count = progress.begin(settings.k * sum(map(len, prompts)))
+        yield from captioner.caption(files, **how, prompts=prompts, max_side=settings.max_side, on_done=count)
         return
+    count = progress.begin(len(prompts))
     for batch in batched(zip(prefetch(to_rgb, files, _WINDOW), prompts, strict=True), settings.batch_size):
         shown = [_shown(picture, captioner, settings.max_side) for picture, _ in batch]
         yield from captioner.caption(shown, **how, prompts=[of_picture for _, of_picture in batch])
+        count(len(batch))
 
 
 def _shown(picture: Image.Image, captioner: CaptionModel, max_side: int) -> Image.Image:

@@ -18,6 +18,7 @@ from surd.pipeline.model_cache.outputs import OutputCache, Space, item, text_ite
 from surd.pipeline.models import Models
 from surd.pipeline.models.chat import Chat, ChatModel, Reply
 from surd.pipeline.models.clip import Clip, FloatArray
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.schemas.model_ref import server_ref
 
 #: Of the code that asks: raise it when a model gives another output for the same question.
@@ -83,13 +84,15 @@ class _CachedClip(Clip):
         """See Clip."""
         return self._models.clip.embed_prepared(pixels)
 
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> FloatArray:
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 256, on_done: OnDone = uncounted) -> FloatArray:
         """See Clip."""
         if not texts:
             return np.zeros((0, 0), np.float32)
 
         def compute(places: list[int]) -> Iterable[bytes]:
-            return map(dump_vector, self._models.clip.embed_texts([texts[place] for place in places], batch_size))
+            on_done(len(texts) - len(places))
+            unknown = [texts[place] for place in places]
+            return map(dump_vector, self._models.clip.embed_texts(unknown, batch_size, on_done))
 
         items = [text_item(text) for text in texts]
         return np.stack([load_vector(value) for value in self._texts.outputs(items, compute)])
@@ -109,16 +112,19 @@ class _CachedChat(ChatModel):
         temperature: float = 0.0,
         seed: int = 0,
         batch_size: int = 32,
+        on_done: OnDone = uncounted,
     ) -> list[Reply]:
         """See ChatModel."""
 
         def compute(places: list[int]) -> Iterable[bytes]:
+            on_done(len(chats) - len(places))
             replies = self._models.llm.replies(
                 [chats[place] for place in places],
                 max_new_tokens,
                 temperature=temperature,
                 seed=seed,
                 batch_size=batch_size,
+                on_done=on_done,
             )
             return (dump_json(dataclasses.asdict(reply)) for reply in replies)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from surd.pipeline.models.answer_text import plain_text, without_thoughts
+from surd.pipeline.models.counting import OnDone, uncounted
 
 STILL_THINKING = "it was still thinking at rewrite.max_new_tokens"
 Message = dict[str, str]
@@ -42,11 +43,12 @@ class ChatModel(ABC):
         temperature: float = 0.0,
         seed: int = 0,
         batch_size: int = 32,
+        on_done: OnDone = uncounted,
     ) -> list[Reply]:
         """One reply per chat, in order; greedy at temperature 0, else sampled: the same chat and seed, the same reply.
 
         Pass all chats at once: they are batched here, similar lengths together. Chats that begin with the same
-        messages (a few-shot prefix) share the computation for those.
+        messages (a few-shot prefix) share the computation for those. ``on_done`` is told of replies as they come.
         """
 
     def answer(

@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.transforms import CenterCrop
 
 from surd.pipeline.batching import batched
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.pretrained.batch_limit import BatchLimit
 from surd.schemas.clip_ref import clip_ref
 
@@ -56,18 +57,21 @@ class Clip(ABC):
         """Images that went through ``prepare`` as unit vectors, [len(pixels), width] float32."""
 
     @abstractmethod
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> FloatArray:
-        """Texts as unit vectors, [len(texts), width]. Text beyond the model's context is not seen."""
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 256, on_done: OnDone = uncounted) -> FloatArray:
+        """Texts as unit vectors, [len(texts), width]. Text beyond the model's context is not seen.
+
+        ``on_done`` is told of texts as they are embedded.
+        """
 
     def embed_images(self, images: Sequence[Image.Image]) -> FloatArray:
         """Images as unit vectors, [len(images), width] float32."""
         return self.embed_prepared([self.prepare(image) for image in images])
 
-    def embed_distinct(self, texts: Sequence[str], batch_size: int) -> FloatArray:
+    def embed_distinct(self, texts: Sequence[str], batch_size: int, on_done: OnDone = uncounted) -> FloatArray:
         """As ``embed_texts``, each distinct text encoded once, texts of like length together."""
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
         row_of = {text: row for row, text in enumerate(distinct)}
-        return self.embed_texts(distinct, batch_size)[[row_of[text] for text in texts]]
+        return self.embed_texts(distinct, batch_size, on_done)[[row_of[text] for text in texts]]
 
 
 class ClipEncoders(Clip):
@@ -104,7 +108,7 @@ class ClipEncoders(Clip):
         return np.concatenate(self._limit.run(compute, pixels))
 
     @torch.inference_mode()
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> FloatArray:
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 256, on_done: OnDone = uncounted) -> FloatArray:
         """See Clip.
 
         Only texts of one padded length share a batch. Padding is masked, but with more of it sums are added up in
@@ -126,6 +130,7 @@ class ClipEncoders(Clip):
 
             for batch in batched(members, batch_size):
                 vectors += self._limit.run(compute, batch)
+                on_done(len(batch))
         rows = [at for members in of_length.values() for at in members]
         return np.concatenate(vectors)[np.argsort(rows)]
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessorList
 from surd.pipeline.batching import batched
 from surd.pipeline.models.chat import Chat, ChatModel, Message, Reply, reply_of
 from surd.pipeline.models.chat_template import ChatWriter
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.pipeline.models.prefix_cache import PrefixStates, Tokens
 from surd.pipeline.models.sampling import SeededSampling, row_seed
 from surd.pretrained.batch_limit import BatchLimit
@@ -54,6 +55,7 @@ class LLM(ChatModel):
         temperature: float = 0.0,
         seed: int = 0,
         batch_size: int = 32,
+        on_done: OnDone = uncounted,
     ) -> list[Reply]:
         """See ChatModel. A model without a chat template sees the messages as plain text."""
         prompts = [self._tokens(chat) for chat in chats]
@@ -74,6 +76,7 @@ class LLM(ChatModel):
 
                 tokens = chain.from_iterable(self._limit.run(compute, batch))
                 found |= {at: self._reply(of_row) for at, of_row in zip(batch, tokens, strict=True)}
+                on_done(len(batch))
         return [found[at] for at in range(len(chats))]
 
     @torch.inference_mode()

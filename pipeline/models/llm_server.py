@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from surd.pipeline.models.chat import Chat, ChatModel, Reply, reply_of
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.pipeline.models.openai_answers import read_reply
 from surd.pipeline.models.openai_client import AnswerFormat, OpenAIClient
 from surd.pipeline.models.openai_request import Question
@@ -50,6 +51,7 @@ class LLMServer(ChatModel):
         temperature: float = 0.0,
         seed: int = 0,
         batch_size: int = 32,
+        on_done: OnDone = uncounted,
     ) -> list[Reply]:
         """See ChatModel. ``batch_size`` has no meaning here: ``server.concurrency`` requests are under way at once.
 
@@ -66,4 +68,4 @@ class LLMServer(ChatModel):
             }
             for chat in chats
         )
-        return self._client.ask(Question(payload=payload) for payload in payloads)
+        return self._client.ask((Question(payload=payload) for payload in payloads), on_done)

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import httpx
 
 from surd.pipeline.models.answer_cache import AnswerCache, OpenAnswers
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.pipeline.models.openai_answers import KEY_VARIABLE, Refused, UnusableAnswer
 from surd.pipeline.models.openai_request import Dialect, Question, is_about_picture, is_too_large
 from surd.pipeline.models.sent_picture import UnreadablePicture
@@ -77,15 +78,16 @@ class OpenAIClient(Generic[A]):
         self._has_answered = False
         self._dialect = Dialect(lenient)
 
-    def ask(self, questions: Iterable[Question]) -> list[A]:
+    def ask(self, questions: Iterable[Question], on_done: OnDone = uncounted) -> list[A]:
         """The answers, in order. Equal questions are asked once. ``questions`` are drawn as their turn comes, in
-        another thread: of pictures only those of ``server.concurrency`` questions and 64 more are held.
+        another thread: of pictures only those of ``server.concurrency`` questions and 64 more are held. ``on_done`` is
+        told of answers as they come.
 
         Raises SurdError when the server cannot be reached, refuses the key or the model, or answers nothing at all.
         """
-        return asyncio.run(self._ask_all(questions))
+        return asyncio.run(self._ask_all(questions, on_done))
 
-    async def _ask_all(self, questions: Iterable[Question]) -> list[A]:
+    async def _ask_all(self, questions: Iterable[Question], on_done: OnDone) -> list[A]:
         order: list[str] = []
         found: dict[str, A] = {}
         under_way: set[str] = set()
@@ -98,6 +100,7 @@ class OpenAIClient(Generic[A]):
         async def one(client: httpx.AsyncClient, key: str, question: Question) -> None:
             try:
                 found[key] = await self._answer(client, cache, key, question, silent)
+                on_done(1)
             finally:
                 idle.append(client)
                 slots.release()
@@ -112,7 +115,9 @@ class OpenAIClient(Generic[A]):
                         order += [key for key, *_ in drawn]
                         found |= {key: kept for key, _, kept in drawn if kept is not None}
                         for key, question, _ in drawn:
-                            if key not in found and key not in under_way:
+                            if key in found or key in under_way:
+                                on_done(1)
+                            else:
                                 under_way.add(key)
                                 await slots.acquire()
                                 client = idle.pop() if idle else await connections.enter_async_context(next(clients))

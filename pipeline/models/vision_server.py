@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from surd.pipeline.models.caption_model import CaptionAnswer, CaptionModel, CaptionPrompt, caption_answer
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.pipeline.models.openai_client import OpenAIClient
 from surd.pipeline.models.openai_request import Question
 from surd.pipeline.models.sent_picture import SentPicture
@@ -50,11 +51,13 @@ class VisionServer(CaptionModel):
         seed: int,
         prompts: Sequence[Sequence[CaptionPrompt]] | None = None,
         max_side: int | None = None,
+        on_done: OnDone = uncounted,
     ) -> list[list[CaptionAnswer]]:
         """See CaptionModel. ``images`` are drawn one after another, as requests get under way: give all at once.
 
         There is no beam search here: the first answer is greedy. ``max_side``: pixels, if pictures are to be sent
-        smaller than ``server.image_size``. Raises SurdError if a prompt is empty, and as OpenAIClient does.
+        smaller than ``server.image_size``. ``on_done`` is told of answers as they come. Raises SurdError if a
+        prompt is empty, and as OpenAIClient does.
         """
         size = min(self._size, max_side or self._size)
         asked: list[Sequence[CaptionPrompt]] = []
@@ -68,7 +71,7 @@ class VisionServer(CaptionModel):
                     for number in range(k):
                         yield self._caption_question(picture, prompt, max_new_tokens, seed, number)
 
-        answers = iter(self._client.ask(questions()))
+        answers = iter(self._client.ask(questions(), on_done))
         found: list[list[CaptionAnswer]] = []
         for of_one in asked:
             named = ((prompt.name, next(answers)) for prompt in of_one for _ in range(k))

@@ -169,6 +169,11 @@ class Planner:
         collected = self._ledger("collect").recorded(0)
         return collected.rows if collected else 0
 
+    def rows(self, unit: int) -> int:
+        """How many records a partition has; 0 before it is fetched."""
+        fetched = self._ledger("fetch").recorded(unit)
+        return fetched.rows if fetched else 0
+
     def pace(self, stage: Stage) -> float | None:
         """Records a second in one thread, by what this build's ledger holds of the stage; None: it has not run yet."""
         ledger = self._ledger(stage.name)

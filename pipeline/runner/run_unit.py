@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from surd.pipeline.build.damage import explaining_faults
 from surd.pipeline.build.folder import Build, part_number
 from surd.pipeline.build.memory import give_back_memory
+from surd.pipeline.build.progress import counting
 from surd.pipeline.models import ROLES, Models
 from surd.pipeline.models.check import roles_needed
 from surd.pipeline.net.urls import redact_secrets
@@ -68,7 +69,7 @@ def _run_unit(stage: Stage, unit: int, build: Build, config: BuildConfig, task: 
         build.remove_marker(stage.name, unit)
     kept = _roles_from(task.since or stage.name, config)
     models.unload(set(ROLES) - kept, kept)
-    with build.recording() as outputs:
+    with counting(build, stage.name, unit), build.recording() as outputs:
         tally = _write_parts(stage, unit, build, config, models)
     marker = Marker(
         stage=stage.name,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from surd.pipeline.facts.fact import Fact
 from surd.pipeline.facts.parse import Sentence, extract
 from surd.pipeline.models.chat import ChatModel
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.pipeline.sentences.lexicon import Lexicon
 from surd.schemas.config import FactsConfig
 
@@ -16,13 +17,21 @@ class SentenceReader:
     """Reads texts as facts, as ``facts.*`` says, in the names of a lexicon; an LLM is asked about no text twice.
 
     ``texts``: those of the partition, whose words in small letters are no names. ``only_lexicon``: facts that the
-    lexicon does not have are left out.
+    lexicon does not have are left out. ``begin(texts)``: called before so many are read, gives the OnDone that is told
+    of the LLM's answers.
     """
 
     def __init__(
-        self, texts: Sequence[str], settings: FactsConfig, lexicon: Lexicon, llm: ChatModel | None, only_lexicon: bool
+        self,
+        texts: Sequence[str],
+        settings: FactsConfig,
+        lexicon: Lexicon,
+        llm: ChatModel | None,
+        only_lexicon: bool,
+        begin: Callable[[int], OnDone] = lambda texts: uncounted,
     ) -> None:
         self._settings, self._lexicon, self._llm, self._only_lexicon = settings, lexicon, llm, only_lexicon
+        self._begin = begin
         self._known = {word for text in texts for word in text.split()[1:] if word.islower()}
         self._sentences: dict[str, Sentence] = {}
 
@@ -30,7 +39,8 @@ class SentenceReader:
         """The facts of each text."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._sentences]
         lowered = [self._without_capital(text) for text in missing]
-        for text, sentence in zip(missing, extract(lowered, self._settings, self._llm), strict=True):
+        read = extract(lowered, self._settings, self._llm, self._begin(len(lowered)))
+        for text, sentence in zip(missing, read, strict=True):
             facts = tuple(self._named(fact) for fact in sentence.facts if self._counts(text, fact))
             self._sentences[text] = dataclasses.replace(sentence, text=text, facts=facts)
         return [self._sentences[text] for text in texts]

@@ -13,18 +13,24 @@ from scipy.special import logit, logsumexp
 from surd.pipeline.facts.questions import question
 from surd.pipeline.models import Models
 from surd.pipeline.models.clip import FloatArray
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.pipeline.sentences.claims import FactClaim
 from surd.schemas.config import CorrectConfig
 
 #: A picture's place and a question about it; and P(yes) of several, None without an answer.
 Asked = tuple[int, str]
 Answers = Iterable[float | None]
+Begin = Callable[[int], OnDone]
 _SUREST = 1e-6
 _PICTURES = 64  # whole pictures held at once for a model that is asked about them
 
 
 class Witness(ABC):
-    """``ask`` fills ``claim.scores[name]`` of those claims that this witness can judge."""
+    """``ask`` fills ``claim.scores[name]`` of those claims that this witness can judge.
+
+    ``begin(count)`` of each is called before its model is asked about so many texts or pictures, and gives the OnDone
+    that is told of them.
+    """
 
     name: str
 
@@ -42,8 +48,10 @@ class ClipWitness(Witness):
 
     name = "clip"
 
-    def __init__(self, models: Models, settings: CorrectConfig, targets: FloatArray) -> None:
-        self._models, self._settings, self._targets = models, settings, targets
+    def __init__(
+        self, models: Models, settings: CorrectConfig, targets: FloatArray, begin: Begin = lambda count: uncounted
+    ) -> None:
+        self._models, self._settings, self._targets, self._begin = models, settings, targets, begin
         self._vectors: dict[str, FloatArray] = {}
 
     def ask(self, claims: Sequence[FactClaim]) -> None:
@@ -51,7 +59,8 @@ class ClipWitness(Witness):
         judged = [claim for claim in claims if claim.sentence and claim.rivals]
         texts = {text for claim in judged for text in (claim.sentence, *claim.rivals) if text}
         if missing := sorted(texts - self._vectors.keys()):
-            vectors = self._models.clip.embed_distinct(missing, self._settings.batch_size)
+            count = self._begin(len(missing))
+            vectors = self._models.clip.embed_distinct(missing, self._settings.batch_size, count)
             self._vectors |= dict(zip(missing, vectors, strict=True))
         scale = self._models.clip.logit_scale
         for claim in judged:
@@ -75,8 +84,10 @@ class YesNoWitness(Witness):
         probabilities: Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], Sequence[list[float | None]]],
         pictures: Callable[[Sequence[int]], Iterator[Image.Image]],
         recall: Callable[[list[Asked], Callable[[list[Asked]], Answers]], Answers] = lambda asked, ask: ask(asked),
+        begin: Begin = lambda count: uncounted,
     ) -> None:
         self.name, self._probabilities, self._pictures, self._recall = name, probabilities, pictures, recall
+        self._begin = begin
         self._answers: dict[Asked, float | None] = {}
 
     def ask(self, claims: Sequence[FactClaim]) -> None:
@@ -98,9 +109,10 @@ class YesNoWitness(Witness):
         questions: dict[int, list[str]] = defaultdict(list)
         for place, text in asked:
             questions[place].append(text)
-        pictures = self._pictures(list(questions))
+        pictures, count = self._pictures(list(questions)), self._begin(len(questions))
         for at in range(0, len(questions), _PICTURES):
             block = list(questions)[at : at + _PICTURES]
             images = [next(pictures) for _ in block]
             for of_picture in self._probabilities(images, [questions[place] for place in block]):
                 yield from of_picture
+            count(len(block))

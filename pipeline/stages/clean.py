@@ -49,7 +49,7 @@ def clean(build: Build, part: int, config: BuildConfig, models: Models) -> list[
         _caption_missing(build, part, config, models, rows, pairs)
     return [
         _clean_row(row, record, pair, config.clean, tokenizer)
-        for row, record, pair in zip(rows, records, pairs, strict=True)
+        for row, record, pair in build.progress.counted(zip(rows, records, pairs, strict=True), len(rows))
     ]
 
 

@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -211,7 +212,9 @@ def _revise(
     texts = [PictureTexts(number, pair.methods, pair.scene) for number, pair in enumerate(pairs.values())]
     llm = models.llm if config.facts.extractor == "llm" else None
     everything = [text for one in texts for text in (*one.candidates, one.scene)]
-    read = SentenceReader(everything, config.facts, lexicon, llm, config.correct.only_lexicon)
+    build.progress.expect(*_longest_passes(config))
+    begin = partial(build.progress.begin, name="facts")
+    read = SentenceReader(everything, config.facts, lexicon, llm, config.correct.only_lexicon, begin)
     sentences = read(everything)
     images = np.stack([pair.image for pair in pairs.values()]) if pairs else np.zeros((0, 0), np.float32)
     prompts = np.stack([pair.complex_vector for pair in pairs.values()]) if pairs else images
@@ -249,14 +252,23 @@ def _witnesses(
     witnesses: list[Witness] = []
     fetched = build.read_rows("fetch", part, Pair) if set(config.correct.witnesses) - {"clip"} else []
     for name in dict.fromkeys(config.correct.witnesses):
+        begin = partial(build.progress.begin, name=name)
         if name == "clip":
-            witnesses.append(ClipWitness(models, config.correct, targets))
+            witnesses.append(ClipWitness(models, config.correct, targets, begin))
         elif name == "vqa":
             recall = models.recall([fetched[row] for row in rows])
-            witnesses.append(YesNoWitness(name, lambda *asked: models.vqa.probabilities(*asked), pictures, recall))
+            witnesses.append(
+                YesNoWitness(name, lambda *asked: models.vqa.probabilities(*asked), pictures, recall, begin)
+            )
         else:
-            witnesses.append(YesNoWitness(name, models.vlm.probabilities, pictures))
+            witnesses.append(YesNoWitness(name, models.vlm.probabilities, pictures, begin=begin))
     return witnesses
+
+
+def _longest_passes(config: BuildConfig) -> list[str]:
+    """What a partition's time goes into: models that are asked about each fact or text; else CLIP's texts."""
+    asked = [name for name in config.correct.witnesses if name != "clip"]
+    return [*(["facts"] if config.facts.extractor == "llm" else []), *asked] or ["clip"]
 
 
 def _paraphrase(

@@ -35,7 +35,7 @@ def decode(build: Build, part: int, config: BuildConfig, models: Models) -> list
     files = zip(kept, build.images(part, kept), strict=True)
     results = prefetch(partial(_decode, config.fetch.max_pixels), files, 2 * (os.cpu_count() or 1))
     miniatures = np.zeros((len(pairs), SIDE, SIDE, 3), np.uint8)
-    for at, result in zip(decodings.kept, results, strict=True):
+    for at, result in zip(decodings.kept, build.progress.counted(results, len(kept)), strict=True):
         if isinstance(result, Rejected):
             decodings.reject(at, "decode", result.reason, untrusted_json.to_text(result.detail))
             continue

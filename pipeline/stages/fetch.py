@@ -7,7 +7,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,13 @@ from typing import Any, Self, TypeVar
 from surd.pipeline import untrusted_json
 from surd.pipeline.acquisition.inspect_image import ImageFacts, inspect, inspect_cheap
 from surd.pipeline.acquisition.journal import Journal
-from surd.pipeline.acquisition.progress import Reporter, progress_file
+from surd.pipeline.acquisition.progress import Reporter
 from surd.pipeline.acquisition.reorder_buffer import NOTHING, ReorderBuffer, Spilled
 from surd.pipeline.acquisition.stored_journal import StoredJournal
 from surd.pipeline.acquisition.tombstones import Tombstones
 from surd.pipeline.batching import ordered_gather
 from surd.pipeline.build.folder import Build, part_journal, part_tar
+from surd.pipeline.build.progress import progress_file
 from surd.pipeline.models import Models
 from surd.pipeline.net.downloader import Download, Downloader
 from surd.pipeline.net.rate_limit import per_process
@@ -58,13 +59,14 @@ def fetch(build: Build, unit: int, config: BuildConfig, models: Models) -> list[
     with (
         open_source(config) as source,
         _journal(build, unit, records, source, config.fetch) as journal,
-        closing(Reporter(progress_file(build, unit), len(records))) as reporter,
+        progress_file(build, "fetch", unit) as told,
     ):
         with (
             build.writing(part_tar("fetch", unit)) as file,
             tar_writer(file) as tar,
         ):
             forgotten = Tombstones.read(build).pictures
+            reporter = Reporter(told, len(records))
             fetcher = Fetcher(source, config.fetch, journal, build.local_path("fetch"), reporter, forgotten)
             pairs = asyncio.run(_fetch_all(records, fetcher, tar))
         if journal:

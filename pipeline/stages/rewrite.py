@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.progress import UnitProgress
 from surd.pipeline.build.rows import StageRows
 from surd.pipeline.model_cache.models import CachedModels
 from surd.pipeline.model_cache.outputs import OutputCache, text_hash
 from surd.pipeline.models import Models
 from surd.pipeline.models.chat import ChatModel, Message
+from surd.pipeline.models.counting import OnDone, uncounted
 from surd.pipeline.sentences.plain_sentence import InvalidRewrite, rewritten_sentence
 from surd.pipeline.sentences.rewrite_template import RewriteTemplate, read_template
 from surd.schemas import BuildConfig, Captioned, Cleaned, Rewritten, Safe
@@ -41,7 +43,7 @@ def rewrite(build: Build, part: int, config: BuildConfig, models: Models) -> lis
         about[_chat(template, request)[-1]["content"]] |= {text_hash(prompt.complex or ""), text_hash(request.caption)}
     with OutputCache(build.root, part, [row.key for row in rewritten.rows]) as cache:
         llm = CachedModels(models, cache, "rewrite", about=about.__getitem__).llm
-        answers = _Answers(llm, template, settings, sorted(set(requests)))
+        answers = _Answers(llm, template, settings, sorted(set(requests)), build.progress)
     for at, request in zip(rewritten.kept, requests, strict=True):
         sentences, dropped = answers.of(request)
         rewritten.set(at, rewrites=sentences, rewrite_dropped=dropped)
@@ -69,13 +71,21 @@ class _Answers:
     """The LLM's sentences for each distinct request, and why other answers were not used."""
 
     def __init__(
-        self, llm: ChatModel, template: RewriteTemplate, settings: RewriteConfig, requests: list[_Request]
+        self,
+        llm: ChatModel,
+        template: RewriteTemplate,
+        settings: RewriteConfig,
+        requests: list[_Request],
+        progress: UnitProgress,
     ) -> None:
         self._llm, self._template, self._settings = llm, template, settings
         self._sentences: dict[_Request, list[str]] = {request: [] for request in requests}
         self._reasons: dict[_Request, list[str]] = {request: [] for request in requests}
+        progress.expect(*range(settings.k))
         for number in range(settings.k):
-            unusable = self._ask(requests, 0.0 if number == 0 else settings.temperature, settings.seed + number)
+            count = progress.begin(len(requests), number)
+            temperature = 0.0 if number == 0 else settings.temperature
+            unusable = self._ask(requests, temperature, settings.seed + number, count)
             # A seed that no first try has; a higher temperature would only make the answers wilder.
             for request, why in self._ask(unusable, settings.temperature, settings.seed + settings.k + number).items():
                 self._drop(request, why)
@@ -83,7 +93,9 @@ class _Answers:
     def of(self, request: _Request) -> tuple[list[str], str | None]:
         return list(dict.fromkeys(self._sentences[request])), "; ".join(dict.fromkeys(self._reasons[request])) or None
 
-    def _ask(self, requests: Iterable[_Request], temperature: float, seed: int) -> dict[_Request, str]:
+    def _ask(
+        self, requests: Iterable[_Request], temperature: float, seed: int, count: OnDone = uncounted
+    ) -> dict[_Request, str]:
         """One answer per request; keeps the usable ones and returns why the others are not.
 
         A prompt without any answer is not tried again: the server has already been retried.
@@ -97,6 +109,7 @@ class _Answers:
             temperature=temperature,
             seed=seed,
             batch_size=self._settings.batch_size,
+            on_done=count,
         )
         for request, reply in zip(requests, replies, strict=True):
             if reply.text is None:

@@ -21,6 +21,7 @@ from surd.schemas.config import SafetyConfig
 from surd.schemas.shard_format.pixels import to_rgb
 
 _VERSION = 1  # of the kept probabilities: raise it when a model gives another for the same picture or prompt
+_PASSES = ("pictures", "prompts")
 
 
 def safety(build: Build, part: int, config: BuildConfig, models: Models) -> list[Safe]:
@@ -33,11 +34,12 @@ def safety(build: Build, part: int, config: BuildConfig, models: Models) -> list
     if not settings.enabled or not safe.kept:
         return safe.rows
     pairs = safe.of_kept(build.read_rows("fetch", part, Pair))
+    build.progress.expect(*(_PASSES if settings.text_model else _PASSES[:1]))
     with OutputCache(build.root, part, [row.key for row in safe.rows]) as cache:
         safe.fill("nsfw_image", _judge_images(build, part, pairs, settings, models, cache))
         if settings.text_model:
             prompts = [row.complex or "" for row in safe.of_kept(build.read_rows("clean", part, Cleaned))]
-            safe.fill("nsfw_text", _judge_prompts(prompts, settings, models, cache))
+            safe.fill("nsfw_text", _judge_prompts(build, prompts, settings, models, cache))
     return safe.rows if config.clean.allow_nsfw else [_decide(row, settings) for row in safe.rows]
 
 
@@ -52,21 +54,27 @@ def _judge_images(
             return classifier.prepare(to_rgb(data))
 
         images = build.images(part, [pairs[place] for place in places])
+        count = build.progress.begin(len(places), "pictures")
         for batch in batched(prefetch(prepare, images, 2 * settings.batch_size), settings.batch_size):
             yield from (json.dumps(score).encode() for score in classifier.score(batch))
+            count(len(batch))
 
     space = cache.space("safety-image", version=_VERSION, model=classifier_revision(settings.image_model))
     return map(json.loads, space.outputs([picture_item(pair) for pair in pairs], compute))
 
 
-def _judge_prompts(prompts: list[str], settings: SafetyConfig, models: Models, cache: OutputCache) -> Iterator[float]:
+def _judge_prompts(
+    build: Build, prompts: list[str], settings: SafetyConfig, models: Models, cache: OutputCache
+) -> Iterator[float]:
     """Scores each distinct prompt once, prompts of similar length together."""
     distinct = sorted(set(prompts), key=lambda text: (len(text), text))
 
     def compute(places: list[int]) -> Iterator[bytes]:
         classifier = load_text_classifier(settings.text_model or "", models.device)
+        count = build.progress.begin(len(places), "prompts")
         for batch in batched([distinct[place] for place in places], settings.batch_size):
             yield from (json.dumps(score).encode() for score in classifier.score(batch))
+            count(len(batch))
 
     space = cache.space("safety-text", version=_VERSION, model=classifier_revision(settings.text_model))
     values = space.outputs([text_item(text) for text in distinct], compute)

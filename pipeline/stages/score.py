@@ -75,7 +75,7 @@ class _Pictures:
     def __init__(
         self, build: Build, part: int, pairs: Sequence[Pair], settings: ScoreConfig, models: Models, cache: OutputCache
     ) -> None:
-        self._models, self._batch_size = models, settings.batch_size
+        self._models, self._batch_size, self._progress = models, settings.batch_size, build.progress
         self._items = [picture_item(pair) for pair in pairs]
         self._qualities = open_qualities(settings)
         self._vectors = cache.space("score-image", version=_VECTORS, clip=models.revision("clip"))
@@ -95,6 +95,7 @@ class _Pictures:
 
     def see(self) -> tuple[FloatArray, list[dict[str, float | None]]]:
         """Embeddings [pictures, width], and the measure of each quality, by name."""
+        count = self._progress.begin(len(self._unseen))
         for batch in batched(zip(self._unseen, self._prepared, strict=True), self._batch_size):
             unseen = [(place, pixels) for place, (pixels, _) in batch if pixels is not None]
             vectors = self._models.clip.embed_prepared([pixels for _, pixels in unseen]) if unseen else ()
@@ -105,6 +106,7 @@ class _Pictures:
                 for name, value in measured.items():
                     self._measured[name][place] = dump_json({name: value})
                     self._measures[name].write(self._items[place], dump_json({name: value}))
+            count(len(batch))
         embedded = np.stack([load_vector(value) for value in self._embedded if value is not None])
         qualities: list[dict[str, float | None]] = [{} for _ in self._items]
         for measures in self._measured.values():

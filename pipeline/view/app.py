@@ -127,6 +127,7 @@ def make_app(view: View, token: str, hosts: set[str]) -> Starlette:
         "build": _build, "page": _page, "facets": _facets, "record": _record, "cards": _cards, "histogram": _histogram,
         "ranking": _ranking, "suggestions": lambda view, request: suggestions(view.queries), "borderline": _borderline,
         "kept": _kept, "clusters": _clusters, "corrections": _corrections, "comparison": _comparison, "state": _state,
+        "map": _map,
     }  # fmt: skip
     routes = [
         *(Route(f"/api/{name}", _answering(view, answer)) for name, answer in answers.items()),
@@ -189,6 +190,8 @@ def _number(request: Request, name: str, default: int, most: int) -> int:
 
 def _build(view: View, request: Request) -> Any:
     """What the page has to know once."""
+    from surd.pipeline.view import umap_plane
+
     queries = view.queries
     fields = [
         {"name": field.name, "kind": field.kind, "title": field.title, "stored": field.relation not in ("record",)}
@@ -202,7 +205,7 @@ def _build(view: View, request: Request) -> Any:
         "thresholds": thresholds(view.build, view.config), "decisions": len(view.decisions.decisions),
         "exact": view.config.select.max_similarity is None
         and not (view.config.select.filters or view.config.select.picture),
-        "max_nsfw": view.config.safety.max_image,
+        "max_nsfw": view.config.safety.max_image, "umap": umap_plane.is_installed(),
     }  # fmt: skip
 
 
@@ -306,12 +309,17 @@ def _comparison(view: View, request: Request) -> Any:
     return comparison(view.queries)
 
 
+def _map(view: View, request: Request) -> Any:
+    """Whether the points of a map are known; if not, they are being computed from now on."""
+    return {"ready": view.map.is_ready(view.queries, _text(request, "by", "pca"))}
+
+
 def _points(view: View, request: Request) -> Response:
     from surd.pipeline.view.points import scatter
 
     query, of = _text(request), _text(request, "of")
     if of == "map":
-        data = view.map.points(view.queries, query)
+        data = view.map.points(view.queries, query, _text(request, "by", "pca"))
     else:
         data = scatter(view.queries, _text(request, "x", "score.simple"), _text(request, "y", "score.complex"), query)
     return Response(data, headers={"Cache-Control": "no-store"}, media_type="application/octet-stream")

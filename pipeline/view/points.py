@@ -1,4 +1,4 @@
-"""Records as points: one score against another, and the CLIP embeddings of their pictures on a plane (PCA)."""
+"""Records as points: one score against another, and the CLIP embeddings of their pictures on a plane (PCA, UMAP)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from surd.pipeline.build.folder import part_number
 from surd.pipeline.build.part_columns import read_embeddings
 from surd.pipeline.view.fields import fields_of
 from surd.pipeline.view.queries import Queries
 from surd.pipeline.view.table import Records
+from surd.pipeline.view.umap_plane import TABLE, UmapPlane, is_installed, score_parts
 from surd.schemas import SurdError
 
 MOST = 100_000  # points that are drawn
@@ -37,22 +37,54 @@ def scatter(queries: Queries, x: str, y: str, query: str) -> bytes:
 
 
 class EmbeddingMap:
-    """Pictures on a plane by the two directions in which their CLIP embeddings differ most."""
+    """Pictures on a plane: by the two directions in which their CLIP embeddings differ most (``pca``), or so that
+    neighbours stay neighbours (``umap``)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._made_for: weakref.ref[Records] | None = None  # weak: rows that were read anew are then freed
+        self._umap: UmapPlane | None = None
+        self._umap_of: weakref.ref[Records] | None = None
 
-    def points(self, queries: Queries, query: str) -> bytes:
-        """The points of what a query finds; see ``_packed``. The first call reads every embedding."""
+    def is_ready(self, queries: Queries, by: str) -> bool:
+        """Whether the points are known; those of ``umap`` are computed from the first call on. Raises SurdError."""
+        if by == "pca":
+            return True
+        if by != "umap":
+            raise SurdError(f"by is {by!r}: no such map; choose pca or umap")
+        if not is_installed():
+            raise SurdError("UMAP is not installed; install it with: pip install 'surd[umap]'")
         with self._lock:
-            if self._made_for is None or self._made_for() is not queries.records:
+            if self._umap is None or self._umap_of is None or self._umap_of() is not queries.records:
+                self._stop()
+                self._umap, self._umap_of = UmapPlane(queries.records), weakref.ref(queries.records)
+            return self._umap.is_ready()
+
+    def points(self, queries: Queries, query: str, by: str = "pca") -> bytes:
+        """The points of what a query finds; see ``_packed``. The first call reads every embedding.
+
+        Raises SurdError where they are not known yet.
+        """
+        if not self.is_ready(queries, by):
+            raise SurdError("the map by UMAP is still being computed; ask again in some seconds")
+        with self._lock:
+            if by == "pca" and (self._made_for is None or self._made_for() is not queries.records):
                 _project(queries)
                 self._made_for = weakref.ref(queries.records)
-        where = queries.condition(query)
-        sql = f"""SELECT record.rowid AS place, x, y, {_KINDS} AS kind FROM record JOIN plane USING (key)
+        where, table = queries.condition(query), TABLE if by == "umap" else "plane"
+        sql = f"""SELECT record.rowid AS place, x, y, {_KINDS} AS kind FROM record JOIN {table} USING (key)
             WHERE {where.sql} ORDER BY hash(key) LIMIT {MOST}"""
         return _packed(queries.records.cursor().execute(sql, where.parameters).fetchnumpy())
+
+    def close(self) -> None:
+        """End what is being computed."""
+        with self._lock:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._umap is not None:
+            self._umap.stop()
+            self._umap = None
 
 
 def _project(queries: Queries) -> None:
@@ -61,7 +93,7 @@ def _project(queries: Queries) -> None:
     build = records.build
     cursor = records.cursor()
     cursor.execute("CREATE OR REPLACE TABLE plane (key VARCHAR, x FLOAT, y FLOAT)")
-    parts = [part for file in records.files.get("score", []) if (part := part_number(file.name)) is not None]
+    parts = score_parts(records)
     drawn = []
     for part in parts:
         _, vectors = read_embeddings(build, "score", part, "image_embedding")

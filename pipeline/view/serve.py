@@ -40,7 +40,8 @@ def viewer(
 
     with _listen(port) as listener:
         port, token = listener.getsockname()[1], secrets.token_urlsafe(18)
-        app = make_app(View(build, record, config, loading, beside), token, {f"{HOST}:{port}", f"localhost:{port}"})
+        view = View(build, record, config, loading, beside)
+        app = make_app(view, token, {f"{HOST}:{port}", f"localhost:{port}"})
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off")
         )
@@ -52,6 +53,7 @@ def viewer(
             _ = loading.records  # what is wrong with the build is said here, not in the browser
             yield f"http://{HOST}:{port}/{token}/", lambda: server.run(sockets=[listener]), stop
         finally:
+            view.map.close()
             loading.close()
 
 

@@ -15,11 +15,13 @@ from surd.flows import artifacts
 from surd.flows.cli.console import Terminal
 from surd.flows.fetch_watch import FetchWatch, format_progress, host_rows
 from surd.flows.listener import StageSummary
-from surd.pipeline.acquisition import progress as fetch_progress
-from surd.pipeline.acquisition.progress import OTHERS, FetchProgress, HostCount
+from surd.pipeline.acquisition.progress import OTHERS, FetchProgress, HostCount, Reporter
+from surd.pipeline.build import progress as unit_progress
 from surd.pipeline.build.folder import Build
+from surd.pipeline.build.progress import progress_file
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.stages import BY_NAME
+from surd.schemas import Pair
 from tests.pipeline.fetching import collected, picture
 
 pytest_plugins = ["tests.pipeline.served"]
@@ -28,7 +30,7 @@ pytest_plugins = ["tests.pipeline.served"]
 @pytest.fixture
 def at_once(monkeypatch):
     """Progress is reported after every image, not once a second."""
-    monkeypatch.setattr(fetch_progress, "EVERY", 0.0)
+    monkeypatch.setattr(unit_progress, "EVERY", 0.0)
 
 
 def half_served(serve):
@@ -78,12 +80,14 @@ def test_images_of_an_earlier_run_do_not_count_in_the_rate(tmp_path, serve):
 def test_a_progress_file_of_a_killed_run_is_ignored(tmp_path, serve):
     build = Build(str(tmp_path))
     collected(tmp_path, serve(lambda request: None), ["/1"])
-    reporter = fetch_progress.Reporter(fetch_progress.progress_file(build, 0), 1)
-    (tmp_path / "fetch").mkdir()
-    reporter._write(tmp_path / "fetch/part-00000.progress.json")
-    assert FetchWatch(build).now().all_hosts.images == 0
-    (tmp_path / "fetch/part-00000.progress.json").write_text("{")
-    assert FetchWatch(build).now().all_hosts.images == 0
+    with progress_file(build, "fetch", 0) as file:
+        reporter = Reporter(file, 1)
+        reporter.note("http://a.example/1", Pair(key="0" * 16), resumed=False)
+        reporter.write()
+        assert (tmp_path / "fetch/part-00000.progress.json").is_file()
+        assert FetchWatch(build).now().all_hosts.images == 0
+        (tmp_path / "fetch/part-00000.progress.json").write_text("{")
+        assert FetchWatch(build).now().all_hosts.images == 0
 
 
 def test_many_hosts_are_the_busiest_by_name_and_the_others_together():

@@ -1,19 +1,22 @@
-"""Progress by record: rate and time left of a stage, from its units that have ended."""
+"""Progress by record: rate and time left of a stage, from its units that have ended and those that run."""
 
 import io
 import shutil
 import time
 
 import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
 from rich.console import Console
 
+from surd.flows import artifacts
 from surd.flows.cli.console import Terminal, format_records
 from surd.flows.listener import RecordProgress, StageSummary
-from surd.flows.run_stages import _Records
+from surd.flows.record_watch import RecordWatch
 from surd.pipeline.build.folder import Build
 from surd.pipeline.runner.plan import Planner
 from surd.pipeline.runner.run_unit import skipped
-from surd.pipeline.stages import BY_NAME
+from surd.pipeline.stages import BY_NAME, STAGES
 from surd.schemas import BuildConfig
 
 
@@ -28,11 +31,11 @@ def test_rate_and_time_left_are_of_this_run_and_count_down_between_units():
     assert format_records(part, 999.0) == "200.0 records/s, ? left"
 
 
-def test_before_the_first_unit_has_ended_an_earlier_run_tells():
+def test_before_the_first_record_is_done_an_earlier_run_tells():
     assert format_records(progress(0, 600, seconds=0.0, pace=10.0), 115.0) == (
         "10.0 records/s, 0:00:45 left, by an earlier run"
     )
-    assert format_records(progress(0, 600, seconds=0.0), 115.0) == "no unit has ended yet"
+    assert format_records(progress(0, 600, seconds=0.0), 115.0) == "no record is done yet"
 
 
 def test_the_bar_counts_records():
@@ -50,16 +53,34 @@ def test_the_bar_counts_records():
     assert "100.0 records/s, 0:00:28 left" in screen.getvalue()
 
 
+def test_the_bar_of_the_prefect_page_moves_by_record_and_not_back_when_a_unit_ends(monkeypatch):
+    monkeypatch.setattr(artifacts, "BAR_EVERY", 0.0)
+
+    @flow
+    def shown():
+        page, seen = artifacts.RunPage(), []
+        page.stage_started("caption", 4)
+        with get_client(sync_client=True) as client:
+            for done in (100, 300):
+                page.records("caption", progress(done, 400))
+                page.progress("caption", 0, 4)
+                (artifact,) = [one for one in client.read_artifacts() if one.id == page._artifact]
+                seen.append(artifact.data)
+        return seen
+
+    assert shown() == [pytest.approx(share / len(STAGES), abs=0.05) for share in (25, 75)]
+
+
 def test_a_build_tells_the_records_of_every_stage_over_partitions_and_shards(built, tmp_path):
     out, summary = built
     shutil.copytree(out, tmp_path / "copy")
     planner = Planner(Build(str(tmp_path / "copy")), BuildConfig(workers=2))
-    of_clean = _Records(BY_NAME["clean"], planner, [skipped(BY_NAME["clean"], 0, 3)])
+    of_clean = RecordWatch(BY_NAME["clean"], planner, [skipped(BY_NAME["clean"], 0, 3)])
     found = of_clean.now()
     assert (found.done, found.total, found.resumed) == (3, summary["collected"], 3)
     assert found.rate == pytest.approx(2 * planner.pace(BY_NAME["clean"]))
     of_clean.unit_done(skipped(BY_NAME["clean"], 1, 3))
     assert of_clean.now().done == of_clean.now().resumed == 6
-    of_embed = _Records(BY_NAME["embed"], planner, [skipped(BY_NAME["embed"], 0, 0)])
+    of_embed = RecordWatch(BY_NAME["embed"], planner, [skipped(BY_NAME["embed"], 0, 0)])
     assert (of_embed.now().done, of_embed.now().total) == (summary["kept"], summary["kept"])
-    assert _Records(BY_NAME["select"], planner, []).total == 0
+    assert RecordWatch(BY_NAME["select"], planner, []).total == 0

@@ -58,8 +58,11 @@ def write_column_shards(
             build.record(marker.outputs, marker.sizes)
         else:
             missing[column] = fingerprint
-    for _, group in groupby(missing, key=lambda column: (column.kind, column.model, column.text, column.buckets)):
-        together, started = list(group), time.perf_counter()
+    passes = groupby(missing, key=lambda column: (column.kind, column.model, column.text, column.buckets))
+    groups = [tuple(group) for _, group in passes]
+    build.progress.expect(*groups)
+    for together in groups:
+        started = time.perf_counter()
         for column in together:
             _check_revision(column, models)
         with build.recording() as outputs:
@@ -254,7 +257,8 @@ def _write_tars(
                 if known in reused and known in item_of:
                     spool.add_bytes(item_of[known], suffix, data)
         if missing := [item for item in wanted if hashes[item] not in reused]:
-            for item, arrays in _compute(build, shard, missing, columns, settings, models):
+            computed = _compute(build, shard, missing, columns, settings, models)
+            for item, arrays in build.progress.counted(computed, len(set(missing)), tuple(columns)):
                 for column, of_column in arrays.items():
                     spools[column].add(item, of_column)
         of_key = {key: hashes[item] for name in names for key, item in items[name].items()}

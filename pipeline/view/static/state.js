@@ -1,6 +1,6 @@
 // What is shown stands in the address after #, so that it can be bookmarked, sent and gone back from.
 
-const DEFAULTS = { view: "records", q: "", sort: "", key: "", by: "", simple: "", complex: "", kind: "image", x: "score.simple", y: "score.complex", also: "" };
+const DEFAULTS = { view: "records", q: "", sort: "", key: "", by: "", simple: "", complex: "", kind: "image", x: "score.simple", y: "score.complex", map: "pca", also: "" };
 export const state = { ...DEFAULTS };
 const listeners = [];
 

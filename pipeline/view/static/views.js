@@ -188,8 +188,31 @@ async function charts(build) {
   ];
 }
 
-const map = async () => [make("h2", { class: "sr" }, "Map"), make("figure", { class: "wide" }, make("figcaption", {}, make("h3", {}, "Pictures by what CLIP sees"), make("p", { class: "legend" },
-  "The two directions in which the embeddings differ most (PCA). Near points look alike. ", make("span", { class: "dot kept-dot" }, "kept"), make("span", { class: "dot lost-dot" }, "rejected"))), await plot({ of: "map", q: state.q }, { labels: ["", ""], tall: true }))];
+const MAPS = {
+  pca: "The two directions in which the embeddings differ most (PCA). Near points look alike. ",
+  umap: "Pictures that look alike are neighbours (UMAP); how far apart groups lie says little. ",
+};
+async function map(build) {
+  const by = build.umap && state.map === "umap" ? "umap" : "pca", drawn = () => plot({ of: "map", by, q: state.q }, { labels: ["", ""], tall: true });
+  const chooser = build.umap
+    ? make("div", { class: "chooser", role: "group", "aria-label": "Kind of map" }, Object.keys(MAPS).map((name) => button(name.toUpperCase(), () => go({ map: name }), { class: "chip", "aria-pressed": String(by === name) })))
+    : make("p", { class: "note" }, "For a second map, by UMAP: ", make("code", {}, "pip install 'surd[umap]'"));
+  return [make("h2", { class: "sr" }, "Map"), chooser, make("figure", { class: "wide" }, make("figcaption", {}, make("h3", {}, "Pictures by what CLIP sees"), make("p", { class: "legend" },
+    MAPS[by], make("span", { class: "dot kept-dot" }, "kept"), make("span", { class: "dot lost-dot" }, "rejected"))), by === "pca" ? await drawn() : await whenReady(by, drawn))];
+}
+
+/** The map, or a sentence in whose place it stands once it is computed. */
+async function whenReady(by, drawn) {
+  const said = make("p", { class: "note", role: "status" }, "UMAP is being computed: half a minute, and a second more for every thousand pictures.");
+  const look = async () => {
+    try {
+      if ((await ask("map", { by })).ready) return await drawn();
+      setTimeout(async () => { if (said.isConnected) said.replaceWith(await look()); }, 1000);
+    } catch (error) { said.textContent = error.message; }
+    return said;
+  };
+  return look();
+}
 
 async function beside(build) {
   if (!build.beside) return [make("p", { class: "lead small" }, "Start surd view with --beside OTHER to compare two builds.")];

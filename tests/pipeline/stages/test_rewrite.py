@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from surd.pipeline.build.folder import Build
 from surd.pipeline.model_cache.outputs import FOLDER, forget, text_hash
 from surd.pipeline.models.chat import ChatModel, Reply
+from surd.pipeline.models.counting import uncounted
 from surd.pipeline.runner.run_unit import run_unit
 from surd.pipeline.sentences.plain_sentence import InvalidRewrite, plain_sentence, rewritten_sentence
 from surd.pipeline.sentences.rewrite_template import DEFAULT, read_template, shortened
@@ -127,7 +128,7 @@ class Scripted(ChatModel):
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
 
-    def replies(self, chats, max_new_tokens, *, temperature=0.0, seed=0, batch_size=32):
+    def replies(self, chats, max_new_tokens, *, temperature=0.0, seed=0, batch_size=32, on_done=uncounted):
         self.asked += [(chat[-1]["content"], temperature, seed) for chat in chats]
         answers = [self.answers.pop(0) for _ in chats]
         return [answer if isinstance(answer, Reply) else Reply(text=answer) for answer in answers]
