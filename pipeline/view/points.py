@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from surd.pipeline.build.part_columns import read_embeddings
+from surd.pipeline.view import umap_plane
 from surd.pipeline.view.fields import fields_of
 from surd.pipeline.view.queries import Queries
 from surd.pipeline.view.table import Records
-from surd.pipeline.view.umap_plane import TABLE, UmapPlane, is_installed, score_parts
+from surd.pipeline.view.umap_plane import TABLE, UmapPlane, score_parts
 from surd.schemas import SurdError
 
 MOST = 100_000  # points that are drawn
@@ -52,7 +53,7 @@ class EmbeddingMap:
             return True
         if by != "umap":
             raise SurdError(f"by is {by!r}: no such map; choose pca or umap")
-        if not is_installed():
+        if not umap_plane.is_installed():
             raise SurdError("UMAP is not installed; install it with: pip install 'surd[umap]'")
         with self._lock:
             if self._umap is None or self._umap_of is None or self._umap_of() is not queries.records:

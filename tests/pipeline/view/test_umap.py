@@ -16,11 +16,10 @@ from tests.bench.view_build import key_of
 from tests.pipeline.view.conftest import client_of
 
 THINGS = 10  # that the pictures show in turn, each with embeddings around one of its own
-installed = pytest.mark.skipif(not umap_plane.is_installed(), reason="umap-learn is not installed")
 
 
-@pytest.mark.skipif(umap_plane.is_installed(), reason="umap-learn is installed")
-def test_without_the_package_a_sentence_names_the_extra(client: TestClient) -> None:
+def test_without_the_package_a_sentence_names_the_extra(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(umap_plane, "is_installed", lambda: False)
     assert client.get("api/build").json()["umap"] is False
     for path in ("api/map", "api/points"):
         answer = client.get(path, params={"by": "umap", "of": "map"})
@@ -40,7 +39,6 @@ def near_are_alike(places: np.ndarray, things: list[int]) -> float:
     return float((named[nearest] == named[:, None]).mean())
 
 
-@installed
 def test_neighbours_stay_neighbours_also_those_that_are_placed_later(
     built: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +53,6 @@ def test_neighbours_stay_neighbours_also_those_that_are_placed_later(
         umap_plane.umap_places(built, [], 300)
 
 
-@installed
 def test_the_page_gets_the_map_once_it_is_computed_and_other_answers_meanwhile(built: Build) -> None:
     client = client_of(built)
     asked = {"of": "map", "by": "umap", "q": "owl"}
