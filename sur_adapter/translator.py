@@ -28,8 +28,8 @@ WORD_STD = 0.16
 class PromptTranslator(nn.Module):
     """Logits of the next token of a prompt, given the LLM's states of a sentence and the tokens before it.
 
-    A transformer decoder (arXiv 1706.03762) of pre-normed layers, whose memory is the LLM's tokens and their mean. Before
-    training it writes nothing.
+    A transformer decoder (arXiv 1706.03762) of pre-normed layers, whose memory is the LLM's tokens and their mean.
+    Before training it writes nothing.
     """
 
     def __init__(self, llm_width: int, vocabulary: int, end: int, width: int, depth: int, dropout: float) -> None:

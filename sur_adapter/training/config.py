@@ -70,8 +70,8 @@ class TrainConfig(BaseModel):
         default="distil",
         description="distil: an LLM teaches the adapter, and drawing needs none. attach: the adapter reads an LLM's"
         " states of every prompt, in training and in drawing. both. translate: it reads them and writes a prompt in the"
-        " words of the complex prompts, which is drawn in the sentence's place; learned from text alone, with defaults of"
-        " its own: 1,000 steps of 32 at a rate of 1.5e-3.",
+        " words of the complex prompts, which is drawn in the sentence's place; learned from texts alone, with defaults"
+        " of its own: 1,000 steps of 32 at a rate of 1.5e-3.",
     )
     llm_column: str | None = Field(
         default=None,
