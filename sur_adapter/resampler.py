@@ -23,6 +23,14 @@ CONNECTORS: tuple[Connector, ...] = get_args(Connector)
 HEAD_WIDTH = 64
 
 
+def head_count(width: int) -> int:
+    """Attention heads of about ``HEAD_WIDTH``, so many that they divide the width."""
+    heads = max(1, width // HEAD_WIDTH)
+    while width % heads:
+        heads -= 1
+    return heads
+
+
 class TimestepNorm(nn.Module):
     """LayerNorm whose scale and shift follow from the timestep; before training, a plain one."""
 
@@ -89,9 +97,7 @@ class LLMAttachment(nn.Module):
 
     def __init__(self, width: int, llm_width: int, connector: Connector, depth: int, queries: int) -> None:
         super().__init__()
-        heads = max(1, width // HEAD_WIDTH)
-        while width % heads:
-            heads -= 1
+        heads = head_count(width)
         self.connector, self.width = connector, width
         modulated = connector == "timestep"
         self.summary = nn.Sequential(nn.LayerNorm(llm_width), nn.Linear(llm_width, width))

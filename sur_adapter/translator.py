@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sur_adapter.resampler import HEAD_WIDTH, positions
+from sur_adapter.resampler import head_count, positions
 
 #: Tokens of a written prompt at most, as many as CLIP reads; T5 would read more than pictures can show.
 MOST_WRITTEN = 77
 #: Share of the LLM's numbers that training leaves out: a word's state is then not known by a few of them.
 STATE_DROPOUT = 0.5
-#: Of the embeddings of written tokens before training: small beside their places, so that what comes next is learned
-#: from the sentence before it is learned from the tokens so far.
+#: Of the embeddings of written tokens before training: small beside those of their places.
 WORD_STD = 0.16
 
 
@@ -34,9 +33,6 @@ class PromptTranslator(nn.Module):
 
     def __init__(self, llm_width: int, vocabulary: int, end: int, width: int, depth: int, dropout: float) -> None:
         super().__init__()
-        heads = max(1, width // HEAD_WIDTH)
-        while width % heads:
-            heads -= 1
         self.end, self.width = end, width
         self.thin = nn.Dropout(STATE_DROPOUT)
         self.input = nn.Sequential(nn.LayerNorm(llm_width), nn.Linear(llm_width, width))
@@ -46,7 +42,7 @@ class PromptTranslator(nn.Module):
         self.words = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.words.weight, std=WORD_STD)
         layer = nn.TransformerDecoderLayer(
-            width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
+            width, head_count(width), 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
         )
         self.decoder = nn.TransformerDecoder(layer, depth, norm=nn.LayerNorm(width))
         self.head = nn.Linear(width, vocabulary)

@@ -60,14 +60,13 @@ def test_the_page_gets_the_map_once_it_is_computed_and_other_answers_meanwhile(b
     assert client.get("api/map", params=asked).json() == {"ready": False}
     assert "still being computed" in client.get("api/points", params=asked).json()["error"]
     end = time.monotonic() + 500  # it gives way to all else that runs, and numba compiles
-    slowest = 0.0
+    answered = 0
     while not client.get("api/map", params=asked).json()["ready"]:
         assert time.monotonic() < end
-        began = time.monotonic()
         assert client.get("api/page", params={"q": "owl"}).json()["total"]
-        slowest = max(slowest, time.monotonic() - began)
+        answered += client.get("api/map", params=asked).json() == {"ready": False}  # so it did not wait for the map
         time.sleep(0.2)
     data = client.get("api/points", params=asked).content
     (count,) = struct.unpack_from("<I", data)
-    assert count and len(data) == 4 + 13 * count and slowest < 6.0
+    assert count and len(data) == 4 + 13 * count and answered >= 3
     client.view.map.close()  # type: ignore[attr-defined]
